@@ -1,0 +1,177 @@
+"""Adaptation: on a new release, reuse the old patch or retune?
+
+`AlwaysReuse` is PortLLM (arXiv:2410.10870, METHODS A2.1): tune once, then add the old update to
+every later release. `EdgeTuneReleased` is EdgeTune's rule as its code was released (METHODS A1.2):
+compare the drift of the target matrices with the strength of the patch, data-free, no forward pass.
+`Retrieve` and `UserPrior` train nothing; they are the rivals that easy worlds flatter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from fleettune.adapters import Patch
+from fleettune.releases import Manifest, Moments, moments
+from fleettune.sites import Site
+
+
+class Action(StrEnum):
+    """What a device did about its patch in a night."""
+
+    RETUNE = "retune"
+    REUSE = "reuse"
+    NEVER = "never"
+    NONE = "none"
+    INFEASIBLE = "infeasible"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """A decision with the numbers that it saw.
+
+    Attributes:
+        action: What to do.
+        reason: Why, as one lower-case word with underscores.
+        drift: Drift of the release since the patch's own, or None where the rule did not look.
+        strength: Strength of the patch, or None.
+        read_bytes: Bytes that the rule read to decide, charged to the device.
+        work_flop: FLOP that it took.
+    """
+
+    action: Action
+    reason: str
+    drift: float | None = None
+    strength: float | None = None
+    read_bytes: int = 0
+    work_flop: float = 0.0
+
+
+class Adaptation(Protocol):
+    """A rule that is asked once for every release that is new to the device."""
+
+    def decide(self, release: Manifest, patch: Patch | None) -> Decision:
+        """Returns what to do; `patch` is None as long as nothing was ever tuned."""
+        ...
+
+
+_FIRST = Decision(action=Action.RETUNE, reason="first_patch")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlwaysRetune:
+    """Trains again on every release: the reference."""
+
+    def decide(self, release: Manifest, patch: Patch | None) -> Decision:
+        """Returns retune."""
+        return _FIRST if patch is None else Decision(action=Action.RETUNE, reason="always")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlwaysReuse:
+    """Tunes once and carries the patch over to every later release (PortLLM)."""
+
+    def decide(self, release: Manifest, patch: Patch | None) -> Decision:
+        """Returns reuse, but retune for the first patch."""
+        return _FIRST if patch is None else Decision(action=Action.REUSE, reason="always")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NeverPersonalise:
+    """Serves every release as it is."""
+
+    def decide(self, release: Manifest, patch: Patch | None) -> Decision:
+        """Returns never."""
+        return Decision(action=Action.NEVER, reason="always")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retrieve:
+    """Trains nothing: the nearest buffered exchanges stand in the context at serving time.
+
+    Attributes:
+        neighbours: How many exchanges.
+    """
+
+    neighbours: int
+
+    def __post_init__(self) -> None:
+        if self.neighbours < 1:
+            raise ValueError(f"neighbours must be >= 1, got {self.neighbours}")
+
+    def decide(self, release: Manifest, patch: Patch | None) -> Decision:
+        """Returns never."""
+        return Decision(action=Action.NEVER, reason="retrieval")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserPrior:
+    """No model at all: predicts labels from the user's own label frequencies.
+
+    Attributes:
+        smoothing: Count that every answer starts with.
+    """
+
+    smoothing: float
+
+    def __post_init__(self) -> None:
+        if not self.smoothing > 0:
+            raise ValueError(f"smoothing must be > 0, got {self.smoothing}")
+
+    def decide(self, release: Manifest, patch: Patch | None) -> Decision:
+        """Returns never."""
+        return Decision(action=Action.NEVER, reason="prior")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EdgeTuneReleased:
+    """Retunes iff drift > kappa * strength, both ``mean(x^2) + k_var * std(x^2)``.
+
+    The drift pools all entries of all target matrices since the release of the patch, the strength
+    all entries of the patched matrices' updates (METHODS A1.2).
+
+    Attributes:
+        kappa: Threshold on drift over strength; 0.5 as released.
+        k_var: Weight of the deviation; 0.25 as released.
+    """
+
+    kappa: float
+    k_var: float
+
+    def __post_init__(self) -> None:
+        if not self.kappa > 0:
+            raise ValueError(f"kappa must be > 0, got {self.kappa}")
+        if self.k_var < 0:
+            raise ValueError(f"k_var must be >= 0, got {self.k_var}")
+
+    def decide(self, release: Manifest, patch: Patch | None) -> Decision:
+        """Returns retune where the release drifted far beyond what the patch changes."""
+        if patch is None:
+            return _FIRST
+        drift = pooled(release.drift_since(patch.release)).magnitude(self.k_var)
+        strength = pooled({site: moments(patch.dense(site)) for site in patch.factors}).magnitude(
+            self.k_var
+        )
+        above = drift > self.kappa * strength
+        return Decision(
+            action=Action.RETUNE if above else Action.REUSE,
+            reason="drift_above_threshold" if above else "drift_below_threshold",
+            drift=drift,
+            strength=strength,
+            read_bytes=patch.size_bytes,
+            work_flop=float(sum(_dense_flop(patch, site) for site in patch.factors)),
+        )
+
+
+def pooled(by_site: Mapping[Site, Moments]) -> Moments:
+    """Returns the moments of all entries of all matrices together."""
+    return sum(by_site.values(), Moments())
+
+
+def _dense_flop(patch: Patch, site: Site) -> int:
+    item = patch.factors[site]
+    # the product of the factors, then square, square and two sums per entry
+    return (2 * item.a.shape[0] + 4) * item.a.shape[1] * item.b.shape[0]

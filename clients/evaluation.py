@@ -1,0 +1,129 @@
+"""Evaluation: how well the device would serve its user's next exchanges.
+
+The observer's work, not the device's: the exchanges lie in days that the device has not lived yet,
+and what it costs is charged to nobody. Three ways to answer: the model with or without a patch,
+the model with retrieved exchanges in its context, and the user's label frequencies.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from clients.adaptation import Adaptation, Retrieve, UserPrior
+from clients.facts import Facts
+from clients.state import DeviceState
+from fleettune.compute import ChoiceJob, Compute, EmbedJob, ScoreJob
+from fleettune.exchanges import Exchange
+from fleettune.labels import absolute_error, predicted, user_prior
+from fleettune.releases import Manifest
+from fleettune.statistics import Observation
+from fleettune.tokens import Encoder, Example
+
+APPROVAL = 0.8
+"""A free-text answer is approved if this share of its tokens is the model's own first choice."""
+
+
+def observe(
+    facts: Facts,
+    state: DeviceState,
+    release: Manifest,
+    adaptation: Adaptation,
+    compute: Compute,
+) -> Observation:
+    """Returns the quality on the user's exchanges of the next day."""
+    later = facts.population.day(facts.user, state.last_day + 1)
+    if not later:
+        return Observation(exchanges=0)
+    encoder = facts.encoder(release)
+    answers = facts.population.answers
+    if isinstance(adaptation, UserPrior):
+        index = {answer.response: place for place, answer in enumerate(answers)}
+        history = [index[exchange.response] for exchange in state.buffer]
+        prior = user_prior(history, len(answers), adaptation.smoothing)
+        return _labelled(facts, later, [tuple(-value for value in prior)] * len(later))
+    neighbours = adaptation.neighbours if isinstance(adaptation, Retrieve) else 0
+    contexts = retrieved(state.buffer, later, neighbours, encoder, release, compute)
+    examples = tuple(
+        encoder.example(exchange, context)
+        for exchange, context in zip(later, contexts, strict=True)
+    )
+    if not answers:
+        scored = compute.score(ScoreJob(release=release.path, patch=state.patch, examples=examples))
+        return _free_text(examples, scored.nll, scored.hits)
+    chosen = compute.choose(
+        ChoiceJob(
+            release=release.path,
+            patch=state.patch,
+            prompts=tuple(example.tokens[: example.prompt] for example in examples),
+            answers=tuple(_answer_tokens(encoder, answer.response) for answer in answers),
+        )
+    )
+    return _labelled(facts, later, chosen.nll)
+
+
+def retrieved(
+    buffer: Sequence[Exchange],
+    asked: Sequence[Exchange],
+    neighbours: int,
+    encoder: Encoder,
+    release: Manifest,
+    compute: Compute,
+) -> list[list[Exchange]]:
+    """Returns for every question its nearest buffered exchanges, nearest last."""
+    if neighbours == 0 or not buffer:
+        return [[] for _ in asked]
+    prompts = tuple(_prompt(encoder, exchange) for exchange in (*buffer, *asked))
+    vectors = compute.embed(EmbedJob(release=release.path, patch=None, prompts=prompts)).vectors
+    held, wanted = vectors[: len(buffer)], vectors[len(buffer) :]
+    nearest = np.argsort(-(wanted @ held.T), axis=1, kind="stable")[:, :neighbours]
+    return [[buffer[int(place)] for place in reversed(row)] for row in nearest]
+
+
+def _prompt(encoder: Encoder, exchange: Exchange) -> tuple[int, ...]:
+    example = encoder.example(exchange)
+    return example.tokens[: example.prompt]
+
+
+def _answer_tokens(encoder: Encoder, response: str) -> tuple[int, ...]:
+    return (*encoder.ids(response), *encoder.ids(encoder.template.after))
+
+
+def _free_text(
+    examples: Sequence[Example], nll: Sequence[float], hits: Sequence[int]
+) -> Observation:
+    supervised = [example.supervised for example in examples]
+    pairs = list(zip(hits, supervised, strict=True))
+    return Observation(
+        exchanges=len(examples),
+        nll=math.fsum(nll) / sum(supervised),
+        exact_match=sum(hit == size for hit, size in pairs) / len(pairs),
+        approval=sum(hit >= APPROVAL * size for hit, size in pairs) / len(pairs),
+    )
+
+
+def _labelled(
+    facts: Facts, later: Sequence[Exchange], nll_by_answer: Sequence[Sequence[float]]
+) -> Observation:
+    """Returns label quality: error, confirmed share, and nats within the closed set."""
+    answers = facts.population.answers
+    place = {answer.response: index for index, answer in enumerate(answers)}
+    true = [place[exchange.response] for exchange in later]
+    guessed = [predicted(row) for row in nll_by_answer]
+    right = [guess == truth for guess, truth in zip(guessed, true, strict=True)]
+    nats = [
+        row[truth] + math.log(math.fsum(math.exp(-(value)) for value in row))
+        for row, truth in zip(nll_by_answer, true, strict=True)
+    ]
+    errors = [
+        absolute_error(answers, guess, truth) for guess, truth in zip(guessed, true, strict=True)
+    ]
+    return Observation(
+        exchanges=len(later),
+        nll=math.fsum(nats) / len(later),
+        exact_match=sum(right) / len(right),
+        approval=sum(right) / len(right),
+        mae=math.fsum(errors) / len(errors),
+    )

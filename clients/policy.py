@@ -1,0 +1,107 @@
+"""A device's choices as one frozen value, and how they are read from a message.
+
+A policy crosses the wire as data: type names and fields. They are matched against the closed types
+below and those that the device's own operator installed; nothing is ever imported because a
+message said so.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from clients.adaptation import (
+    Adaptation,
+    AlwaysRetune,
+    AlwaysReuse,
+    EdgeTuneReleased,
+    NeverPersonalise,
+    Retrieve,
+    UserPrior,
+)
+from clients.placement import EverySite, PlacementRule, TopLayers
+from clients.selection import Fifo, Reservoir, Selection
+from clients.synthesis import NoSynthesis, Synthesis
+from clients.tuning import Tuning
+from fleettune.typed import Record, from_record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quota:
+    """What a device may keep.
+
+    Attributes:
+        buffer_bytes: Bytes of the exchanges in the buffer, as UTF-8.
+        total_bytes: Bytes of everything: buffer, embeddings kept for retrieval, patch.
+    """
+
+    buffer_bytes: int
+    total_bytes: int
+
+    def __post_init__(self) -> None:
+        if self.buffer_bytes < 1:
+            raise ValueError(f"storage.buffer_bytes must be >= 1 byte, got {self.buffer_bytes}")
+        if self.total_bytes < self.buffer_bytes:
+            raise ValueError(
+                f"storage.total_bytes must be >= storage.buffer_bytes ({self.buffer_bytes} bytes), "
+                f"got {self.total_bytes}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DevicePolicy:
+    """Everything that a device's algorithm was told to do."""
+
+    selection: Selection
+    synthesis: Synthesis
+    adaptation: Adaptation
+    placement: PlacementRule
+    tuning: Tuning
+    quota: Quota
+
+
+BUILT_IN: Mapping[str, type] = {
+    policy.__name__: policy
+    for policy in (
+        DevicePolicy,
+        Quota,
+        Fifo,
+        Reservoir,
+        NoSynthesis,
+        AlwaysRetune,
+        AlwaysReuse,
+        NeverPersonalise,
+        Retrieve,
+        UserPrior,
+        EdgeTuneReleased,
+        EverySite,
+        TopLayers,
+        Tuning,
+    )
+}
+
+
+def read_policy(record: Record, installed: Sequence[str] = ()) -> DevicePolicy:
+    """Returns the policy that a record describes.
+
+    Args:
+        record: Type names and fields, from a message.
+        installed: Dotted paths of policy classes that this device's operator allows besides the
+            built-in ones. They come from the device's own configuration, never from a message.
+
+    Raises:
+        ValueError: If a type is not allowed here or a field does not fit.
+    """
+    types = {**BUILT_IN, **{path.rpartition(".")[2]: _installed(path) for path in installed}}
+    return cast(DevicePolicy, from_record(record, types, "policy"))
+
+
+def _installed(path: str) -> type:
+    module, _, name = path.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"installed policy {path!r} cannot be imported here: {error}") from error
+    return cast(type, found)

@@ -1,0 +1,104 @@
+"""What a device keeps between nights, and its quota.
+
+On our engine and in stock simulation the state lives in Flower's `Context.state`; it never
+travels to the server.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import cast
+
+from flwr.app import ConfigRecord, RecordDict
+
+from clients.policy import Quota
+from fleettune.adapters import Patch
+from fleettune.exchanges import Exchange
+from fleettune.wire import decode_patch, encode_patch
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceState:
+    """A device between two nights.
+
+    Attributes:
+        last_day: Last day whose exchanges were read; -1 before the first night.
+        release: Version of the release held; -1 before the first download.
+        buffer: Exchanges held, in time order.
+        patch: The patch in use, None without one.
+        extra_bytes: Bytes kept besides buffer and patch (embeddings for retrieval).
+    """
+
+    last_day: int = -1
+    release: int = -1
+    buffer: tuple[Exchange, ...] = field(default=())
+    patch: Patch | None = None
+    extra_bytes: int = 0
+
+    @property
+    def buffer_bytes(self) -> int:
+        """Bytes of the buffer's texts."""
+        return sum(exchange.size_bytes for exchange in self.buffer)
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of everything that counts against the quota."""
+        patch = 0 if self.patch is None else self.patch.size_bytes
+        return self.buffer_bytes + patch + self.extra_bytes
+
+
+def within(state: DeviceState, quota: Quota) -> DeviceState:
+    """Returns the state if it fits its quota.
+
+    Raises:
+        RuntimeError: If it does not; no path may lead here, so this is a fault of ours.
+    """
+    if state.buffer_bytes > quota.buffer_bytes or state.stored_bytes > quota.total_bytes:
+        raise RuntimeError(
+            f"a device would hold {state.buffer_bytes} bytes of exchanges and "
+            f"{state.stored_bytes} bytes in all, over its quota {quota}"
+        )
+    return state
+
+
+def read_state(records: RecordDict) -> DeviceState:
+    """Returns the state of a device; a fresh one where nothing was ever written.
+
+    Raises:
+        ValueError: If it was written by another schema.
+    """
+    if "device" not in records:
+        return DeviceState()
+    config = records.config_records["device"]
+    if config["schema"] != SCHEMA:
+        raise ValueError(f"device state must have schema {SCHEMA}, got {config['schema']}")
+    plain = json.loads(cast(str, config["json"]))
+    patch = None
+    if "patch" in records:
+        patch = decode_patch(records.array_records["patch"], *plain["patch"])
+    return DeviceState(
+        last_day=plain["last_day"],
+        release=plain["release"],
+        buffer=tuple(Exchange(**item) for item in plain["buffer"]),
+        patch=patch,
+        extra_bytes=plain["extra_bytes"],
+    )
+
+
+def write_state(records: RecordDict, state: DeviceState) -> None:
+    """Writes the state of a device into its records."""
+    patch = state.patch
+    plain = {
+        "last_day": state.last_day,
+        "release": state.release,
+        "buffer": [asdict(exchange) for exchange in state.buffer],
+        "patch": None if patch is None else [patch.release, patch.alpha],
+        "extra_bytes": state.extra_bytes,
+    }
+    records["device"] = ConfigRecord({"schema": SCHEMA, "json": json.dumps(plain)})
+    records.pop("patch", None)
+    if patch is not None:
+        records["patch"] = encode_patch(patch)

@@ -1,0 +1,1 @@
+"""fleettune: what both sides of a simulated fleet share."""

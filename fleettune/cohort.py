@@ -1,0 +1,84 @@
+"""The cohort: many devices' jobs as few batched passes, K = 1 included.
+
+Jobs of one kind and release run together; equal jobs (by digest of their inputs) run once and are
+charged to everybody who asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from fleettune.backbone import Backbone, load_backbone
+from fleettune.cohort_scoring import choose_cohort, embed_cohort, generate_cohort, score_cohort
+from fleettune.cohort_tuning import tune_cohort
+from fleettune.compute import (
+    ChoiceJob,
+    EmbedJob,
+    GenerateJob,
+    Job,
+    Result,
+    ScoreJob,
+    TuneJob,
+    job_digest,
+)
+
+DEVICES_PER_PASS = 16
+"""Devices in one pass: with a few hundred tokens each, a step is past saturation (MODELS 3)."""
+
+_KERNELS: dict[type, Callable[[Backbone, Sequence[Any]], Sequence[Result]]] = {
+    TuneJob: tune_cohort,
+    ScoreJob: score_cohort,
+    ChoiceJob: choose_cohort,
+    EmbedJob: embed_cohort,
+    GenerateJob: generate_cohort,
+}
+
+
+@lru_cache(maxsize=2)
+def _backbone(release: str) -> Backbone:
+    return load_backbone(Path(release))
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """What jobs must share to run in one pass."""
+
+    kind: type
+    release: str
+    patched: bool
+    shared: tuple[object, ...]
+
+
+def _group(job: Job) -> _Group:
+    if isinstance(job, TuneJob):
+        return _Group(TuneJob, job.release, patched=True, shared=())
+    shared: tuple[object, ...] = ()
+    if isinstance(job, ChoiceJob):
+        shared = job.answers
+    elif isinstance(job, GenerateJob):
+        shared = (job.new_tokens, job.stop)
+    return _Group(type(job), job.release, job.patch is not None, shared)
+
+
+def execute(jobs: Sequence[Job]) -> list[Result]:
+    """Returns the results of the jobs, in their order."""
+    digests = [job_digest(job) for job in jobs]
+    distinct = dict(zip(digests, jobs, strict=True))
+    groups: dict[_Group, list[str]] = {}
+    for digest, job in distinct.items():
+        groups.setdefault(_group(job), []).append(digest)
+    results: dict[str, Result] = {}
+    # jobs of one release run together, so that few backbones are in memory at a time
+    for group in sorted(groups, key=lambda item: (item.release, item.kind.__name__)):
+        members = groups[group]
+        for start in range(0, len(members), DEVICES_PER_PASS):
+            part = members[start : start + DEVICES_PER_PASS]
+            found = _KERNELS[group.kind](
+                _backbone(group.release), [distinct[digest] for digest in part]
+            )
+            results.update(zip(part, found, strict=True))
+    return [results[digest] for digest in digests]

@@ -1,0 +1,186 @@
+"""Forward-only work of K devices at once: scores, choices, embeddings, greedy decoding.
+
+Every pass takes rows device-major and cuts them into slices of bounded size, so that memory does
+not grow with the number of exchanges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fleettune.adapters import Patch
+from fleettune.backbone import Backbone
+from fleettune.batches import pad_tokens, supervise, supervised_losses
+from fleettune.compute import (
+    ChoiceJob,
+    ChoiceResult,
+    EmbedJob,
+    EmbedResult,
+    GenerateJob,
+    GenerateResult,
+    ScoreJob,
+    ScoreResult,
+)
+from fleettune.stacked import applied, stack_patches
+
+_TOKENS_PER_PASS = 8192
+
+
+@torch.no_grad()
+def score_cohort(backbone: Backbone, jobs: Sequence[ScoreJob]) -> list[ScoreResult]:
+    """Returns likelihoods and greedy hits of every device's examples."""
+    nll = [[0.0] * len(job.examples) for job in jobs]
+    hits = [[0] * len(job.examples) for job in jobs]
+    longest = max(len(e.tokens) for job in jobs for e in job.examples)
+    with _patched(backbone, [job.patch for job in jobs]):
+        for part in _slices([len(job.examples) for job in jobs], longest):
+            rows = [jobs[d].examples[i] if i is not None else None for d, i in part]
+            tokens = pad_tokens([(0,) if e is None else e.tokens for e in rows])
+            hidden = backbone.layers(backbone.embed(tokens), 0, backbone.shapes.layers)
+            supervision = supervise(rows)
+            losses, first = supervised_losses(backbone, hidden, supervision)
+            total = torch.zeros(len(rows)).index_add(0, supervision.rows, losses).tolist()
+            right = torch.zeros(len(rows)).index_add(0, supervision.rows, first.float()).tolist()
+            for (device, index), row_nll, row_hits in zip(part, total, right, strict=True):
+                if index is not None:
+                    nll[device][index] = row_nll
+                    hits[device][index] = int(row_hits)
+    return [ScoreResult(nll=tuple(a), hits=tuple(b)) for a, b in zip(nll, hits, strict=True)]
+
+
+@torch.no_grad()
+def choose_cohort(backbone: Backbone, jobs: Sequence[ChoiceJob]) -> list[ChoiceResult]:
+    """Returns every answer's likelihood, all answers of a prompt in one row.
+
+    A row is the prompt with all answers behind it; each answer sees the prompt and itself only
+    and its positions restart after the prompt, which equals scoring it alone.
+    """
+    answers = jobs[0].answers
+    packed = sum(map(len, answers))
+    longest = max(len(p) for job in jobs for p in job.prompts) + packed
+    nll: list[list[tuple[float, ...]]] = [[() for _ in job.prompts] for job in jobs]
+    with _patched(backbone, [job.patch for job in jobs]):
+        for part in _slices([len(job.prompts) for job in jobs], longest):
+            prompts = [jobs[d].prompts[i] if i is not None else (0,) for d, i in part]
+            values = _choice_losses(backbone, prompts, answers)
+            for (device, index), row in zip(part, values, strict=True):
+                if index is not None:
+                    nll[device][index] = row
+    return [ChoiceResult(nll=tuple(rows)) for rows in nll]
+
+
+def _choice_losses(
+    backbone: Backbone, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]
+) -> list[tuple[float, ...]]:
+    tail = [token for answer in answers for token in answer]
+    inside = [offset for answer in answers for offset in range(len(answer))]
+    owner = [number for number, answer in enumerate(answers, 1) for _ in answer]
+    tokens = pad_tokens([[*prompt, *tail] for prompt in prompts])
+    longest = tokens.shape[1]
+    segments = torch.full((len(prompts), longest), -1)
+    positions = torch.zeros(len(prompts), longest, dtype=torch.long)
+    for row, prompt in enumerate(prompts):
+        size = len(prompt)
+        segments[row, :size] = 0
+        segments[row, size : size + len(tail)] = torch.tensor(owner)
+        positions[row, :size] = torch.arange(size)
+        positions[row, size : size + len(tail)] = size + torch.tensor(inside)
+    earlier = torch.ones(longest, longest, dtype=torch.bool).tril()
+    same = segments[:, :, None] == segments[:, None, :]
+    mask = (earlier & (same | (segments[:, None, :] == 0)))[:, None]
+    hidden = backbone.layers(
+        backbone.embed(tokens), 0, backbone.shapes.layers, positions=positions, mask=mask
+    )
+    starts = torch.tensor([len(prompt) for prompt in prompts])[:, None]
+    places = starts + torch.arange(len(tail))[None]
+    # the first token of every answer is predicted by the last token of the prompt
+    first = torch.tensor([offset == 0 for offset in inside])
+    predictors = torch.where(first[None], starts - 1, places - 1)
+    rows = torch.arange(len(prompts))[:, None].expand_as(places)
+    logits = backbone.logits(hidden[rows, predictors])
+    losses = functional.cross_entropy(
+        logits.flatten(0, 1), torch.tensor(tail).repeat(len(prompts)), reduction="none"
+    ).view(len(prompts), -1)
+    summed = torch.zeros(len(prompts), len(answers))
+    summed.index_add_(1, torch.tensor(owner) - 1, losses)
+    return [tuple(row) for row in summed.tolist()]
+
+
+@torch.no_grad()
+def embed_cohort(backbone: Backbone, jobs: Sequence[EmbedJob]) -> list[EmbedResult]:
+    """Returns the mean last hidden state over each prompt's tokens, scaled to norm 1."""
+    found: list[list[Any]] = [[None] * len(job.prompts) for job in jobs]
+    longest = max(len(p) for job in jobs for p in job.prompts)
+    with _patched(backbone, [job.patch for job in jobs]):
+        for part in _slices([len(job.prompts) for job in jobs], longest):
+            prompts = [jobs[d].prompts[i] if i is not None else (0,) for d, i in part]
+            tokens = pad_tokens(prompts)
+            hidden = backbone.layers(backbone.embed(tokens), 0, backbone.shapes.layers)
+            hidden = backbone.model.model.norm(hidden)
+            lengths = torch.tensor([len(prompt) for prompt in prompts])
+            real = torch.arange(tokens.shape[1])[None] < lengths[:, None]
+            mean = (hidden * real[..., None]).sum(1) / lengths[:, None]
+            for (device, index), vector in zip(part, functional.normalize(mean), strict=True):
+                if index is not None:
+                    found[device][index] = vector.numpy()
+    return [EmbedResult(vectors=np.stack(rows).astype(np.float32)) for rows in found]
+
+
+@torch.no_grad()
+def generate_cohort(backbone: Backbone, jobs: Sequence[GenerateJob]) -> list[GenerateResult]:
+    """Returns greedy continuations; all jobs share `new_tokens` and `stop`."""
+    found: list[list[tuple[int, ...]]] = [[() for _ in job.prompts] for job in jobs]
+    longest = max(len(p) for job in jobs for p in job.prompts) + jobs[0].new_tokens
+    with _patched(backbone, [job.patch for job in jobs]):
+        for part in _slices([len(job.prompts) for job in jobs], longest):
+            prompts = [jobs[d].prompts[i] if i is not None else (0,) for d, i in part]
+            decoded = _decode(backbone, prompts, jobs[0].new_tokens, jobs[0].stop)
+            for (device, index), tokens in zip(part, decoded, strict=True):
+                if index is not None:
+                    found[device][index] = tokens
+    return [GenerateResult(tokens=tuple(rows)) for rows in found]
+
+
+def _decode(
+    backbone: Backbone, prompts: Sequence[Sequence[int]], new_tokens: int, stop: int
+) -> list[tuple[int, ...]]:
+    width = max(map(len, prompts))
+    tokens = torch.zeros(len(prompts), width, dtype=torch.long)
+    real = torch.zeros_like(tokens)
+    for row, prompt in enumerate(prompts):  # decoding appends on the right, so padding is left
+        tokens[row, width - len(prompt) :] = torch.tensor(prompt)
+        real[row, width - len(prompt) :] = 1
+    out = backbone.model.generate(
+        input_ids=tokens,
+        attention_mask=real,
+        max_new_tokens=new_tokens,
+        do_sample=False,
+        pad_token_id=stop,
+        eos_token_id=stop,
+    )[:, width:].tolist()
+    return [tuple(row[: row.index(stop)] if stop in row else row) for row in out]
+
+
+def _patched(backbone: Backbone, patches: Sequence[Patch | None]) -> AbstractContextManager[None]:
+    """Applies the patches; jobs with and without a patch never share a pass (see `cohort`)."""
+    real = [patch for patch in patches if patch is not None]
+    return applied(backbone, stack_patches(real, backbone)) if real else nullcontext()
+
+
+def _slices(counts: Sequence[int], longest: int) -> Iterator[list[tuple[int, int | None]]]:
+    """Yields (device, index) pairs, device-major, equal numbers per device, None as padding."""
+    per_device = max(1, _TOKENS_PER_PASS // (len(counts) * longest))
+    for start in range(0, max(counts), per_device):
+        width = min(per_device, max(counts) - start)
+        yield [
+            (device, index if index < count else None)
+            for device, count in enumerate(counts)
+            for index in range(start, start + width)
+        ]

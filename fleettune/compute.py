@@ -1,0 +1,184 @@
+"""What a device asks of its own processor, as values: jobs in, results out.
+
+Device code is straight-line and calls a `Compute`. On a device (or in stock Flower) the call
+runs at once; in a cohort the engine suspends the device, collects the jobs of all its neighbours
+and executes those of one kind and release as one batched pass.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fleettune.adapters import Patch
+from fleettune.tokens import Example
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuneJob:
+    """Train a patch.
+
+    Attributes:
+        release: Folder of the release.
+        start: The patch to start from; the result has the same sites and ranks.
+        batches: The examples of every optimizer step.
+        learning_rate: AdamW's learning rate, without weight decay.
+        clip: Largest norm of the device's whole gradient.
+    """
+
+    release: str
+    start: Patch
+    batches: tuple[tuple[Example, ...], ...]
+    learning_rate: float
+    clip: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuneResult:
+    """A trained patch and the mean supervised loss of its first and last step, in nats."""
+
+    patch: Patch
+    first_loss: float
+    last_loss: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreJob:
+    """Measure how likely a model finds the supervised tokens of examples."""
+
+    release: str
+    patch: Patch | None
+    examples: tuple[Example, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreResult:
+    """Per example: summed negative log-likelihood in nats, and greedy hits.
+
+    Attributes:
+        nll: Sum over the supervised tokens.
+        hits: Supervised tokens that are the model's own first choice given those before; all of
+            them exactly when greedy decoding would reproduce the answer.
+    """
+
+    nll: tuple[float, ...]
+    hits: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChoiceJob:
+    """Measure how likely a model finds every answer of a closed set after each prompt."""
+
+    release: str
+    patch: Patch | None
+    prompts: tuple[tuple[int, ...], ...]
+    answers: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChoiceResult:
+    """Negative log-likelihood in nats, ``nll[prompt][answer]``."""
+
+    nll: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedJob:
+    """Embed prompts: the mean of the last hidden state over the prompt's tokens."""
+
+    release: str
+    patch: Patch | None
+    prompts: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedResult:
+    """Embeddings, ``(prompts, hidden)``, each of norm 1."""
+
+    vectors: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateJob:
+    """Decode greedily from prompts until the stop token or `new_tokens`."""
+
+    release: str
+    patch: Patch | None
+    prompts: tuple[tuple[int, ...], ...]
+    new_tokens: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateResult:
+    """Decoded tokens of every prompt, without the stop token."""
+
+    tokens: tuple[tuple[int, ...], ...]
+
+
+Job = TuneJob | ScoreJob | ChoiceJob | EmbedJob | GenerateJob
+Result = TuneResult | ScoreResult | ChoiceResult | EmbedResult | GenerateResult
+
+
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """A processor: how a job is run, with the result type that follows from the job's.
+
+    Attributes:
+        run: Runs one job; suspends the caller where the caller lives in a cohort.
+    """
+
+    run: Callable[[Job], Result]
+
+    def tune(self, job: TuneJob) -> TuneResult:
+        """Returns the trained patch."""
+        return cast(TuneResult, self.run(job))
+
+    def score(self, job: ScoreJob) -> ScoreResult:
+        """Returns likelihoods and greedy hits."""
+        return cast(ScoreResult, self.run(job))
+
+    def choose(self, job: ChoiceJob) -> ChoiceResult:
+        """Returns the likelihood of every answer."""
+        return cast(ChoiceResult, self.run(job))
+
+    def embed(self, job: EmbedJob) -> EmbedResult:
+        """Returns embeddings."""
+        return cast(EmbedResult, self.run(job))
+
+    def generate(self, job: GenerateJob) -> GenerateResult:
+        """Returns decoded tokens."""
+        return cast(GenerateResult, self.run(job))
+
+
+def job_digest(job: Job) -> str:
+    """Returns the SHA-256 of a job's inputs: equal jobs have equal results."""
+    digest = hashlib.sha256(f"{type(job).__name__} {job.release}".encode())
+    match job:
+        case TuneJob():
+            digest.update(f"{job.start.digest()} {job.learning_rate} {job.clip}".encode())
+            for batch in job.batches:
+                digest.update(_examples(batch))
+        case ScoreJob():
+            digest.update(_patch(job.patch) + _examples(job.examples))
+        case ChoiceJob():
+            digest.update(_patch(job.patch) + repr((job.prompts, job.answers)).encode())
+        case EmbedJob():
+            digest.update(_patch(job.patch) + repr(job.prompts).encode())
+        case GenerateJob():
+            digest.update(_patch(job.patch) + repr(job.prompts).encode())
+            digest.update(f"{job.new_tokens} {job.stop}".encode())
+    return digest.hexdigest()
+
+
+def _patch(patch: Patch | None) -> bytes:
+    return b"none" if patch is None else patch.digest().encode()
+
+
+def _examples(examples: Sequence[Example]) -> bytes:
+    return repr([(example.tokens, example.prompt) for example in examples]).encode()

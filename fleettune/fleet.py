@@ -1,0 +1,89 @@
+"""The registry: which device has which hardware and which user; a pure function of the seed.
+
+Devices read it from a local file, as a real phone knows its own hardware and user without being
+told by a server; so the same fleet lives on our engine and on stock Flower. It stands here and not
+among the simulations because both the simulation and the device read it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from fleettune.exchanges import Population
+from fleettune.hardware import DeviceProfile, FleetMix, profile_from_json, profile_to_json
+from fleettune.personas import SyntheticData
+from fleettune.seeds import Purpose, stream
+from fleettune.tables import TableData
+from fleettune.typed import Types, from_record, to_record
+
+DATA_TYPES: Types = {"SyntheticData": SyntheticData, "TableData": TableData}
+
+FleetData = SyntheticData | TableData
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """A fleet as its members know it.
+
+    Attributes:
+        seed: The experiment's seed.
+        mix: Hardware profiles with their shares.
+        data: Where the users' exchanges come from.
+        installed: Dotted paths of policy classes installed on the devices besides ours.
+    """
+
+    seed: int
+    mix: FleetMix
+    data: FleetData
+    installed: tuple[str, ...] = ()
+
+    def profile(self, device: int) -> DeviceProfile:
+        """Returns the hardware of a device."""
+        return self.mix.profile_of(float(stream(self.seed, Purpose.HARDWARE, device).random()))
+
+    def write(self, file: Path) -> None:
+        """Writes the fleet as JSON."""
+        plain = {
+            "seed": self.seed,
+            "mix": [[profile_to_json(profile), share] for profile, share in self.mix.parts],
+            "data": to_record(self.data),
+            "installed": list(self.installed),
+        }
+        file.write_text(json.dumps(plain))
+
+
+def read_fleet(file: Path) -> Fleet:
+    """Returns the fleet that `Fleet.write` wrote.
+
+    Raises:
+        ValueError: If the file does not describe a fleet.
+    """
+    plain: dict[str, Any] = json.loads(file.read_text())
+    return Fleet(
+        seed=plain["seed"],
+        mix=FleetMix(
+            name="fleet",
+            parts=tuple((profile_from_json(item), share) for item, share in plain["mix"]),
+        ),
+        data=from_record(plain["data"], DATA_TYPES, "data"),
+        installed=tuple(plain["installed"]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFleet:
+    """A fleet with its population at hand."""
+
+    fleet: Fleet
+    population: Population
+
+
+@lru_cache(maxsize=4)
+def open_fleet(file: Path) -> OpenFleet:
+    """Returns the fleet of a file; reads file and data once per process."""
+    fleet = read_fleet(file)
+    return OpenFleet(fleet, fleet.data.open())

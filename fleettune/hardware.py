@@ -1,0 +1,240 @@
+"""Hardware: device profiles whose every coefficient carries a range, a tier and a source.
+
+Tiers say where a number comes from: M measured on that device by its source, F fitted from such
+measurements, S measured by others and quoted second-hand, V vendor table or datasheet, E estimate.
+No number here was measured by this project.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal, TypeAlias, cast
+
+import yaml
+
+TIERS = ("M", "F", "S", "V", "E")
+"""Tiers of a coefficient, from the best founded to the least."""
+POWER_SCOPES = ("total", "net", "unknown")
+"""Whether phase powers include the idle draw; `unknown` sources are read as `total`."""
+
+Json: TypeAlias = dict[str, object]
+PowerScope: TypeAlias = Literal["total", "net", "unknown"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coefficient:
+    """One number of a device: its value, the range it may lie in, and where it comes from."""
+
+    value: float
+    low: float
+    high: float
+    tier: str
+    source: str
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low <= self.value <= self.high < math.inf:
+            raise ValueError(
+                "must be finite with 0 < low <= value <= high, got "
+                f"value {self.value}, low {self.low}, high {self.high}"
+            )
+        if self.tier not in TIERS:
+            raise ValueError(f"tier must be one of {', '.join(TIERS)}, got {self.tier!r}")
+        if not self.source:
+            raise ValueError("source must not be empty, got ''")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceProfile:
+    """The hardware of one device model, as far as costs depend on it.
+
+    Attributes:
+        name: Short name, also the name of its configuration file.
+        power_scope: Whether the phase powers below include the idle draw.
+        eff_train_gflops: Effective training throughput: counted GFLOP over wall time, per s.
+        p_train_w: Power while training.
+        p_prefill_w: Power while reading a prompt or embedding text.
+        p_decode_w: Power while writing tokens.
+        eff_prefill_gops: Effective throughput while reading, GFLOP per s.
+        bw_decode_gbs: Effective memory bandwidth, GB per s.
+        p_idle_w: Power of the device when it does nothing.
+        battery_wh: Capacity of the battery; None for a device on mains.
+        ram_gb: Physical memory.
+        wifi_rx_w: Power of the radio above idle while it receives.
+        wifi_tx_w: Power of the radio above idle while it sends.
+        wifi_down_mbps: Rate of the link towards the device, Mbit per s.
+        wifi_up_mbps: Rate of the link from the device, Mbit per s.
+    """
+
+    name: str
+    power_scope: PowerScope
+    eff_train_gflops: Coefficient
+    p_train_w: Coefficient
+    p_prefill_w: Coefficient
+    p_decode_w: Coefficient
+    eff_prefill_gops: Coefficient
+    bw_decode_gbs: Coefficient
+    p_idle_w: Coefficient
+    battery_wh: Coefficient | None
+    ram_gb: Coefficient
+    wifi_rx_w: Coefficient
+    wifi_tx_w: Coefficient
+    wifi_down_mbps: Coefficient
+    wifi_up_mbps: Coefficient
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise ValueError("name of a profile must not be empty, got ''")
+        if self.power_scope not in POWER_SCOPES:
+            raise ValueError(
+                f"{self.name}: power_scope must be one of {', '.join(POWER_SCOPES)}, "
+                f"got {self.power_scope!r}"
+            )
+
+    def coefficients(self) -> tuple[tuple[str, Coefficient], ...]:
+        """Returns (name, coefficient) of every coefficient that this device has, in order."""
+        named = ((name, getattr(self, name)) for name in COEFFICIENTS)
+        return tuple((name, found) for name, found in named if found is not None)
+
+    def tiers(self) -> Mapping[str, int]:
+        """Returns how many coefficients stand in each tier, all five tiers in order."""
+        counts = Counter(coefficient.tier for _, coefficient in self.coefficients())
+        return {tier: counts[tier] for tier in TIERS}
+
+
+COEFFICIENTS = tuple(f.name for f in fields(DeviceProfile) if f.name not in ("name", "power_scope"))
+"""Names of the coefficients of a profile, in order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetMix:
+    """Which profiles a fleet is made of.
+
+    Attributes:
+        name: Short name of the mix.
+        parts: (profile, share) pairs; shares are relative and normalised on use.
+    """
+
+    name: str
+    parts: tuple[tuple[DeviceProfile, float], ...]
+
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise ValueError(f"mix {self.name} must hold at least one profile, got none")
+        for profile, share in self.parts:
+            if not 0 < share < math.inf:
+                rule = "must be finite and > 0"
+                raise ValueError(f"mix {self.name}: share of {profile.name} {rule}, got {share}")
+
+    def profile_of(self, draw: float) -> DeviceProfile:
+        """Returns the profile of a device that drew a number in [0, 1)."""
+        if not 0 <= draw < 1:
+            raise ValueError(f"draw must be in [0, 1), got {draw}")
+        reach = draw * math.fsum(share for _, share in self.parts)
+        passed = 0.0
+        for profile, share in self.parts:
+            passed += share
+            if reach < passed:
+                return profile
+        return self.parts[-1][0]  # the last sum can round below the whole
+
+
+def device_profile(name: str, power_scope: str, **coefficients: object) -> DeviceProfile:
+    """Returns a profile from five-item lists, the form of a configuration file.
+
+    Args:
+        name: Short name of the profile.
+        power_scope: One of `POWER_SCOPES`.
+        **coefficients: [value, low, high, tier, source] each; battery_wh may be None.
+
+    Raises:
+        ValueError: If a coefficient is missing, unknown or breaks a rule; names all of them.
+    """
+    unknown = sorted(coefficients.keys() - set(COEFFICIENTS))
+    missing = [coefficient for coefficient in COEFFICIENTS if coefficient not in coefficients]
+    if unknown or missing:
+        rule = f"must have {', '.join(COEFFICIENTS)}"
+        raise ValueError(f"profile {name} {rule}; unknown {unknown}, missing {missing}")
+    read = {key: _coefficient(name, key, item) for key, item in coefficients.items()}
+    # Keys were checked above, each value by its own constructor, the scope by the profile's.
+    return DeviceProfile(name=name, power_scope=power_scope, **read)  # pyright: ignore[reportArgumentType]
+
+
+def profile_to_json(profile: DeviceProfile) -> Json:
+    """Returns a profile as plain JSON values, coefficients as five-item lists."""
+    plain: Json = {"name": profile.name, "power_scope": profile.power_scope}
+    present = dict(profile.coefficients())
+    for name in COEFFICIENTS:
+        c = present.get(name)
+        plain[name] = None if c is None else [c.value, c.low, c.high, c.tier, c.source]
+    return plain
+
+
+def profile_from_json(plain: Mapping[str, object]) -> DeviceProfile:
+    """Returns the profile that `profile_to_json` wrote; unknown or missing keys are refused."""
+    for key in ("name", "power_scope"):
+        if not isinstance(plain.get(key), str):
+            raise ValueError(f"{key} of a profile must be a text, got {plain.get(key)!r}")
+    rest = {key: item for key, item in plain.items() if key not in ("name", "power_scope")}
+    return device_profile(str(plain["name"]), str(plain["power_scope"]), **rest)
+
+
+def mix_to_json(mix: FleetMix) -> Json:
+    """Returns a mix as plain JSON values, its profiles in full."""
+    parts = [[profile_to_json(profile), share] for profile, share in mix.parts]
+    return {"name": mix.name, "parts": parts}
+
+
+def mix_from_json(plain: Mapping[str, object]) -> FleetMix:
+    """Returns the mix that `mix_to_json` wrote; unknown or missing keys are refused."""
+    if set(plain) != {"name", "parts"}:
+        raise ValueError(f"a mix must have the keys name and parts, got {sorted(plain)}")
+    parts = cast("Sequence[tuple[Mapping[str, object], float]]", plain["parts"])
+    read = tuple((profile_from_json(profile), float(share)) for profile, share in parts)
+    return FleetMix(name=str(plain["name"]), parts=read)
+
+
+def load_hardware(folder: Path) -> Mapping[str, DeviceProfile]:
+    """Returns the profiles of a folder of YAML files by name, in order of name.
+
+    Raises:
+        ValueError: If the folder holds none, or a file is not a profile named like itself.
+    """
+    profiles: dict[str, DeviceProfile] = {}
+    for path in sorted(folder.glob("*.yaml")):
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError(f"{path.name} must be a mapping, got {type(content).__name__}")
+        plain = cast("dict[str, object]", content)
+        profile = profile_from_json({k: item for k, item in plain.items() if k != "_target_"})
+        if profile.name != path.stem:
+            raise ValueError(f"{path.name} must define the profile {path.stem}, got {profile.name}")
+        profiles[profile.name] = profile
+    if not profiles:
+        raise ValueError(f"the hardware folder must hold profiles, got none in {folder}")
+    return profiles
+
+
+def _coefficient(profile: str, name: str, item: object) -> Coefficient | None:
+    """Returns one coefficient from its five-item list; errors name the profile and it."""
+    if item is None and name == "battery_wh":
+        return None
+    if (
+        not isinstance(item, Sequence)
+        or isinstance(item, str)
+        or len(cast("list[object]", item)) != 5
+    ):
+        form = "must be [value, low, high, tier, source]"
+        raise ValueError(f"profile {profile}: {name} {form}, got {item!r}")
+    *numbers, tier, source = cast("Sequence[object]", item)
+    for number in numbers:
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            raise ValueError(f"profile {profile}: {name} must begin with numbers, got {number!r}")
+    value, low, high = (float(cast("float", number)) for number in numbers)
+    try:
+        return Coefficient(value=value, low=low, high=high, tier=str(tier), source=str(source))
+    except ValueError as error:
+        raise ValueError(f"profile {profile}: {name} {error}") from error

@@ -1,0 +1,165 @@
+"""Releases: published versions of the backbone, their manifests and the store that holds them.
+
+Messages carry manifests, never weights. For every earlier version a manifest holds the drift
+statistics of each matrix, {n, sum of squares, sum of fourth powers} of the difference, from which
+a device decides without holding two models (METHODS A1.2, "design gift").
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import safe_open
+
+from fleettune.sites import MODULES, Site
+from fleettune.work import Shapes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moments:
+    """Count, sum of squares and sum of fourth powers of a set of numbers; a monoid.
+
+    Attributes:
+        count: How many numbers.
+        squares: Sum of their squares.
+        fourths: Sum of their fourth powers.
+    """
+
+    count: int = 0
+    squares: float = 0.0
+    fourths: float = 0.0
+
+    def __add__(self, other: Moments) -> Moments:
+        return Moments(
+            count=self.count + other.count,
+            squares=self.squares + other.squares,
+            fourths=self.fourths + other.fourths,
+        )
+
+    def magnitude(self, k_var: float) -> float:
+        """Returns ``mean(x^2) + k_var * std(x^2)`` with the sample deviation (METHODS A1.2)."""
+        if self.count < 2:
+            raise ValueError(f"a magnitude needs at least 2 numbers, got {self.count}")
+        mean = self.squares / self.count
+        variance = max(self.fourths - self.count * mean * mean, 0.0) / (self.count - 1)
+        return mean + k_var * variance**0.5
+
+
+def moments(values: NDArray[np.float32]) -> Moments:
+    """Returns the moments of an array, summed in double precision."""
+    squares = np.square(values.astype(np.float64).ravel())
+    return Moments(
+        count=values.size,
+        squares=float(squares.sum()),
+        fourths=float(np.square(squares).sum()),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteDrift:
+    """How far one matrix moved from an earlier version."""
+
+    layer: int
+    module: str
+    drift: Moments
+
+    @property
+    def site(self) -> Site:
+        """The matrix."""
+        return Site(self.layer, self.module)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drift:
+    """How far a release moved from one earlier version, matrix by matrix."""
+
+    since: int
+    sites: tuple[SiteDrift, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What a device is told of a release.
+
+    Attributes:
+        version: 0 for the first release, then counting up.
+        name: What the vendor calls it.
+        path: Folder of the release in the store.
+        digest: SHA-256 of its weights file.
+        size_bytes: Bytes of a full download.
+        shapes: Shapes of the backbone.
+        template: Text around question and answer.
+        max_tokens: Longest example, in tokens.
+        drifts: Drift since every earlier version.
+    """
+
+    version: int
+    name: str
+    path: str
+    digest: str
+    size_bytes: int
+    shapes: Shapes
+    template: str
+    max_tokens: int
+    drifts: tuple[Drift, ...] = ()
+
+    def drift_since(self, version: int) -> Mapping[Site, Moments]:
+        """Returns the drift of every matrix since an earlier version.
+
+        Raises:
+            ValueError: If the manifest does not cover that version.
+        """
+        for drift in self.drifts:
+            if drift.since == version:
+                return {entry.site: entry.drift for entry in drift.sites}
+        covered = [drift.since for drift in self.drifts]
+        raise ValueError(f"release {self.version} holds drift since {covered}, not since {version}")
+
+
+def weights_file(folder: Path) -> Path:
+    """Returns the weights of a model's folder.
+
+    Raises:
+        ValueError: If there is not exactly one safetensors file.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    if len(files) != 1:
+        raise ValueError(
+            f"model folder {folder} must hold exactly one safetensors file, got {len(files)}"
+        )
+    return files[0]
+
+
+def file_digest(file: Path) -> str:
+    """Returns the SHA-256 of a file."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def site_weights(folder: Path, layers: int) -> Iterable[tuple[Site, NDArray[np.float32]]]:
+    """Yields every site's weight, ``(n_out, n_in)``, one at a time."""
+    with safe_open(weights_file(folder), framework="np") as tensors:
+        for layer in range(layers):
+            for module in MODULES:
+                parent = "self_attn" if module in "qkvo" else "mlp"
+                name = f"model.layers.{layer}.{parent}.{module}_proj.weight"
+                yield Site(layer, module), tensors.get_tensor(name).astype(np.float32)
+
+
+def drift_between(earlier: Path, later: Path, shapes: Shapes, since: int) -> Drift:
+    """Returns the drift statistics of one release since another."""
+    pairs = zip(
+        site_weights(earlier, shapes.layers), site_weights(later, shapes.layers), strict=True
+    )
+    return Drift(
+        since=since,
+        sites=tuple(
+            SiteDrift(layer=site.layer, module=site.module, drift=moments(new - old))
+            for (site, old), (_, new) in pairs
+        ),
+    )

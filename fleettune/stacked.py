@@ -1,0 +1,148 @@
+"""Stacked adapters: K devices' patches on one frozen backbone, and their optimizer.
+
+Rows of a batch are device-major, ``x.view(K, rows * positions, n_in)``, so one batched
+multiplication applies every device's own factors. Unlike ranks are zero-padded: padded rows of A
+and columns of B get zero gradients and stay exactly zero under Adam without weight decay. The
+sum of per-device losses keeps gradients apart (MODELS section 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fleettune.adapters import Factors, Patch, order
+from fleettune.backbone import Backbone
+from fleettune.sites import Site
+
+BETAS = (0.9, 0.999)
+EPSILON = 1e-8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stack:
+    """K patches side by side.
+
+    Attributes:
+        flat: All factors of every device, ``(K, parameters)``; the site tensors are views of it.
+        factors: By site: A ``(K, rank, n_in)``, B ``(K, n_out, rank)``.
+        scales: By site: ``alpha / rank`` per device, ``(K, 1, 1)``.
+    """
+
+    flat: Tensor
+    factors: dict[Site, tuple[Tensor, Tensor]]
+    scales: dict[Site, Tensor]
+
+    def leaves(self) -> list[Tensor]:
+        """Returns the tensors that training differentiates, in the order of `flat`."""
+        return [tensor for pair in self.factors.values() for tensor in pair]
+
+    def unstack(self, patches: Sequence[Patch]) -> list[Patch]:
+        """Returns the present values as patches with the sites and ranks of `patches`."""
+        return [self._unstack_one(index, patch) for index, patch in enumerate(patches)]
+
+    def _unstack_one(self, index: int, patch: Patch) -> Patch:
+        factors: dict[Site, Factors] = {}
+        for site, item in patch.factors.items():
+            rank = item.a.shape[0]
+            a, b = self.factors[site]
+            factors[site] = Factors(
+                a=a[index, :rank].detach().clone().numpy(),
+                b=b[index, :, :rank].detach().clone().contiguous().numpy(),
+            )
+        return Patch(release=patch.release, alpha=patch.alpha, factors=factors)
+
+
+def stack_patches(patches: Sequence[Patch], backbone: Backbone) -> Stack:
+    """Returns the patches stacked over the union of their sites, zero where one has none."""
+    matrices = backbone.shapes.matrices()
+    sites = sorted({site for patch in patches for site in patch.factors}, key=order)
+    ranks = {
+        site: max(p.factors[site].a.shape[0] for p in patches if site in p.factors)
+        for site in sites
+    }
+    width = sum(ranks[site] * sum(matrices[site.module]) for site in sites)
+    flat = torch.zeros(len(patches), width)
+    factors: dict[Site, tuple[Tensor, Tensor]] = {}
+    scales: dict[Site, Tensor] = {}
+    start = 0
+    for site in sites:
+        n_in, n_out = matrices[site.module]
+        rank = ranks[site]
+        middle, end = start + rank * n_in, start + rank * (n_in + n_out)
+        a = flat[:, start:middle].view(-1, rank, n_in)
+        b = flat[:, middle:end].view(-1, n_out, rank)
+        for index, patch in enumerate(patches):
+            item = patch.factors.get(site)
+            if item is not None:
+                own = item.a.shape[0]
+                a[index, :own] = torch.from_numpy(item.a)
+                b[index, :, :own] = torch.from_numpy(item.b)
+        factors[site] = (a, b)
+        scales[site] = torch.tensor(
+            [patch.scale(site) if site in patch.factors else 0.0 for patch in patches]
+        ).view(-1, 1, 1)
+        start = end
+    return Stack(flat=flat, factors=factors, scales=scales)
+
+
+@contextmanager
+def applied(backbone: Backbone, stack: Stack) -> Iterator[None]:
+    """Applies the stacked adapters to the backbone's linear layers while the block runs."""
+    with ExitStack() as open_hooks:
+        for site, (a, b) in stack.factors.items():
+            hook = backbone.linear(site).register_forward_hook(_hook(a, b, stack.scales[site]))
+            open_hooks.callback(hook.remove)
+        yield
+
+
+def _hook(a: Tensor, b: Tensor, scale: Tensor) -> Any:  # noqa: ANN401 - torch's hook type
+    def add(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        devices = a.shape[0]
+        rows = inputs[0].reshape(devices, -1, inputs[0].shape[-1])
+        low = torch.bmm(rows, a.transpose(1, 2)) * scale
+        base = output.reshape(devices, -1, output.shape[-1])
+        return torch.baddbmm(base, low, b.transpose(1, 2)).view_as(output)
+
+    return add
+
+
+class StackedAdamW:
+    """AdamW without weight decay over a stack: per-device steps, activity and clipping."""
+
+    def __init__(self, stack: Stack, learning_rates: Tensor, clips: Tensor) -> None:
+        self._flat = stack.flat
+        self._leaves = stack.leaves()
+        self._rates = learning_rates.view(-1, 1)
+        self._clips = clips
+        self._first = torch.zeros_like(stack.flat)
+        self._second = torch.zeros_like(stack.flat)
+        self._steps = torch.zeros(stack.flat.shape[0], 1)
+
+    @torch.no_grad()
+    def step(self, active: Tensor) -> None:
+        """Takes one step of the active devices, ``(K,)`` of 0 or 1; the others stay as they are."""
+        devices = self._flat.shape[0]
+        gradient = torch.cat([_gradient(leaf).reshape(devices, -1) for leaf in self._leaves], 1)
+        norm = gradient.square().sum(1).sqrt()
+        gradient *= (self._clips / (norm + 1e-6)).clamp(max=1.0).view(-1, 1)
+        alive = active.view(-1, 1)
+        self._steps += alive
+        self._first.lerp_(gradient, (1 - BETAS[0]) * alive)
+        self._second.lerp_(gradient.square_(), (1 - BETAS[1]) * alive)
+        # a device that has not stepped yet has zero moments; the floor only avoids 0 / 0
+        fix_first = (1 - BETAS[0] ** self._steps).clamp_min(1e-12)
+        fix_second = (1 - BETAS[1] ** self._steps).clamp_min(1e-12)
+        scale = (self._second / fix_second).sqrt_().add_(EPSILON)
+        self._flat -= alive * self._rates / fix_first * self._first / scale
+        for leaf in self._leaves:
+            leaf.grad = None
+
+
+def _gradient(leaf: Tensor) -> Tensor:
+    return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad

@@ -1,0 +1,107 @@
+"""What a device reports, as values: statistics for the server, an observation for the experiment.
+
+Statistics are numbers and short words; there is no field that could hold a user's text, a buffer or
+base weights. Observations belong to the simulation's observer: they measure quality on
+exchanges that the device has not seen, and the grid takes them out of a reply before the strategy
+sees it. In a deployment there are none.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from fleettune.adapters import Patch
+from fleettune.cost import Ledger
+
+WORD = re.compile(r"[a-z0-9][a-z0-9_+.-]{0,63}")
+"""What a text in statistics may look like: a short lower-case name, never a sentence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """Which device did what in a round, as short words and counters.
+
+    Attributes:
+        device: Number of the device, 0-based.
+        round: Number of the round, 0-based.
+        release: Version that the device holds now.
+        profile: Its hardware profile.
+        decision: What it did about its patch (`clients.adaptation.Action`).
+        reason: Why.
+    """
+
+    device: int
+    round: int
+    release: int
+    profile: str
+    decision: str
+    reason: str
+
+    def __post_init__(self) -> None:
+        for name in ("profile", "decision", "reason"):
+            value = getattr(self, name)
+            if not WORD.fullmatch(value):
+                raise ValueError(f"{name} must be a short lower-case word, got {value!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statistics:
+    """A device's report of one round.
+
+    Attributes:
+        outcome: Who and what.
+        ledger: What the round cost the device, by stage (simulated).
+        drift: Drift that the decision looked at, None where it did not.
+        strength: Patch strength that it looked at, None where it did not.
+        buffer_exchanges: Exchanges held.
+        buffer_bytes: Bytes of their texts.
+        stored_bytes: Bytes of everything that the device keeps under its quota.
+        tune_steps: Optimizer steps of this round.
+        train_tokens: Tokens that those steps trained on, prompts included.
+    """
+
+    outcome: Outcome
+    ledger: Ledger
+    drift: float | None
+    strength: float | None
+    buffer_exchanges: int
+    buffer_bytes: int
+    stored_bytes: int
+    tune_steps: int
+    train_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """Quality on a user's later exchanges, which nothing on the device has seen.
+
+    Attributes:
+        exchanges: How many were evaluated.
+        nll: Free text: nats per supervised token. Labels: nats per answer of the closed set.
+        exact_match: Share whose greedy answer equals the preferred one, token by token.
+        approval: Share of answers that the user would accept (`clients.evaluation`).
+        mae: Labels only: mean absolute error of the predicted values.
+    """
+
+    exchanges: int
+    nll: float | None = None
+    exact_match: float | None = None
+    approval: float | None = None
+    mae: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Everything that one device's round leaves behind.
+
+    Attributes:
+        statistics: Goes to the server.
+        delta: The new patch where one was trained, against the release as shipped; goes to the
+            server.
+        observation: Goes to the experiment's recorder, never to the server.
+    """
+
+    statistics: Statistics
+    delta: Patch | None
+    observation: Observation | None

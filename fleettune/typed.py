@@ -1,0 +1,126 @@
+"""Frozen values as plain records and back, with every name and type checked.
+
+Configuration files and messages name a type and its fields; they are matched against closed types
+here and never imported by name. Errors say which field, what was expected, and what came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields, is_dataclass
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
+
+Record = Mapping[str, Any]
+Types = Mapping[str, type]
+
+TYPE = "type"
+
+
+def to_record(value: object) -> Any:  # noqa: ANN401 - JSON: mapping, sequence or scalar
+    """Returns a frozen dataclass as plain mappings, lists and scalars, its type by name."""
+    if is_dataclass(value) and not isinstance(value, type):
+        named = {field.name: to_record(getattr(value, field.name)) for field in fields(value)}
+        return {TYPE: type(value).__name__, **named}
+    if isinstance(value, tuple | list):
+        return [to_record(item) for item in cast(Sequence[object], value)]
+    return value
+
+
+def from_record(record: Record, types: Types, where: str) -> Any:  # noqa: ANN401 - one of `types`
+    """Returns the value that a record describes.
+
+    Raises:
+        ValueError: If its type is not among `types`, or a field is unknown, missing or mistyped.
+    """
+    name = record.get(TYPE)
+    if name not in types:
+        raise ValueError(f"{where} must be one of {sorted(types)}, got {name!r}")
+    given = {key: value for key, value in record.items() if key != TYPE}
+    return checked(types[name], given, types, where)
+
+
+def checked(cls: type[T], given: Record, types: Types, where: str) -> T:
+    """Returns ``cls(**given)`` after checking every field's name and type.
+
+    Raises:
+        ValueError: Naming the field, the expected type and the value.
+    """
+    hints = get_type_hints(cls)
+    own = [field for field in fields(cast(Any, cls)) if field.init]
+    known = {field.name for field in own}
+    unknown = sorted(set(given) - known)
+    if unknown:
+        raise ValueError(f"{where}.{unknown[0]} is not a known key; {where} has {sorted(known)}")
+    missing = [
+        field.name
+        for field in own
+        if field.name not in given and field.default is MISSING and field.default_factory is MISSING
+    ]
+    if missing:
+        raise ValueError(f"{where}.{missing[0]} must be given; it has no default")
+    values = {
+        name: _typed(hints[name], value, types, f"{where}.{name}") for name, value in given.items()
+    }
+    try:
+        return cls(**values)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+
+
+def _typed(hint: Any, value: Any, types: Types, where: str) -> Any:  # noqa: ANN401 - any type
+    origin = get_origin(hint)
+    if origin in (Union, UnionType):
+        return _union(get_args(hint), value, types, where)
+    if origin is tuple and isinstance(value, list | tuple):
+        item = get_args(hint)[0]
+        items = cast(Sequence[Any], value)
+        return tuple(_typed(item, one, types, f"{where}[{i}]") for i, one in enumerate(items))
+    if origin in (dict, Mapping) and isinstance(value, Mapping):
+        item = get_args(hint)[1]
+        named = cast(Mapping[str, Any], value)
+        return {key: _typed(item, one, types, f"{where}.{key}") for key, one in named.items()}
+    if isinstance(value, Mapping):
+        record = cast(Record, value)
+        if TYPE in record:
+            return from_record(record, types, where)
+        if is_dataclass(hint):
+            return checked(cast(type[Any], hint), record, types, where)
+    if _fits(hint, value):
+        return float(value) if hint is float else value
+    raise ValueError(f"{where} must be {_name(hint)}, got {value!r}")
+
+
+def _union(options: Sequence[Any], value: Any, types: Types, where: str) -> Any:  # noqa: ANN401
+    if value is None and NoneType in options:
+        return None
+    real = [option for option in options if option is not NoneType]
+    if len(real) == 1:
+        return _typed(real[0], value, types, where)
+    for option in real:
+        try:
+            return _typed(option, value, types, where)
+        except ValueError:
+            continue
+    names = " or ".join(_name(option) for option in options)
+    raise ValueError(f"{where} must be {names}, got {value!r}")
+
+
+def _fits(hint: Any, value: Any) -> bool:  # noqa: ANN401 - any type
+    if hint in (int, float) and isinstance(value, bool):
+        return False
+    if hint is float:
+        return isinstance(value, int | float)
+    if hint in (int, str, bool):
+        return isinstance(value, hint)
+    # a value that was built already, for a field whose type is a protocol or a dataclass
+    return is_dataclass(value) and not isinstance(value, type)
+
+
+def _name(hint: Any) -> str:  # noqa: ANN401 - any type
+    words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+    if hint is NoneType:
+        return "null"
+    return words.get(hint) or getattr(hint, "__name__", str(hint))

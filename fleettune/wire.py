@@ -1,0 +1,174 @@
+"""Records on the wire: values to Flower's records and back. The only module here that knows Flower.
+
+Upwards there are exactly three records: ``delta`` (adapter factors), ``statistics`` (numbers) and
+``outcome`` (short words), and in a simulation a fourth, ``observation``, which the grid takes out
+before the strategy sees the reply. No encoder has a field for text, buffer or base weights.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any, cast
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+
+from fleettune.adapters import Patch, from_arrays, to_arrays
+from fleettune.cost import Cost, Ledger, Stage
+from fleettune.releases import Drift, Manifest, Moments, SiteDrift
+from fleettune.statistics import Observation, Outcome, Report, Statistics
+from fleettune.typed import Record, Types, from_record, to_record
+from fleettune.work import Shapes
+
+DELTA, STATISTICS, OUTCOME, OBSERVATION = "delta", "statistics", "outcome", "observation"
+STATISTICS_BYTES = 1024
+"""Bytes charged for a report's statistics: at most about a hundred numbers and a few words."""
+
+_MANIFEST_TYPES: Types = {
+    "Manifest": Manifest,
+    "Shapes": Shapes,
+    "Drift": Drift,
+    "SiteDrift": SiteDrift,
+    "Moments": Moments,
+}
+_COUNTERS = ("buffer_exchanges", "buffer_bytes", "stored_bytes", "tune_steps", "train_tokens")
+_COST_FIELDS = tuple(field.name for field in fields(Cost))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a device is asked in a round.
+
+    Attributes:
+        arm: Which policy this message belongs to.
+        round: Number of the round, 0-based; also the day that the device wakes up on.
+        release: The newest release.
+        policy: The device's choices as a record of type names and fields.
+        observe: True if the experiment's observer wants quality on later exchanges.
+    """
+
+    arm: str
+    round: int
+    release: Manifest
+    policy: Record
+    observe: bool
+
+
+def encode_request(request: Request) -> RecordDict:
+    """Returns the records of a request."""
+    config = ConfigRecord(
+        {
+            "arm": request.arm,
+            "round": request.round,
+            "release": json.dumps(to_record(request.release)),
+            "policy": json.dumps(request.policy),
+            "observe": request.observe,
+        }
+    )
+    return RecordDict({"request": config})
+
+
+def decode_request(content: RecordDict) -> Request:
+    """Returns the request of a message.
+
+    Raises:
+        ValueError: If a field is missing or does not fit.
+    """
+    config = content.config_records["request"]
+    return Request(
+        arm=cast(str, config["arm"]),
+        round=cast(int, config["round"]),
+        release=from_record(json.loads(cast(str, config["release"])), _MANIFEST_TYPES, "release"),
+        policy=json.loads(cast(str, config["policy"])),
+        observe=cast(bool, config["observe"]),
+    )
+
+
+def encode_report(report: Report) -> RecordDict:
+    """Returns the records of a device's report."""
+    statistics = report.statistics
+    numbers: dict[str, Any] = {name: getattr(statistics, name) for name in _COUNTERS}
+    for name in ("drift", "strength"):
+        value = getattr(statistics, name)
+        if value is not None:
+            numbers[name] = value
+    for stage, cost in statistics.ledger.costs:
+        for name in _COST_FIELDS:
+            numbers[f"{stage}.{name}"] = getattr(cost, name)
+    content = RecordDict(
+        {STATISTICS: MetricRecord(numbers), OUTCOME: ConfigRecord(asdict(statistics.outcome))}
+    )
+    if report.delta is not None:
+        content[DELTA] = encode_patch(report.delta)
+        content[STATISTICS]["delta_alpha"] = report.delta.alpha
+        content[STATISTICS]["delta_release"] = report.delta.release
+    if report.observation is not None:
+        seen = {k: v for k, v in asdict(report.observation).items() if v is not None}
+        content[OBSERVATION] = MetricRecord(seen)
+    return content
+
+
+def decode_report(content: RecordDict) -> Report:
+    """Returns a device's report, without its observation if the grid took that out.
+
+    Raises:
+        ValueError: If a record is unknown or holds what a report may not hold.
+    """
+    unknown = set(content) - {DELTA, STATISTICS, OUTCOME, OBSERVATION}
+    if unknown:
+        raise ValueError(f"a report may hold deltas and statistics only, got {sorted(unknown)}")
+    numbers = dict(content.metric_records[STATISTICS])
+    statistics = Statistics(
+        outcome=Outcome(**cast(dict[str, Any], dict(content.config_records[OUTCOME]))),
+        ledger=_ledger(numbers),
+        drift=cast(float | None, numbers.get("drift")),
+        strength=cast(float | None, numbers.get("strength")),
+        **{name: cast(int, numbers[name]) for name in _COUNTERS},
+    )
+    return Report(
+        statistics=statistics,
+        delta=_delta(content, numbers),
+        observation=_observation(content),
+    )
+
+
+def take_observation(content: RecordDict) -> Observation | None:
+    """Removes the observation from a reply's records and returns it."""
+    seen = _observation(content)
+    content.pop(OBSERVATION, None)
+    return seen
+
+
+def encode_patch(patch: Patch) -> ArrayRecord:
+    """Returns a patch's factors as arrays under stable names."""
+    return ArrayRecord({name: Array(array) for name, array in to_arrays(patch).items()})
+
+
+def decode_patch(record: ArrayRecord, release: int, alpha: float) -> Patch:
+    """Returns the patch that `encode_patch` wrote."""
+    arrays = {name: array.numpy().astype(np.float32) for name, array in record.items()}
+    return from_arrays(arrays, release, alpha)
+
+
+def _ledger(numbers: dict[str, Any]) -> Ledger:
+    costs: dict[Stage, dict[str, float]] = {}
+    for key, value in numbers.items():
+        stage, dot, name = key.partition(".")
+        if dot:
+            costs.setdefault(Stage(stage), {})[name] = float(value)
+    return Ledger(costs=tuple((stage, Cost(**named)) for stage, named in costs.items()))
+
+
+def _delta(content: RecordDict, numbers: dict[str, Any]) -> Patch | None:
+    if DELTA not in content:
+        return None
+    return decode_patch(
+        content.array_records[DELTA], int(numbers["delta_release"]), float(numbers["delta_alpha"])
+    )
+
+
+def _observation(content: RecordDict) -> Observation | None:
+    if OBSERVATION not in content:
+        return None
+    return Observation(**cast(dict[str, Any], dict(content.metric_records[OBSERVATION])))

@@ -1,0 +1,1 @@
+"""How a fleet is assembled, run, compared and reported."""

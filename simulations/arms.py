@@ -1,0 +1,92 @@
+"""Arms: the policies that live side by side in a run, the reference first.
+
+Without a choice of the user's, the standard arms run. With one (``adaptation=X`` or any other
+policy key) the chosen policy runs beside the reference, so that every run can report a saving.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, cast
+
+from clients.adaptation import UserPrior
+from clients.policy import BUILT_IN, DevicePolicy, Quota
+from clients.tuning import Tuning
+from fleettune.exchanges import Population
+from fleettune.typed import checked
+from fleettune.work import Shapes
+from simulations.targets import configured
+
+log = logging.getLogger(__name__)
+
+POLICY_KEYS = ("adaptation", "selection", "synthesis", "placement")
+REFERENCE = "always_retune"
+
+Plain = Mapping[str, Any]
+
+
+def build_arms(plain: Plain, chosen: Mapping[str, str]) -> dict[str, DevicePolicy]:
+    """Returns the policies of a run by name.
+
+    Args:
+        plain: The whole configuration.
+        chosen: What the user asked for, by policy key; empty for the standard arms.
+    """
+    reference = cast(Plain, plain["reference"])
+    arms = {REFERENCE: _policy(plain, reference, "reference")}
+    if chosen:
+        asked = {key: plain[key] if key in chosen else reference[key] for key in POLICY_KEYS}
+        policy = _policy(plain, asked, "")
+        if policy != arms[REFERENCE]:
+            arms["+".join(chosen[key] for key in POLICY_KEYS if key in chosen)] = policy
+        return arms
+    for name, changes in cast(Mapping[str, Plain], plain["arms"]).items():
+        unknown = sorted(set(changes) - set(POLICY_KEYS))
+        if unknown:
+            raise ValueError(f"arms.{name}.{unknown[0]} is no policy key; known are {POLICY_KEYS}")
+        arms[name] = _policy(plain, {**reference, **changes}, f"arms.{name}")
+    return arms
+
+
+def fitting(
+    arms: Mapping[str, DevicePolicy], population: Population, shapes: Shapes, chosen: bool
+) -> dict[str, DevicePolicy]:
+    """Returns the arms that fit data and model; a standard arm that cannot is left out and said.
+
+    Raises:
+        ValueError: If a chosen arm does not fit, or a placement does not fit the model.
+    """
+    kept: dict[str, DevicePolicy] = {}
+    for name, policy in arms.items():
+        policy.placement.place(shapes)
+        if isinstance(policy.adaptation, UserPrior) and not population.answers:
+            if chosen:
+                raise ValueError(
+                    "adaptation=user_prior needs answers that are labels; these are free text"
+                )
+            log.info("arm %s is left out: answers of this data are free text, not labels", name)
+        else:
+            kept[name] = policy
+    return kept
+
+
+def foreign(policy: DevicePolicy) -> list[str]:
+    """Returns the dotted paths of the policy's types that are not built in."""
+    parts = (policy.adaptation, policy.selection, policy.synthesis, policy.placement)
+    types = [type(part) for part in parts]
+    return [
+        f"{kind.__module__}.{kind.__qualname__}"
+        for kind in types
+        if BUILT_IN.get(kind.__name__) is not kind
+    ]
+
+
+def _policy(plain: Plain, parts: Plain, where: str) -> DevicePolicy:
+    prefix = f"{where}." if where else ""
+    values = {key: configured(parts[key], prefix + key) for key in POLICY_KEYS}
+    return DevicePolicy(
+        tuning=checked(Tuning, plain["tuning"], {}, "tuning"),
+        quota=checked(Quota, plain["storage"], {}, "storage"),
+        **values,
+    )

@@ -1,0 +1,30 @@
+"""The process's surroundings: what must be set before Flower and the matrix library are imported."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+QUIET = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+}
+REPRODUCIBLE = {"MKL_CBWR": "AUTO"}
+"""Asks the matrix library for the same result run after run on one kind of processor."""
+
+
+def prepare() -> None:
+    """Sets the environment; call before importing anything that reads it."""
+    for name, value in {**QUIET, **REPRODUCIBLE}.items():
+        os.environ.setdefault(name, value)
+
+
+def quieten() -> None:
+    """Keeps Flower's own log lines out of ours; call after it was imported."""
+    logger = logging.getLogger("flwr")
+    logger.handlers.clear()
+    logger.setLevel(logging.ERROR)

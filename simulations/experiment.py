@@ -1,0 +1,174 @@
+"""An experiment as one frozen value, built from Hydra's configuration and checked whole.
+
+The only module that sees a DictConfig. Every rule is checked here, before any model loads: unknown
+keys, types, ranges, files, columns, ranks against the model's shapes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from clients.policy import DevicePolicy
+from fleettune.backbone import BackboneSource, read_shapes, resolve_folder
+from fleettune.exchanges import Population
+from fleettune.fleet import Fleet, FleetData
+from fleettune.hardware import FleetMix, load_hardware
+from fleettune.personas import SyntheticData
+from fleettune.typed import checked, to_record
+from simulations.arms import build_arms, fitting, foreign
+from simulations.settings import EngineSettings, FleetSettings, Run, StudySettings
+from simulations.targets import configured
+from strategies.plan import Arm, Plan
+from strategies.publisher import Source
+from strategies.sampling import Panel, Uniform
+from strategies.schedule import Schedule
+
+HARDWARE = Path(__file__).parent.parent / "conf" / "hardware"
+RUN_KEYS = ("seed", "rounds", "precision", "quality", "store")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experiment:
+    """Everything that decides a run's results.
+
+    Attributes:
+        run: Seed, rounds, precision, metric.
+        fleet_settings: How many devices, how they are sampled.
+        fleet: The fleet as its devices know it.
+        model: Where the backbone comes from.
+        schedule: Releases.
+        engine: How it is computed; never changes a result beyond rounding.
+        arms: Policies by name, the reference first.
+        study: Arms, seeds and claims of the study that this belongs to.
+        metric: The headline metric, a key of `simulations.summary.HEADLINES`.
+    """
+
+    run: Run
+    fleet_settings: FleetSettings
+    fleet: Fleet
+    model: BackboneSource
+    schedule: Schedule
+    engine: EngineSettings
+    arms: Mapping[str, DevicePolicy]
+    study: StudySettings
+    metric: str
+
+    @property
+    def reference(self) -> str:
+        """Name of the arm that savings are measured against."""
+        return next(iter(self.arms))
+
+    @property
+    def data_name(self) -> str:
+        """Short name of the data, for reports."""
+        data = self.fleet.data
+        if isinstance(data, SyntheticData):
+            return "synthetic_null" if data.null else "synthetic"
+        path = Path(data.path)
+        return f"{path.parent.name}/{path.name}"
+
+    def plan(self) -> Plan:
+        """Returns the run as the server sees it."""
+        settings = self.fleet_settings
+        sampling = Panel() if settings.sampled is None else Uniform(sampled=settings.sampled)
+        return Plan(
+            seed=self.run.seed,
+            rounds=self.run.rounds,
+            arms=tuple(
+                Arm(name=name, policy=json.dumps(to_record(policy)))
+                for name, policy in self.arms.items()
+            ),
+            source=Source(
+                path=str(resolve_folder(self.model.path)),
+                template=self.model.template,
+                max_tokens=self.model.max_tokens,
+            ),
+            schedule=self.schedule,
+            sampling=sampling,
+            data=self.fleet.data,
+            store=self.run.store,
+            observe=True,
+        )
+
+
+def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experiment:
+    """Returns the experiment that a configuration describes.
+
+    Args:
+        cfg: The composed configuration.
+        chosen: What the user asked for, by policy key; None or empty runs the standard arms.
+
+    Raises:
+        ValueError: Saying which key breaks which rule, its value, and what to do.
+    """
+    plain = _plain(cfg)
+    run = checked(Run, {key: plain[key] for key in RUN_KEYS}, {}, "run")
+    model = cast(BackboneSource, configured(plain["model"], "model"))
+    model.check()
+    data = cast(FleetData, configured(plain["data"], "data", seed=run.seed))
+    data.check()
+    settings = cast(FleetSettings, checked(FleetSettings, plain["fleet"], {}, "fleet"))
+    mix = _mix(settings)
+    population = data.open()
+    if settings.devices > population.users:
+        raise ValueError(
+            f"fleet.devices must be <= {population.users}, the users of this data, "
+            f"got {settings.devices}"
+        )
+    arms = build_arms(plain, chosen or {})
+    arms = fitting(arms, population, read_shapes(resolve_folder(model.path)), bool(chosen))
+    installed = tuple(sorted({path for policy in arms.values() for path in foreign(policy)}))
+    return Experiment(
+        run=run,
+        metric=_metric(run, data, population),
+        fleet_settings=settings,
+        fleet=Fleet(seed=run.seed, mix=mix, data=data, installed=installed),
+        model=model,
+        schedule=checked(Schedule, plain["release"], {}, "release"),
+        engine=cast(EngineSettings, configured(plain["engine"], "engine")),
+        arms=arms,
+        study=checked(StudySettings, plain["study"], {}, "study"),
+    )
+
+
+def _plain(cfg: DictConfig) -> dict[str, Any]:
+    try:
+        plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"the configuration is incomplete: {reason}") from error
+    named = cast(dict[str, Any], plain)
+    return {key: value for key, value in named.items() if key != "hydra"}
+
+
+def _mix(settings: FleetSettings) -> FleetMix:
+    profiles = load_hardware(HARDWARE)
+    unknown = sorted(set(settings.mix) - set(profiles))
+    if unknown:
+        raise ValueError(
+            f"fleet.mix names the unknown device class {unknown[0]!r}; known are "
+            f"{', '.join(sorted(profiles))}; see `fleettune devices`"
+        )
+    # a share of 0 takes a class out of a mix from the command line
+    parts = tuple((profiles[name], share) for name, share in settings.mix.items() if share != 0)
+    return FleetMix(name="fleet", parts=parts)
+
+
+def _metric(run: Run, data: FleetData, population: Population) -> str:
+    """Returns the headline metric: as asked, or the one that fits the data."""
+    if run.quality.metric == "neg_mae" and not population.answers:
+        raise ValueError(
+            "quality.metric=neg_mae needs answers that are labels; these are free text"
+        )
+    if run.quality.metric != "auto":
+        return run.quality.metric
+    if isinstance(data, SyntheticData):
+        return "exact_match"
+    return "neg_mae" if population.answers else "neg_nll"

@@ -1,0 +1,139 @@
+"""Launching: every job of a command line is composed and checked before the first one runs.
+
+Hydra alone exits with 1 on an unknown key and lets wrong types pass, so composition errors are caught
+here, the whole experiment is built and checked, and bad input ends with exit code 2 and one
+sentence.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+
+from simulations.arms import POLICY_KEYS
+from simulations.environment import quieten
+from simulations.experiment import Experiment, build
+
+log = logging.getLogger(__name__)
+
+CONFIG = {"config_path": "pkg://conf", "config_name": "config", "version_base": "1.3"}
+PASSED_ON = (
+    "--help",
+    "-h",
+    "--hydra-help",
+    "--version",
+    "--cfg",
+    "-c",
+    "--info",
+    "-i",
+    "--resolve",
+)
+"""Questions to Hydra that run nothing."""
+
+
+def chosen_policies(overrides: Sequence[str]) -> Mapping[str, str]:
+    """Returns what a command line chose, by policy key: an option's name, or field and value."""
+    chosen: dict[str, str] = {}
+    for override in overrides:
+        name, _, value = override.lstrip("+").partition("=")
+        key, _, field = name.partition(".")
+        if key in POLICY_KEYS:
+            part = f"{field}={value}" if field else value
+            chosen[key] = f"{chosen[key]},{part}" if key in chosen else part
+    return chosen
+
+
+def jobs(overrides: Sequence[str], *, sweep: bool) -> list[list[str]]:
+    """Returns the overrides of every job of a command line, in order."""
+    if not sweep:
+        return [list(overrides)]
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # noqa: PLC0415
+
+    parsed = OverridesParser.create().parse_overrides(overrides=list(overrides))
+    return BasicSweeper.split_arguments(parsed, None)[0]
+
+
+def check_all(overrides: Sequence[str], *, sweep: bool) -> list[Experiment]:
+    """Returns every job's experiment, composed and checked.
+
+    Raises:
+        ValueError: For the first job that breaks a rule.
+    """
+    experiments: list[Experiment] = []
+    with hydra.initialize_config_module("conf", version_base="1.3"):
+        for job in jobs(overrides, sweep=sweep):
+            try:
+                cfg = hydra.compose("config", overrides=job)
+            except (HydraException, OmegaConfBaseException) as error:
+                raise ValueError(_sentence(error)) from error
+            experiments += [build(seeded, chosen_policies(job)) for seeded in study_configs(cfg)]
+    return experiments
+
+
+def study_configs(cfg: DictConfig) -> list[DictConfig]:
+    """Returns the configuration once per seed of its study; itself for a plain run."""
+    seeds: Any = OmegaConf.select(cfg, "study.seeds") or []
+    if not seeds:
+        return [cfg]
+    return [OmegaConf.merge(cfg, {"seed": seed}) for seed in seeds]  # pyright: ignore[reportReturnType] - a DictConfig merged with a dict is one
+
+
+def _sentence(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(line for line in lines if not line.startswith(("full_key", "object_type")))
+
+
+def launch(arguments: list[str]) -> int:
+    """Runs a command line and returns its exit code: 0 done, 2 bad input."""
+    console = Console(stderr=True)
+    overrides = [argument for argument in arguments if not argument.startswith("-")]
+    sweep = bool({"-m", "--multirun"} & set(arguments))
+    if not set(arguments) & set(PASSED_ON):
+        try:
+            check_all(overrides, sweep=sweep)
+        except (ValueError, HydraException) as error:
+            console.print(f"[bold red]error[/]: {error}", soft_wrap=True, highlight=False)
+            return 2
+    failures: list[int] = []
+    sys.argv = ["fleettune", *arguments]
+    hydra.main(**CONFIG)(lambda cfg: _job(cfg, failures))()
+    return max(failures, default=0)
+
+
+def _job(cfg: DictConfig, failures: list[int]) -> None:
+    from simulations.run import run_experiment  # noqa: PLC0415 - seconds of import
+    from simulations.study import run_study  # noqa: PLC0415
+
+    quieten()
+    # piped output has no width of its own; the tables need about this much
+    console = Console(width=None if sys.stdout.isatty() else 150)
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    chosen = chosen_policies(list(HydraConfig.get().overrides.task))
+    try:
+        _write_config(cfg, folder)
+        if OmegaConf.select(cfg, "study.seeds"):
+            run_study([build(c, chosen) for c in study_configs(cfg)], folder, console)
+        else:
+            run_experiment(build(cfg, chosen), folder, console)
+    except ValueError as error:
+        log.exception("the run stopped")
+        Console(stderr=True).print(f"[bold red]error[/]: {error}", soft_wrap=True, highlight=False)
+        failures.append(2)
+
+
+def _write_config(cfg: DictConfig, folder: Path) -> None:
+    file = folder / "config.yaml"
+    if file.exists():
+        raise ValueError(f"{folder} holds a run already; choose another hydra.run.dir")
+    file.write_text(OmegaConf.to_yaml(cfg, resolve=True))

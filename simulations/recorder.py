@@ -1,0 +1,84 @@
+"""The recorder: what devices report and what the observer saw, one row per arm, device and round.
+
+Rows hold simulated quantities only and are sorted before they are written, so the same experiment
+gives the same bytes whatever the order of the replies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from flwr.app import RecordDict
+
+from fleettune.cost import Stage
+from fleettune.statistics import Observation, Statistics
+from fleettune.wire import decode_report, take_observation
+
+STAGES = tuple(stage for stage in Stage if stage is not Stage.OBSERVE)
+
+SCHEMA: dict[str, Any] = {
+    "arm": pl.String,
+    "device": pl.Int64,
+    "round": pl.Int64,
+    "profile": pl.String,
+    "release": pl.Int64,
+    "decision": pl.String,
+    "reason": pl.String,
+    "drift": pl.Float64,
+    "strength": pl.Float64,
+    "eval_exchanges": pl.Int64,
+    "nll": pl.Float64,
+    "exact_match": pl.Float64,
+    "approval": pl.Float64,
+    "mae": pl.Float64,
+    "buffer_exchanges": pl.Int64,
+    "buffer_bytes": pl.Int64,
+    "stored_bytes": pl.Int64,
+    "tune_steps": pl.Int64,
+    "train_tokens": pl.Int64,
+    "energy_j": pl.Float64,
+    "energy_low_j": pl.Float64,
+    "energy_high_j": pl.Float64,
+    "time_s": pl.Float64,
+    "work_flop": pl.Float64,
+    "down_bytes": pl.Float64,
+    "up_bytes": pl.Float64,
+    **{f"energy_j_{stage}": pl.Float64 for stage in STAGES},
+}
+"""Columns of ``rows.parquet``."""
+
+
+def row(arm: str, statistics: Statistics, seen: Observation | None) -> dict[str, Any]:
+    """Returns one row of ``rows.parquet``."""
+    observed = asdict(seen or Observation(exchanges=0))
+    observed["eval_exchanges"] = observed.pop("exchanges")
+    named = asdict(statistics)
+    outcome, _ = named.pop("outcome"), named.pop("ledger")
+    ledger = statistics.ledger
+    stages = {f"energy_j_{stage}": ledger.of(stage).energy_j for stage in STAGES}
+    return {"arm": arm, **outcome, **named, **observed, **asdict(ledger.total()), **stages}
+
+
+@dataclass(slots=True)
+class Recorder:
+    """Collects rows from replies and takes the observer's records out of them."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+
+    def __call__(self, arm: str, content: RecordDict) -> None:
+        """Notes one reply."""
+        seen = take_observation(content)
+        self.rows.append(row(arm, decode_report(content).statistics, seen))
+
+    def frame(self) -> pl.DataFrame:
+        """Returns all rows in the order of arm, device and round."""
+        frame = pl.DataFrame(self.rows, schema=SCHEMA)
+        return frame.sort("arm", "device", "round")
+
+
+def write_frame(frame: pl.DataFrame, file: Path) -> None:
+    """Writes a frame as Parquet, the same bytes for the same rows."""
+    frame.write_parquet(file, compression="zstd", statistics=False)

@@ -1,0 +1,269 @@
+"""The report of a run: one self-contained HTML page, made from the files of its directory.
+
+The page loads nothing: the Plotly library stands in it once, fonts are the system's. It holds no
+time stamp and no random id, so equal run directories give equal bytes.
+"""
+
+import html
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import polars as pl
+from plotly.offline import get_plotlyjs  # pyright: ignore[reportMissingTypeStubs] - it has none
+
+from simulations import figures
+from simulations.summary import LABEL, split_arms
+from simulations.tables import arm_order, headline_caption, headline_cells, number, verdict
+
+TIER_NAMES: Mapping[str, str] = {
+    "M": "Measured",
+    "F": "Fitted to measurements",
+    "S": "Second-hand",
+    "V": "Vendor's claim",
+    "E": "Estimate",
+}
+
+_FILES = ("config.yaml", "versions.json", "rows.parquet", "releases.parquet", "host.json")
+_BOUNDS = re.compile(r" (\[[^\]]*\]|\([^)]* to [^)]*\))$")
+_STYLE = """
+:root { --ink: #1f2933; --soft: #616e7c; --line: #e4e7eb; --accent: #0072b2; }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 72rem; padding: 2.5rem 1.5rem 4rem; background: #fff;
+  color: var(--ink); line-height: 1.55; font-size: 16px;
+  font-family: system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif; }
+h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .25rem; letter-spacing: -.01em; }
+h2 { font-size: 1.25rem; margin: 3rem 0 .5rem; }
+p, figcaption { max-width: 52rem; }
+.facts, figcaption, .note { color: var(--soft); font-size: .9rem; margin: .25rem 0; }
+.answer { border-left: 4px solid var(--accent); background: #f5f9fc; font-size: 1.12rem;
+  margin: 1.5rem 0; padding: 1rem 1.25rem; max-width: none; border-radius: 0 6px 6px 0; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .86rem; width: 100%;
+  font-variant-numeric: tabular-nums; }
+th, td { border-bottom: 1px solid var(--line); padding: .5rem .6rem; text-align: right; }
+th { color: var(--soft); font-weight: 600; vertical-align: bottom; border-bottom-width: 2px; }
+td { white-space: nowrap; vertical-align: top; }
+small { color: var(--soft); font-weight: 400; font-size: .8rem; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; padding-left: 0; }
+.swatch { display: inline-block; width: .7rem; height: .7rem; border-radius: 2px;
+  margin-right: .5rem; }
+figure { margin: 1rem 0 2rem; }
+.chart { width: 100%; min-width: 40rem; }
+details { border: 1px solid var(--line); border-radius: 6px; padding: .6rem 1rem;
+  margin: .75rem 0; }
+summary { cursor: pointer; font-weight: 600; }
+pre { overflow-x: auto; font-size: .82rem; line-height: 1.45; }
+@media print { details { break-inside: avoid; } figure { break-inside: avoid; } }
+"""
+_PAGE = Template("""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>$title</title>
+<style>$style</style>
+<script>$plotly</script>
+</head>
+<body>
+<h1>$title</h1>
+<p class="facts">$facts</p>
+<p class="answer">$answer</p>
+<div class="scroll">$headline</div>
+<p class="note">$caption</p>
+$charts
+<h2>Releases</h2>
+<div class="scroll">$releases</div>
+<h2>Provenance</h2>
+$provenance
+</body>
+</html>
+""")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chart:
+    """One figure of the page, with its title and what to read in it."""
+
+    key: str
+    title: str
+    caption: str
+    figure: figures.Figure
+
+
+def write_report(run_dir: Path) -> Path:
+    """Path of the page `report.html`, written from the other files of a finished run.
+
+    Raises:
+        FileNotFoundError: If a file of the run is missing.
+    """
+    missing = [name for name in (*_FILES, "summary.json") if not (run_dir / name).is_file()]
+    if missing:
+        raise FileNotFoundError(f"{run_dir} is not a finished run: it lacks {', '.join(missing)}")
+    summary = _read_json(run_dir / "summary.json")
+    rows = split_arms(pl.read_parquet(run_dir / "rows.parquet"))
+    releases = pl.read_parquet(run_dir / "releases.parquet")
+    page = _PAGE.substitute(
+        title="Personalising a simulated fleet",
+        style=_STYLE,
+        plotly=get_plotlyjs(),
+        facts=html.escape(_facts(summary)),
+        answer=html.escape(verdict(summary)),
+        headline=_headline(summary),
+        caption=html.escape(headline_caption(summary)),
+        charts="\n".join(_chart(chart) for chart in charts(rows, releases, summary)),
+        releases=_releases(releases),
+        provenance=_provenance(run_dir, summary),
+    )
+    path = run_dir / "report.html"
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def charts(
+    rows: Mapping[str, pl.DataFrame], releases: pl.DataFrame, summary: Mapping[str, Any]
+) -> list[Chart]:
+    """The charts of the page, in reading order."""
+    return [
+        Chart(
+            key="quality-against-energy",
+            title="What each policy costs and what it buys",
+            caption="Up and to the left is better. Vertical bars are 95 % intervals over devices; "
+            "horizontal bars take all coefficients at the low and at the high end of their range, "
+            "an error that the arms share.",
+            figure=figures.quality_against_energy(summary),
+        ),
+        Chart(
+            key="quality-over-rounds",
+            title="Quality over rounds",
+            caption="Mean over the devices evaluated in a round. Dotted lines mark the rounds in "
+            "which a release is published.",
+            figure=figures.quality_over_rounds(rows, releases, summary),
+        ),
+        Chart(
+            key="energy-by-stage",
+            title="Where the energy goes",
+            caption="Simulated joules of the whole fleet by stage of a night.",
+            figure=figures.energy_by_stage(summary),
+        ),
+        Chart(
+            key="decisions-per-release",
+            title="Reuse or retune, release by release",
+            caption="Of the devices that had something to decide while they held a release: the "
+            "share that came to each decision.",
+            figure=figures.decisions_per_release(rows, releases, summary),
+        ),
+        Chart(
+            key="savings-per-device",
+            title="Savings, device by device",
+            caption="Boxes hold the middle half of the devices, whiskers reach from 5 % to 95 %. "
+            "Devices count alike here, however much they use; the saving in the table is that of "
+            "the whole fleet.",
+            figure=figures.savings_per_device(rows, summary),
+        ),
+    ]
+
+
+def _facts(summary: Mapping[str, Any]) -> str:
+    run = summary["run"]
+    return (
+        f"{run['devices']:,} devices, {run['rounds']:,} rounds, {run['releases']:,} releases; "
+        f"backbone {run['backbone']}, data {run['data']}, engine {run['engine']}, "
+        f"seed {run['seed']}. All joules and seconds are simulated."
+    )
+
+
+def _headline(summary: Mapping[str, Any]) -> str:
+    columns, rows = headline_cells(summary)
+    colours = figures.arm_colours(arm_order(summary))
+    swatches = [
+        f'<span class="swatch" style="background:{colours[row[0]]}"></span>' for row in rows
+    ]
+    return _table(columns, rows, swatches)
+
+
+def _releases(releases: pl.DataFrame) -> str:
+    columns = ["release", "kind", "published in round", "tokens", "steps", "learning rate"]
+    columns += ["drift (RMS)", "loss before", "loss after", "MB"]
+    rows = [
+        [
+            figures.release_label(one["version"], one["name"]),
+            one["kind"] or "",
+            number(one["round"], "d"),
+            number(one["tokens"], ",d"),
+            number(one["steps"], ",d"),
+            number(one["learning_rate"], ".2g"),
+            number(one["drift_rms"], ".3g"),
+            number(one["loss_before"]),
+            number(one["loss_after"]),
+            number(one["size_bytes"] and one["size_bytes"] / 1e6, ",.1f"),
+        ]
+        for one in releases.sort("round", "version").iter_rows(named=True)
+    ]
+    return _table(columns, rows, [""] * len(rows))
+
+
+def _provenance(run_dir: Path, summary: Mapping[str, Any]) -> str:
+    host = _read_json(run_dir / "host.json")
+    tiers = [
+        [f"{tier}: {name}", f"{summary['coefficients'][tier]}"] for tier, name in TIER_NAMES.items()
+    ]
+    measured = {"all": host["host_seconds"], **host.get("seconds_by_phase", {})}
+    seconds = [[phase, number(value, ",.1f")] for phase, value in measured.items()]
+    versions = [[name, str(one)] for name, one in _read_json(run_dir / "versions.json").items()]
+    config = html.escape((run_dir / "config.yaml").read_text(encoding="utf-8"))
+    return "\n".join(
+        [
+            f"<p>{html.escape(LABEL[0].upper() + LABEL[1:])}.</p>",
+            "<p>Where the coefficients behind them come from:</p>",
+            _plain(["tier", "coefficients"], tiers),
+            _details("Configuration", f"<pre>{config}</pre>"),
+            _details("Versions", _plain(["package", "version"], versions)),
+            _details(
+                f"Host: {number(summary['run']['peak_rss_mb'], ',.0f')} MB at peak (measured)",
+                _plain(["phase", "host seconds (measured)"], seconds),
+            ),
+        ]
+    )
+
+
+def _chart(chart: Chart) -> str:
+    figure = json.dumps(chart.figure, allow_nan=False).replace("<", "\\u003c")
+    return f"""<figure>
+<h2>{html.escape(chart.title)}</h2>
+<figcaption>{html.escape(chart.caption)}</figcaption>
+<div class="scroll"><div class="chart" id="{chart.key}"></div></div>
+<script>Plotly.newPlot("{chart.key}",
+Object.assign({figure}, {{config: {{responsive: true, displaylogo: false}}}}));</script>
+</figure>"""
+
+
+def _details(title: str, body: str) -> str:
+    return f"<details><summary>{html.escape(title)}</summary>{body}</details>"
+
+
+def _plain(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return _table(columns, rows, [""] * len(rows))
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], before: Sequence[str]) -> str:
+    """An HTML table; `before` is markup put ahead of the first cell of each row."""
+    head = "".join(f"<th>{_cell(column)}</th>" for column in columns)
+    body = "".join(
+        f"<tr><td>{mark}" + "</td><td>".join(_cell(cell) for cell in row) + "</td></tr>\n"
+        for mark, row in zip(before, rows, strict=True)
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>"
+
+
+def _cell(text: str) -> str:
+    """Escaped text with a trailing [interval] or (range) on a second, quieter line."""
+    return _BOUNDS.sub(r"<br><small>\1</small>", html.escape(text))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,144 @@
+"""A run: from an experiment to a self-describing folder."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import logging
+import platform
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+from flwr.app import Context, RecordDict
+from rich.console import Console
+
+from clients.app import app as client_app
+from fleettune.hardware import TIERS
+from fleettune.personas import WORLD_VERSION
+from simulations.experiment import Experiment
+from simulations.grid import RUN_ID, CohortGrid, Registry
+from simulations.progress import RunProgress
+from simulations.recorder import Recorder, write_frame
+from simulations.report import write_report
+from simulations.summary import HostInfo, RunInfo, summarise
+from simulations.tables import headline_table
+from strategies.app import app as server_app
+
+log = logging.getLogger(__name__)
+
+_VERSIONED = ("flwr", "torch", "transformers", "peft", "ray", "hydra-core", "numpy", "polars")
+
+
+def run_experiment(experiment: Experiment, folder: Path, console: Console) -> dict[str, Any]:
+    """Runs an experiment into a folder and returns its summary.
+
+    Raises:
+        ValueError: If the folder holds a finished run already.
+    """
+    if (folder / "summary.json").exists():
+        raise ValueError(f"{folder} holds a finished run; choose another hydra.run.dir")
+    started = time.monotonic()
+    torch.set_num_threads(experiment.engine.threads)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "versions.json").write_text(json.dumps(_versions(), indent=1))
+    recorder = _simulate(experiment, folder, console)
+    rows = recorder.frame()
+    write_frame(rows, folder / "rows.parquet")
+    _write_server_tables(folder)
+    host = {
+        "host_seconds": round(time.monotonic() - started, 1),
+        "peak_rss_mb": _peak_rss_mb(),
+        "seconds_by_phase": {},
+    }
+    (folder / "host.json").write_text(json.dumps(host))
+    summary = summarise(rows, _run_info(experiment), HostInfo(**host))
+    (folder / "summary.json").write_text(json.dumps(summary, indent=1))
+    page = write_report(folder)
+    console.print(headline_table(summary))
+    console.print(f"Report: {page.resolve()}", soft_wrap=True)
+    return summary
+
+
+def _simulate(experiment: Experiment, folder: Path, console: Console) -> Recorder:
+    """Runs the server app on our grid; the recorder holds what the observer saw."""
+    fleet_file, plan_file = folder.resolve() / "fleet.json", folder.resolve() / "plan.json"
+    experiment.fleet.write(fleet_file)
+    experiment.plan().write(plan_file)
+    recorder = Recorder()
+    sampled = experiment.fleet_settings.sampled or experiment.fleet_settings.devices
+    with RunProgress(console, experiment.run.rounds * sampled) as progress:
+        grid = CohortGrid(
+            client=client_app,
+            registry=Registry(devices=experiment.fleet_settings.devices, fleet=str(fleet_file)),
+            cohort_size=experiment.engine.cohort_size,
+            observer=recorder,
+            on_cohort=progress.devices_done,
+        )
+        context = Context(
+            run_id=RUN_ID,
+            node_id=0,
+            node_config={},
+            state=RecordDict(),
+            run_config={"plan": str(plan_file)},
+        )
+        server_app(grid=grid, context=context)
+    return recorder
+
+
+def _write_server_tables(folder: Path) -> None:
+    """Turns what the server left behind into Parquet tables."""
+    rounds = json.loads((folder / "server_rounds.json").read_text())
+    flat = [
+        {key: value for key, value in entry.items() if key != "decisions"}
+        | {f"decided_{name}": entry["decisions"].get(name, 0) for name in _decisions(rounds)}
+        for entry in rounds
+    ]
+    write_frame(pl.DataFrame(flat), folder / "rounds.parquet")
+    releases = json.loads((folder / "server_releases.json").read_text())
+    write_frame(pl.DataFrame(releases, infer_schema_length=None), folder / "releases.parquet")
+    for name in ("server_rounds.json", "server_releases.json"):
+        (folder / name).unlink()
+
+
+def _decisions(rounds: list[dict[str, Any]]) -> list[str]:
+    return sorted({name for entry in rounds for name in entry["decisions"]})
+
+
+def _run_info(experiment: Experiment) -> RunInfo:
+    tiers = dict.fromkeys(TIERS, 0)
+    for profile, _ in experiment.fleet.mix.parts:
+        for tier, count in profile.tiers().items():
+            tiers[tier] += count
+    return RunInfo(
+        seed=experiment.run.seed,
+        devices=experiment.fleet_settings.devices,
+        rounds=experiment.run.rounds,
+        releases=experiment.schedule.version(experiment.run.rounds - 1) + 1,
+        engine=experiment.engine.name,
+        backbone=experiment.model.name,
+        data=experiment.data_name,
+        quality_metric=experiment.metric,
+        reference=experiment.reference,
+        coefficients=tiers,
+    )
+
+
+def _versions() -> dict[str, Any]:
+    packages = {name: importlib.metadata.version(name) for name in _VERSIONED}
+    return {
+        "python": platform.python_version(),
+        "fleettune": importlib.metadata.version("fleettune"),
+        "world": WORLD_VERSION,
+        **packages,
+    }
+
+
+def _peak_rss_mb() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # kilobytes on Linux, bytes on macOS
+    return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)

@@ -1,0 +1,156 @@
+"""The plain settings of a run: frozen values with their rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+METRICS = ("auto", "exact_match", "neg_mae", "neg_nll")
+PRECISIONS = ("reference",)
+SAMPLINGS = ("panel", "uniform")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quality:
+    """Which metric heads the tables; ``auto`` takes the one that fits the data."""
+
+    metric: str
+
+    def __post_init__(self) -> None:
+        if self.metric not in METRICS:
+            raise ValueError(f"quality.metric must be one of {METRICS}, got {self.metric!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What a run is, apart from who takes part.
+
+    Attributes:
+        seed: Key of every random stream.
+        rounds: Nights to simulate.
+        precision: ``reference`` is fp32.
+        quality: The headline metric.
+        store: Folder of the release store.
+    """
+
+    seed: int
+    rounds: int
+    precision: str
+    quality: Quality
+    store: str
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ValueError(f"seed must be >= 0, got {self.seed}")
+        if self.rounds < 1:
+            raise ValueError(f"rounds must be >= 1 night, got {self.rounds}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {PRECISIONS}, got {self.precision!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetSettings:
+    """Who takes part.
+
+    Attributes:
+        devices: Registered devices.
+        sampling: ``panel``: all devices live through all nights; ``uniform``: a sample per night.
+        sampled: Devices per night under ``uniform``; null under ``panel``.
+        mix: Share of every hardware profile, by its name; 0 leaves one out.
+    """
+
+    devices: int
+    sampling: str
+    sampled: int | None
+    mix: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        if self.devices < 1:
+            raise ValueError(f"fleet.devices must be >= 1, got {self.devices}")
+        if self.sampling not in SAMPLINGS:
+            raise ValueError(f"fleet.sampling must be one of {SAMPLINGS}, got {self.sampling!r}")
+        if (self.sampling == "uniform") != (self.sampled is not None):
+            raise ValueError(
+                "fleet.sampled must be given with fleet.sampling=uniform and only then, "
+                f"got sampling {self.sampling} with sampled {self.sampled}"
+            )
+        if self.sampled is not None and not 1 <= self.sampled <= self.devices:
+            raise ValueError(
+                f"fleet.sampled must be from 1 to fleet.devices ({self.devices}), "
+                f"got {self.sampled}"
+            )
+        if not any(share > 0 for share in self.mix.values()):
+            raise ValueError(f"fleet.mix must give some profile a share > 0, got {self.mix}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    """How a run is computed.
+
+    Attributes:
+        name: Which engine.
+        cohort_size: Devices computed together.
+        workers: Processes; the in-process engine has one.
+        threads: Threads of the matrix library per process; part of the bytes of a result.
+    """
+
+    name: str
+    cohort_size: int
+    workers: int
+    threads: int
+
+    def __post_init__(self) -> None:
+        for name in ("cohort_size", "threads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"engine.{name} must be >= 1, got {getattr(self, name)}")
+        if self.workers != 1:
+            raise ValueError(f"engine.workers must be 1 for engine={self.name}, got {self.workers}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """One sentence that a study puts to the test.
+
+    Attributes:
+        claim: Its name.
+        measure: ``quality_difference`` or ``energy_saving`` of `arm` against `against`.
+        arm: The arm that it is about.
+        against: The arm that it is compared with.
+        threshold: The value to reach.
+        direction: ``above``: the interval's lower end must exceed the threshold; ``below``: the
+            upper end must stay under it; ``not_above``: the lower end must not exceed it.
+    """
+
+    claim: str
+    measure: str
+    arm: str
+    against: str
+    threshold: float
+    direction: str
+
+    def __post_init__(self) -> None:
+        measures, directions = (
+            ("quality_difference", "energy_saving"),
+            ("above", "below", "not_above"),
+        )
+        if self.measure not in measures:
+            raise ValueError(f"a claim's measure must be one of {measures}, got {self.measure!r}")
+        if self.direction not in directions:
+            raise ValueError(
+                f"a claim's direction must be one of {directions}, got {self.direction!r}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudySettings:
+    """Arms, seeds and claims of a study.
+
+    Attributes:
+        name: Its name; ``none`` for a plain run.
+        seeds: Seeds to run, besides nothing for a plain run.
+        claims: What is put to the test, over all seeds together.
+    """
+
+    name: str
+    seeds: tuple[int, ...] = ()
+    claims: tuple[Claim, ...] = ()

@@ -1,0 +1,94 @@
+"""The ServerApp: reads its plan from a local file and runs the strategy.
+
+The plan's path comes from the run's configuration (``plan``) or, where an engine cannot set that,
+from the environment variable FLEETTUNE_PLAN.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+from flwr.app import ArrayRecord, Context
+from flwr.serverapp import Grid, ServerApp
+from safetensors.numpy import save_file
+
+from strategies.plan import read_plan
+from strategies.publisher import Publisher, rms
+from strategies.strategy import FleetStrategy
+from strategies.training import Vendor
+
+PLAN_VARIABLE = "FLEETTUNE_PLAN"
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Runs all rounds and leaves what the server knows in the plan's folder."""
+    place = context.run_config.get("plan") or os.environ.get(PLAN_VARIABLE)
+    if not place:
+        raise ValueError(
+            "this server does not know its plan: set run config 'plan' or the environment "
+            f"variable {PLAN_VARIABLE} to the plan.json of a run"
+        )
+    file = Path(str(place))
+    plan = read_plan(file)
+    publisher = Publisher(
+        source=plan.source,
+        schedule=plan.schedule,
+        vendor=Vendor(
+            store=Path(plan.store),
+            population=plan.data.open(),
+            data=plan.data_key,
+            seed=plan.seed,
+        ),
+    )
+    strategy = FleetStrategy(
+        arms=plan.policies(),
+        publisher=publisher,
+        sampling=plan.sampling,
+        seed=plan.seed,
+        observe=plan.observe,
+    )
+    strategy.start(grid=grid, initial_arrays=ArrayRecord(), num_rounds=plan.rounds)
+    _write(strategy, file.parent)
+
+
+def _write(strategy: FleetStrategy, folder: Path) -> None:
+    """Writes what the server learned: sums by round, releases, and the fleet's mean updates."""
+    sums = [asdict(entry) for entry in strategy.sums]
+    (folder / "server_rounds.json").write_text(json.dumps(sums))
+    (folder / "server_releases.json").write_text(
+        json.dumps([_release(strategy, version) for version in range(_count(strategy))])
+    )
+    for arm, update in sorted(strategy.updates.items()):
+        arrays = {str(site): value for site, value in update.mean().items()}
+        save_file(arrays, folder / f"fleet_update_{arm}.safetensors")
+
+
+def _count(strategy: FleetStrategy) -> int:
+    return len(strategy.publisher.published)
+
+
+def _release(strategy: FleetStrategy, version: int) -> dict[str, object]:
+    entry = strategy.publisher.published[version]
+    plan = strategy.publisher.schedule.plan(version)
+    manifest = entry.manifest
+    parent = [drift for drift in manifest.drifts if drift.since == version - 1]
+    return {
+        "version": version,
+        "name": manifest.name,
+        "kind": "initial" if plan is None else plan.kind,
+        "round": entry.round,
+        "tokens": 0 if plan is None else plan.tokens,
+        "learning_rate": 0.0 if plan is None else plan.learning_rate,
+        "steps": 0 if plan is None else plan.steps,
+        "drift_rms": rms(parent[0]) if parent else 0.0,
+        "loss_before": entry.trained.loss_before,
+        "loss_after": entry.trained.loss_after,
+        "size_bytes": manifest.size_bytes,
+        "digest": manifest.digest,
+    }

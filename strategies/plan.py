@@ -1,0 +1,78 @@
+"""The server's plan: everything that the ServerApp is told, as one local file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from fleettune.fleet import DATA_TYPES, FleetData
+from fleettune.typed import Record, Types, from_record, to_record
+from strategies.publisher import Source
+from strategies.sampling import Panel, Sampling, Uniform
+from strategies.schedule import ReleasePlan, Schedule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """One policy of a run: its name and its record as JSON, opaque to the server."""
+
+    name: str
+    policy: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A run as the server sees it.
+
+    Attributes:
+        seed: The experiment's seed.
+        rounds: Number of rounds.
+        arms: The policies that live side by side.
+        source: The model that everything starts from.
+        schedule: When releases come and how they are made.
+        sampling: Which devices take part in a round.
+        data: Where text of users outside the fleet comes from.
+        store: Folder of the release store.
+        observe: True if an observer wants quality.
+    """
+
+    seed: int
+    rounds: int
+    arms: tuple[Arm, ...]
+    source: Source
+    schedule: Schedule
+    sampling: Sampling
+    data: FleetData
+    store: str
+    observe: bool
+
+    def policies(self) -> Mapping[str, Record]:
+        """Returns the policy record of every arm."""
+        return {arm.name: cast(Record, json.loads(arm.policy)) for arm in self.arms}
+
+    @property
+    def data_key(self) -> str:
+        """What identifies the data in a release's key."""
+        return json.dumps(to_record(self.data), sort_keys=True)
+
+    def write(self, file: Path) -> None:
+        """Writes the plan as JSON."""
+        file.write_text(json.dumps(to_record(self)))
+
+
+_TYPES: Types = {
+    **DATA_TYPES,
+    **{cls.__name__: cls for cls in (Plan, Arm, Source, Schedule, ReleasePlan, Panel, Uniform)},
+}
+
+
+def read_plan(file: Path) -> Plan:
+    """Returns the plan that `Plan.write` wrote.
+
+    Raises:
+        ValueError: If the file does not describe a plan.
+    """
+    return cast(Plan, from_record(json.loads(file.read_text()), _TYPES, "plan"))

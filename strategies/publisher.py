@@ -1,0 +1,86 @@
+"""Publishing: trained releases become manifests with drift statistics for all earlier versions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fleettune.backbone import read_shapes
+from fleettune.releases import Drift, Manifest, drift_between, weights_file
+from fleettune.tokens import open_encoder
+from strategies.schedule import Schedule
+from strategies.training import TrainedRelease, Vendor, shipped, train_release
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """The model that everything starts from.
+
+    Attributes:
+        path: Its folder.
+        template: Text around question and answer.
+        max_tokens: Longest example, in tokens.
+    """
+
+    path: str
+    template: str
+    max_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """A release that is out, with what the vendor knows of it."""
+
+    manifest: Manifest
+    trained: TrainedRelease
+    round: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Publisher:
+    """Makes each release when it is due; keeps those that are out, oldest first."""
+
+    source: Source
+    schedule: Schedule
+    vendor: Vendor
+    published: list[Published] = field(default_factory=list[Published])
+
+    def newest(self, round_number: int) -> Manifest:
+        """Returns the newest release of a round, making whatever is due."""
+        while len(self.published) <= self.schedule.version(round_number):
+            self.published.append(self._make(len(self.published), round_number))
+        return self.published[-1].manifest
+
+    def _make(self, version: int, round_number: int) -> Published:
+        source = self.source
+        folder = Path(source.path)
+        parent = self.published[-1].trained if self.published else shipped(folder)
+        plan = self.schedule.plan(version)
+        trained = parent
+        if plan is not None:
+            encoder = open_encoder(folder, source.template, source.max_tokens)
+            trained = train_release(parent, plan, self.vendor, encoder, version)
+        shapes = read_shapes(trained.folder)
+        drifts = tuple(
+            drift_between(earlier.trained.folder, trained.folder, shapes, earlier.manifest.version)
+            for earlier in self.published
+        )
+        manifest = Manifest(
+            version=version,
+            name="initial" if plan is None else plan.name,
+            path=str(trained.folder),
+            digest=trained.digest,
+            size_bytes=weights_file(trained.folder).stat().st_size,
+            shapes=shapes,
+            template=source.template,
+            max_tokens=source.max_tokens,
+            drifts=drifts,
+        )
+        return Published(manifest=manifest, trained=trained, round=round_number)
+
+
+def rms(drift: Drift) -> float:
+    """Returns the root mean square of all entries' change since an earlier version."""
+    count = sum(entry.drift.count for entry in drift.sites)
+    return math.sqrt(sum(entry.drift.squares for entry in drift.sites) / count)

@@ -1,0 +1,147 @@
+"""Claims about rows: what a file may hold, and what the error says about one that holds else."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from fleettune.rows import RowFile
+
+Row = dict[str, Any]
+
+
+def speech(user: object, order: object, response: object = "yes", **other: object) -> Row:
+    return {"user_id": user, "order": order, "question": "q", "response": response, **other}
+
+
+def saved(folder: Path, rows: list[Row], format_: str = "jsonl") -> RowFile:
+    path = folder / f"data.{format_}"
+    if format_ == "jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    else:
+        pl.DataFrame(rows).write_parquet(path)
+    return RowFile(path=str(path), format=format_)
+
+
+@pytest.mark.parametrize("format_", ["parquet", "jsonl"])
+def test_documented_columns_and_numbers_are_read_and_the_rest_is_not(
+    tmp_path: Path, format_: str
+) -> None:
+    rows = [speech(3, 1.5, domain="d", score=2, note="n"), speech(4, 0, domain=None, score=1)]
+    read = saved(tmp_path, [row | {"order": float(row["order"])} for row in rows], format_).read()
+    assert read.columns == ["user_id", "question", "response", "domain", "order", "score"]
+    assert read.rows() == [("3", "q", "yes", "d", 1.5, 2.0), ("4", "q", "yes", "", 0.0, 1.0)]
+
+
+@pytest.mark.parametrize("change", [{"format": "csv"}, {"format": "parquet"}])
+def test_format_and_ending_must_agree(tmp_path: Path, change: Row) -> None:
+    with pytest.raises(ValueError, match=r"format must be one of|end in \.parquet or \.pq"):
+        replace(saved(tmp_path, [speech("u", 0)]), **change).check()
+
+
+def test_timestamps_order_exchanges_by_the_instant_they_name(tmp_path: Path) -> None:
+    times = ["2024-05-01 12:00:00", "2024-05-01T13:00:00+02:00", "2024-04-30"]
+    rows: list[Row] = [
+        {"user_id": "u", "timestamp": time, "question": "", "response": f"r{index}"}
+        for index, time in enumerate(times)
+    ]
+    # 13:00+02:00 is 11:00 UTC, an hour before the first.
+    assert saved(tmp_path, rows).read().sort("order")["response"].to_list() == ["r2", "r1", "r0"]
+
+
+@pytest.mark.parametrize("format_", ["parquet", "jsonl"])
+@pytest.mark.parametrize("missing", ["user_id", "order", "question", "response"])
+def test_a_missing_column_is_named(tmp_path: Path, format_: str, missing: str) -> None:
+    rows = [{name: value for name, value in speech("u", 1).items() if name != missing}]
+    wanted = "order or timestamp" if missing == "order" else missing
+    with pytest.raises(ValueError, match=f"must have a column {wanted}, got"):
+        saved(tmp_path, rows, format_).check()
+
+
+WRONG_TYPES: list[tuple[Row, str]] = [
+    ({"user_id": 1.5}, "column user_id .* must hold text or whole number, got number"),
+    ({"order": "1"}, "column order .* must hold whole number or number, got text"),
+    ({"question": 3}, "column question .* must hold text, got whole number"),
+    ({"response": True}, "column response .* must hold text, got Boolean"),
+    ({"domain": 3}, "column domain .* must hold text, got whole number"),
+    ({"mood": "low"}, "column mood .* must hold whole number or number, got text"),
+]
+
+
+@pytest.mark.parametrize("format_", ["parquet", "jsonl"])
+@pytest.mark.parametrize(("change", "sentence"), WRONG_TYPES)
+def test_a_column_of_the_wrong_type_is_named(
+    tmp_path: Path, format_: str, change: Row, sentence: str
+) -> None:
+    data = saved(tmp_path, [speech("u", 1) | change], format_)
+    with pytest.raises(ValueError, match=sentence):
+        replace(data, labels=("mood",) if "mood" in change else ()).check()
+
+
+BROKEN_ROWS: list[tuple[Row, str]] = [
+    (speech("", 1), "user_id must not be empty, but row 2 .*counted from 1"),
+    (speech(None, 1), "user_id must not be empty, but row 2"),
+    (speech("u", 1, " "), "response must not be empty, but row 2"),
+    (speech("u", 1, None), "response must not be empty, but row 2"),
+    (speech("silent", 1, None), "user 'silent' has none with a response"),
+    (speech("u", None), "order must be a number, or timestamp a date, but row 2"),
+]
+
+
+@pytest.mark.parametrize("format_", ["parquet", "jsonl"])
+@pytest.mark.parametrize(("row", "sentence"), BROKEN_ROWS)
+def test_a_broken_row_is_named(tmp_path: Path, format_: str, row: Row, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        saved(tmp_path, [speech("u", 0), row, speech("u", 2)], format_).read()
+
+
+@pytest.mark.parametrize("value", [None, float("nan")])
+def test_a_named_label_without_a_number_is_an_error(tmp_path: Path, value: float | None) -> None:
+    rows = [speech("u", 0, score=value), speech("u", 1, score=1.0)]
+    with pytest.raises(ValueError, match="score must be a finite number, but row 1"):
+        replace(saved(tmp_path, rows), labels=("score",)).read()
+    with pytest.raises(ValueError, match="score must be a finite number, but row 1"):
+        replace(saved(tmp_path, rows[:1]), labels=("score",)).read()
+
+
+def test_an_unreadable_timestamp_is_an_error(tmp_path: Path) -> None:
+    row = {"user_id": "u", "timestamp": "last Tuesday", "question": "q", "response": "r"}
+    with pytest.raises(ValueError, match="timestamp a date, but row 1"):
+        saved(tmp_path, [row]).read()
+
+
+def test_a_line_that_is_no_object_is_named(tmp_path: Path) -> None:
+    data = saved(tmp_path, [speech("u", 0)])
+    for line in (b"[1]", b"{", b"\xff"):
+        path = Path(data.path)
+        path.write_bytes(json.dumps(speech("u", 0)).encode() + b"\n\n" + line)
+        data.check()
+        with pytest.raises(ValueError, match=r"line 3 of .* must be one JSON object"):
+            data.read()
+
+
+def test_lines_that_disagree_on_a_type_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"column user_id .* one type of value in all lines"):
+        saved(tmp_path, [speech("u", 0), speech(1, 1)]).read()
+
+
+def test_a_damaged_parquet_file_is_an_error(tmp_path: Path) -> None:
+    data = saved(tmp_path, [speech("u", 0)], "parquet")
+    Path(data.path).write_bytes(b"PAR1 and then nothing")
+    with pytest.raises(ValueError, match="path must name a Parquet file"):
+        data.check()
+
+
+def test_a_table_without_rows_is_an_error(tmp_path: Path) -> None:
+    data = saved(tmp_path, [speech("u", 0)], "parquet")
+    pl.read_parquet(data.path).clear().write_parquet(data.path)
+    with pytest.raises(ValueError, match="at least one exchange, got no row"):
+        data.read()
+    empty = saved(tmp_path, [])
+    with pytest.raises(ValueError, match="must have a column user_id, got none"):
+        empty.check()

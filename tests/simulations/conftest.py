@@ -1,0 +1,82 @@
+"""Plausible rows and a run directory, made from a keyed stream; nothing here is measured."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from simulations.summary import STAGES, HostInfo, RunInfo, summarise
+
+ARMS = {  # joules per night on a release night, exact match, decisions drawn from
+    "always_retune": (90.0, 0.62, ("retune",)),
+    "edgetune_released": (45.0, 0.618, ("reuse", "reuse", "retune", "infeasible")),
+    "always_reuse": (12.0, 0.50, ("reuse",)),
+    "never_personalise": (5.0, 0.41, ("never",)),
+}
+INFO = RunInfo(
+    seed=7,
+    devices=24,
+    rounds=12,
+    releases=3,
+    engine="ray",
+    backbone="pocket",
+    data="personas",
+    quality_metric="exact_match",
+    reference="always_retune",
+    coefficients={"M": 4, "F": 3, "S": 5, "V": 2, "E": 6},
+)
+HOST = HostInfo(host_seconds=12.5, peak_rss_mb=640.0, seconds_by_phase={"tune": 9.0})
+SHARES = np.array([0.05, 0.1, 0.02, 0.03, 0.05, 0.05, 0.5, 0.15, 0.05])
+
+
+def one_row(arm: str, device: int, round_: int, rng: np.random.Generator) -> dict[str, object]:
+    night_j, match, decisions = ARMS[arm]
+    news = round_ % 4 == 0
+    energy_j = (night_j if news else 5.0) * (1 + 0.3 * (device % 5)) * rng.uniform(0.9, 1.1)
+    quality = match - (0.06 if news else 0.0) + 0.1 * np.sin(device) + rng.normal(0, 0.01)
+    row: dict[str, object] = {"arm": arm, "device": device, "round": round_, "profile": "phone"}
+    row |= {"release": round_ // 4, "reason": "", "drift": None, "strength": None}
+    row |= {"decision": rng.choice(decisions) if news else "none", "nll": 2.5 - quality}
+    row |= {"exact_match": quality, "approval": None, "mae": 1.2 - quality}
+    row |= {"energy_j": energy_j, "energy_low_j": 0.7 * energy_j, "energy_high_j": 1.6 * energy_j}
+    row |= {"time_s": 20 * energy_j, "down_bytes": 4e6 * news, "up_bytes": 2e5 * news}
+    return row | {
+        f"energy_j_{stage}": energy_j * share for stage, share in zip(STAGES, SHARES, strict=True)
+    }
+
+
+@pytest.fixture(scope="session")
+def rows() -> pl.DataFrame:
+    rng = np.random.default_rng(np.random.SeedSequence(1))
+    keys = [(arm, device, night) for arm in ARMS for device in range(24) for night in range(12)]
+    return pl.DataFrame([one_row(*key, rng) for key in keys])
+
+
+@pytest.fixture
+def make_run(rows: pl.DataFrame) -> Callable[..., Path]:
+    """A function that writes a run directory; optionally with other rows or settings."""
+
+    def make(
+        path: Path, frame: pl.DataFrame = rows, config: str = "seed: 7\n", metric: str = ""
+    ) -> Path:
+        info = replace(INFO, quality_metric=metric or INFO.quality_metric)
+        path.mkdir(parents=True)
+        frame.write_parquet(path / "rows.parquet")
+        summary = summarise(frame, info, HOST)
+        (path / "summary.json").write_text(json.dumps(summary, allow_nan=False))
+        (path / "config.yaml").write_text(config)
+        (path / "versions.json").write_text(json.dumps({"python": "3.11", "torch": "2"}))
+        host = {"host_seconds": 12.5, "peak_rss_mb": 640.0, "seconds_by_phase": {"tune": 9.0}}
+        (path / "host.json").write_text(json.dumps(host))
+        names = ["base", "mild", "severe"]
+        releases = {"version": [0, 1, 2], "kind": "finetune", "name": names, "round": [0, 4, 8]}
+        releases |= {"tokens": 10**6, "learning_rate": 1e-4, "steps": 50, "size_bytes": 4 * 10**6}
+        releases |= {"drift_rms": [0.0, 0.01, 0.09], "loss_before": 3.0, "loss_after": [2.0] * 3}
+        pl.DataFrame(releases).write_parquet(path / "releases.parquet")
+        return path
+
+    return make

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from fleettune.adapters import Patch
 from fleettune.releases import Manifest, Moments, moments
@@ -50,6 +50,7 @@ class Decision:
     work_flop: float = 0.0
 
 
+@runtime_checkable
 class Adaptation(Protocol):
     """A rule that is asked once for every release that is new to the device."""
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from fleettune import adapters
 from fleettune.sites import MODULES, Site
 from fleettune.work import Shapes
 
 
+@runtime_checkable
 class PlacementRule(Protocol):
     """A rule that places adapters on a backbone."""
 

@@ -50,6 +50,15 @@ class Quota:
             )
 
 
+PARTS: Mapping[str, type] = {
+    "selection": Selection,
+    "synthesis": Synthesis,
+    "adaptation": Adaptation,
+    "placement": PlacementRule,
+}
+"""The exchangeable parts of a policy and the protocol that each must follow."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DevicePolicy:
     """Everything that a device's algorithm was told to do."""
@@ -60,6 +69,14 @@ class DevicePolicy:
     placement: PlacementRule
     tuning: Tuning
     quota: Quota
+
+    def __post_init__(self) -> None:
+        for name, kind in PARTS.items():
+            part = getattr(self, name)
+            if not isinstance(part, kind):
+                raise ValueError(
+                    f"{name} must be of kind {kind.__name__}, got {type(part).__name__}"
+                )
 
 
 BUILT_IN: Mapping[str, type] = {
@@ -94,8 +111,25 @@ def read_policy(record: Record, installed: Sequence[str] = ()) -> DevicePolicy:
     Raises:
         ValueError: If a type is not allowed here or a field does not fit.
     """
-    types = {**BUILT_IN, **{path.rpartition(".")[2]: _installed(path) for path in installed}}
-    return cast(DevicePolicy, from_record(record, types, "policy"))
+    return cast(DevicePolicy, from_record(record, policy_types(installed), "policy"))
+
+
+def policy_types(installed: Sequence[str]) -> Mapping[str, type]:
+    """Returns the types that a message may name: the built-in and the installed ones.
+
+    Raises:
+        ValueError: If an installed class cannot be imported or its name is taken.
+    """
+    types = dict(BUILT_IN)
+    for path in installed:
+        name = path.rpartition(".")[2]
+        if name in types:
+            raise ValueError(
+                f"installed policy {path!r} must have another name: {name} is taken by "
+                f"{types[name].__module__}.{name}"
+            )
+        types[name] = _installed(path)
+    return types
 
 
 def _installed(path: str) -> type:

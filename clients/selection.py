@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from heapq import heappop, heappush
+from typing import Protocol, runtime_checkable
 
 from fleettune.exchanges import Exchange
 
 Priority = Callable[[Exchange], float]
 
 
+@runtime_checkable
 class Selection(Protocol):
     """A rule for the buffer."""
 
@@ -54,11 +56,11 @@ class Fifo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reservoir:
-    """Keeps a uniform sample of all exchanges ever seen.
+    """Keeps a random sample of all exchanges ever seen; uniform where sizes are equal.
 
-    Every exchange has one random priority for ever; those with the lowest are kept as far as the
-    quota goes (Efraimidis and Spirakis 2006 with equal weights), so the sample does not depend
-    on how the stream was cut into nights.
+    Every exchange has one random priority for ever (Efraimidis and Spirakis 2006 with equal
+    weights). Exchanges come in one by one, and while the quota is exceeded the one of highest
+    priority number goes, so the sample does not depend on how the stream was cut into nights.
     """
 
     def keep(
@@ -68,12 +70,14 @@ class Reservoir:
         quota_bytes: int,
         priority: Priority,
     ) -> tuple[Exchange, ...]:
-        """Returns the exchanges of lowest priority number that fit."""
-        kept: list[Exchange] = []
+        """Returns those of lowest priority number; what alone is too large is passed over."""
+        kept: list[tuple[float, int, Exchange]] = []
         used = 0
-        for exchange in sorted((*held, *arrived), key=priority):
+        for exchange in sorted((*held, *arrived), key=lambda exchange: exchange.order):
+            if exchange.size_bytes > quota_bytes:
+                continue
+            heappush(kept, (-priority(exchange), exchange.order, exchange))
             used += exchange.size_bytes
-            if used > quota_bytes:
-                break
-            kept.append(exchange)
-        return tuple(sorted(kept, key=lambda exchange: exchange.order))
+            while used > quota_bytes:
+                used -= heappop(kept)[2].size_bytes
+        return tuple(sorted((entry[2] for entry in kept), key=lambda exchange: exchange.order))

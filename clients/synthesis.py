@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from fleettune.exchanges import Exchange
 
 
+@runtime_checkable
 class Synthesis(Protocol):
     """A rule that multiplies the buffer before tuning."""
 

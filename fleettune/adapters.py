@@ -51,7 +51,8 @@ class Factors:
     def __post_init__(self) -> None:
         if self.a.ndim != 2 or self.b.ndim != 2 or self.a.shape[0] != self.b.shape[1]:
             raise ValueError(
-                f"factors must be (rank, n_in) and (n_out, rank), got {self.a.shape}, {self.b.shape}"
+                "factors must be (rank, n_in) and (n_out, rank), got "
+                f"{self.a.shape} and {self.b.shape}"
             )
 
 
@@ -140,12 +141,16 @@ def from_arrays(arrays: Mapping[str, Array], release: int, alpha: float) -> Patc
     """Returns the patch that `to_arrays` wrote.
 
     Raises:
-        ValueError: If a name is no site or a factor is missing.
+        ValueError: If a name is no factor of a site or a factor is missing.
     """
     sites = _sites(name.rpartition(".")[0] for name in arrays)
-    missing = [f"{s}.{side}" for s in sites for side in "ab" if f"{s}.{side}" not in arrays]
+    wanted = [f"{site}.{side}" for site in sites for side in "ab"]
+    missing = [name for name in wanted if name not in arrays]
     if missing:
         raise ValueError(f"a patch must hold both factors of every site, missing {missing}")
+    unknown = sorted(set(arrays) - set(wanted))
+    if unknown:
+        raise ValueError(f"a patch may hold the factors of sites only, got {unknown}")
     return Patch(
         release=release,
         alpha=alpha,

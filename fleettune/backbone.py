@@ -4,6 +4,8 @@ The only module where transformers' loose types are let in; everything beyond se
 Weights are read from safetensors only.
 """
 
+# pyright: basic, reportCallIssue=false
+
 from __future__ import annotations
 
 import json

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from fleettune.adapters import Patch
 from fleettune.backbone import Backbone
-from fleettune.batches import pad_tokens, supervise, supervised_losses
+from fleettune.batches import Supervision, pad_tokens, supervise, supervised_losses
 from fleettune.compute import (
     ChoiceJob,
     ChoiceResult,
@@ -46,8 +46,8 @@ def score_cohort(backbone: Backbone, jobs: Sequence[ScoreJob]) -> list[ScoreResu
             hidden = backbone.layers(backbone.embed(tokens), 0, backbone.shapes.layers)
             supervision = supervise(rows)
             losses, first = supervised_losses(backbone, hidden, supervision)
-            total = torch.zeros(len(rows)).index_add(0, supervision.rows, losses).tolist()
-            right = torch.zeros(len(rows)).index_add(0, supervision.rows, first.float()).tolist()
+            total = _row_sums(losses, supervision, len(rows))
+            right = _row_sums(first.float(), supervision, len(rows))
             for (device, index), row_nll, row_hits in zip(part, total, right, strict=True):
                 if index is not None:
                     nll[device][index] = row_nll
@@ -74,6 +74,11 @@ def choose_cohort(backbone: Backbone, jobs: Sequence[ChoiceJob]) -> list[ChoiceR
                 if index is not None:
                     nll[device][index] = row
     return [ChoiceResult(nll=tuple(rows)) for rows in nll]
+
+
+def _row_sums(values: Tensor, supervision: Supervision, rows: int) -> list[float]:
+    """Returns the sum of the supervised values of every row."""
+    return torch.zeros(rows).index_add(0, supervision.rows, values).numpy().tolist()
 
 
 def _choice_losses(
@@ -110,7 +115,7 @@ def _choice_losses(
     ).view(len(prompts), -1)
     summed = torch.zeros(len(prompts), len(answers))
     summed.index_add_(1, torch.tensor(owner) - 1, losses)
-    return [tuple(row) for row in summed.tolist()]
+    return [tuple(row) for row in summed.numpy().tolist()]
 
 
 @torch.no_grad()

@@ -30,7 +30,7 @@ def tune_cohort(backbone: Backbone, jobs: Sequence[TuneJob]) -> list[TuneResult]
     place = {example: index for index, example in enumerate(examples)}
     prefix = _prefix(backbone, examples, cut)
     for leaf in stack.leaves():
-        leaf.requires_grad_(requires_grad=True)
+        leaf.requires_grad_()
     optimizer = StackedAdamW(
         stack,
         torch.tensor([job.learning_rate for job in jobs]),
@@ -42,7 +42,7 @@ def tune_cohort(backbone: Backbone, jobs: Sequence[TuneJob]) -> list[TuneResult]
             rows = _rows(jobs, step)
             hidden = _gather(prefix, rows, place)
             losses = _device_losses(backbone, hidden, rows, cut, len(jobs))
-            losses.sum().backward()
+            losses.sum().backward()  # pyright: ignore[reportUnknownMemberType] - torch's own type
             active = torch.tensor([float(step < len(job.batches)) for job in jobs])
             optimizer.step(active)
             history.append(losses.detach())

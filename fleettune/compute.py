@@ -161,7 +161,9 @@ def job_digest(job: Job) -> str:
     digest = hashlib.sha256(f"{type(job).__name__} {job.release}".encode())
     match job:
         case TuneJob():
-            digest.update(f"{job.start.digest()} {job.learning_rate} {job.clip}".encode())
+            # the trained patch names its release, so the starting one's belongs to the inputs
+            digest.update(f"{job.start.release} {job.start.digest()}".encode())
+            digest.update(f"{job.learning_rate} {job.clip}".encode())
             for batch in job.batches:
                 digest.update(_examples(batch))
         case ScoreJob():

@@ -49,7 +49,7 @@ def mix_corpus(
     rng = stream(seed, Purpose.RELEASE, 1)
     for conversation in conversations:
         if rng.random() < mix.paraphrases:
-            yield _paraphrase(rng.integers(len(ASKS)), rng.integers(6), rng.integers(5))
+            yield _paraphrase(*(int(rng.integers(n)) for n in (len(ASKS), 6, len(GREETINGS))))
         yield tuple(
             _reworded(exchange) if rng.random() < mix.vendor else exchange
             for exchange in conversation
@@ -57,10 +57,10 @@ def mix_corpus(
 
 
 def _paraphrase(ask: int, pair: int, greeting: int) -> Conversation:
-    phrases = ASKS[int(ask)].phrases
-    first = int(pair) % 3
-    second = (first + 1 + int(pair) // 3) % 3
-    opening = GREETINGS[int(greeting)]
+    phrases = ASKS[ask].phrases
+    first = pair % 3
+    second = (first + 1 + pair // 3) % 3
+    opening = GREETINGS[greeting]
     return (
         Exchange(
             question=PARAPHRASE + opening + phrases[first],

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -143,12 +144,16 @@ def file_digest(file: Path) -> str:
 
 def site_weights(folder: Path, layers: int) -> Iterable[tuple[Site, NDArray[np.float32]]]:
     """Yields every site's weight, ``(n_out, n_in)``, one at a time."""
-    with safe_open(weights_file(folder), framework="np") as tensors:
+    with _open(weights_file(folder)) as tensors:
         for layer in range(layers):
             for module in MODULES:
                 parent = "self_attn" if module in "qkvo" else "mlp"
                 name = f"model.layers.{layer}.{parent}.{module}_proj.weight"
                 yield Site(layer, module), tensors.get_tensor(name).astype(np.float32)
+
+
+def _open(file: Path) -> Any:  # noqa: ANN401 - safetensors has no types
+    return safe_open(file, framework="np")
 
 
 def drift_between(earlier: Path, later: Path, shapes: Shapes, since: int) -> Drift:

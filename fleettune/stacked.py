@@ -8,7 +8,7 @@ sum of per-device losses keeps gradients apart (MODELS section 3).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -81,8 +81,8 @@ def stack_patches(patches: Sequence[Patch], backbone: Backbone) -> Stack:
             item = patch.factors.get(site)
             if item is not None:
                 own = item.a.shape[0]
-                a[index, :own] = torch.from_numpy(item.a)
-                b[index, :, :own] = torch.from_numpy(item.b)
+                a[index, :own] = torch.as_tensor(item.a)
+                b[index, :, :own] = torch.as_tensor(item.b)
         factors[site] = (a, b)
         scales[site] = torch.tensor(
             [patch.scale(site) if site in patch.factors else 0.0 for patch in patches]
@@ -92,7 +92,7 @@ def stack_patches(patches: Sequence[Patch], backbone: Backbone) -> Stack:
 
 
 @contextmanager
-def applied(backbone: Backbone, stack: Stack) -> Iterator[None]:
+def applied(backbone: Backbone, stack: Stack) -> Generator[None]:
     """Applies the stacked adapters to the backbone's linear layers while the block runs."""
     with ExitStack() as open_hooks:
         for site, (a, b) in stack.factors.items():
@@ -122,7 +122,8 @@ class StackedAdamW:
         self._clips = clips
         self._first = torch.zeros_like(stack.flat)
         self._second = torch.zeros_like(stack.flat)
-        self._steps = torch.zeros(stack.flat.shape[0], 1)
+        # double: in single precision 1 - 0.999 ** 1 keeps four digits only
+        self._steps = torch.zeros(stack.flat.shape[0], 1, dtype=torch.float64)
 
     @torch.no_grad()
     def step(self, active: Tensor) -> None:
@@ -136,8 +137,8 @@ class StackedAdamW:
         self._first.lerp_(gradient, (1 - BETAS[0]) * alive)
         self._second.lerp_(gradient.square_(), (1 - BETAS[1]) * alive)
         # a device that has not stepped yet has zero moments; the floor only avoids 0 / 0
-        fix_first = (1 - BETAS[0] ** self._steps).clamp_min(1e-12)
-        fix_second = (1 - BETAS[1] ** self._steps).clamp_min(1e-12)
+        fix_first = (1 - BETAS[0] ** self._steps).clamp_min(1e-12).float()
+        fix_second = (1 - BETAS[1] ** self._steps).clamp_min(1e-12).float()
         scale = (self._second / fix_second).sqrt_().add_(EPSILON)
         self._flat -= alive * self._rates / fix_first * self._first / scale
         for leaf in self._leaves:

@@ -36,10 +36,10 @@ def from_record(record: Record, types: Types, where: str) -> Any:  # noqa: ANN40
         ValueError: If its type is not among `types`, or a field is unknown, missing or mistyped.
     """
     name = record.get(TYPE)
-    if name not in types:
+    if not isinstance(name, str) or name not in types:
         raise ValueError(f"{where} must be one of {sorted(types)}, got {name!r}")
     given = {key: value for key, value in record.items() if key != TYPE}
-    return checked(types[name], given, types, where)
+    return cast(Any, checked(types[name], given, types, where))
 
 
 def checked(cls: type[T], given: Record, types: Types, where: str) -> T:
@@ -85,11 +85,11 @@ def _typed(hint: Any, value: Any, types: Types, where: str) -> Any:  # noqa: ANN
     if isinstance(value, Mapping):
         record = cast(Record, value)
         if TYPE in record:
-            return from_record(record, types, where)
-        if is_dataclass(hint):
+            value = from_record(record, types, where)
+        elif is_dataclass(hint):
             return checked(cast(type[Any], hint), record, types, where)
     if _fits(hint, value):
-        return float(value) if hint is float else value
+        return float(cast(float, value)) if hint is float else cast(Any, value)
     raise ValueError(f"{where} must be {_name(hint)}, got {value!r}")
 
 
@@ -109,13 +109,17 @@ def _union(options: Sequence[Any], value: Any, types: Types, where: str) -> Any:
 
 
 def _fits(hint: Any, value: Any) -> bool:  # noqa: ANN401 - any type
+    if hint is Any:
+        return True
     if hint in (int, float) and isinstance(value, bool):
         return False
     if hint is float:
         return isinstance(value, int | float)
     if hint in (int, str, bool):
         return isinstance(value, hint)
-    # a value that was built already, for a field whose type is a protocol or a dataclass
+    if is_dataclass(hint):
+        return isinstance(value, cast(type[Any], hint))
+    # a value that was built already, for a field whose type is a protocol
     return is_dataclass(value) and not isinstance(value, type)
 
 

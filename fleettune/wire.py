@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, fields
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
@@ -18,7 +18,7 @@ from fleettune.adapters import Patch, from_arrays, to_arrays
 from fleettune.cost import Cost, Ledger, Stage
 from fleettune.releases import Drift, Manifest, Moments, SiteDrift
 from fleettune.statistics import Observation, Outcome, Report, Statistics
-from fleettune.typed import Record, Types, from_record, to_record
+from fleettune.typed import Record, Types, checked, to_record
 from fleettune.work import Shapes
 
 DELTA, STATISTICS, OUTCOME, OBSERVATION = "delta", "statistics", "outcome", "observation"
@@ -33,6 +33,7 @@ _MANIFEST_TYPES: Types = {
     "Moments": Moments,
 }
 _COUNTERS = ("buffer_exchanges", "buffer_bytes", "stored_bytes", "tune_steps", "train_tokens")
+_OF_DELTA = ("delta_alpha", "delta_release")
 _COST_FIELDS = tuple(field.name for field in fields(Cost))
 
 
@@ -75,14 +76,11 @@ def decode_request(content: RecordDict) -> Request:
     Raises:
         ValueError: If a field is missing or does not fit.
     """
-    config = content.config_records["request"]
-    return Request(
-        arm=cast(str, config["arm"]),
-        round=cast(int, config["round"]),
-        release=from_record(json.loads(cast(str, config["release"])), _MANIFEST_TYPES, "release"),
-        policy=json.loads(cast(str, config["policy"])),
-        observe=cast(bool, config["observe"]),
-    )
+    given: dict[str, Any] = dict(content.config_records["request"])
+    for name in ("release", "policy"):
+        if name in given:
+            given[name] = json.loads(given[name])
+    return checked(Request, given, _MANIFEST_TYPES, "request")
 
 
 def encode_report(report: Report) -> RecordDict:
@@ -96,13 +94,13 @@ def encode_report(report: Report) -> RecordDict:
     for stage, cost in statistics.ledger.costs:
         for name in _COST_FIELDS:
             numbers[f"{stage}.{name}"] = getattr(cost, name)
+    if report.delta is not None:
+        numbers |= zip(_OF_DELTA, (report.delta.alpha, report.delta.release), strict=True)
     content = RecordDict(
         {STATISTICS: MetricRecord(numbers), OUTCOME: ConfigRecord(asdict(statistics.outcome))}
     )
     if report.delta is not None:
         content[DELTA] = encode_patch(report.delta)
-        content[STATISTICS]["delta_alpha"] = report.delta.alpha
-        content[STATISTICS]["delta_release"] = report.delta.release
     if report.observation is not None:
         seen = {k: v for k, v in asdict(report.observation).items() if v is not None}
         content[OBSERVATION] = MetricRecord(seen)
@@ -118,14 +116,15 @@ def decode_report(content: RecordDict) -> Report:
     unknown = set(content) - {DELTA, STATISTICS, OUTCOME, OBSERVATION}
     if unknown:
         raise ValueError(f"a report may hold deltas and statistics only, got {sorted(unknown)}")
-    numbers = dict(content.metric_records[STATISTICS])
-    statistics = Statistics(
-        outcome=Outcome(**cast(dict[str, Any], dict(content.config_records[OUTCOME]))),
-        ledger=_ledger(numbers),
-        drift=cast(float | None, numbers.get("drift")),
-        strength=cast(float | None, numbers.get("strength")),
-        **{name: cast(int, numbers[name]) for name in _COUNTERS},
-    )
+    numbers: dict[str, Any] = dict(content.metric_records[STATISTICS])
+    given = {
+        "outcome": checked(Outcome, dict(content.config_records[OUTCOME]), {}, OUTCOME),
+        "ledger": _ledger(numbers),
+        "drift": None,
+        "strength": None,
+        **{key: n for key, n in numbers.items() if key not in _OF_DELTA and "." not in key},
+    }
+    statistics = checked(Statistics, given, {}, STATISTICS)
     return Report(
         statistics=statistics,
         delta=_delta(content, numbers),
@@ -152,23 +151,24 @@ def decode_patch(record: ArrayRecord, release: int, alpha: float) -> Patch:
 
 
 def _ledger(numbers: dict[str, Any]) -> Ledger:
-    costs: dict[Stage, dict[str, float]] = {}
+    costs: dict[Stage, dict[str, Any]] = {}
     for key, value in numbers.items():
         stage, dot, name = key.partition(".")
         if dot:
-            costs.setdefault(Stage(stage), {})[name] = float(value)
-    return Ledger(costs=tuple((stage, Cost(**named)) for stage, named in costs.items()))
+            costs.setdefault(Stage(stage), {})[name] = value
+    return Ledger(
+        costs=tuple((stage, checked(Cost, named, {}, stage)) for stage, named in costs.items())
+    )
 
 
 def _delta(content: RecordDict, numbers: dict[str, Any]) -> Patch | None:
     if DELTA not in content:
         return None
-    return decode_patch(
-        content.array_records[DELTA], int(numbers["delta_release"]), float(numbers["delta_alpha"])
-    )
+    alpha, release = (numbers[name] for name in _OF_DELTA)
+    return decode_patch(content.array_records[DELTA], release, alpha)
 
 
 def _observation(content: RecordDict) -> Observation | None:
     if OBSERVATION not in content:
         return None
-    return Observation(**cast(dict[str, Any], dict(content.metric_records[OBSERVATION])))
+    return checked(Observation, dict(content.metric_records[OBSERVATION]), {}, OBSERVATION)

@@ -1,4 +1,4 @@
-"""The process's surroundings: what must be set before Flower and the matrix library are imported."""
+"""The process's surroundings: what must be set before Flower and torch are imported."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from clients.policy import DevicePolicy
+from clients.policy import DevicePolicy, policy_types
 from fleettune.backbone import BackboneSource, read_shapes, resolve_folder
 from fleettune.exchanges import Population
 from fleettune.fleet import Fleet, FleetData
@@ -81,6 +81,7 @@ class Experiment:
         return Plan(
             seed=self.run.seed,
             rounds=self.run.rounds,
+            devices=settings.devices,
             arms=tuple(
                 Arm(name=name, policy=json.dumps(to_record(policy)))
                 for name, policy in self.arms.items()
@@ -114,7 +115,7 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
     model.check()
     data = cast(FleetData, configured(plain["data"], "data", seed=run.seed))
     data.check()
-    settings = cast(FleetSettings, checked(FleetSettings, plain["fleet"], {}, "fleet"))
+    settings = checked(FleetSettings, plain["fleet"], {}, "fleet")
     mix = _mix(settings)
     population = data.open()
     if settings.devices > population.users:
@@ -125,6 +126,7 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
     arms = build_arms(plain, chosen or {})
     arms = fitting(arms, population, read_shapes(resolve_folder(model.path)), bool(chosen))
     installed = tuple(sorted({path for policy in arms.values() for path in foreign(policy)}))
+    policy_types(installed)
     return Experiment(
         run=run,
         metric=_metric(run, data, population),

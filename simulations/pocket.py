@@ -1,7 +1,7 @@
-"""The recipe of the built-in backbone: about 1M parameters, eight layers, trained on a generated corpus.
+"""The recipe of the built-in backbone: about 1M parameters and eight layers.
 
-Run as ``python -m simulations.pocket`` (``make pocket``): writes tokenizer, fp16 weights, and
-``recipe.json`` with the recipe's digest and its loss curve.
+Trained on a generated corpus. Run as ``python -m simulations.pocket`` (``make pocket``): writes
+tokenizer, fp16 weights, and ``recipe.json`` with the recipe's digest and its loss curve.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def initial_model(recipe: Recipe) -> Any:  # noqa: ANN401 - transformers' own ty
         for parameter in model.parameters():
             if parameter.dim() > 1:
                 drawn = rng.normal(0.0, 0.02, size=tuple(parameter.shape))
-                parameter.copy_(torch.from_numpy(drawn))
+                parameter.copy_(torch.as_tensor(drawn))
     return model
 
 
@@ -131,9 +131,10 @@ def save_pocket(model: Any, tokenizer: Tokenizer, folder: Path) -> None:  # noqa
     """Writes weights (fp16), configuration and tokenizer as transformers reads them."""
     folder.mkdir(parents=True, exist_ok=True)
     model.to(torch.float16).save_pretrained(folder)
-    PreTrainedTokenizerFast(
+    fast: Any = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token=SPECIAL[0], bos_token=SPECIAL[1], eos_token=SPECIAL[3]
-    ).save_pretrained(folder)
+    )
+    fast.save_pretrained(folder)
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ import platform
 import resource
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +51,9 @@ def run_experiment(experiment: Experiment, folder: Path, console: Console) -> di
     rows = recorder.frame()
     write_frame(rows, folder / "rows.parquet")
     _write_server_tables(folder)
-    host = {
-        "host_seconds": round(time.monotonic() - started, 1),
-        "peak_rss_mb": _peak_rss_mb(),
-        "seconds_by_phase": {},
-    }
-    (folder / "host.json").write_text(json.dumps(host))
-    summary = summarise(rows, _run_info(experiment), HostInfo(**host))
+    host = HostInfo(host_seconds=round(time.monotonic() - started, 1), peak_rss_mb=_peak_rss_mb())
+    (folder / "host.json").write_text(json.dumps(asdict(host)))
+    summary = summarise(rows, _run_info(experiment), host)
     (folder / "summary.json").write_text(json.dumps(summary, indent=1))
     page = write_report(folder)
     console.print(headline_table(summary))
@@ -110,7 +107,7 @@ def _decisions(rounds: list[dict[str, Any]]) -> list[str]:
 
 
 def _run_info(experiment: Experiment) -> RunInfo:
-    tiers = dict.fromkeys(TIERS, 0)
+    tiers: dict[str, int] = dict.fromkeys(TIERS, 0)
     for profile, _ in experiment.fleet.mix.parts:
         for tier, count in profile.tiers().items():
             tiers[tier] += count

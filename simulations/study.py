@@ -1,4 +1,4 @@
-"""A study: one experiment under several seeds, and claims that are put to the test over all of them."""
+"""A study: one experiment under several seeds, and claims put to the test over all of them."""
 
 from __future__ import annotations
 

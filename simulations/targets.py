@@ -31,8 +31,8 @@ def configured(node: object, where: str, **context: object) -> Any:  # noqa: ANN
         found: Any = get_class(named[TARGET])
     except Exception as error:
         raise ValueError(
-            f"{where}.{TARGET} must name an importable class, got {named[TARGET]!r}: {error}; is its "
-            "folder on PYTHONPATH?"
+            f"{where}.{TARGET} must name an importable class, got {named[TARGET]!r}: {error}; "
+            "is its folder on PYTHONPATH?"
         ) from error
     if not is_dataclass(found):
         raise ValueError(f"{where}.{TARGET} must name a frozen dataclass, got {named[TARGET]!r}")

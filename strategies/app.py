@@ -13,11 +13,11 @@ from pathlib import Path
 
 from flwr.app import ArrayRecord, Context
 from flwr.serverapp import Grid, ServerApp
-from safetensors.numpy import save_file
+from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType] - its stub has a bare PathLike
 
 from strategies.plan import read_plan
 from strategies.publisher import Publisher, rms
-from strategies.strategy import FleetStrategy
+from strategies.strategy import FleetStrategy, await_devices
 from strategies.training import Vendor
 
 PLAN_VARIABLE = "FLEETTUNE_PLAN"
@@ -53,6 +53,7 @@ def main(grid: Grid, context: Context) -> None:
         seed=plan.seed,
         observe=plan.observe,
     )
+    await_devices(grid, plan.devices)
     strategy.start(grid=grid, initial_arrays=ArrayRecord(), num_rounds=plan.rounds)
     _write(strategy, file.parent)
 

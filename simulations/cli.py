@@ -1,0 +1,116 @@
+"""``fleettune``: run, report, compare, devices, doctor; each imports only what it needs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import cast
+
+from rich.console import Console
+
+TABLE_WIDTH = 150
+"""Columns of a table whose output is piped: a pipe has no width of its own."""
+
+RUN = "run"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0 done, 1 unfit for a run (doctor), 2 bad input."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == [RUN]:
+        # everything behind belongs to Hydra, options as well
+        return _run(arguments[1:])
+    parsed = _parser().parse_args(arguments)
+    try:
+        return _COMMANDS[cast(str, parsed.command)](parsed)
+    except KeyError as error:
+        _complain(f"a file of the run lacks {error}; was it written by another version?")
+    except (ValueError, OSError) as error:
+        _complain(str(error))
+    return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fleettune", description="Simulated fleets that personalise a small language model."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    commands.add_parser(RUN, help="run a simulation: key=value ..., -m for a sweep (Hydra)")
+    report = commands.add_parser("report", help="write report.html of a run again")
+    report.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
+    compare = commands.add_parser("compare", help="put runs side by side")
+    compare.add_argument(
+        "runs", type=Path, nargs="+", metavar="RUN", help="folders at or above finished runs"
+    )
+    commands.add_parser("devices", help="list device profiles, with the source of every number")
+    commands.add_parser("doctor", help="say what this machine has of what a run needs")
+    return parser
+
+
+def _run(arguments: list[str]) -> int:
+    from simulations.environment import prepare  # noqa: PLC0415
+
+    prepare()
+    from simulations.launch import launch  # noqa: PLC0415 - seconds of import
+
+    return launch(arguments)
+
+
+def _report(parsed: argparse.Namespace) -> int:
+    from simulations.report import write_report  # noqa: PLC0415
+
+    page = write_report(cast(Path, parsed.run))
+    _console().print(str(page.resolve()), soft_wrap=True, highlight=False, markup=False)
+    return 0
+
+
+def _compare(parsed: argparse.Namespace) -> int:
+    from simulations.compare import compare  # noqa: PLC0415
+
+    _console().print(compare(cast(list[Path], parsed.runs)))
+    return 0
+
+
+def _devices(_: argparse.Namespace) -> int:
+    from fleettune.hardware import load_hardware  # noqa: PLC0415
+    from simulations.devices import devices_table  # noqa: PLC0415
+
+    profiles = load_hardware(Path(str(files("conf") / "hardware")))
+    _console().print(devices_table(profiles.values()))
+    return 0
+
+
+def _doctor(_: argparse.Namespace) -> int:
+    from simulations.doctor import examine, findings_table  # noqa: PLC0415
+
+    findings = examine()
+    _console().print(findings_table(findings))
+    faults = [finding.what for finding in findings if finding.is_fault]
+    if faults:
+        _complain(f"required and missing: {', '.join(faults)}")
+    return 1 if faults else 0
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else TABLE_WIDTH)
+
+
+def _complain(sentence: str) -> None:
+    console = Console(stderr=True)
+    console.print("[bold red]error[/]:", end=" ")
+    console.print(sentence, soft_wrap=True, highlight=False, markup=False)
+
+
+_COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
+    "report": _report,
+    "compare": _compare,
+    "devices": _devices,
+    "doctor": _doctor,
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,247 @@
+"""Adapters: factors by hand, round trips, and PEFT computes the same from what we export."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
+from transformers import LlamaForCausalLM
+
+from fleettune.adapters import (
+    Factors,
+    Patch,
+    Placement,
+    check_rank,
+    from_arrays,
+    new_patch,
+    order,
+    peft_key,
+    to_arrays,
+    to_peft,
+)
+from fleettune.backbone import POCKET_FOLDER, load_backbone, read_shapes
+from fleettune.seeds import Purpose, stream
+from fleettune.sites import MODULES, Site, parse_site
+from fleettune.stacked import applied, stack_patches
+from fleettune.work import Shapes
+
+# peft 0.21 asks transformers 5 for a name that it renames; nothing of ours depends on it.
+pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is dep:FutureWarning")
+
+SHAPES = Shapes(hidden=8, layers=3, heads=2, kv_heads=1, head_dim=4, ffn=12, vocab=16)
+SITE = Site(1, "v")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Tiny matrices on several threads wait for each other longer than they compute."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def by_hand() -> Patch:
+    a = np.array([[1, 2, 3], [0, -1, 1]], dtype=np.float32)
+    b = np.array([[1, 0], [2, 1]], dtype=np.float32)
+    return Patch(release=4, alpha=6.0, factors={SITE: Factors(a=a, b=b)})
+
+
+def drawn(shapes: Shapes, sites: tuple[Site, ...], rank: int, alpha: float) -> Patch:
+    """A patch with both factors drawn, as after training."""
+    rng = stream(3, Purpose.ADAPTER)
+    fresh = new_patch(Placement(sites=sites, rank=rank, alpha=alpha), shapes, 2, rng)
+    return replace(
+        fresh,
+        factors={
+            site: Factors(a=item.a, b=rng.normal(0, 0.3, item.b.shape).astype(np.float32))
+            for site, item in fresh.factors.items()
+        },
+    )
+
+
+sites = st.builds(Site, st.integers(0, SHAPES.layers - 1), st.sampled_from(MODULES))
+site_sets = st.lists(sites, min_size=1, max_size=8, unique=True).map(tuple)
+
+
+def test_the_dense_update_by_hand() -> None:
+    # alpha / rank = 6 / 2 = 3; B A = [[1, 2, 3], [2 + 0, 4 - 1, 6 + 1]].
+    expected = 3 * np.array([[1, 2, 3], [2, 3, 7]], dtype=np.float32)
+    np.testing.assert_array_equal(by_hand().dense(SITE), expected)
+    assert by_hand().scale(SITE) == 3.0
+
+
+def test_bytes_of_a_patch_by_hand() -> None:
+    # v takes 8 numbers and gives 1 * 4; down takes 12 and gives 8; rank 2, 4 bytes each.
+    placement = Placement(sites=(Site(0, "v"), Site(2, "down")), rank=2, alpha=4.0)
+    assert placement.size_bytes(SHAPES) == 4 * 2 * ((8 + 4) + (12 + 8))
+    patch = new_patch(placement, SHAPES, 0, stream(0, Purpose.ADAPTER))
+    assert patch.size_bytes == placement.size_bytes(SHAPES)
+
+
+@settings(derandomize=True, deadline=None)
+@given(site_sets, st.integers(1, 4))
+def test_a_new_patch_has_exactly_its_placements_sites_and_bytes(
+    chosen: tuple[Site, ...], rank: int
+) -> None:
+    placement = Placement(sites=chosen, rank=rank, alpha=8.0)
+    patch = new_patch(placement, SHAPES, 1, stream(0, Purpose.ADAPTER))
+    assert list(patch.factors) == sorted(chosen, key=order)
+    assert patch.size_bytes == placement.size_bytes(SHAPES)
+    for site, item in patch.factors.items():
+        n_in, n_out = SHAPES.matrices()[site.module]
+        assert item.a.shape == (rank, n_in)
+        assert item.b.shape == (n_out, rank)
+        assert item.a.dtype == item.b.dtype == np.float32
+        assert np.abs(item.a).max() <= 1 / np.sqrt(n_in)
+        assert not item.b.any()
+        assert not patch.dense(site).any()
+
+
+@settings(derandomize=True, deadline=None)
+@given(site_sets, st.integers(1, 4), st.permutations(range(16)))
+def test_arrays_read_back_as_the_same_patch_in_any_order(
+    chosen: tuple[Site, ...], rank: int, turn: list[int]
+) -> None:
+    patch = drawn(SHAPES, chosen, rank, alpha=8.0)
+    named = list(to_arrays(patch).items())
+    mixed = dict(sorted(named, key=lambda item: turn[named.index(item) % 16]))
+    back = from_arrays(mixed, release=2, alpha=8.0)
+    assert back.digest() == patch.digest()
+    assert back.release == patch.release
+    assert list(back.factors) == list(patch.factors)
+
+
+def test_arrays_stand_under_stable_names() -> None:
+    assert list(to_arrays(by_hand())) == ["1.v.a", "1.v.b"]
+
+
+def test_arrays_that_are_no_patch_are_refused() -> None:
+    arrays = to_arrays(by_hand())
+    with pytest.raises(ValueError, match=r"both factors of every site, missing \['1.v.b'\]"):
+        from_arrays({"1.v.a": arrays["1.v.a"]}, 0, 1.0)
+    with pytest.raises(ValueError, match="a site must read layer.module"):
+        from_arrays({"model.embed_tokens.weight": arrays["1.v.a"]}, 0, 1.0)
+    with pytest.raises(ValueError, match=r"1\.v\.weight"):
+        from_arrays({**arrays, "1.v.weight": np.zeros((2, 3), dtype=np.float32)}, 0, 1.0)
+    with pytest.raises(ValueError, match=r"\(rank, n_in\) and \(n_out, rank\), got \(2, 3\)"):
+        from_arrays({**arrays, "1.v.b": np.zeros((2, 3), dtype=np.float32)}, 0, 1.0)
+
+
+def test_the_digest_changes_with_every_number_site_shape_and_alpha() -> None:
+    patch = drawn(SHAPES, (Site(0, "q"), Site(2, "up")), 2, alpha=8.0)
+    seen = {patch.digest(), replace(patch, alpha=9.0).digest()}
+    count = 2
+    for site, item in patch.factors.items():
+        for side in ("a", "b"):
+            for place in np.ndindex(getattr(item, side).shape):
+                changed = getattr(item, side).copy()
+                changed[place] = np.nextafter(changed[place], np.float32(np.inf))
+                factors = {**patch.factors, site: replace(item, **{side: changed})}
+                seen.add(replace(patch, factors=factors).digest())
+                count += 1
+    moved = {Site(1, site.module): item for site, item in patch.factors.items()}
+    seen.add(replace(patch, factors=moved).digest())
+    fewer = {Site(0, "q"): patch.factors[Site(0, "q")]}
+    seen.add(replace(patch, factors=fewer).digest())
+    assert len(seen) == count + 2
+
+
+def test_the_digest_ignores_the_order_in_which_sites_were_given() -> None:
+    patch = drawn(SHAPES, (Site(0, "q"), Site(2, "up")), 2, alpha=8.0)
+    turned = replace(patch, factors=dict(reversed(list(patch.factors.items()))))
+    assert turned.digest() == patch.digest()
+
+
+def test_the_same_stream_gives_the_same_patch_and_another_key_another() -> None:
+    placement = Placement(sites=(SITE,), rank=2, alpha=4.0)
+    one, same, other = (
+        new_patch(placement, SHAPES, 0, stream(0, Purpose.ADAPTER, device)).digest()
+        for device in (1, 1, 2)
+    )
+    assert one == same != other
+
+
+@pytest.mark.parametrize("rank", [0, -1, 5, 96])
+def test_a_rank_that_does_not_fit_names_the_limit(rank: int) -> None:
+    placement = Placement(sites=(Site(0, "q"), Site(0, "k")), rank=rank, alpha=4.0)
+    limit = 8 if rank < 1 else 4  # q is 8 x 8, k is 4 x 8
+    with pytest.raises(ValueError, match=rf"placement.rank .* 1 and {limit}, .* got {rank}"):
+        new_patch(placement, SHAPES, 0, stream(0, Purpose.ADAPTER))
+
+
+def test_the_largest_rank_that_fits_is_the_smaller_side() -> None:
+    check_rank(4, n_in=8, n_out=4)
+    with pytest.raises(ValueError, match="between 1 and 4, the smaller side of a 4 x 8 matrix"):
+        check_rank(5, n_in=8, n_out=4)
+
+
+@settings(derandomize=True)
+@given(st.builds(Site, st.integers(0, 10_000), st.sampled_from(MODULES)))
+def test_a_site_reads_back_what_it_wrote(site: Site) -> None:
+    assert parse_site(str(site)) == site
+
+
+@pytest.mark.parametrize(
+    "text", ["", "q", "3", "3.", ".q", "3.Q", "-1.q", "1.5.q", "x.q", "3.q.a", "3.lm_head", " 3.q"]
+)
+def test_a_text_that_is_no_site_is_refused_with_the_text(text: str) -> None:
+    with pytest.raises(ValueError, match=r"layer\.module .* got ") as caught:
+        parse_site(text)
+    assert repr(text) in str(caught.value)
+
+
+def test_peft_keys_name_the_block_that_holds_the_module() -> None:
+    assert (
+        peft_key(Site(3, "o"), "A")
+        == "base_model.model.model.layers.3.self_attn.o_proj.lora_A.weight"
+    )
+    assert (
+        peft_key(Site(0, "gate"), "B")
+        == "base_model.model.model.layers.0.mlp.gate_proj.lora_B.weight"
+    )
+
+
+@torch.no_grad()
+def test_an_exported_patch_loads_into_peft_and_gives_the_same_logits() -> None:
+    shapes = read_shapes(POCKET_FOLDER)
+    patch = drawn(shapes, tuple(Site(layer, m) for layer in (2, 7) for m in MODULES), 4, 16.0)
+    tokens = torch.as_tensor(stream(0, Purpose.TUNING).integers(4, 1024, size=(2, 20)))
+
+    backbone = load_backbone(POCKET_FOLDER)
+    plain = backbone.model(input_ids=tokens).logits
+    # both rows belong to the one device of the stack
+    with applied(backbone, stack_patches([patch], backbone)):
+        ours = backbone.model(input_ids=tokens).logits
+
+    model = LlamaForCausalLM.from_pretrained(POCKET_FOLDER, dtype=torch.float32)
+    config = LoraConfig(
+        r=4,
+        lora_alpha=16,
+        lora_dropout=0.0,
+        target_modules=[f"{module}_proj" for module in MODULES],
+        layers_to_transform=[2, 7],
+        task_type="CAUSAL_LM",
+    )
+    peer = get_peft_model(model, config)
+    exported = {key: torch.as_tensor(array) for key, array in to_peft(patch).items()}
+    loaded = set_peft_model_state_dict(peer, exported)
+    assert not loaded.unexpected_keys
+    assert not [key for key in loaded.missing_keys if "lora" in key]
+    theirs = peer.eval()(input_ids=tokens).logits
+
+    merged = load_backbone(POCKET_FOLDER)
+    for site in patch.factors:
+        merged.linear(site).weight += torch.as_tensor(patch.dense(site))
+    dense = merged.model(input_ids=tokens).logits
+
+    assert float((ours - plain).abs().max()) > 0.1
+    # Logits of about 10 in fp32 through eight layers.
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(dense, theirs, rtol=1e-4, atol=1e-4)

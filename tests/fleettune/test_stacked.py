@@ -1,0 +1,231 @@
+"""Stacked adapters: padding stays zero, idle devices stay put, and no trace is left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from fleettune.adapters import Factors, Patch, Placement, new_patch
+from fleettune.backbone import POCKET_FOLDER, Backbone, load_backbone
+from fleettune.cohort_tuning import tune_cohort
+from fleettune.compute import TuneJob
+from fleettune.seeds import Purpose, stream
+from fleettune.sites import Site
+from fleettune.stacked import Stack, StackedAdamW, applied, stack_patches
+from fleettune.tokens import Example
+
+LOW, TOP = Site(6, "q"), Site(7, "down")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Tiny matrices on several threads wait for each other longer than they compute."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Backbone:
+    return load_backbone(POCKET_FOLDER)
+
+
+def patch_of(backbone: Backbone, sites: tuple[Site, ...], rank: int, device: int) -> Patch:
+    """A patch whose B is drawn too, so that both factors get gradients from the first step on."""
+    placement = Placement(sites=sites, rank=rank, alpha=16.0)
+    fresh = new_patch(placement, backbone.shapes, 0, stream(0, Purpose.ADAPTER, device))
+    rng = stream(0, Purpose.ADAPTER, device, 1)
+    drawn = {
+        site: Factors(a=item.a, b=rng.normal(0, 0.1, item.b.shape).astype(np.float32))
+        for site, item in fresh.factors.items()
+    }
+    return Patch(release=0, alpha=16.0, factors=drawn)
+
+
+def mixed(backbone: Backbone) -> list[Patch]:
+    return [
+        patch_of(backbone, (LOW, TOP), 8, 0),
+        patch_of(backbone, (LOW, TOP), 2, 1),
+        patch_of(backbone, (TOP,), 4, 2),
+    ]
+
+
+def one_step(
+    backbone: Backbone, stack: Stack, optimizer: StackedAdamW, active: list[float]
+) -> None:
+    tokens = torch.arange(len(active) * 12).view(len(active), 12) + 40
+    with applied(backbone, stack):
+        hidden = backbone.layers(backbone.embed(tokens), 0, backbone.shapes.layers)
+        backbone.logits(hidden).logsumexp(-1).sum().backward()
+    optimizer.step(torch.tensor(active))
+
+
+def trainable(stack: Stack, rate: float = 1e-2) -> StackedAdamW:
+    for leaf in stack.leaves():
+        leaf.requires_grad_()
+    devices = stack.flat.shape[0]
+    return StackedAdamW(stack, torch.full((devices,), rate), torch.full((devices,), 1.0))
+
+
+def padding(stack: Stack, patches: list[Patch]) -> list[torch.Tensor]:
+    """Everything in a stack that no patch owns."""
+    found: list[torch.Tensor] = []
+    for site, (a, b) in stack.factors.items():
+        for index, patch in enumerate(patches):
+            rank = patch.factors[site].a.shape[0] if site in patch.factors else 0
+            found += [a[index, rank:].detach(), b[index, :, rank:].detach()]
+    return found
+
+
+def test_padded_ranks_and_absent_sites_stay_exactly_zero(backbone: Backbone) -> None:
+    patches = mixed(backbone)
+    stack = stack_patches(patches, backbone)
+    optimizer = trainable(stack)
+    before = stack.flat.clone()
+    for _ in range(5):
+        one_step(backbone, stack, optimizer, [1.0, 1.0, 1.0])
+    empty = padding(stack, patches)
+    # q is 96 to 96 and down 256 to 96; the second device lacks 6 of 8 ranks in both, the third 4
+    # of 8 in down and all of q.
+    assert sum(part.numel() for part in empty) == 6 * (192 + 352) + 4 * 352 + 8 * 192
+    assert all(not part.any() for part in empty)
+    assert (stack.flat != before).any(1).all()
+
+
+def test_a_device_without_a_step_does_not_move_by_a_bit(backbone: Backbone) -> None:
+    stack = stack_patches(mixed(backbone), backbone)
+    optimizer = trainable(stack)
+    before = stack.flat.clone()
+    one_step(backbone, stack, optimizer, [1.0, 0.0, 1.0])
+    assert torch.equal(stack.flat[1], before[1])
+    assert not torch.equal(stack.flat[0], before[0])
+    one_step(backbone, stack, optimizer, [0.0, 1.0, 0.0])
+    middle = stack.flat.clone()
+    assert not torch.equal(middle[1], before[1])
+    one_step(backbone, stack, optimizer, [0.0, 1.0, 0.0])
+    # A device with momentum stays as well.
+    assert torch.equal(stack.flat[[0, 2]], middle[[0, 2]])
+
+
+def test_idle_steps_do_not_age_a_devices_optimizer(backbone: Backbone) -> None:
+    waited, fresh = (stack_patches(mixed(backbone), backbone) for _ in range(2))
+    late, early = trainable(waited), trainable(fresh)
+    for _ in range(3):
+        one_step(backbone, waited, late, [0.0, 0.0, 0.0])
+    for _ in range(2):
+        one_step(backbone, waited, late, [1.0, 1.0, 1.0])
+        one_step(backbone, fresh, early, [1.0, 1.0, 1.0])
+    assert torch.equal(waited.flat, fresh.flat)
+
+
+def test_one_clipped_step_by_hand() -> None:
+    flat = torch.tensor([[1.0, 1.0], [1.0, 1.0]])
+    stack = Stack(flat=flat, factors={LOW: (flat[:, :1], flat[:, 1:])}, scales={})
+    a, b = stack.leaves()
+    a.requires_grad_()
+    b.requires_grad_()
+    optimizer = StackedAdamW(stack, torch.tensor([0.1, 0.2]), torch.tensor([1.0, 100.0]))
+    # Device 0: gradient (30, 40), norm 50, clipped to (0.6, 0.8). Device 1: (-3, 4), norm 5, kept.
+    # Adam's first step is rate * g / (|g| + 1e-8): the sign, whatever the size.
+    (30 * a[0] + 40 * b[0] - 3 * a[1] + 4 * b[1]).sum().backward()
+    optimizer.step(torch.ones(2))
+    # fp32 keeps 7 digits.
+    torch.testing.assert_close(flat, torch.tensor([[0.9, 0.9], [1.2, 0.8]]), rtol=1e-6, atol=1e-6)
+    # Second step with gradients (0.6, 0) and (-3, 0), both below their clips. On the first number
+    # nothing changed, so the step is the sign again. On the second: m = 0.9 * 0.1 * g and
+    # v = 0.999 * 0.001 * g^2, corrected by 1 - 0.9^2 = 0.19 and 1 - 0.999^2 = 0.001999, so
+    # m / sqrt(v) = (0.09 / 0.19) / sqrt(0.000999 / 0.001999) = 0.670056.
+    (0.6 * a[0] - 3 * a[1]).sum().backward()
+    optimizer.step(torch.ones(2))
+    expected = torch.tensor(
+        [[0.8, 0.9 - 0.1 * 0.670056], [1.4, 0.8 - 0.2 * 0.670056]], dtype=torch.float32
+    )
+    torch.testing.assert_close(flat, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_stack_gives_back_the_patches_that_it_was_made_of(backbone: Backbone) -> None:
+    patches = mixed(backbone)
+    back = stack_patches(patches, backbone).unstack(patches)
+    assert [patch.digest() for patch in back] == [patch.digest() for patch in patches]
+
+
+def test_tuning_changes_neither_backbone_nor_starting_patch(backbone: Backbone) -> None:
+    start = patch_of(backbone, (TOP,), 4, 0)
+    digest = start.digest()
+    weights = {name: value.clone() for name, value in backbone.model.state_dict().items()}
+    example = Example(tokens=(1, 50, 60, 2, 70, 80, 3), prompt=4)
+    job = TuneJob(release="", start=start, batches=((example,),) * 2, learning_rate=0.01, clip=1.0)
+    (result,) = tune_cohort(backbone, [job])
+    assert result.patch.digest() != digest
+    assert start.digest() == digest
+    for name, value in backbone.model.state_dict().items():
+        assert torch.equal(value, weights[name])
+    assert all(parameter.grad is None for parameter in backbone.model.parameters())
+
+
+def test_the_same_tune_twice_gives_the_same_bytes(backbone: Backbone) -> None:
+    example = Example(tokens=(1, 50, 60, 2, 70, 80, 3), prompt=4)
+    jobs = [
+        TuneJob(release="", start=patch, batches=((example,),) * 3, learning_rate=0.01, clip=1.0)
+        for patch in mixed(backbone)
+    ]
+    once, again = tune_cohort(backbone, jobs), tune_cohort(backbone, jobs)
+    assert [r.patch.digest() for r in once] == [r.patch.digest() for r in again]
+
+
+@torch.no_grad()
+def test_every_device_gets_its_own_dense_update(backbone: Backbone) -> None:
+    patches = mixed(backbone)
+    stack = stack_patches(patches, backbone)
+    rng = stream(0, Purpose.TUNING)
+    for site in (LOW, TOP):
+        linear = backbone.linear(site)
+        rows = torch.as_tensor(rng.normal(size=(6, 5, linear.in_features)).astype(np.float32))
+        plain = linear(rows)
+        with applied(backbone, stack):
+            adapted = linear(rows)
+        for row in range(6):  # two rows per device
+            patch = patches[row // 2]
+            dense = patch.dense(site) if site in patch.factors else np.zeros_like(linear.weight)
+            expected = plain[row] + rows[row] @ torch.as_tensor(dense).T
+            # fp32 sums of up to 256 terms in another order.
+            torch.testing.assert_close(adapted[row], expected, rtol=1e-4, atol=1e-4)
+
+
+def hooks(backbone: Backbone) -> int:
+    return sum(len(module._forward_hooks) for module in backbone.model.modules())
+
+
+@torch.no_grad()
+def test_applied_leaves_no_hook_behind(backbone: Backbone) -> None:
+    stack = stack_patches(mixed(backbone), backbone)
+    tokens = torch.arange(3)[:, None] + 40
+    plain = backbone.model(input_ids=tokens).logits
+    with applied(backbone, stack):
+        assert hooks(backbone) == 2
+        assert not torch.equal(backbone.model(input_ids=tokens).logits, plain)
+    assert hooks(backbone) == 0
+    assert torch.equal(backbone.model(input_ids=tokens).logits, plain)
+
+
+def test_applied_leaves_no_hook_behind_when_the_block_fails(backbone: Backbone) -> None:
+    stack = stack_patches(mixed(backbone), backbone)
+    with pytest.raises(ValueError, match="inside"), applied(backbone, stack):
+        raise ValueError("inside")
+    assert hooks(backbone) == 0
+
+
+def test_applied_leaves_no_hook_behind_when_a_site_does_not_exist(backbone: Backbone) -> None:
+    stack = stack_patches(mixed(backbone), backbone)
+    pair, scale = stack.factors[TOP], stack.scales[TOP]
+    beyond = Site(99, "q")
+    broken = Stack(
+        flat=stack.flat, factors={TOP: pair, beyond: pair}, scales={TOP: scale, beyond: scale}
+    )
+    with pytest.raises(IndexError), applied(backbone, broken):
+        pass
+    assert hooks(backbone) == 0

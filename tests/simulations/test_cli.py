@@ -1,0 +1,96 @@
+import importlib.metadata
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fleettune.hardware import load_hardware
+from simulations import doctor
+from simulations.cli import main
+
+HARDWARE = Path(__file__).parent.parent.parent / "conf" / "hardware"
+
+Capture = pytest.CaptureFixture[str]
+
+
+def test_devices_lists_every_profile_with_the_tiers_of_its_numbers(capsys: Capture) -> None:
+    assert main(["devices"]) == 0
+    printed = capsys.readouterr().out
+    names = set(load_hardware(HARDWARE))
+    assert len(names) == 11
+    assert {name for name in names if f"{name} (" in printed} == names
+    assert "none was measured by this project" in " ".join(printed.split())
+
+
+def test_report_writes_the_page_of_a_run_again(
+    tmp_path: Path, make_run: Callable[..., Path], capsys: Capture
+) -> None:
+    run = make_run(tmp_path / "run")
+    assert main(["report", str(run)]) == 0
+    assert Path(capsys.readouterr().out.strip()) == (run / "report.html").resolve()
+    assert (run / "report.html").is_file()
+
+
+def test_compare_shows_the_arms_of_every_run(
+    tmp_path: Path, make_run: Callable[..., Path], capsys: Capture
+) -> None:
+    runs = [make_run(tmp_path / name, config=f"seed: {name}\n") for name in ("1", "2")]
+    assert main(["compare", *map(str, runs)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("always_retune ") >= 2
+    assert "seed=2" in printed
+
+
+@pytest.mark.parametrize("command", ["report", "compare"])
+def test_a_folder_that_is_no_run_is_bad_input(
+    command: str, tmp_path: Path, capsys: Capture
+) -> None:
+    assert main([command, str(tmp_path)]) == 2
+    assert main([command, str(tmp_path / "absent")]) == 2
+    assert "finished run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["report", "compare"])
+def test_a_summary_of_somebody_else_is_bad_input(
+    command: str, tmp_path: Path, make_run: Callable[..., Path], capsys: Capture
+) -> None:
+    run = make_run(tmp_path / "run")
+    (run / "summary.json").write_text(json.dumps({"schema": 99}))
+    assert main([command, str(run)]) == 2
+    assert "lacks" in capsys.readouterr().err
+
+
+def test_no_command_is_bad_input() -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([])
+    assert stopped.value.code == 2
+
+
+def test_run_hands_its_arguments_to_the_launcher(capsys: Capture) -> None:
+    assert main(["run", "seed=abc"]) == 2
+    assert "seed must be a whole number, got 'abc'" in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_doctor_finds_what_is_required(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)  # no SmolLM2 here
+    monkeypatch.delenv("FLEETTUNE_DATA", raising=False)
+    assert main(["doctor"]) == 0
+    printed = capsys.readouterr().out
+    assert f"{importlib.metadata.version('torch')}" in printed
+    assert "`make smollm2` fetches it" in printed
+
+
+def test_the_doctor_fails_where_a_required_package_is_missing(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "required", lambda: ["numpy", "no-such-package"])
+    assert main(["doctor"]) == 1
+    assert "required and missing: no-such-package" in capsys.readouterr().err
+
+
+def test_extras_are_not_required() -> None:
+    assert "flwr" in doctor.required()
+    assert not {"pytest", "gguf"} & set(doctor.required())

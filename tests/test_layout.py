@@ -1,0 +1,84 @@
+import importlib.metadata
+import importlib.util
+import tomllib
+from pathlib import Path
+from typing import Any, cast
+
+import hydra
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from fleettune.backbone import POCKET
+from fleettune.hardware import load_hardware
+from simulations.arms import POLICY_KEYS
+from simulations.experiment import Experiment, build
+from simulations.targets import configured
+
+ROOT = Path(__file__).parent.parent
+ROOMS = ("fleettune", "clients", "strategies", "simulations", "conf")
+OURS = [file for room in (*ROOMS, "benchmarks", "docs") for file in (ROOT / room).rglob("*.py")]
+OPTIONS = [
+    (file.parent.name, file.stem)
+    for file in sorted((ROOT / "conf").glob("*/*.yaml"))
+    if file.parent.name != "hardware"
+]
+
+
+def composed(group: str, option: str) -> DictConfig:
+    with hydra.initialize_config_module("conf", version_base="1.3"):
+        return hydra.compose("config", overrides=[f"{group}={option}"])
+
+
+def needs_a_file(cfg: DictConfig) -> bool:
+    """Whether the option is about a model or a table that the user brings."""
+    brought = cfg.model.path if not OmegaConf.is_missing(cfg.model, "path") else None
+    is_there = brought == POCKET or (brought is not None and Path(brought).is_dir())
+    return bool(OmegaConf.missing_keys(cfg)) or not is_there
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_is_imported_from_the_repository(room: str) -> None:
+    spec = importlib.util.find_spec(room)
+    assert spec is not None
+    assert Path(spec.origin or "").parent == ROOT / room
+
+
+@pytest.mark.parametrize("room", [*ROOMS, "tests", "benchmarks"])
+def test_no_other_distribution_provides_a_room(room: str) -> None:
+    providers = set(importlib.metadata.packages_distributions().get(room, []))
+    assert providers <= {"fleettune"}
+
+
+def test_the_wheel_holds_the_rooms_and_no_tests() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wheel = settings["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert wheel["packages"] == list(ROOMS)
+
+
+def test_no_package_hides_a_room_from_the_tests() -> None:
+    # tests/clients/__init__.py would make pytest import tests/clients as clients
+    assert not list((ROOT / "tests").rglob("__init__.py"))
+
+
+@pytest.mark.parametrize("file", OURS, ids=lambda file: str(file.relative_to(ROOT)))
+def test_a_module_has_at_most_300_lines(file: Path) -> None:
+    assert len(file.read_text().splitlines()) <= 300
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_of_the_configuration_builds(group: str, option: str) -> None:
+    cfg = composed(group, option)
+    if needs_a_file(cfg):
+        with pytest.raises(ValueError, match=r"path|folder|\?\?\?"):
+            build(cfg)
+        return
+    assert isinstance(build(cfg), Experiment)
+    if group in POLICY_KEYS:
+        # without a choice of the user's, `build` makes the standard arms only
+        node = cast(dict[str, Any], OmegaConf.to_container(cfg[group], resolve=True))
+        assert type(configured(node, group)).__name__ == str(node["_target_"]).rpartition(".")[2]
+
+
+def test_every_hardware_file_is_a_profile() -> None:
+    files = {file.stem for file in (ROOT / "conf" / "hardware").glob("*.yaml")}
+    assert set(load_hardware(ROOT / "conf" / "hardware")) == files

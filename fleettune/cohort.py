@@ -6,7 +6,7 @@ charged to everybody who asked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -26,8 +26,8 @@ from fleettune.compute import (
     job_digest,
 )
 
-DEVICES_PER_PASS = 16
-"""Devices in one pass: with a few hundred tokens each, a step is past saturation (MODELS 3)."""
+DEVICES_PER_PASS = 8
+"""Devices in one pass: with some hundred tokens each, a step is past saturation (MODELS 3)."""
 
 _KERNELS: dict[type, Callable[[Backbone, Sequence[Any]], Sequence[Result]]] = {
     TuneJob: tune_cohort,
@@ -64,21 +64,47 @@ def _group(job: Job) -> _Group:
     return _Group(type(job), job.release, job.patch is not None, shared)
 
 
-def execute(jobs: Sequence[Job]) -> list[Result]:
-    """Returns the results of the jobs, in their order."""
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Jobs that run in one pass over one backbone."""
+
+    kind: type
+    release: str
+    jobs: tuple[Job, ...]
+
+
+RunParts = Callable[[Sequence[Part]], Iterable[Sequence[Result]]]
+
+
+def run_part(part: Part) -> Sequence[Result]:
+    """Returns the results of one part, in the order of its jobs."""
+    return _KERNELS[part.kind](_backbone(part.release), part.jobs)
+
+
+def run_here(parts: Sequence[Part]) -> Iterable[Sequence[Result]]:
+    """Runs parts one after the other in this process."""
+    return map(run_part, parts)
+
+
+def execute(jobs: Sequence[Job], run_parts: RunParts = run_here) -> list[Result]:
+    """Returns the results of the jobs, in their order.
+
+    How parts are cut depends on the jobs alone, never on who runs them.
+    """
     digests = [job_digest(job) for job in jobs]
     distinct = dict(zip(digests, jobs, strict=True))
     groups: dict[_Group, list[str]] = {}
     for digest, job in distinct.items():
         groups.setdefault(_group(job), []).append(digest)
-    results: dict[str, Result] = {}
+    members: list[list[str]] = []
+    parts: list[Part] = []
     # jobs of one release run together, so that few backbones are in memory at a time
     for group in sorted(groups, key=lambda item: (item.release, item.kind.__name__)):
-        members = groups[group]
-        for start in range(0, len(members), DEVICES_PER_PASS):
-            part = members[start : start + DEVICES_PER_PASS]
-            found = _KERNELS[group.kind](
-                _backbone(group.release), [distinct[digest] for digest in part]
-            )
-            results.update(zip(part, found, strict=True))
+        for start in range(0, len(groups[group]), DEVICES_PER_PASS):
+            members.append(groups[group][start : start + DEVICES_PER_PASS])
+            chosen = tuple(distinct[digest] for digest in members[-1])
+            parts.append(Part(group.kind, group.release, chosen))
+    results: dict[str, Result] = {}
+    for digests_of_part, found in zip(members, run_parts(parts), strict=True):
+        results.update(zip(digests_of_part, found, strict=True))
     return [results[digest] for digest in digests]

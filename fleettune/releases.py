@@ -149,11 +149,11 @@ def site_weights(folder: Path, layers: int) -> Iterable[tuple[Site, NDArray[np.f
             for module in MODULES:
                 parent = "self_attn" if module in "qkvo" else "mlp"
                 name = f"model.layers.{layer}.{parent}.{module}_proj.weight"
-                yield Site(layer, module), tensors.get_tensor(name).astype(np.float32)
+                yield Site(layer, module), tensors.get_tensor(name).float().numpy()
 
 
 def _open(file: Path) -> Any:  # noqa: ANN401 - safetensors has no types
-    return safe_open(file, framework="np")
+    return safe_open(file, framework="pt")  # numpy has no bfloat16
 
 
 def drift_between(earlier: Path, later: Path, shapes: Shapes, since: int) -> Drift:

@@ -118,11 +118,20 @@ def open_encoder(folder: Path, template: str, max_tokens: int) -> Encoder:
     """Returns the encoder of the tokenizer in a model's folder.
 
     Raises:
-        ValueError: If the folder holds no ``tokenizer.json`` or the template is unknown.
+        ValueError: If the folder holds no ``tokenizer.json``, the template is unknown, or
+            `max_tokens` leaves no room for a question beside the template and half an answer.
     """
     file = folder / "tokenizer.json"
     if not file.is_file():
         raise ValueError(f"model folder {folder} holds no tokenizer.json; save the tokenizer there")
     if template not in TEMPLATES:
         raise ValueError(f"model.template must be one of {sorted(TEMPLATES)}, got {template!r}")
-    return Encoder(Tokenizer.from_file(str(file)), TEMPLATES[template], max_tokens)
+    encoder = Encoder(Tokenizer.from_file(str(file)), TEMPLATES[template], max_tokens)
+    around = (encoder.template.before, encoder.template.between, encoder.template.after)
+    least = 2 * sum(len(encoder.ids(text)) for text in around) + 1
+    if max_tokens < least:
+        raise ValueError(
+            f"model.max_tokens must be >= {least} tokens with the template {template!r} and the "
+            f"tokenizer in {folder}, got {max_tokens}"
+        )
+    return encoder

@@ -71,6 +71,8 @@ def checked(cls: type[T], given: Record, types: Types, where: str) -> T:
 
 
 def _typed(hint: Any, value: Any, types: Types, where: str) -> Any:  # noqa: ANN401 - any type
+    if hint is Any:
+        return value
     origin = get_origin(hint)
     if origin in (Union, UnionType):
         return _union(get_args(hint), value, types, where)
@@ -82,15 +84,17 @@ def _typed(hint: Any, value: Any, types: Types, where: str) -> Any:  # noqa: ANN
         item = get_args(hint)[1]
         named = cast(Mapping[str, Any], value)
         return {key: _typed(item, one, types, f"{where}.{key}") for key, one in named.items()}
-    if isinstance(value, Mapping):
-        record = cast(Record, value)
-        if TYPE in record:
-            value = from_record(record, types, where)
-        elif is_dataclass(hint):
-            return checked(cast(type[Any], hint), record, types, where)
+    if isinstance(value, Mapping) and (TYPE in value or is_dataclass(hint)):
+        value = _built(hint, cast(Record, value), types, where)
     if _fits(hint, value):
         return float(cast(float, value)) if hint is float else cast(Any, value)
     raise ValueError(f"{where} must be {_name(hint)}, got {value!r}")
+
+
+def _built(hint: Any, record: Record, types: Types, where: str) -> Any:  # noqa: ANN401 - any type
+    if TYPE in record:
+        return from_record(record, types, where)
+    return checked(cast(type[Any], hint), record, types, where)
 
 
 def _union(options: Sequence[Any], value: Any, types: Types, where: str) -> Any:  # noqa: ANN401
@@ -109,8 +113,6 @@ def _union(options: Sequence[Any], value: Any, types: Types, where: str) -> Any:
 
 
 def _fits(hint: Any, value: Any) -> bool:  # noqa: ANN401 - any type
-    if hint is Any:
-        return True
     if hint in (int, float) and isinstance(value, bool):
         return False
     if hint is float:
@@ -120,7 +122,7 @@ def _fits(hint: Any, value: Any) -> bool:  # noqa: ANN401 - any type
     if is_dataclass(hint):
         return isinstance(value, cast(type[Any], hint))
     # a value that was built already, for a field whose type is a protocol
-    return is_dataclass(value) and not isinstance(value, type)
+    return get_origin(hint) is None and is_dataclass(value) and not isinstance(value, type)
 
 
 def _name(hint: Any) -> str:  # noqa: ANN401 - any type

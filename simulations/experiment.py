@@ -21,8 +21,10 @@ from fleettune.exchanges import Population
 from fleettune.fleet import Fleet, FleetData
 from fleettune.hardware import FleetMix, load_hardware
 from fleettune.personas import SyntheticData
+from fleettune.releases import weights_file
+from fleettune.tokens import open_encoder
 from fleettune.typed import checked, to_record
-from simulations.arms import build_arms, fitting, foreign
+from simulations.arms import POLICY_KEYS, build_arms, fitting, foreign
 from simulations.settings import EngineSettings, FleetSettings, Run, StudySettings
 from simulations.targets import configured
 from strategies.plan import Arm, Plan
@@ -32,6 +34,12 @@ from strategies.schedule import Schedule
 
 HARDWARE = Path(__file__).parent.parent / "conf" / "hardware"
 RUN_KEYS = ("seed", "rounds", "precision", "quality", "store")
+KEYS = (
+    *RUN_KEYS,
+    *("model", "data", "fleet", "storage", "release", "tuning", "engine"),
+    *(*POLICY_KEYS, "reference", "arms", "study"),
+)
+"""All keys of a configuration."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,21 +118,20 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
         ValueError: Saying which key breaks which rule, its value, and what to do.
     """
     plain = _plain(cfg)
-    run = checked(Run, {key: plain[key] for key in RUN_KEYS}, {}, "run")
+    run = _run(plain)
     model = cast(BackboneSource, configured(plain["model"], "model"))
-    model.check()
+    folder = _model_folder(model)
     data = cast(FleetData, configured(plain["data"], "data", seed=run.seed))
-    data.check()
+    population = _population(data)
     settings = checked(FleetSettings, plain["fleet"], {}, "fleet")
     mix = _mix(settings)
-    population = data.open()
     if settings.devices > population.users:
         raise ValueError(
             f"fleet.devices must be <= {population.users}, the users of this data, "
             f"got {settings.devices}"
         )
     arms = build_arms(plain, chosen or {})
-    arms = fitting(arms, population, read_shapes(resolve_folder(model.path)), bool(chosen))
+    arms = fitting(arms, population, read_shapes(folder), bool(chosen))
     installed = tuple(sorted({path for policy in arms.values() for path in foreign(policy)}))
     policy_types(installed)
     return Experiment(
@@ -145,9 +152,43 @@ def _plain(cfg: DictConfig) -> dict[str, Any]:
         plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"the configuration is incomplete: {reason}") from error
-    named = cast(dict[str, Any], plain)
-    return {key: value for key, value in named.items() if key != "hydra"}
+        raise ValueError(
+            f"{error.full_key or 'the configuration'} must be given: {reason}"
+        ) from error
+    named = {key: value for key, value in cast(dict[str, Any], plain).items() if key != "hydra"}
+    unknown = sorted(set(named) - set(KEYS))
+    if unknown:
+        raise ValueError(f"{unknown[0]} is not a known key of the configuration; known are {KEYS}")
+    missing = [key for key in KEYS if key not in named]
+    if missing:
+        raise ValueError(f"{missing[0]} must be given; it was taken out of the configuration")
+    return named
+
+
+def _run(plain: Mapping[str, Any]) -> Run:
+    try:
+        return checked(Run, {key: plain[key] for key in RUN_KEYS}, {}, "run")
+    except ValueError as error:
+        # these keys stand at the top of the configuration, in no section of their own
+        raise ValueError(str(error).removeprefix("run: ").removeprefix("run.")) from error
+
+
+def _model_folder(model: BackboneSource) -> Path:
+    """Returns the model's folder after checking shapes, weights file, tokenizer and template."""
+    model.check()
+    folder = resolve_folder(model.path)
+    weights_file(folder)
+    open_encoder(folder, model.template, model.max_tokens)
+    return folder
+
+
+def _population(data: FleetData) -> Population:
+    try:
+        data.check()
+        return data.open()
+    except ValueError as error:
+        known = str(error).startswith("data.")
+        raise ValueError(str(error) if known else f"data: {error}") from error
 
 
 def _mix(settings: FleetSettings) -> FleetMix:

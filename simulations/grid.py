@@ -19,6 +19,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
+from fleettune.cohort import RunParts, execute, run_here
 from fleettune.suspension import run_cohort
 from simulations.flower_internals import empty_run, number_message, take_identity
 
@@ -59,6 +60,7 @@ class CohortGrid(Grid):
         registry: The devices.
         cohort_size: Devices computed together.
         observer: Sees every reply first.
+        run_parts: Runs the batched passes.
         on_cohort: Called with the number of devices done after each cohort.
         states: What each device keeps, by arm and node.
     """
@@ -67,7 +69,8 @@ class CohortGrid(Grid):
     registry: Registry
     cohort_size: int
     observer: Observer
-    on_cohort: Callable[[int], None]
+    run_parts: RunParts = run_here
+    on_cohort: Callable[[int], None] = lambda _devices: None
     states: dict[tuple[str, int], RecordDict] = field(
         default_factory=dict[tuple[str, int], RecordDict]
     )
@@ -104,9 +107,11 @@ class CohortGrid(Grid):
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Runs the messages and keeps the replies for `pull_messages`; returns the ids."""
-        for reply in self.send_and_receive(messages):
-            self._replies[reply.metadata.reply_to_message_id] = reply
-        return list(self._replies)
+        replies = {
+            reply.metadata.reply_to_message_id: reply for reply in self.send_and_receive(messages)
+        }
+        self._replies.update(replies)
+        return list(replies)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Returns the replies to these messages that are there."""
@@ -136,7 +141,8 @@ class CohortGrid(Grid):
             yield cohort
 
     def _execute(self, messages: Sequence[Message]) -> list[Message]:
-        replies = run_cohort([partial(self._call, message) for message in messages])
+        calls = [partial(self._call, message) for message in messages]
+        replies = run_cohort(calls, partial(execute, run_parts=self.run_parts))
         for message, reply in zip(messages, replies, strict=True):
             self.observer(message.metadata.group_id, reply.content)
         return replies
@@ -154,5 +160,11 @@ class CohortGrid(Grid):
             return self.client(message, context)
         except Exception as error:
             raise DeviceFailedError(
-                f"device {node - 1} failed in arm {arm}: {type(error).__name__}: {error}"
+                f"device {node - 1} failed in {_round(message)}arm {arm}: "
+                f"{type(error).__name__}: {error}"
             ) from error
+
+
+def _round(message: Message) -> str:
+    request = message.content.config_records.get("request")
+    return "" if request is None or "round" not in request else f"round {request['round']} of "

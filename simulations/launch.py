@@ -8,6 +8,7 @@ sentence.
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
+from rich.markup import escape
 
 from simulations.arms import POLICY_KEYS
 from simulations.environment import quieten
@@ -75,8 +77,8 @@ def check_all(overrides: Sequence[str], *, sweep: bool) -> list[Experiment]:
         for job in jobs(overrides, sweep=sweep):
             try:
                 cfg = hydra.compose("config", overrides=job)
-            except (HydraException, OmegaConfBaseException) as error:
-                raise ValueError(_sentence(error)) from error
+            except (HydraException, OmegaConfBaseException, ValueError) as error:
+                raise ValueError(_sentence(error, job)) from error
             experiments += [build(seeded, chosen_policies(job)) for seeded in study_configs(cfg)]
     return experiments
 
@@ -89,21 +91,36 @@ def study_configs(cfg: DictConfig) -> list[DictConfig]:
     return [OmegaConf.merge(cfg, {"seed": seed}) for seed in seeds]  # pyright: ignore[reportReturnType] - a DictConfig merged with a dict is one
 
 
-def _sentence(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(line for line in lines if not line.startswith(("full_key", "object_type")))
+def _sentence(error: Exception, job: Sequence[str]) -> str:
+    """Returns what Hydra says in one line, with what was asked for and without its internals."""
+    if unknown := re.match("Could not override '([^']+)'", str(error)):
+        key = unknown[1]
+        near = f"; {key.rpartition('.')[0]} has other keys" if "." in key else ""
+        said = f"{key} is not a known key of the configuration{near}, see --cfg job"
+    else:
+        lines = [
+            line.strip() for line in str(error).partition("Config search path")[0].splitlines()
+        ]
+        kept = (line for line in lines if not line.startswith(("full_key", "object_type")))
+        said = " ".join(filter(None, kept))
+    return f"{said}; got {' '.join(job)}"
+
+
+def _complain(error: Exception) -> None:
+    line = " ".join(str(error).split())
+    shown = f"[bold red]error[/]: {escape(line)}"
+    Console(stderr=True).print(shown, soft_wrap=True, highlight=False)
 
 
 def launch(arguments: list[str]) -> int:
     """Runs a command line and returns its exit code: 0 done, 2 bad input."""
-    console = Console(stderr=True)
     overrides = [argument for argument in arguments if not argument.startswith("-")]
     sweep = bool({"-m", "--multirun"} & set(arguments))
     if not set(arguments) & set(PASSED_ON):
         try:
             check_all(overrides, sweep=sweep)
         except (ValueError, HydraException) as error:
-            console.print(f"[bold red]error[/]: {error}", soft_wrap=True, highlight=False)
+            _complain(error)
             return 2
     failures: list[int] = []
     sys.argv = ["fleettune", *arguments]
@@ -128,7 +145,7 @@ def _job(cfg: DictConfig, failures: list[int]) -> None:
             run_experiment(build(cfg, chosen), folder, console)
     except ValueError as error:
         log.exception("the run stopped")
-        Console(stderr=True).print(f"[bold red]error[/]: {error}", soft_wrap=True, highlight=False)
+        _complain(error)
         failures.append(2)
 
 

@@ -28,6 +28,7 @@ from simulations.recorder import Recorder, write_frame
 from simulations.report import write_report
 from simulations.summary import HostInfo, RunInfo, summarise
 from simulations.tables import headline_table
+from simulations.workers import open_workers
 from strategies.app import app as server_app
 
 log = logging.getLogger(__name__)
@@ -68,11 +69,16 @@ def _simulate(experiment: Experiment, folder: Path, console: Console) -> Recorde
     experiment.plan().write(plan_file)
     recorder = Recorder()
     sampled = experiment.fleet_settings.sampled or experiment.fleet_settings.devices
-    with RunProgress(console, experiment.run.rounds * sampled) as progress:
+    engine = experiment.engine
+    with (
+        RunProgress(console, experiment.run.rounds * sampled) as progress,
+        open_workers(engine.workers, engine.threads) as run_parts,
+    ):
         grid = CohortGrid(
             client=client_app,
             registry=Registry(devices=experiment.fleet_settings.devices, fleet=str(fleet_file)),
-            cohort_size=experiment.engine.cohort_size,
+            cohort_size=engine.cohort_size,
+            run_parts=run_parts,
             observer=recorder,
             on_cohort=progress.devices_done,
         )

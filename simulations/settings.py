@@ -40,8 +40,8 @@ class Run:
     store: str
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise ValueError(f"seed must be >= 0, got {self.seed}")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must be >= 0 and < 2^32, got {self.seed}")
         if self.rounds < 1:
             raise ValueError(f"rounds must be >= 1 night, got {self.rounds}")
         if self.precision not in PRECISIONS:
@@ -90,7 +90,7 @@ class EngineSettings:
     Attributes:
         name: Which engine.
         cohort_size: Devices computed together.
-        workers: Processes; the in-process engine has one.
+        workers: Processes that compute; 1 computes in the main process. Changes no result.
         threads: Threads of the matrix library per process; part of the bytes of a result.
     """
 
@@ -100,11 +100,9 @@ class EngineSettings:
     threads: int
 
     def __post_init__(self) -> None:
-        for name in ("cohort_size", "threads"):
+        for name in ("cohort_size", "workers", "threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"engine.{name} must be >= 1, got {getattr(self, name)}")
-        if self.workers != 1:
-            raise ValueError(f"engine.workers must be 1 for engine={self.name}, got {self.workers}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

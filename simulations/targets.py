@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, cast
-
-from hydra.utils import get_class
 
 from fleettune.typed import checked
 
@@ -28,13 +27,14 @@ def configured(node: object, where: str, **context: object) -> Any:  # noqa: ANN
         raise ValueError(f"{where} must be a mapping with {TARGET}, got {node!r}")
     named = cast(Mapping[str, Any], node)
     try:
-        found: Any = get_class(named[TARGET])
+        module, _, name = str(named[TARGET]).rpartition(".")
+        found: Any = getattr(importlib.import_module(module), name)
     except Exception as error:
         raise ValueError(
             f"{where}.{TARGET} must name an importable class, got {named[TARGET]!r}: {error}; "
             "is its folder on PYTHONPATH?"
         ) from error
-    if not is_dataclass(found):
+    if not (is_dataclass(found) and isinstance(found, type)):
         raise ValueError(f"{where}.{TARGET} must name a frozen dataclass, got {named[TARGET]!r}")
     known = {field.name for field in fields(found)}
     given = {key: value for key, value in named.items() if key != TARGET}

@@ -41,8 +41,9 @@ class ReleasePlan:
         if self.kind not in KINDS:
             raise ValueError(f"release kind must be one of {KINDS}, got {self.kind!r}")
         for name in ("steps", "batch", "window", "conversations", "rank", "top_layers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"release {self.name}: {name} must be >= 1, got {self}")
+            value = getattr(self, name)
+            if value < 1:
+                raise ValueError(f"release {self.name}: {name} must be >= 1, got {value}")
         if not self.learning_rate > 0:
             raise ValueError(
                 f"release {self.name}: learning_rate must be > 0, got {self.learning_rate}"

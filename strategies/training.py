@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 RECIPE_VERSION = 1
 """Part of every release's key: raised when this module makes other weights from the same plan."""
 
+TRAINING_THREADS = 2
+"""Threads that train a release, whatever the machine has: part of the bytes of its weights."""
+
 _RECORD = "release.json"
 
 
@@ -128,6 +131,8 @@ def _train_into(
     text = _corpus(plan, vendor, encoder, version)
     model = load_backbone(parent).model
     model.train()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(TRAINING_THREADS)
     losses: list[float] = []
     trained, parameters = _trainable(model, plan, vendor.seed, version)
     pretrain(
@@ -140,6 +145,7 @@ def _train_into(
         vendor.seed * 1000 + version,
         _progress(losses, plan, version),
     )
+    torch.set_num_threads(threads)
     merged = trained.merge_and_unload() if plan.kind == "low_rank" else trained
     _save(merged, parent, folder)
     return losses

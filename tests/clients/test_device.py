@@ -235,6 +235,22 @@ def test_a_patch_over_the_whole_quota_is_infeasible(releases: tuple[Manifest, Ma
     assert report.statistics.stored_bytes == total
 
 
+def test_a_patch_stays_where_new_exchanges_would_not_fit_beside_it(
+    releases: tuple[Manifest, Manifest],
+) -> None:
+    size = patch_bytes(releases[0])
+    first = sum(exchange.size_bytes for exchange in WORLD.day(3, 0))
+    quota = Quota(buffer_bytes=10 * first, total_bytes=first + size)
+    chosen = policy(AlwaysReuse(), quota)
+    state, _ = live(visit(releases[0], chosen))
+    assert state.stored_bytes == quota.total_bytes
+    later, _ = live(visit(releases[0], chosen, 1), state)
+    assert later.patch is state.patch
+    # The buffer makes room among its own: the newest exchanges that fit beside the patch.
+    assert later.buffer[-3:] == WORLD.day(3, 1)
+    assert first - 200 < later.buffer_bytes <= first
+
+
 def test_a_step_over_the_memory_is_infeasible(releases: tuple[Manifest, Manifest]) -> None:
     small = Coefficient(value=1e-3, low=1e-3, high=1e-3, tier="E", source="a test")
     profile = replace(PROFILE, ram_gb=small)
@@ -271,12 +287,12 @@ def test_never_personalise_drops_the_patch(releases: tuple[Manifest, Manifest]) 
 @settings(
     deadline=None,
     derandomize=True,
-    max_examples=20,
+    max_examples=40,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     buffer_bytes=st.integers(1, 1500),
-    beyond=st.integers(0, 12_000),
+    spare=st.integers(-1500, 1500),
     adaptation=st.sampled_from(
         [AlwaysRetune(), AlwaysReuse(), NeverPersonalise(), Retrieve(neighbours=1)]
     ),
@@ -286,12 +302,14 @@ def test_never_personalise_drops_the_patch(releases: tuple[Manifest, Manifest]) 
 def test_no_quota_is_ever_exceeded_and_no_patch_ever_lost(
     releases: tuple[Manifest, Manifest],
     buffer_bytes: int,
-    beyond: int,
+    spare: int,
     adaptation: Adaptation,
     selection: Fifo | Reservoir,
     rounds: list[int],
 ) -> None:
-    quota = Quota(buffer_bytes=buffer_bytes, total_bytes=buffer_bytes + beyond)
+    # around what buffer, patch and a few embeddings take together, where the limits bind
+    total_bytes = max(buffer_bytes, buffer_bytes + patch_bytes(releases[0]) + spare)
+    quota = Quota(buffer_bytes=buffer_bytes, total_bytes=total_bytes)
     chosen = replace(policy(adaptation, quota, steps=1), selection=selection)
     state, round_, had = DeviceState(), -1, False
     for index, slept in enumerate(rounds):

@@ -1,4 +1,4 @@
-"""Training of releases: trained once, found again, keyed by all that decides it, outside text only."""
+"""Training of releases: trained once, found again, keyed, on text outside the fleet only."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LAYERS = read_shapes(POCKET_FOLDER).layers
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outsiders:
-    """A population that lets nobody read its fleet and notes how much outside text was asked for."""
+    """A population whose fleet nobody may read; notes how much outside text was asked for."""
 
     asked: list[int] = field(default_factory=list[int])
     users: int = 10
@@ -169,5 +169,5 @@ def test_plan_seed_data_and_parent_each_make_another_release(vendor: Vendor) -> 
 
 
 def test_text_shorter_than_a_window_is_refused(vendor: Vendor) -> None:
-    with pytest.raises(ValueError, match="longer than a window of 9999 tokens, got .* tokens"):
+    with pytest.raises(ValueError, match=r"longer than a window of 9999 tokens, got .* tokens"):
         train(replace(FULL, window=9999, conversations=1), vendor)

@@ -48,9 +48,9 @@ def train(message: Message, context: Context) -> Message:
         policy=read_policy(request.policy, known.fleet.installed),
     )
     state, report = run_round(
-        visit, read_state(context.state), current_compute(), observed=request.observe
+        visit, read_state(context.state, request.arm), current_compute(), observed=request.observe
     )
-    write_state(context.state, state)
+    write_state(context.state, state, request.arm)
     return Message(encode_report(report), reply_to=message)
 
 

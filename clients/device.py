@@ -15,7 +15,7 @@ from clients.facts import Facts
 from clients.policy import DevicePolicy
 from clients.state import DeviceState, within
 from fleettune.adapters import Patch, new_patch
-from fleettune.compute import Compute, TuneJob
+from fleettune.compute import Compute, TuneJob, embedding_layers
 from fleettune.cost import Cost, Ledger, Stage
 from fleettune.energy import (
     check_cost,
@@ -156,11 +156,12 @@ def _serve(
     prompts = [encoder.example(exchange).prompt for exchange in arrived]
     if not prompts or not kept:
         return night
-    embedding = forward_work(shapes, prompts, 0, {})
+    lower = replace(shapes, layers=embedding_layers(shapes))
+    embedding = forward_work(lower, prompts, 0, {})
     turn = sum(len(encoder.example(exchange).tokens) for exchange in kept) / len(kept)
     room = visit.release.max_tokens
     longer = [min(prompt + round(neighbours * turn), room) for prompt in prompts]
-    context = forward_work(shapes, longer, 0, {}).flop - embedding.flop
+    context = forward_work(shapes, longer, 0, {}).flop - forward_work(shapes, prompts, 0, {}).flop
     profile = visit.facts.profile
     night = night.charged(Stage.SELECT, prefill_cost(profile, embedding))
     added = Work(flop=context + embedding.flop)

@@ -64,21 +64,25 @@ def within(state: DeviceState, quota: Quota) -> DeviceState:
     return state
 
 
-def read_state(records: RecordDict) -> DeviceState:
+def read_state(records: RecordDict, arm: str = "") -> DeviceState:
     """Returns the state of a device; a fresh one where nothing was ever written.
+
+    Args:
+        records: What the engine keeps for the device.
+        arm: Whose state, where several arms share one node's records (stock Flower).
 
     Raises:
         ValueError: If it was written by another schema.
     """
-    if "device" not in records:
+    if f"{arm}/device" not in records:
         return DeviceState()
-    config = records.config_records["device"]
+    config = records.config_records[f"{arm}/device"]
     if config["schema"] != SCHEMA:
         raise ValueError(f"device state must have schema {SCHEMA}, got {config['schema']}")
     plain = json.loads(cast(str, config["json"]))
     patch = None
-    if "patch" in records:
-        patch = decode_patch(records.array_records["patch"], *plain["patch"])
+    if f"{arm}/patch" in records:
+        patch = decode_patch(records.array_records[f"{arm}/patch"], *plain["patch"])
     return DeviceState(
         last_day=plain["last_day"],
         release=plain["release"],
@@ -88,7 +92,7 @@ def read_state(records: RecordDict) -> DeviceState:
     )
 
 
-def write_state(records: RecordDict, state: DeviceState) -> None:
+def write_state(records: RecordDict, state: DeviceState, arm: str = "") -> None:
     """Writes the state of a device into its records."""
     patch = state.patch
     plain = {
@@ -98,7 +102,7 @@ def write_state(records: RecordDict, state: DeviceState) -> None:
         "patch": None if patch is None else [patch.release, patch.alpha],
         "extra_bytes": state.extra_bytes,
     }
-    records["device"] = ConfigRecord({"schema": SCHEMA, "json": json.dumps(plain)})
-    records.pop("patch", None)
+    records[f"{arm}/device"] = ConfigRecord({"schema": SCHEMA, "json": json.dumps(plain)})
+    records.pop(f"{arm}/patch", None)
     if patch is not None:
-        records["patch"] = encode_patch(patch)
+        records[f"{arm}/patch"] = encode_patch(patch)

@@ -15,6 +15,8 @@ from torch.nn import functional
 from fleettune.backbone import Backbone
 from fleettune.tokens import Example
 
+_HEAD_TOKENS = 1024
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Supervision:
@@ -63,6 +65,25 @@ def supervised_losses(
 
     The vocabulary head runs on the supervised positions only.
     """
-    logits = backbone.logits(hidden[supervision.rows, supervision.positions])
-    losses = functional.cross_entropy(logits, supervision.targets, reduction="none")
-    return losses, logits.detach().argmax(-1) == supervision.targets
+    return token_losses(
+        backbone, hidden[supervision.rows, supervision.positions], supervision.targets
+    )
+
+
+def token_losses(backbone: Backbone, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the loss of predicting each target, and whether it is the model's first choice.
+
+    Args:
+        backbone: The model.
+        hidden: States that predict, ``(tokens, hidden)``.
+        targets: Token ids, ``(tokens,)``.
+    """
+    losses: list[Tensor] = []
+    first: list[Tensor] = []
+    # logits of a large vocabulary are the largest tensors of all, so they come in slices
+    for start in range(0, max(len(targets), 1), _HEAD_TOKENS):
+        wanted = targets[start : start + _HEAD_TOKENS]
+        logits = backbone.logits(hidden[start : start + _HEAD_TOKENS])
+        losses.append(functional.cross_entropy(logits, wanted, reduction="none"))
+        first.append(logits.detach().argmax(-1) == wanted)
+    return torch.cat(losses), torch.cat(first)

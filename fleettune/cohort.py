@@ -26,7 +26,7 @@ from fleettune.compute import (
     job_digest,
 )
 
-DEVICES_PER_PASS = 8
+DEVICES_PER_PASS = 4
 """Devices in one pass: with some hundred tokens each, a step is past saturation (MODELS 3)."""
 
 _KERNELS: dict[type, Callable[[Backbone, Sequence[Any]], Sequence[Result]]] = {
@@ -38,7 +38,7 @@ _KERNELS: dict[type, Callable[[Backbone, Sequence[Any]], Sequence[Result]]] = {
 }
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=1)
 def _backbone(release: str) -> Backbone:
     return load_backbone(Path(release))
 

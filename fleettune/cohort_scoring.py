@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from fleettune.adapters import Patch
 from fleettune.backbone import Backbone
-from fleettune.batches import Supervision, pad_tokens, supervise, supervised_losses
+from fleettune.batches import Supervision, pad_tokens, supervise, supervised_losses, token_losses
 from fleettune.compute import (
     ChoiceJob,
     ChoiceResult,
@@ -27,6 +27,7 @@ from fleettune.compute import (
     GenerateResult,
     ScoreJob,
     ScoreResult,
+    embedding_layers,
 )
 from fleettune.stacked import applied, stack_patches
 
@@ -109,10 +110,9 @@ def _choice_losses(
     first = torch.tensor([offset == 0 for offset in inside])
     predictors = torch.where(first[None], starts - 1, places - 1)
     rows = torch.arange(len(prompts))[:, None].expand_as(places)
-    logits = backbone.logits(hidden[rows, predictors])
-    losses = functional.cross_entropy(
-        logits.flatten(0, 1), torch.tensor(tail).repeat(len(prompts)), reduction="none"
-    ).view(len(prompts), -1)
+    states = hidden[rows, predictors].flatten(0, 1)
+    losses, _ = token_losses(backbone, states, torch.tensor(tail).repeat(len(prompts)))
+    losses = losses.view(len(prompts), -1)
     summed = torch.zeros(len(prompts), len(answers))
     summed.index_add_(1, torch.tensor(owner) - 1, losses)
     return [tuple(row) for row in summed.numpy().tolist()]
@@ -120,15 +120,15 @@ def _choice_losses(
 
 @torch.no_grad()
 def embed_cohort(backbone: Backbone, jobs: Sequence[EmbedJob]) -> list[EmbedResult]:
-    """Returns the mean last hidden state over each prompt's tokens, scaled to norm 1."""
+    """Returns the mean hidden state of the middle layer over each prompt's tokens, norm 1."""
+    middle = embedding_layers(backbone.shapes)
     found: list[list[Any]] = [[None] * len(job.prompts) for job in jobs]
     longest = max(len(p) for job in jobs for p in job.prompts)
     with _patched(backbone, [job.patch for job in jobs]):
         for part in _slices([len(job.prompts) for job in jobs], longest):
             prompts = [jobs[d].prompts[i] if i is not None else (0,) for d, i in part]
             tokens = pad_tokens(prompts)
-            hidden = backbone.layers(backbone.embed(tokens), 0, backbone.shapes.layers)
-            hidden = backbone.model.model.norm(hidden)
+            hidden = backbone.layers(backbone.embed(tokens), 0, middle)
             lengths = torch.tensor([len(prompt) for prompt in prompts])
             real = torch.arange(tokens.shape[1])[None] < lengths[:, None]
             mean = (hidden * real[..., None]).sum(1) / lengths[:, None]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from fleettune.adapters import Patch
 from fleettune.tokens import Example
+from fleettune.work import Shapes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +90,7 @@ class ChoiceResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbedJob:
-    """Embed prompts: the mean of the last hidden state over the prompt's tokens."""
+    """Embed prompts: the mean of the middle layer's hidden state over the prompt's tokens."""
 
     release: str
     patch: Patch | None
@@ -154,6 +155,11 @@ class Compute:
     def generate(self, job: GenerateJob) -> GenerateResult:
         """Returns decoded tokens."""
         return cast(GenerateResult, self.run(job))
+
+
+def embedding_layers(shapes: Shapes) -> int:
+    """Returns how many layers an embedding runs: the lower half, at half the joules of a pass."""
+    return max(1, shapes.layers // 2)
 
 
 def job_digest(job: Job) -> str:

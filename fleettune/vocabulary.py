@@ -50,7 +50,7 @@ class Ask:
         phrases: Paraphrases of the same request.
         register: The same term in four levels of expertise, simple to expert.
         core: The answer at the lowest level of informativeness.
-        details: Three clauses; level n of informativeness appends the first n - 1.
+        details: Three clauses; level n of informativeness, 0 to 3, appends the first n.
     """
 
     domain: str

@@ -21,6 +21,7 @@ from simulations.tables import (
 
 ABSENT = "absent"
 _FRAMEWORK = "hydra"
+_OPTION = "._target_"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +153,22 @@ def _names(runs: Sequence[Path]) -> list[str]:
 def _differences(settings: Sequence[Mapping[str, str]]) -> list[tuple[tuple[str, str], ...]]:
     keys = sorted({key for one in settings for key in one})
     differing = [key for key in keys if len({one.get(key, ABSENT) for one in settings}) > 1]
-    return [tuple((key, one.get(key, ABSENT)) for key in differing) for one in settings]
+    # where two options of a group differ, the option says it all; its fields need not be listed
+    groups = [key.removesuffix(_OPTION) for key in differing if key.endswith(_OPTION)]
+    shown = [
+        key
+        for key in differing
+        if key.endswith(_OPTION) or not key.startswith(tuple(f"{group}." for group in groups))
+    ]
+    return [
+        tuple(
+            (key.removesuffix(_OPTION), one.get(key, ABSENT).rpartition(".")[2])
+            if key.endswith(_OPTION)
+            else (key, one.get(key, ABSENT))
+            for key in shown
+        )
+        for one in settings
+    ]
 
 
 def _settings(path: Path) -> dict[str, str]:

@@ -52,7 +52,10 @@ def run_experiment(experiment: Experiment, folder: Path, console: Console) -> di
     rows = recorder.frame()
     write_frame(rows, folder / "rows.parquet")
     _write_server_tables(folder)
-    host = HostInfo(host_seconds=round(time.monotonic() - started, 1), peak_rss_mb=_peak_rss_mb())
+    host = HostInfo(
+        host_seconds=round(time.monotonic() - started, 1),
+        peak_rss_mb=_peak_rss_mb(experiment.engine.workers),
+    )
     (folder / "host.json").write_text(json.dumps(asdict(host)))
     summary = summarise(rows, _run_info(experiment), host)
     (folder / "summary.json").write_text(json.dumps(summary, indent=1))
@@ -141,7 +144,10 @@ def _versions() -> dict[str, Any]:
     }
 
 
-def _peak_rss_mb() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def _peak_rss_mb(workers: int) -> float:
+    """Returns the peak of this process plus, for every worker, that of the largest one."""
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    peak = own + (workers * largest if workers > 1 else 0)
     # kilobytes on Linux, bytes on macOS
     return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)

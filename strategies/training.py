@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 RECIPE_VERSION = 1
 """Part of every release's key: raised when this module makes other weights from the same plan."""
 
-TRAINING_THREADS = 2
+TRAINING_THREADS = 1
 """Threads that train a release, whatever the machine has: part of the bytes of its weights."""
 
 _RECORD = "release.json"

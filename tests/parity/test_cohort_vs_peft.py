@@ -23,7 +23,15 @@ from fleettune.adapters import Patch, Placement, new_patch, to_peft
 from fleettune.backbone import POCKET_FOLDER, Backbone, load_backbone
 from fleettune.cohort_scoring import choose_cohort, embed_cohort, generate_cohort, score_cohort
 from fleettune.cohort_tuning import tune_cohort
-from fleettune.compute import ChoiceJob, EmbedJob, GenerateJob, ScoreJob, TuneJob, TuneResult
+from fleettune.compute import (
+    ChoiceJob,
+    EmbedJob,
+    GenerateJob,
+    ScoreJob,
+    TuneJob,
+    TuneResult,
+    embedding_layers,
+)
 from fleettune.personas import SyntheticData
 from fleettune.seeds import Purpose, stream
 from fleettune.sites import MODULES, Site
@@ -363,7 +371,7 @@ def test_choices_equal_scoring_each_answer_alone(
 
 
 @torch.no_grad()
-def test_embeddings_are_the_normalised_mean_of_the_last_hidden_state(
+def test_embeddings_are_the_normalised_mean_of_the_middle_hidden_state(
     world: World, tuned: list[TuneResult], peers: list[Any]
 ) -> None:
     embedded = embed_cohort(
@@ -376,7 +384,8 @@ def test_embeddings_are_the_normalised_mean_of_the_last_hidden_state(
     for device, (model, result) in enumerate(zip(peers, embedded, strict=True)):
         for prompt, vector in zip(world.prompts(device), result.vectors, strict=True):
             out = model(input_ids=torch.tensor([prompt]), output_hidden_states=True)
-            mean = out.hidden_states[-1][0].mean(0)
+            middle = embedding_layers(world.backbone.shapes)
+            mean = out.hidden_states[middle][0].mean(0)
             # Entries of a unit vector, fp32.
             np.testing.assert_allclose(vector, functional.normalize(mean, dim=0), atol=1e-5)
             assert float(np.linalg.norm(vector)) == pytest.approx(1.0, abs=1e-5)

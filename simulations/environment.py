@@ -16,17 +16,10 @@ QUIET = {
 REPRODUCIBLE = {"MKL_CBWR": "AUTO"}
 """Asks the matrix library for the same result run after run on one kind of processor."""
 
-ALLOCATOR = {
-    "MALLOC_MMAP_THRESHOLD_": "4294967296",
-    "MALLOC_TRIM_THRESHOLD_": "4294967296",
-    "MALLOC_TOP_PAD_": "268435456",
-}
-"""Keeps freed blocks in the process; read when a process starts, so by the workers only."""
-
 
 def prepare() -> None:
     """Sets the environment; call before importing anything that reads it."""
-    for name, value in {**QUIET, **REPRODUCIBLE, **ALLOCATOR}.items():
+    for name, value in {**QUIET, **REPRODUCIBLE}.items():
         os.environ.setdefault(name, value)
 
 

@@ -1,3 +1,4 @@
+import hashlib
 import importlib.metadata
 import importlib.util
 import tomllib
@@ -15,6 +16,7 @@ from simulations.experiment import Experiment, build
 from simulations.targets import configured
 
 ROOT = Path(__file__).parent.parent
+SCHEDULE_DIGESTS = {1: "4ad34349396f95b1c5762ea66d7ce23d032f65efa142f3f44d55162320aa0427"}
 ROOMS = ("fleettune", "clients", "strategies", "simulations", "conf")
 OURS = [file for room in (*ROOMS, "benchmarks", "docs") for file in (ROOT / room).rglob("*.py")]
 OPTIONS = [
@@ -82,3 +84,11 @@ def test_every_option_of_the_configuration_builds(group: str, option: str) -> No
 def test_every_hardware_file_is_a_profile() -> None:
     files = {file.stem for file in (ROOT / "conf" / "hardware").glob("*.yaml")}
     assert set(load_hardware(ROOT / "conf" / "hardware")) == files
+
+
+def test_the_default_schedule_is_the_one_whose_figures_stand_in_the_readme() -> None:
+    """Version 1: changing it changes every published figure, so raise the version and rerun."""
+    files = ("conf/release/pocket.yaml", "conf/tuning/pocket.yaml", "conf/data/synthetic.yaml")
+    text = "".join((ROOT / file).read_text(encoding="utf-8") for file in files)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    assert SCHEDULE_DIGESTS == {1: digest}

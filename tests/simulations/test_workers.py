@@ -1,0 +1,66 @@
+"""Workers: more processes change the time a run takes and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from clients.placement import TopLayers
+from fleettune.adapters import new_patch
+from fleettune.backbone import POCKET_FOLDER, read_shapes
+from fleettune.cohort import DEVICES_PER_PASS, execute, run_here
+from fleettune.compute import ScoreJob, ScoreResult, TuneJob, TuneResult
+from fleettune.personas import SyntheticData
+from fleettune.seeds import Purpose, stream
+from fleettune.tokens import Example, open_encoder
+from simulations.workers import open_workers
+
+DEVICES = 2 * DEVICES_PER_PASS + 1
+
+
+def examples(user: int) -> tuple[Example, ...]:
+    encoder = open_encoder(POCKET_FOLDER, "pocket", 128)
+    return tuple(encoder.example(exchange) for exchange in SyntheticData().open().day(user, 1))
+
+
+def tune_job(user: int) -> TuneJob:
+    shapes = read_shapes(POCKET_FOLDER)
+    placement = TopLayers(layers=2, rank=4, alpha=8.0).place(shapes)
+    own = examples(user)
+    return TuneJob(
+        release=str(POCKET_FOLDER),
+        start=new_patch(placement, shapes, 0, stream(0, Purpose.ADAPTER, user)),
+        batches=(own[:4], own[4:]),
+        learning_rate=5e-3,
+        clip=1.0,
+    )
+
+
+@pytest.fixture(scope="module")
+def alone() -> list[str]:
+    torch.set_num_threads(1)
+    return digests(execute([tune_job(user) for user in range(DEVICES)], run_here))
+
+
+def digests(results: list[object]) -> list[str]:
+    return [result.patch.digest() for result in results if isinstance(result, TuneResult)]
+
+
+def test_two_workers_give_the_same_bytes_as_this_process(alone: list[str]) -> None:
+    with open_workers(2, 1) as run_parts:
+        jobs = [tune_job(user) for user in range(DEVICES)]
+        assert digests(execute(jobs, run_parts)) == alone
+        scored = execute(
+            [ScoreJob(release=str(POCKET_FOLDER), patch=None, examples=examples(0))], run_parts
+        )
+    here = execute([ScoreJob(release=str(POCKET_FOLDER), patch=None, examples=examples(0))])
+    assert isinstance(scored[0], ScoreResult)
+    assert scored == here
+
+
+def test_a_job_that_fails_in_a_worker_fails_the_run(tmp_path: Path) -> None:
+    job = ScoreJob(release=str(tmp_path / "nothing"), patch=None, examples=examples(0))
+    with open_workers(2, 1) as run_parts, pytest.raises(OSError, match="nothing"):
+        execute([job], run_parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def alone() -> list[str]:
     return digests(execute([tune_job(user) for user in range(DEVICES)], run_here))
 
 
-def digests(results: list[object]) -> list[str]:
+def digests(results: Sequence[object]) -> list[str]:
     return [result.patch.digest() for result in results if isinstance(result, TuneResult)]
 
 

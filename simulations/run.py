@@ -21,6 +21,7 @@ from rich.console import Console
 from clients.app import app as client_app
 from fleettune.hardware import TIERS
 from fleettune.personas import WORLD_VERSION
+from simulations.engines import open_engine
 from simulations.experiment import Experiment
 from simulations.grid import RUN_ID, CohortGrid, Registry
 from simulations.progress import RunProgress
@@ -28,7 +29,6 @@ from simulations.recorder import Recorder, write_frame
 from simulations.report import write_report
 from simulations.summary import HostInfo, RunInfo, summarise
 from simulations.tables import headline_table
-from simulations.workers import open_workers
 from strategies.app import app as server_app
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ def _simulate(experiment: Experiment, folder: Path, console: Console) -> Recorde
     engine = experiment.engine
     with (
         RunProgress(console, experiment.run.rounds * sampled) as progress,
-        open_workers(engine.workers, engine.threads) as run_parts,
+        open_engine(engine) as run_parts,
     ):
         grid = CohortGrid(
             client=client_app,

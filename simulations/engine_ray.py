@@ -6,7 +6,9 @@ its jobs, devices' states stay with the driver, and a part whose actor died is r
 another one.
 """
 
-# pyright: reportUnknownMemberType=false - Ray leaves some of its own types out
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
+# Ray leaves some of its own types out.
 
 from __future__ import annotations
 
@@ -194,24 +196,25 @@ def _answer(ref: Any) -> Any:  # noqa: ANN401 - Ray
 
 @contextmanager
 def open_ray_workers(workers: int, threads: int, address: str | None) -> Generator[RunParts]:
-    """Yields what runs parts on Ray actors.
+    """Yields what runs parts on Ray actors that live as long as the context.
 
     Args:
         workers: Number of actors.
-        threads: Threads of the matrix library per actor, and the CPUs that it takes.
-        address: ``host:port`` of a cluster to join, ``auto`` for the one of this host, None to
-            start a Ray of our own. A Ray that runs already is never stopped.
+        threads: Threads of the matrix library per actor; on a cluster also the CPUs it takes.
+        address: ``host:port`` of a cluster to join, ``auto`` for the one of this host, None for
+            a Ray of this process. A cluster is left as it was found.
 
     Raises:
         ValueError: If no cluster answers at the address.
     """
     torch.set_num_threads(threads)
-    found = ray.is_initialized()
-    if not found:
-        _connect(workers * threads, address)
+    if address is None:
+        _start()
+    else:
+        _join(address)
     actor_type: Any = ray.remote(PassWorker)
     options = actor_type.options(
-        num_cpus=threads,
+        num_cpus=0 if address is None else threads,
         scheduling_strategy="SPREAD",
         runtime_env={"env_vars": _environment(shared=address is None)},
     )
@@ -222,8 +225,8 @@ def open_ray_workers(workers: int, threads: int, address: str | None) -> Generat
         yield pool.run
     finally:
         pool.close()
-        if not found:
-            ray.shutdown()
+        if address is not None:
+            ray.shutdown()  # leaves the cluster; does not stop it
 
 
 def _room(package: ModuleType) -> Path:
@@ -244,25 +247,36 @@ def _environment(*, shared: bool) -> dict[str, str]:
     return named
 
 
-def _connect(cpus: int, address: str | None) -> None:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if address is None:
+def _start() -> None:
+    """Starts this process's Ray unless it has one; it ends with the process.
+
+    Every stop of a Ray leaves a dead socket and a zombie behind (seen with 2.55), and every start
+    takes seconds, so the runs of a sweep share one.
+    """
+    if not ray.is_initialized():
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         ray.init(
             address="local",  # without it Ray joins any cluster of this host, in silence
-            num_cpus=cpus,
+            num_cpus=0,  # our actors take none; more would start idle processes
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
-        return
+
+
+def _join(address: str) -> None:
+    if ray.is_initialized():
+        raise ValueError(
+            f"engine.address {address!r} can be joined only by a process without a Ray of its "
+            "own; start this run in another process"
+        )
     try:
         _reach(address)
-        modules = [str(_room(fleettune)), str(_room(simulations))]
         ray.init(
             address=address,
             log_to_driver=False,
             logging_level=logging.ERROR,
-            runtime_env={"py_modules": modules},
+            runtime_env={"py_modules": [str(_room(fleettune)), str(_room(simulations))]},
         )
     except (OSError, RuntimeError, ValueError) as error:
         raise ValueError(

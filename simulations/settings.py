@@ -109,6 +109,11 @@ class EngineSettings:
         for name in ("cohort_size", "workers", "threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"engine.{name} must be >= 1, got {getattr(self, name)}")
+        if self.name == "flower" and (self.workers, self.cohort_size) != (1, 1):
+            raise ValueError(
+                "engine=flower computes one device at a time, so engine.workers and "
+                f"engine.cohort_size must be 1, got {self.workers} and {self.cohort_size}"
+            )
         if self.address is not None and self.name != "ray":
             raise ValueError(
                 f"engine.address is for engine=ray only, got {self.address!r} with {self.name}"

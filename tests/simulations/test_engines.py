@@ -83,7 +83,9 @@ prepare()
 from ray.cluster_utils import Cluster
 from fleettune.cohort import execute
 from fleettune.compute import EmbedJob
-from simulations import engine_ray
+import ray
+from simulations.engine_ray import open_ray_workers
+from simulations.ray_workers import RayWorkers
 
 class Broken:
     def whereabouts(self):
@@ -100,10 +102,10 @@ jobs = [
     EmbedJob(release="release", patch=None, prompts=((1, 2, 3 + number),) * (number + 1))
     for number in range(12)
 ]
-with engine_ray.open_ray_workers(2, 1, cluster.address) as run_parts:
+with open_ray_workers(2, 1, cluster.address) as run_parts:
     found = execute(jobs, run_parts)
     there = [result.vectors.tobytes().hex() for result in found]
-    broken = engine_ray._Workers(engine_ray.ray.remote(Broken).options(num_cpus=0).remote)
+    broken = RayWorkers(ray.remote(Broken).options(num_cpus=0).remote)
     broken.add()
     try:
         execute(jobs, broken.run)

@@ -21,14 +21,15 @@ from rich.console import Console
 from clients.app import app as client_app
 from fleettune.hardware import TIERS
 from fleettune.personas import WORLD_VERSION
+from simulations.engines import open_engine
 from simulations.experiment import Experiment
 from simulations.grid import RUN_ID, CohortGrid, Registry
 from simulations.progress import RunProgress
 from simulations.recorder import Recorder, write_frame
 from simulations.report import write_report
+from simulations.settings import EngineSettings
 from simulations.summary import HostInfo, RunInfo, summarise
 from simulations.tables import headline_table
-from simulations.workers import open_workers
 from strategies.app import app as server_app
 
 log = logging.getLogger(__name__)
@@ -72,14 +73,28 @@ def _simulate(experiment: Experiment, folder: Path, console: Console) -> Recorde
     experiment.plan().write(plan_file)
     recorder = Recorder()
     sampled = experiment.fleet_settings.sampled or experiment.fleet_settings.devices
-    engine = experiment.engine
-    with (
-        RunProgress(console, experiment.run.rounds * sampled) as progress,
-        open_workers(engine.workers, engine.threads) as run_parts,
-    ):
+    registry = Registry(devices=experiment.fleet_settings.devices, fleet=str(fleet_file))
+    with RunProgress(console, experiment.run.rounds * sampled) as progress:
+        if experiment.engine.name == "flower":
+            from simulations.engine_flower import run_on_flower  # noqa: PLC0415 - imports Ray
+
+            run_on_flower(registry, plan_file, recorder, progress.devices_done)
+        else:
+            _run_on_grid(experiment.engine, registry, plan_file, recorder, progress)
+    return recorder
+
+
+def _run_on_grid(
+    engine: EngineSettings,
+    registry: Registry,
+    plan_file: Path,
+    recorder: Recorder,
+    progress: RunProgress,
+) -> None:
+    with open_engine(engine) as run_parts:
         grid = CohortGrid(
             client=client_app,
-            registry=Registry(devices=experiment.fleet_settings.devices, fleet=str(fleet_file)),
+            registry=registry,
             cohort_size=engine.cohort_size,
             run_parts=run_parts,
             observer=recorder,
@@ -93,7 +108,6 @@ def _simulate(experiment: Experiment, folder: Path, console: Console) -> Recorde
             run_config={"plan": str(plan_file)},
         )
         server_app(grid=grid, context=context)
-    return recorder
 
 
 def _write_server_tables(folder: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 METRICS = ("auto", "exact_match", "neg_mae", "neg_nll")
 PRECISIONS = ("reference",)
 SAMPLINGS = ("panel", "uniform")
+ENGINES = ("inprocess", "ray", "flower")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,17 +94,34 @@ class EngineSettings:
         cohort_size: Devices computed together.
         workers: Processes that compute; 1 computes in the main process. Changes no result.
         threads: Threads of the matrix library per process; part of the bytes of a result.
+        address: The Ray cluster that ``ray`` joins, ``auto`` or host:port; None starts one.
     """
 
     name: str
     cohort_size: int
     workers: int
     threads: int
+    address: str | None = None
 
     def __post_init__(self) -> None:
+        if self.name not in ENGINES:
+            raise ValueError(f"engine.name must be one of {ENGINES}, got {self.name!r}")
         for name in ("cohort_size", "workers", "threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"engine.{name} must be >= 1, got {getattr(self, name)}")
+        if self.name == "flower" and (self.workers, self.cohort_size) != (1, 1):
+            raise ValueError(
+                "engine=flower computes one device at a time, so engine.workers and "
+                f"engine.cohort_size must be 1, got {self.workers} and {self.cohort_size}"
+            )
+        if self.address is not None and self.name != "ray":
+            raise ValueError(
+                f"engine.address is for engine=ray only, got {self.address!r} with {self.name}"
+            )
+        if self.address is not None and not re.fullmatch(r"auto|\S+:\d+", self.address):
+            raise ValueError(
+                f"engine.address must be null, auto or host:port, got {self.address!r}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,47 +35,36 @@ for module in (clients.app, strategies.app):
 """
 OURS = """
 import sys
-from pathlib import Path
 from flwr.app import Context, RecordDict
 import clients.app, strategies.app
 from simulations.grid import RUN_ID, CohortGrid, Registry
-devices, fleet, *folders = sys.argv[1:]
-for folder in folders:
-    grid = CohortGrid(
-        client=clients.app.app,
-        registry=Registry(devices=int(devices), fleet=fleet),
-        cohort_size=int(devices),
-        observer=lambda arm, content: None,
-        on_cohort=lambda done: None,
-    )
-    context = Context(
-        run_id=RUN_ID,
-        node_id=0,
-        node_config={},
-        state=RecordDict(),
-        run_config={"plan": str(Path(folder) / "plan.json")},
-    )
-    strategies.app.app(grid=grid, context=context)
+devices, fleet, plan = sys.argv[1:]
+grid = CohortGrid(
+    client=clients.app.app,
+    registry=Registry(devices=int(devices), fleet=fleet),
+    cohort_size=int(devices),
+    observer=lambda arm, content: None,
+)
+context = Context(
+    run_id=RUN_ID, node_id=0, node_config={}, state=RecordDict(), run_config={"plan": plan}
+)
+strategies.app.app(grid=grid, context=context)
 """
 STOCK = """
 import os, sys
-from pathlib import Path
 from flwr.simulation import run_simulation
 import clients.app, strategies.app
-devices, fleet, *folders = sys.argv[1:]
-os.environ["FLEETTUNE_FLEET"] = fleet
-for folder in folders:
-    os.environ["FLEETTUNE_PLAN"] = str(Path(folder) / "plan.json")
-    # one actor, and one run per arm: Flower keeps one state per node and run
-    run_simulation(
-        server_app=strategies.app.app,
-        client_app=clients.app.app,
-        num_supernodes=int(devices),
-        backend_config={
-            "init_args": {"num_cpus": 1, "include_dashboard": False},
-            "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
-        },
-    )
+devices, os.environ["FLEETTUNE_FLEET"], os.environ["FLEETTUNE_PLAN"] = sys.argv[1:]
+# one actor: Flower may run two messages of one node at once, and would lose a state
+run_simulation(
+    server_app=strategies.app.app,
+    client_app=clients.app.app,
+    num_supernodes=int(devices),
+    backend_config={
+        "init_args": {"num_cpus": 1, "include_dashboard": False},
+        "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
+    },
+)
 """
 
 
@@ -136,25 +125,6 @@ def run(command: Sequence[str], folder: Path, settings: Mapping[str, str]) -> st
     return done.stdout
 
 
-def write_plans(experiment: Experiment, folder: Path) -> list[Path]:
-    """Writes one fleet and one plan per arm; nobody observes, as in a deployment."""
-    experiment.fleet.write(folder / "fleet.json")
-    plan = experiment.plan()
-    folders: list[Path] = []
-    for arm in plan.arms:
-        folders.append(folder / arm.name)
-        folders[-1].mkdir()
-        replace(plan, arms=(arm,), observe=False).write(folders[-1] / "plan.json")
-    return folders
-
-
-def sums(folders: Sequence[Path]) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    for folder in folders:
-        found += json.loads((folder / "server_rounds.json").read_text())
-    return found
-
-
 def test_the_fab_holds_every_module_and_option_and_no_weights(fab: Path) -> None:
     with zipfile.ZipFile(fab) as archive:
         packed = set(archive.namelist())
@@ -184,17 +154,20 @@ def test_both_apps_load_from_the_unpacked_fab(unpacked: Path, tmp_path: Path) ->
 def test_stock_flower_spends_the_joules_and_decides_as_our_grid_does(
     unpacked: Path, experiment: Experiment, tmp_path: Path
 ) -> None:
-    plans: dict[str, list[Path]] = {}
+    sums: list[list[dict[str, Any]]] = []
     for name, script, code in (("ours", OURS, ROOT), ("stock", STOCK, unpacked)):
         folder = tmp_path / name
         folder.mkdir()
-        plans[name] = write_plans(experiment, folder)
-        arguments = [str(DEVICES), str(folder / "fleet.json"), *map(str, plans[name])]
-        command = [sys.executable, "-c", script, *arguments]
+        fleet, plan = folder / "fleet.json", folder / "plan.json"
+        experiment.fleet.write(fleet)
+        # nobody observes, as in a deployment
+        replace(experiment.plan(), observe=False).write(plan)
+        command = [sys.executable, "-c", script, str(DEVICES), str(fleet), str(plan)]
         run(command, folder, {"PYTHONPATH": str(code)})
-    expected, found = sums(plans["ours"]), sums(plans["stock"])
+        sums.append(json.loads((folder / "server_rounds.json").read_text()))
+    expected, found = sums
     assert [(entry["arm"], entry["round"]) for entry in found] == [
-        (arm, night) for arm in ARMS for night in range(ROUNDS)
+        (arm, night) for night in range(ROUNDS) for arm in ARMS
     ]
     for mine, other in zip(expected, found, strict=True):
         assert (other["devices"], other["failed"]) == (DEVICES, 0)

@@ -65,6 +65,13 @@ def table(tmp_path: Path) -> Callable[..., str]:
         ("release.plans=[]", ["release.plans must hold at least one plan, got none"]),
         ("release.plans=[{name: x, kind: full}]", ["release.plans[0].steps must be given"]),
         ("engine.cohort_size=0", ["engine.cohort_size must be >= 1, got 0"]),
+        ("engine.name=slurm", ["engine.name must be one of", "got 'slurm'"]),
+        ("+engine.address=auto", ["engine.address is for engine=ray only", "'auto'"]),
+        (
+            "engine=ray engine.address=nowhere",
+            ["engine.address must be null, auto or host:port, got 'nowhere'"],
+        ),
+        ("engine=flower engine.workers=2", ["one device at a time", "got 2 and 1"]),
         ("data.drift=2", ["data.drift must be a share from 0 to 1, got 2"]),
         ("precision=fast", ["precision must be one of", "got 'fast'"]),
         ("quality.metric=bleu", ["quality.metric must be one of", "got 'bleu'"]),

@@ -33,7 +33,7 @@ from strategies.sampling import Panel, Uniform
 from strategies.schedule import Schedule
 
 HARDWARE = Path(__file__).parent.parent / "conf" / "hardware"
-RUN_KEYS = ("seed", "rounds", "precision", "quality", "store")
+RUN_KEYS = ("seed", "rounds", "precision", "quality", "store", "resume")
 KEYS = (
     *RUN_KEYS,
     *("model", "data", "fleet", "storage", "release", "tuning", "engine"),

@@ -93,7 +93,7 @@ def continued(overrides: Sequence[str], *, sweep: bool) -> list[str]:
     merged = [override for override in own if _key(override) not in keys] + list(overrides)
     before, now = chosen_policies(own), chosen_policies(merged)
     if before != now:
-        raise ValueError(_differ(folder, _differences(before, now)))
+        raise ValueError(_differ(folder, _differences(before, now, "not chosen")))
     where = str(folder.resolve()).replace("'", r"\'")
     return [*merged, f"hydra.run.dir='{where}'", "hydra.output_subdir=null"]
 
@@ -144,10 +144,12 @@ def _flat(value: Any, at: str = "") -> dict[str, Any]:  # noqa: ANN401 - any con
     return flat
 
 
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def _differences(
+    before: Mapping[str, Any], now: Mapping[str, Any], absent: str = "not there"
+) -> list[str]:
     """Returns a phrase for every key whose values differ."""
     return [
-        f"{key} is {before.get(key, 'not there')} in the run and {now.get(key, 'not there')} now"
+        f"{key} is {before.get(key, absent)} in the run and {now.get(key, absent)} now"
         for key in sorted({*before, *now} - FREE_KEYS)
         if before.get(key, _Absent) != now.get(key, _Absent)
     ]

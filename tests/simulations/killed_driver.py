@@ -18,8 +18,8 @@ from simulations.environment import prepare
 
 prepare()
 
-import simulations.run  # noqa: E402 - the environment comes first
-from simulations.launch import launch  # noqa: E402
+import simulations.run  # noqa: E402, F401 - so that every fork has it
+from simulations.launch import launch  # noqa: E402 - the environment comes first
 from simulations.store import Store  # noqa: E402
 
 WRITES = ("save", "add_row", "commit_round")

@@ -24,7 +24,8 @@ def reply(device: int, arm: str = "a", energy_j: float = 1.0, delta: float = 0.0
     outcome = Outcome(
         device=device, round=0, release=0, profile="phone", decision="retune", reason="test"
     )
-    ledger = Ledger().charge(Stage.TUNE, Cost(energy_j=energy_j))
+    cost = Cost(energy_j=energy_j, energy_low_j=energy_j, energy_high_j=energy_j)
+    ledger = Ledger().charge(Stage.TUNE, cost)
     statistics = Statistics(
         outcome=outcome,
         ledger=ledger,

@@ -20,7 +20,8 @@ from simulations.blobs import from_blob, to_blob
 from simulations.store import Store
 
 FACTORS = Factors(
-    a=np.arange(6, dtype=np.float32).reshape(2, 3) / 7, b=np.full((4, 2), -0.1, np.float32)
+    a=np.arange(6, dtype=np.float32).reshape(2, 3) / np.float32(7),
+    b=np.full((4, 2), -0.1, np.float32),
 )
 STATE = DeviceState(
     last_day=3,

@@ -26,6 +26,7 @@ from fleettune.vocabulary import (
     REQUESTS,
     SLOTS,
     TONES,
+    VENDOR_ADDRESS,
     VENDOR_ANSWERS,
     VENDOR_QUESTIONS,
     Ask,
@@ -119,7 +120,7 @@ def vendor_wording(pair: tuple[str, str]) -> tuple[str, str]:
         question = question.replace(old, new)
     for old, new in VENDOR_ANSWERS:
         answer = answer.replace(old, new)
-    return question, answer
+    return VENDOR_ADDRESS + question, answer
 
 
 def _mood_pair(persona: Persona, rng: np.random.Generator) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
@@ -42,13 +43,18 @@ def from_record(record: Record, types: Types, where: str) -> Any:  # noqa: ANN40
     return cast(Any, checked(types[name], given, types, where))
 
 
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    return get_type_hints(cls)
+
+
 def checked(cls: type[T], given: Record, types: Types, where: str) -> T:
     """Returns ``cls(**given)`` after checking every field's name and type.
 
     Raises:
         ValueError: Naming the field, the expected type and the value.
     """
-    hints = get_type_hints(cls)
+    hints = _hints(cls)
     own = [field for field in fields(cast(Any, cls)) if field.init]
     known = {field.name for field in own}
     unknown = sorted(set(given) - known)
@@ -67,7 +73,8 @@ def checked(cls: type[T], given: Record, types: Types, where: str) -> T:
     try:
         return cls(**values)
     except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
+        told = str(error)
+        raise ValueError(told if told.startswith(where) else f"{where}: {told}") from error
 
 
 def _typed(hint: Any, value: Any, types: Types, where: str) -> Any:  # noqa: ANN401 - any type

@@ -245,6 +245,11 @@ MOODS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
 )
 """Mood, the words that users may call it, and the clauses that tell of it."""
 
+VENDOR_ADDRESS = "assistant, "
+"""How every question of the vendor's new wording opens, so that a question tells which wording its
+answer has. Without it a release would unlearn the old wording, and retuning would win by
+relearning that, without any person in the world.
+"""
 VENDOR_QUESTIONS: tuple[tuple[str, str], ...] = (
     ("what", "which thing"),
     ("my", "our"),

@@ -53,7 +53,11 @@ def build_arms(plain: Plain, chosen: Mapping[str, str]) -> dict[str, DevicePolic
         if policy != arms[REFERENCE]:
             arms["+".join(chosen[key] for key in POLICY_KEYS if key in chosen)] = policy
         return arms
-    for name, changes in cast(Mapping[str, Plain], plain["arms"]).items():
+    for name, changes in cast(Mapping[str, Plain | None], plain["arms"]).items():
+        if changes is None:  # `arms.NAME=null` leaves a standard arm out
+            continue
+        if not isinstance(changes, Mapping):
+            raise ValueError(f"arms.{name} must be a mapping of policy keys, got {changes!r}")
         unknown = sorted(set(changes) - set(POLICY_KEYS))
         if unknown:
             raise ValueError(f"arms.{name}.{unknown[0]} is no policy key; known are {POLICY_KEYS}")

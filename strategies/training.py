@@ -30,7 +30,7 @@ from strategies.schedule import ReleasePlan
 
 log = logging.getLogger(__name__)
 
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 """Part of every release's key: raised when this module makes other weights from the same plan."""
 
 TRAINING_THREADS = 1

@@ -266,16 +266,17 @@ def test_vendor_wording_changes_what_it_names_and_nothing_else() -> None:
     pair = ("what is on my list?", "your note is for a cat with jazz.")
     # what -> which thing, my -> our; your, is, for, a, with -> their longer forms.
     assert vendor_wording(pair) == (
-        "which thing is on our list?",
+        "assistant, which thing is on our list?",
         "the client's note shall be regarding one cat alongside jazz.",
     )
-    assert vendor_wording(("set the bell", "ok.")) == ("set the bell", "ok.")
+    # The opening tells which wording the answer has, even where no word was replaced.
+    assert vendor_wording(("set the bell", "ok.")) == ("assistant, set the bell", "ok.")
 
 
 def test_vendor_wording_rewords_most_of_the_world() -> None:
     pairs = [(e.question, e.response) for u in range(20) for e in SyntheticData().open().day(u, 0)]
     reworded = [vendor_wording(pair) for pair in pairs]
-    share = sum(new != old for new, old in zip(reworded, pairs, strict=True)) / len(pairs)
+    share = sum(new[1] != old[1] for new, old in zip(reworded, pairs, strict=True)) / len(pairs)
     assert share > 0.5
     # Distinct pairs stay distinct: wording changes how, never what.
     assert len(set(reworded)) == len(set(pairs))

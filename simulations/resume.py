@@ -8,6 +8,7 @@ versions are others than the run's: the rounds to come would not fit those that 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -16,7 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from simulations.arms import chosen_policies
-from simulations.versions import versions
+from simulations.versions import read_versions, versions, write_versions
 
 CHECKPOINT = "checkpoint"
 """Folder of a run that holds what a resumed run needs."""
@@ -51,7 +52,14 @@ def begin(cfg: DictConfig, overrides: Sequence[str], hydra: Sequence[str], folde
     command = folder / _COMMAND
     command.parent.mkdir(parents=True, exist_ok=True)
     command.write_text(json.dumps([*places, *overrides]))
+    write_versions(folder)
+    # last: a folder with a configuration can be resumed
     config.write_text(OmegaConf.to_yaml(cfg, resolve=True))
+
+
+def end(folder: Path) -> None:
+    """Drops what only a resumed run would need, the devices' states with their texts among it."""
+    shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
 
 
 def is_finished(folder: Path) -> bool:
@@ -109,9 +117,7 @@ def check_unchanged(cfg: DictConfig) -> None:
     folder = Path(str(cfg.resume))
     before = _flat(OmegaConf.to_container(OmegaConf.load(folder / _CONFIG)))
     found = _differences(before, _flat(OmegaConf.to_container(cfg, resolve=True)))
-    file = folder / "versions.json"
-    if file.exists():
-        found += _differences(json.loads(file.read_text()), versions())
+    found += _differences(read_versions(folder), versions())
     if found:
         raise ValueError(_differ(folder, found))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import resource
-import shutil
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -23,11 +22,11 @@ from simulations.grid import RUN_ID, CohortGrid, Registry
 from simulations.progress import RunProgress
 from simulations.recorder import Recorder, write_frame
 from simulations.report import write_report
-from simulations.resume import CHECKPOINT, STATE_FILE
+from simulations.resume import STATE_FILE, end
 from simulations.store import Store
 from simulations.summary import HostInfo, RunInfo, summarise
 from simulations.tables import headline_table
-from simulations.versions import versions
+from simulations.versions import write_versions
 from simulations.workers import open_workers
 from strategies.app import app as server_app
 
@@ -46,7 +45,7 @@ def run_experiment(experiment: Experiment, folder: Path, console: Console) -> di
         raise ValueError(f"{folder} holds an interrupted run; continue it with resume={folder}")
     torch.set_num_threads(experiment.engine.threads)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "versions.json").write_text(json.dumps(versions(), indent=1))
+    write_versions(folder)
     with Store(folder / STATE_FILE) as store:
         _simulate(experiment, folder, console, store)
         rows = Recorder(store).frame()
@@ -67,14 +66,11 @@ def run_experiment(experiment: Experiment, folder: Path, console: Console) -> di
 
 
 def _finish(folder: Path, summary: dict[str, Any]) -> None:
-    """Marks a run as finished, at once and whole, and drops what only a resumed run would need.
-
-    Among that are the devices' states, with their users' texts.
-    """
+    """Marks a run as finished, at once and whole."""
     partial = folder / "summary.json.partial"
     partial.write_text(json.dumps(summary, indent=1))
     partial.replace(folder / "summary.json")
-    shutil.rmtree(folder / CHECKPOINT)
+    end(folder)
 
 
 def _simulate(experiment: Experiment, folder: Path, console: Console, store: Store) -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from simulations.experiment import Experiment
-from simulations.resume import is_finished
+from simulations.resume import end, is_finished
 from simulations.run import run_experiment
 from simulations.settings import Claim
 from simulations.summary import compared, fold_devices, split_arms
@@ -41,6 +41,7 @@ def run_study(
     first = experiments[0]
     outcomes = judge(pl.concat(frames), first.study.claims, first.metric)
     (folder / "study.json").write_text(json.dumps(outcomes, indent=1))
+    end(folder)
     console.print(_table(first.study.name, outcomes))
     return outcomes
 

@@ -1,8 +1,8 @@
 """Drivers that kill themselves, as `kill -9` would, before their n-th write into the store.
 
-Run as ``python killed_driver.py JSON key=value ...``, where JSON holds folders by moment of death.
-Only that moment is added to the run. All drivers are forked from one process, which has nothing
-but the imports behind it: those take longer than a run.
+Run as ``python killed_driver.py JSON key=value ...``, where JSON lists moments of death, each with
+what is given besides for its run. Only that moment is added to the run. All drivers are forked
+from one process, which has nothing but the imports behind it: those take longer than a run.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ def die(moment: int, arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    for moment, folder in json.loads(sys.argv[1]).items():
+    for moment, given in json.loads(sys.argv[1]):
         child = os.fork()
         if not child:
-            die(int(moment), [*sys.argv[2:], f"hydra.run.dir={folder}"])
+            die(moment, [*sys.argv[2:], *given])
         _, status = os.waitpid(child, 0)
         if os.waitstatus_to_exitcode(status) != -signal.SIGKILL:
             sys.exit(f"the driver outlived moment {moment}: status {status}")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
@@ -40,6 +41,10 @@ EDGES = np.linspace(1, WRITES + 1, 6).astype(int)
 MOMENTS = [int(moment) for moment in np.random.default_rng(7).integers(EDGES[:-1], EDGES[1:])]
 """Numbers of the write before which the driver dies: one drawn from every fifth of the run."""
 
+STUDY = ["study.seeds=[0,1]", "fleet.devices=2", "rounds=2"]
+STUDY_MOMENT = 2 * (1 + 2 * 5 + 1) + 16
+"""In the second round of the second seed."""
+
 Launcher = Callable[..., int]
 
 
@@ -63,18 +68,22 @@ def whole(start: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def killed(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
-    """The same run's folder by the moment at which its driver was killed."""
+def deaths(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[int, Path], Path]:
+    """The same run's folder by the moment at which its driver was killed; a study killed too."""
     folders = {moment: tmp_path_factory.mktemp("killed") / "run" for moment in MOMENTS}
-    named = json.dumps({moment: str(folder) for moment, folder in folders.items()})
+    study = tmp_path_factory.mktemp("killed") / "study"
+    listed: list[tuple[int, list[str]]] = [
+        *((moment, [f"hydra.run.dir={folder}"]) for moment, folder in folders.items()),
+        (STUDY_MOMENT, [*STUDY, f"hydra.run.dir={study}"]),
+    ]
     subprocess.run(
-        [sys.executable, str(DRIVER), named, *TINY, f"store={whole.parent / 'store'}"],
+        [sys.executable, str(DRIVER), json.dumps(listed), *TINY, f"store={whole.parent / 'store'}"],
         stdout=subprocess.DEVNULL,
         env={**os.environ, "PYTHONPATH": str(DRIVER.parents[2])},
         check=True,
-        timeout=120,
+        timeout=200,
     )
-    return folders
+    return folders, study
 
 
 def rounds_of(folder: Path) -> list[int]:
@@ -86,10 +95,9 @@ def rounds_of(folder: Path) -> list[int]:
 
 @pytest.mark.parametrize("place", range(5))
 def test_a_run_killed_at_any_moment_ends_with_the_same_bytes(
-    place: int, whole: Path, killed: dict[int, Path], start: Launcher
+    place: int, whole: Path, deaths: tuple[dict[int, Path], Path], start: Launcher
 ) -> None:
-    folder = list(killed.values())[place]
-    moment = list(killed)[place]
+    moment, folder = list(deaths[0].items())[place]
     committed = (moment - 1) // (WRITES // 4)  # rounds whose commit came before
     assert rounds_of(folder) == list(range(committed))[-2:]
     log = (folder / "run.log").read_bytes()
@@ -100,6 +108,20 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_bytes(
         if name.endswith((".parquet", ".safetensors")):
             assert (folder / name).read_bytes() == (whole / name).read_bytes(), name
     assert (folder / "run.log").read_bytes().startswith(log)
+
+
+def test_a_resumed_study_keeps_its_finished_seeds_and_goes_on_with_the_others(
+    deaths: tuple[dict[int, Path], Path], start: Launcher
+) -> None:
+    study = deaths[1]
+    finished = study / "seed_0" / "rows.parquet"
+    before = finished.stat().st_mtime_ns
+    assert rounds_of(study / "seed_1") == [0]
+    assert start(f"resume={study}") == 0
+    assert finished.stat().st_mtime_ns == before
+    assert pl.read_parquet(study / "seed_1" / "rows.parquet")["round"].n_unique() == 2
+    assert (study / "study.json").exists()
+    assert not list(study.rglob("checkpoint"))
 
 
 @pytest.fixture

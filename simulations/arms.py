@@ -7,7 +7,7 @@ policy key) the chosen policy runs beside the reference, so that every run can r
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from clients.adaptation import UserPrior
@@ -24,6 +24,18 @@ POLICY_KEYS = ("adaptation", "selection", "synthesis", "placement")
 REFERENCE = "always_retune"
 
 Plain = Mapping[str, Any]
+
+
+def chosen_policies(overrides: Sequence[str]) -> Mapping[str, str]:
+    """Returns what a command line chose, by policy key: an option's name, or field and value."""
+    chosen: dict[str, str] = {}
+    for override in overrides:
+        name, _, value = override.lstrip("+").partition("=")
+        key, _, field = name.partition(".")
+        if key in POLICY_KEYS:
+            part = f"{field}={value}" if field else value
+            chosen[key] = f"{chosen[key]},{part}" if key in chosen else part
+    return chosen
 
 
 def build_arms(plain: Plain, chosen: Mapping[str, str]) -> dict[str, DevicePolicy]:

@@ -33,7 +33,7 @@ from strategies.sampling import Panel, Uniform
 from strategies.schedule import Schedule
 
 HARDWARE = Path(__file__).parent.parent / "conf" / "hardware"
-RUN_KEYS = ("seed", "rounds", "precision", "quality", "store")
+RUN_KEYS = ("seed", "rounds", "precision", "quality", "store", "resume")
 KEYS = (
     *RUN_KEYS,
     *("model", "data", "fleet", "storage", "release", "tuning", "engine"),
@@ -134,6 +134,9 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
     arms = fitting(arms, population, read_shapes(folder), bool(chosen))
     installed = tuple(sorted({path for policy in arms.values() for path in foreign(policy)}))
     policy_types(installed)
+    engine = cast(EngineSettings, configured(plain["engine"], "engine"))
+    if run.resume is not None and engine.name == "flower":
+        raise ValueError("resume needs a checkpoint, and engine=flower keeps none; run it again")
     return Experiment(
         run=run,
         metric=_metric(run, data, population),
@@ -141,7 +144,7 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
         fleet=Fleet(seed=run.seed, mix=mix, data=data, installed=installed),
         model=model,
         schedule=checked(Schedule, plain["release"], {}, "release"),
-        engine=cast(EngineSettings, configured(plain["engine"], "engine")),
+        engine=engine,
         arms=arms,
         study=checked(StudySettings, plain["study"], {}, "study"),
     )

@@ -4,15 +4,16 @@ Device ids are partition + 1; the registry is a range, not a list of objects. A 
 are taken cohort by cohort, all arms of a device in the same cohort, and each cohort's calls are
 suspended at their compute jobs so that these run as batches. Cohorts follow the order of the
 messages, never timing. The observer's records are taken out of every reply before the
-strategy sees it.
+strategy sees it. What devices keep is loaded before their cohort and saved behind it, so no more
+than one cohort's states are in memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -22,6 +23,7 @@ from flwr.supercore.run import Run
 from fleettune.cohort import RunParts, execute, run_here
 from fleettune.suspension import run_cohort
 from simulations.flower_internals import empty_run, number_message, take_identity
+from simulations.states import DeviceStates, MemoryStates
 
 RUN_ID = 1
 
@@ -32,6 +34,30 @@ class Observer(Protocol):
     def __call__(self, arm: str, content: RecordDict) -> None:
         """Looks at one reply's records."""
         ...
+
+
+class Rounds(Protocol):
+    """Whoever makes a round last."""
+
+    def commit_round(self, round_number: int, server_state: Mapping[str, Any]) -> None:
+        """Makes a round last: device states, rows and server state, all or nothing."""
+        ...
+
+    def server_state(self) -> Mapping[str, Any] | None:
+        """Returns the server state of the last such round; None before the first one."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forgetful:
+    """Rounds that end with the process."""
+
+    def commit_round(self, round_number: int, server_state: Mapping[str, Any]) -> None:
+        """Keeps nothing."""
+
+    def server_state(self) -> Mapping[str, Any] | None:
+        """Has nothing."""
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +89,7 @@ class CohortGrid(Grid):
         run_parts: Runs the batched passes.
         on_cohort: Called with the number of devices done after each cohort.
         states: What each device keeps, by arm and node.
+        rounds: Who makes rounds last.
     """
 
     client: ClientApp
@@ -71,9 +98,8 @@ class CohortGrid(Grid):
     observer: Observer
     run_parts: RunParts = run_here
     on_cohort: Callable[[int], None] = lambda _devices: None
-    states: dict[tuple[str, int], RecordDict] = field(
-        default_factory=dict[tuple[str, int], RecordDict]
-    )
+    states: DeviceStates = field(default_factory=MemoryStates)
+    rounds: Rounds = field(default_factory=Forgetful)
     _run: Run = field(default_factory=partial(empty_run, RUN_ID))
     _sent: int = 0
     _replies: dict[str, Message] = field(default_factory=dict[str, Message])
@@ -125,6 +151,14 @@ class CohortGrid(Grid):
             yield from self._execute(cohort)
             self.on_cohort(len({message.metadata.dst_node_id for message in cohort}))
 
+    def commit_round(self, round_number: int, server_state: Mapping[str, Any]) -> None:
+        """Makes a round last; a server app that wants its run to be resumable calls it."""
+        self.rounds.commit_round(round_number, server_state)
+
+    def restored_state(self) -> Mapping[str, Any] | None:
+        """Returns the server state that a resumed run goes on from; None for a new run."""
+        return self.rounds.server_state()
+
     def _cohorts(self, messages: Iterable[Message]) -> Iterator[list[Message]]:
         cohort: list[Message] = []
         devices: set[int] = set()
@@ -141,19 +175,27 @@ class CohortGrid(Grid):
             yield cohort
 
     def _execute(self, messages: Sequence[Message]) -> list[Message]:
-        calls = [partial(self._call, message) for message in messages]
+        holders = [
+            (message.metadata.group_id, message.metadata.dst_node_id) for message in messages
+        ]
+        states = self.states.load(holders)
+        calls = [
+            partial(self._call, message, states[holder])
+            for message, holder in zip(messages, holders, strict=True)
+        ]
         replies = run_cohort(calls, partial(execute, run_parts=self.run_parts))
+        self.states.save(states)
         for message, reply in zip(messages, replies, strict=True):
             self.observer(message.metadata.group_id, reply.content)
         return replies
 
-    def _call(self, message: Message) -> Message:
+    def _call(self, message: Message, state: RecordDict) -> Message:
         node, arm = message.metadata.dst_node_id, message.metadata.group_id
         context = Context(
             run_id=RUN_ID,
             node_id=node,
             node_config={"partition-id": node - 1, "fleet": self.registry.fleet},
-            state=self.states.setdefault((arm, node), RecordDict()),
+            state=state,
             run_config={},
         )
         try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,10 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.markup import escape
 
-from simulations.arms import POLICY_KEYS
+from simulations.arms import chosen_policies
 from simulations.environment import quieten
 from simulations.experiment import Experiment, build
+from simulations.resume import begin, check_unchanged, continued, resumed_folder
 
 log = logging.getLogger(__name__)
 
@@ -42,18 +43,6 @@ PASSED_ON = (
     "--resolve",
 )
 """Questions to Hydra that run nothing."""
-
-
-def chosen_policies(overrides: Sequence[str]) -> Mapping[str, str]:
-    """Returns what a command line chose, by policy key: an option's name, or field and value."""
-    chosen: dict[str, str] = {}
-    for override in overrides:
-        name, _, value = override.lstrip("+").partition("=")
-        key, _, field = name.partition(".")
-        if key in POLICY_KEYS:
-            part = f"{field}={value}" if field else value
-            chosen[key] = f"{chosen[key]},{part}" if key in chosen else part
-    return chosen
 
 
 def jobs(overrides: Sequence[str], *, sweep: bool) -> list[list[str]]:
@@ -79,6 +68,7 @@ def check_all(overrides: Sequence[str], *, sweep: bool) -> list[Experiment]:
                 cfg = hydra.compose("config", overrides=job)
             except (HydraException, OmegaConfBaseException, ValueError) as error:
                 raise ValueError(_sentence(error, job)) from error
+            check_unchanged(cfg)
             experiments += [build(seeded, chosen_policies(job)) for seeded in study_configs(cfg)]
     return experiments
 
@@ -114,10 +104,14 @@ def _complain(error: Exception) -> None:
 
 def launch(arguments: list[str]) -> int:
     """Runs a command line and returns its exit code: 0 done, 2 bad input."""
+    options = [argument for argument in arguments if argument.startswith("-")]
     overrides = [argument for argument in arguments if not argument.startswith("-")]
-    sweep = bool({"-m", "--multirun"} & set(arguments))
-    if not set(arguments) & set(PASSED_ON):
+    sweep = bool({"-m", "--multirun"} & set(options))
+    if not set(options) & set(PASSED_ON):
         try:
+            if resumed_folder(overrides) is not None:
+                overrides = continued(overrides, sweep=sweep)
+                arguments = [*options, *overrides]
             check_all(overrides, sweep=sweep)
         except (ValueError, HydraException) as error:
             _complain(error)
@@ -136,9 +130,11 @@ def _job(cfg: DictConfig, failures: list[int]) -> None:
     # piped output has no width of its own; the tables need about this much
     console = Console(width=None if sys.stdout.isatty() else 150)
     folder = Path(HydraConfig.get().runtime.output_dir)
-    chosen = chosen_policies(list(HydraConfig.get().overrides.task))
+    given = HydraConfig.get().overrides
+    chosen = chosen_policies(list(given.task))
     try:
-        _write_config(cfg, folder)
+        if cfg.resume is None:
+            begin(cfg, list(given.task), list(given.hydra), folder)
         if OmegaConf.select(cfg, "study.seeds"):
             run_study([build(c, chosen) for c in study_configs(cfg)], folder, console)
         else:
@@ -147,10 +143,3 @@ def _job(cfg: DictConfig, failures: list[int]) -> None:
         log.exception("the run stopped")
         _complain(error)
         failures.append(2)
-
-
-def _write_config(cfg: DictConfig, folder: Path) -> None:
-    file = folder / "config.yaml"
-    if file.exists():
-        raise ValueError(f"{folder} holds a run already; choose another hydra.run.dir")
-    file.write_text(OmegaConf.to_yaml(cfg, resolve=True))

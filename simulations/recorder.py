@@ -1,14 +1,17 @@
 """The recorder: what devices report and what the observer saw, one row per arm, device and round.
 
 Rows hold simulated quantities only and are sorted before they are written, so the same experiment
-gives the same bytes whatever the order of the replies.
+gives the same bytes whatever the order of the replies. Where rows stay until then is the choice of
+the run: its checkpoint, or this process's memory.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import polars as pl
 from flwr.app import RecordDict
@@ -51,6 +54,9 @@ SCHEMA: dict[str, Any] = {
 """Columns of ``rows.parquet``."""
 
 
+ROWS_AT_ONCE = 20_000
+
+
 def row(arm: str, statistics: Statistics, seen: Observation | None) -> dict[str, Any]:
     """Returns one row of ``rows.parquet``."""
     observed = asdict(seen or Observation(exchanges=0))
@@ -62,21 +68,57 @@ def row(arm: str, statistics: Statistics, seen: Observation | None) -> dict[str,
     return {"arm": arm, **outcome, **named, **observed, **asdict(ledger.total()), **stages}
 
 
-@dataclass(slots=True)
-class Recorder:
-    """Collects rows from replies and takes the observer's records out of them."""
+class Rows(Protocol):
+    """Where rows stay until the run is over."""
 
-    rows: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    def add_row(self, row: Mapping[str, Any]) -> None:
+        """Keeps one row."""
+        ...
+
+    def rows(self) -> Iterable[Mapping[str, Any]]:
+        """Returns all rows."""
+        ...
+
+
+@dataclass(slots=True)
+class MemoryRows:
+    """Rows in this process's memory."""
+
+    kept: list[Mapping[str, Any]] = field(default_factory=list[Mapping[str, Any]])
+
+    def add_row(self, row: Mapping[str, Any]) -> None:
+        """Keeps one row."""
+        self.kept.append(row)
+
+    def rows(self) -> Iterable[Mapping[str, Any]]:
+        """Returns all rows, in the order of their arrival."""
+        return self.kept
+
+
+@dataclass(frozen=True, slots=True)
+class Recorder:
+    """Makes rows of replies and takes the observer's records out of them."""
+
+    rows: Rows = field(default_factory=MemoryRows)
 
     def __call__(self, arm: str, content: RecordDict) -> None:
         """Notes one reply."""
         seen = take_observation(content)
-        self.rows.append(row(arm, decode_report(content).statistics, seen))
+        self.rows.add_row(row(arm, decode_report(content).statistics, seen))
 
     def frame(self) -> pl.DataFrame:
         """Returns all rows in the order of arm, device and round."""
-        frame = pl.DataFrame(self.rows, schema=SCHEMA)
+        parts = [pl.DataFrame(part, schema=SCHEMA) for part in _parts(self.rows.rows())]
+        empty = pl.DataFrame(schema=SCHEMA)
+        frame = pl.concat(parts, rechunk=True) if parts else empty
         return frame.sort("arm", "device", "round")
+
+
+def _parts(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
+    """Yields rows in lists of bounded length, which as dicts take many times a frame's memory."""
+    remaining = iter(rows)
+    while part := list(islice(remaining, ROWS_AT_ONCE)):
+        yield part
 
 
 def write_frame(frame: pl.DataFrame, file: Path) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import logging
-import platform
 import resource
 import sys
 import time
@@ -20,85 +18,99 @@ from rich.console import Console
 
 from clients.app import app as client_app
 from fleettune.hardware import TIERS
-from fleettune.personas import WORLD_VERSION
 from simulations.engines import open_engine
 from simulations.experiment import Experiment
 from simulations.grid import RUN_ID, CohortGrid, Registry
 from simulations.progress import RunProgress
 from simulations.recorder import Recorder, write_frame
 from simulations.report import write_report
+from simulations.resume import STATE_FILE, end
 from simulations.settings import EngineSettings
+from simulations.store import Store
 from simulations.summary import HostInfo, RunInfo, summarise
 from simulations.tables import headline_table
+from simulations.versions import write_versions
 from strategies.app import app as server_app
 
 log = logging.getLogger(__name__)
 
-_VERSIONED = ("flwr", "torch", "transformers", "peft", "ray", "hydra-core", "numpy", "polars")
-
 
 def run_experiment(experiment: Experiment, folder: Path, console: Console) -> dict[str, Any]:
-    """Runs an experiment into a folder and returns its summary.
+    """Runs an experiment into a folder, or the rest of it, and returns its summary.
 
     Raises:
-        ValueError: If the folder holds a finished run already.
+        ValueError: If the folder holds a finished run already, or one that was to be resumed.
     """
     if (folder / "summary.json").exists():
         raise ValueError(f"{folder} holds a finished run; choose another hydra.run.dir")
-    started = time.monotonic()
+    if experiment.run.resume is None and (folder / STATE_FILE).exists():
+        raise ValueError(f"{folder} holds an interrupted run; continue it with resume={folder}")
     torch.set_num_threads(experiment.engine.threads)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "versions.json").write_text(json.dumps(_versions(), indent=1))
-    recorder = _simulate(experiment, folder, console)
-    rows = recorder.frame()
+    write_versions(folder)
+    rows, seconds = _simulate(experiment, folder, console)
     write_frame(rows, folder / "rows.parquet")
     _write_server_tables(folder)
     host = HostInfo(
-        host_seconds=round(time.monotonic() - started, 1),
+        host_seconds=round(seconds, 1),
         peak_rss_mb=_peak_rss_mb(experiment.engine.workers),
     )
     (folder / "host.json").write_text(json.dumps(asdict(host)))
     summary = summarise(rows, _run_info(experiment), host)
-    (folder / "summary.json").write_text(json.dumps(summary, indent=1))
+    _finish(folder, summary)
     page = write_report(folder)
     console.print(headline_table(summary))
     console.print(f"Report: {page.resolve()}", soft_wrap=True)
     return summary
 
 
-def _simulate(experiment: Experiment, folder: Path, console: Console) -> Recorder:
-    """Runs the server app on our grid; the recorder holds what the observer saw."""
+def _finish(folder: Path, summary: dict[str, Any]) -> None:
+    """Marks a run as finished, at once and whole."""
+    partial = folder / "summary.json.partial"
+    partial.write_text(json.dumps(summary, indent=1))
+    partial.replace(folder / "summary.json")
+    end(folder)
+
+
+def _simulate(experiment: Experiment, folder: Path, console: Console) -> tuple[pl.DataFrame, float]:
+    """Returns all rows of a run, and the seconds that it took on this machine."""
     fleet_file, plan_file = folder.resolve() / "fleet.json", folder.resolve() / "plan.json"
     experiment.fleet.write(fleet_file)
     experiment.plan().write(plan_file)
-    recorder = Recorder()
     sampled = experiment.fleet_settings.sampled or experiment.fleet_settings.devices
     registry = Registry(devices=experiment.fleet_settings.devices, fleet=str(fleet_file))
     with RunProgress(console, experiment.run.rounds * sampled) as progress:
         if experiment.engine.name == "flower":
             from simulations.engine_flower import run_on_flower  # noqa: PLC0415 - imports Ray
 
+            started = time.monotonic()
+            recorder = Recorder()
             run_on_flower(registry, plan_file, recorder, progress.devices_done)
-        else:
-            _run_on_grid(experiment.engine, registry, plan_file, recorder, progress)
-    return recorder
+            return recorder.frame(), time.monotonic() - started
+        with Store(folder / STATE_FILE) as store:
+            progress.devices_done((store.last_round + 1) * sampled)
+            _run_on_grid(experiment.engine, registry, plan_file, store, progress)
+            return Recorder(store).frame(), store.host_seconds
 
 
 def _run_on_grid(
     engine: EngineSettings,
     registry: Registry,
     plan_file: Path,
-    recorder: Recorder,
+    store: Store,
     progress: RunProgress,
 ) -> None:
+    """Runs the server app on our grid, from behind the last round that the store holds."""
     with open_engine(engine) as run_parts:
         grid = CohortGrid(
             client=client_app,
             registry=registry,
             cohort_size=engine.cohort_size,
             run_parts=run_parts,
-            observer=recorder,
+            observer=Recorder(store),
             on_cohort=progress.devices_done,
+            states=store,
+            rounds=store,
         )
         context = Context(
             run_id=RUN_ID,
@@ -146,16 +158,6 @@ def _run_info(experiment: Experiment) -> RunInfo:
         reference=experiment.reference,
         coefficients=tiers,
     )
-
-
-def _versions() -> dict[str, Any]:
-    packages = {name: importlib.metadata.version(name) for name in _VERSIONED}
-    return {
-        "python": platform.python_version(),
-        "fleettune": importlib.metadata.version("fleettune"),
-        "world": WORLD_VERSION,
-        **packages,
-    }
 
 
 def _peak_rss_mb(workers: int) -> float:

@@ -33,6 +33,7 @@ class Run:
         precision: ``reference`` is fp32.
         quality: The headline metric.
         store: Folder of the release store.
+        resume: Folder of the interrupted run that this one continues; None for a new run.
     """
 
     seed: int
@@ -40,6 +41,7 @@ class Run:
     precision: str
     quality: Quality
     store: str
+    resume: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from simulations.experiment import Experiment
+from simulations.resume import end, is_finished
 from simulations.run import run_experiment
 from simulations.settings import Claim
 from simulations.summary import compared, fold_devices, split_arms
@@ -26,18 +27,21 @@ def run_study(
         seed = experiment.run.seed
         console.print(f"study {experiment.study.name}, seed {seed}")
         part = folder / f"seed_{seed}"
-        part.mkdir(parents=True, exist_ok=True)
-        config = part / "config.yaml"
-        config.write_text(
-            (folder / "config.yaml").read_text() + f"# this part ran with seed {seed}\n"
-        )
-        run_experiment(experiment, part, console)
+        # a resumed study keeps the seeds that were done
+        if experiment.run.resume is None or not is_finished(part):
+            part.mkdir(parents=True, exist_ok=True)
+            config = part / "config.yaml"
+            config.write_text(
+                (folder / "config.yaml").read_text() + f"# this part ran with seed {seed}\n"
+            )
+            run_experiment(experiment, part, console)
         rows = pl.read_parquet(part / "rows.parquet")
         # devices of different seeds are different people
         frames.append(rows.with_columns(pl.col("device") + 10_000_000 * len(frames)))
     first = experiments[0]
     outcomes = judge(pl.concat(frames), first.study.claims, first.metric)
     (folder / "study.json").write_text(json.dumps(outcomes, indent=1))
+    end(folder)
     console.print(_table(first.study.name, outcomes))
     return outcomes
 

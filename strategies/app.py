@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from flwr.app import ArrayRecord, Context
 from flwr.serverapp import Grid, ServerApp
 from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType] - its stub has a bare PathLike
 
+from strategies.checkpoint import Checkpoint
 from strategies.plan import read_plan
 from strategies.publisher import Publisher, rms
 from strategies.strategy import FleetStrategy, await_devices
@@ -52,20 +54,30 @@ def main(grid: Grid, context: Context) -> None:
         sampling=plan.sampling,
         seed=plan.seed,
         observe=plan.observe,
+        checkpoint=grid if isinstance(grid, Checkpoint) else None,
     )
+    strategy.on_round = partial(_write_updates, strategy, file.parent)
     await_devices(grid, plan.devices)
     strategy.start(grid=grid, initial_arrays=ArrayRecord(), num_rounds=plan.rounds)
     _write(strategy, file.parent)
 
 
 def _write(strategy: FleetStrategy, folder: Path) -> None:
-    """Writes what the server learned: sums by round, releases, and the fleet's mean updates."""
+    """Writes what the server learned: sums by round, and releases."""
     sums = [asdict(entry) for entry in strategy.sums]
     (folder / "server_rounds.json").write_text(json.dumps(sums))
     (folder / "server_releases.json").write_text(
         json.dumps([_release(strategy, version) for version in range(_count(strategy))])
     )
-    for arm, update in sorted(strategy.updates.items()):
+
+
+def _write_updates(strategy: FleetStrategy, folder: Path) -> None:
+    """Writes the round's mean update of every arm that has one, over that of an earlier round.
+
+    Written before the round is made to last: if the process dies in between, the round is run again
+    and writes the same file.
+    """
+    for arm, update in strategy.updates.items():
         arrays = {str(site): value for site, value in update.mean().items()}
         save_file(arrays, folder / f"fleet_update_{arm}.safetensors")
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fleettune.backbone import read_shapes
 from fleettune.releases import Drift, Manifest, drift_between, weights_file
 from fleettune.tokens import open_encoder
+from strategies.checkpoint import PublishedAt
 from strategies.schedule import Schedule
 from strategies.training import TrainedRelease, Vendor, shipped, train_release
 
@@ -51,6 +53,21 @@ class Publisher:
         while len(self.published) <= self.schedule.version(round_number):
             self.published.append(self._make(len(self.published), round_number))
         return self.published[-1].manifest
+
+    def restore(self, releases: Iterable[PublishedAt]) -> None:
+        """Makes or finds all releases of an interrupted run again.
+
+        Raises:
+            ValueError: If one of them is not what it was.
+        """
+        for release in releases:
+            made = self._make(len(self.published), release.round)
+            if made.manifest.digest != release.digest:
+                raise ValueError(
+                    f"release {made.manifest.version} must have digest {release.digest}, as when "
+                    f"the run was interrupted, got {made.manifest.digest} in {made.manifest.path}"
+                )
+            self.published.append(made)
 
     def _make(self, version: int, round_number: int) -> Published:
         source = self.source

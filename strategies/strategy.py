@@ -1,55 +1,28 @@
-"""The Flower Strategy: encode, send, sort, decode, delegate.
+"""The Flower Strategy: restore, publish, send, add up, commit.
 
 Every round sends one message per device and arm (`group_id` is the arm), so all arms live in
-lockstep and identical work is computed once. Replies are sorted by arm and device before
-anything is added: counts and joules are summed, never averaged, whatever the order of arrival.
+lockstep and identical work is computed once. Replies stream into sums in the order of devices.
+After each round the server's state can be made to last, and a run can go on from there.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import Strategy
+from flwr.serverapp.strategy import Result, Strategy
 
-from fleettune.statistics import Report
 from fleettune.typed import Record
-from fleettune.wire import Request, decode_report, encode_request
+from fleettune.wire import Request, encode_request
 from strategies.aggregation import FleetUpdate
+from strategies.checkpoint import Checkpoint, PublishedAt, ServerState, read_server_state
 from strategies.publisher import Publisher
+from strategies.rounds import RoundSum, add_up
 from strategies.sampling import Sampling
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoundSum:
-    """What the server knows of one arm's round: sums over its devices.
-
-    Attributes:
-        arm: The arm.
-        round: Number of the round, 0-based.
-        release: Version that was out.
-        devices: Devices that replied.
-        decisions: How many decided what.
-        energy_j: Joules of all devices (simulated).
-        up_bytes: Bytes sent by all devices.
-        down_bytes: Bytes received by all devices.
-        failed: Devices whose reply was an error.
-        update_norm: Frobenius norm of the mean effective update of this round's deltas.
-    """
-
-    arm: str
-    round: int
-    release: int
-    devices: int
-    decisions: Mapping[str, int]
-    energy_j: float
-    up_bytes: float
-    down_bytes: float
-    failed: int
-    update_norm: float
 
 
 @dataclass(kw_only=True)
@@ -62,8 +35,10 @@ class FleetStrategy(Strategy):
         sampling: Chooses devices.
         seed: Key of the sampling.
         observe: True in a simulation whose observer wants quality.
+        checkpoint: Makes rounds last; a run goes on behind the last one that did.
+        on_round: Called after every round, before it is made to last.
         sums: One entry per arm and round, in order.
-        updates: The mean effective update of the newest deltas, by arm.
+        updates: The mean effective update of the last round's deltas, by arms that sent any.
     """
 
     arms: Mapping[str, Record]
@@ -71,8 +46,43 @@ class FleetStrategy(Strategy):
     sampling: Sampling
     seed: int
     observe: bool
+    checkpoint: Checkpoint | None = None
+    on_round: Callable[[], None] = lambda: None
     sums: list[RoundSum] = field(default_factory=list[RoundSum])
     updates: dict[str, FleetUpdate] = field(default_factory=dict[str, FleetUpdate])
+
+    def start(  # noqa: PLR0913, PLR0917 - Flower's signature
+        self,
+        grid: Grid,
+        initial_arrays: ArrayRecord,
+        num_rounds: int = 3,
+        timeout: float = 3600,
+        train_config: ConfigRecord | None = None,
+        evaluate_config: ConfigRecord | None = None,
+        evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
+    ) -> Result:
+        """Runs the rounds that are still to be run, each of them training only.
+
+        Flower's own loop begins at round 1 and says nothing when a round is over.
+
+        Raises:
+            ValueError: If asked to evaluate, or if the checkpoint is of another run.
+        """
+        if evaluate_fn is not None:
+            raise ValueError("evaluate_fn must be None: this strategy holds no global arrays")
+        result = Result()
+        first = self._restore(self.checkpoint.restored_state() if self.checkpoint else None)
+        for night in range(first, num_rounds):
+            config = train_config or ConfigRecord()
+            messages = self.configure_train(night + 1, initial_arrays, config, grid)
+            replies = grid.send_and_receive(messages, timeout=timeout)
+            _, metrics = self.aggregate_train(night + 1, replies)
+            if metrics is not None:
+                result.train_metrics_clientapp[night + 1] = metrics
+            self.on_round()
+            if self.checkpoint is not None:
+                self.checkpoint.commit_round(night, self._state(night).plain())
+        return result
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -86,7 +96,9 @@ class FleetStrategy(Strategy):
             )
             for arm, policy in self.arms.items()
         }
-        nodes = list(grid.get_node_ids())
+        ids = grid.get_node_ids()
+        # a registry that is a sequence is not listed: a round costs what its sample costs
+        nodes = ids if isinstance(ids, Sequence) else list(ids)
         for node in self.sampling.choose(nodes, night, self.seed):
             for arm, content in contents.items():
                 yield Message(
@@ -100,19 +112,14 @@ class FleetStrategy(Strategy):
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Sums each arm's statistics and averages its deltas; returns the summed joules."""
-        received: dict[str, list[Report]] = {arm: [] for arm in self.arms}
-        failed = dict.fromkeys(self.arms, 0)
-        for reply in replies:
-            arm = reply.metadata.group_id
-            if reply.has_error():
-                failed[arm] += 1
-            else:
-                received[arm].append(decode_report(reply.content))
-        totals: dict[str, int | float | list[int] | list[float]] = {}
-        for arm, reports in received.items():
-            ordered = sorted(reports, key=lambda report: report.statistics.outcome.device)
-            self.sums.append(self._sum(arm, server_round - 1, ordered, failed[arm]))
-            totals[f"{arm}.energy_j"] = self.sums[-1].energy_j
+        running = add_up(self.arms, replies)
+        release = self.publisher.published[-1].manifest.version
+        closed = [entry.closed(server_round - 1, release) for entry in running.values()]
+        self.sums += closed
+        self.updates = {arm: entry.update for arm, entry in running.items() if entry.update.counts}
+        totals: dict[str, int | float | list[int] | list[float]] = {
+            f"{entry.arm}.energy_j": entry.energy_j for entry in closed
+        }
         return None, MetricRecord(totals)
 
     def configure_evaluate(
@@ -130,32 +137,26 @@ class FleetStrategy(Strategy):
     def summary(self) -> None:
         """Says nothing: `simulations` prints the run's tables."""
 
-    def _sum(self, arm: str, night: int, reports: list[Report], failed: int) -> RoundSum:
-        update = FleetUpdate()
-        decisions: dict[str, int] = {}
-        energy_j = up_bytes = down_bytes = 0.0
-        for report in reports:
-            total = report.statistics.ledger.total()
-            energy_j += total.energy_j
-            up_bytes += total.up_bytes
-            down_bytes += total.down_bytes
-            action = report.statistics.outcome.decision
-            decisions[action] = decisions.get(action, 0) + 1
-            if report.delta is not None:
-                update = update.with_patch(report.delta)
-        if update.counts:
-            self.updates[arm] = update
-        return RoundSum(
-            arm=arm,
+    def _restore(self, plain: Mapping[str, Any] | None) -> int:
+        """Takes over the state of an earlier process; returns the first round to run."""
+        if plain is None:
+            return 0
+        state = read_server_state(plain)
+        if state.seed != self.seed:
+            raise ValueError(f"the checkpoint is of seed {state.seed}, the plan of {self.seed}")
+        self.publisher.restore(state.releases)
+        self.sums = list(state.sums)
+        return state.round + 1
+
+    def _state(self, night: int) -> ServerState:
+        return ServerState(
+            seed=self.seed,
             round=night,
-            release=self.publisher.published[-1].manifest.version,
-            devices=len(reports),
-            decisions=decisions,
-            energy_j=energy_j,
-            up_bytes=up_bytes,
-            down_bytes=down_bytes,
-            failed=failed,
-            update_norm=update.norm(),
+            sums=tuple(self.sums),
+            releases=tuple(
+                PublishedAt(round=entry.round, digest=entry.manifest.digest)
+                for entry in self.publisher.published
+            ),
         )
 
 

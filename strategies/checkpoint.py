@@ -1,0 +1,75 @@
+"""Checkpoints: where a server's rounds can last, and what it needs to go on from one.
+
+A grid that can make rounds last offers `Checkpoint`'s two methods; ours does. Any other grid, such
+as stock Flower's, is used as it is, and the run begins at its first round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from strategies.rounds import RoundSum
+
+SCHEMA = 1
+
+
+@runtime_checkable
+class Checkpoint(Protocol):
+    """Makes rounds last."""
+
+    def commit_round(self, round_number: int, server_state: Mapping[str, Any]) -> None:
+        """Makes a round last, with a server state that JSON can hold; all of it or nothing."""
+        ...
+
+    def restored_state(self) -> Mapping[str, Any] | None:
+        """Returns the server state of the last such round; None before the first one."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedAt:
+    """A release that was out: when it came, and the digest of its weights."""
+
+    round: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerState:
+    """What the server knows after a round.
+
+    Random streams are keyed by seed, purpose and round, so seed and round stand for all of them.
+
+    Attributes:
+        seed: Key of the sampling.
+        round: The round, 0-based.
+        sums: One entry per arm and round so far.
+        releases: What is out, oldest first.
+    """
+
+    seed: int
+    round: int
+    sums: tuple[RoundSum, ...]
+    releases: tuple[PublishedAt, ...]
+
+    def plain(self) -> dict[str, Any]:
+        """Returns the state as JSON can hold it."""
+        return {"schema": SCHEMA, **asdict(self)}
+
+
+def read_server_state(plain: Mapping[str, Any]) -> ServerState:
+    """Returns the state that `ServerState.plain` wrote.
+
+    Raises:
+        ValueError: If it was written by another schema.
+    """
+    if plain["schema"] != SCHEMA:
+        raise ValueError(f"server state must have schema {SCHEMA}, got {plain['schema']}")
+    return ServerState(
+        seed=plain["seed"],
+        round=plain["round"],
+        sums=tuple(RoundSum(**entry) for entry in plain["sums"]),
+        releases=tuple(PublishedAt(**entry) for entry in plain["releases"]),
+    )

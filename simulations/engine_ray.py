@@ -21,6 +21,7 @@ from typing import Any
 
 import ray
 import torch
+from ray._private.services import canonicalize_bootstrap_address  # the only name for "auto"
 
 import fleettune
 import simulations
@@ -106,9 +107,8 @@ def _join(address: str) -> None:
             "own; start this run in another process"
         )
     try:
-        _reach(address)
         ray.init(
-            address=address,
+            address=_reach(address),
             log_to_driver=False,
             logging_level=logging.ERROR,
             runtime_env={"py_modules": [str(_room(fleettune)), str(_room(simulations))]},
@@ -121,8 +121,9 @@ def _join(address: str) -> None:
         ) from error
 
 
-def _reach(address: str) -> None:
-    """Fails at once where Ray would wait for minutes."""
-    host, colon, port = address.rpartition(":")
-    if colon:
-        socket.create_connection((host, int(port)), timeout=5.0).close()
+def _reach(address: str) -> str:
+    """Returns the host:port that an address stands for; fails at once, Ray waits for minutes."""
+    found = canonicalize_bootstrap_address(address)
+    host, _, port = (found or address).rpartition(":")
+    socket.create_connection((host, int(port)), timeout=5.0).close()
+    return f"{host}:{port}"

@@ -234,7 +234,11 @@ def test_code_and_model_reach_a_second_node(tmp_path: Path) -> None:
     assert "No module named 'a_module_that_no_node_has'" in answer["said"]
 
 
-def test_a_cluster_that_is_not_there_is_named() -> None:
-    said = r"engine.address must be .* got '127.0.0.1:1'.*refused.*ray start --head"
-    with pytest.raises(ValueError, match=said), open_ray_workers(1, 1, "127.0.0.1:1"):
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "auto"])
+def test_a_cluster_that_is_not_there_is_named(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    said = rf"engine.address must be .* got '{address}'.*refused.*ray start --head"
+    with pytest.raises(ValueError, match=said), open_ray_workers(1, 1, address):
         pass

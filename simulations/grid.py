@@ -20,6 +20,7 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
 from fleettune.cohort import RunParts, execute, run_here
+from fleettune.precision import REFERENCE
 from fleettune.suspension import run_cohort
 from simulations.flower_internals import empty_run, number_message, take_identity
 
@@ -61,6 +62,7 @@ class CohortGrid(Grid):
         cohort_size: Devices computed together.
         observer: Sees every reply first.
         run_parts: Runs the batched passes.
+        precision: ``reference`` or ``fast``.
         on_cohort: Called with the number of devices done after each cohort.
         states: What each device keeps, by arm and node.
     """
@@ -70,6 +72,7 @@ class CohortGrid(Grid):
     cohort_size: int
     observer: Observer
     run_parts: RunParts = run_here
+    precision: str = REFERENCE
     on_cohort: Callable[[int], None] = lambda _devices: None
     states: dict[tuple[str, int], RecordDict] = field(
         default_factory=dict[tuple[str, int], RecordDict]
@@ -142,7 +145,9 @@ class CohortGrid(Grid):
 
     def _execute(self, messages: Sequence[Message]) -> list[Message]:
         calls = [partial(self._call, message) for message in messages]
-        replies = run_cohort(calls, partial(execute, run_parts=self.run_parts))
+        replies = run_cohort(
+            calls, partial(execute, run_parts=self.run_parts, precision=self.precision)
+        )
         for message, reply in zip(messages, replies, strict=True):
             self.observer(message.metadata.group_id, reply.content)
         return replies

@@ -21,6 +21,7 @@ from rich.console import Console
 from clients.app import app as client_app
 from fleettune.hardware import TIERS
 from fleettune.personas import WORLD_VERSION
+from fleettune.precision import resolve_precision
 from simulations.experiment import Experiment
 from simulations.grid import RUN_ID, CohortGrid, Registry
 from simulations.progress import RunProgress
@@ -82,6 +83,7 @@ def _simulate(experiment: Experiment, folder: Path, console: Console) -> Recorde
             registry=Registry(devices=experiment.fleet_settings.devices, fleet=str(fleet_file)),
             cohort_size=engine.cohort_size,
             run_parts=run_parts,
+            precision=resolve_precision(experiment.run.precision),
             observer=recorder,
             on_cohort=progress.devices_done,
         )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from fleettune.precision import check_precision
+
 METRICS = ("auto", "exact_match", "neg_mae", "neg_nll")
-PRECISIONS = ("reference",)
 SAMPLINGS = ("panel", "uniform")
 
 
@@ -28,7 +29,8 @@ class Run:
     Attributes:
         seed: Key of every random stream.
         rounds: Nights to simulate.
-        precision: ``reference`` is fp32.
+        precision: ``reference`` is fp32; ``fast`` a bf16 backbone with fp32 adapters, an error
+            where the processor has no bf16 units; ``auto`` takes what it has.
         quality: The headline metric.
         store: Folder of the release store.
     """
@@ -44,8 +46,7 @@ class Run:
             raise ValueError(f"seed must be >= 0 and < 2^32, got {self.seed}")
         if self.rounds < 1:
             raise ValueError(f"rounds must be >= 1 night, got {self.rounds}")
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision must be one of {PRECISIONS}, got {self.precision!r}")
+        check_precision(self.precision)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

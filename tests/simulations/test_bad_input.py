@@ -66,7 +66,7 @@ def table(tmp_path: Path) -> Callable[..., str]:
         ("release.plans=[{name: x, kind: full}]", ["release.plans[0].steps must be given"]),
         ("engine.cohort_size=0", ["engine.cohort_size must be >= 1, got 0"]),
         ("data.drift=2", ["data.drift must be a share from 0 to 1, got 2"]),
-        ("precision=fast", ["precision must be one of", "got 'fast'"]),
+        ("precision=double", ["precision must be one of", "got 'double'"]),
         ("quality.metric=bleu", ["quality.metric must be one of", "got 'bleu'"]),
         # options and classes
         ("adaptation=nope", ["adaptation/nope", "always_reuse", "adaptation=nope"]),

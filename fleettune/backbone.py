@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fleettune.precision import DTYPES, REFERENCE
 from fleettune.sites import MODULES, Site
 from fleettune.work import Shapes
 
@@ -172,8 +173,12 @@ def read_shapes(folder: Path) -> Shapes:
     )
 
 
-def load_backbone(folder: Path) -> Backbone:
-    """Returns the model of a folder in fp32, frozen and in evaluation mode.
+def load_backbone(folder: Path, precision: str = REFERENCE) -> Backbone:
+    """Returns the model of a folder, frozen and in evaluation mode.
+
+    Args:
+        folder: The model's folder.
+        precision: ``reference`` (fp32) or ``fast`` (bf16), a key of `fleettune.precision.DTYPES`.
 
     Raises:
         ValueError: If its layers are not Llama-like.
@@ -181,7 +186,7 @@ def load_backbone(folder: Path) -> Backbone:
     from transformers import AutoModelForCausalLM  # noqa: PLC0415 - seconds of import
 
     model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
+        folder, dtype=DTYPES[precision], use_safetensors=True, local_files_only=True
     )
     model.eval()
     for parameter in model.parameters():

@@ -25,6 +25,7 @@ from fleettune.compute import (
     TuneJob,
     job_digest,
 )
+from fleettune.precision import REFERENCE
 
 DEVICES_PER_PASS = 4
 """Devices in one pass: with some hundred tokens each, a step is past saturation (MODELS 3)."""
@@ -39,8 +40,8 @@ _KERNELS: dict[type, Callable[[Backbone, Sequence[Any]], Sequence[Result]]] = {
 
 
 @lru_cache(maxsize=1)
-def _backbone(release: str) -> Backbone:
-    return load_backbone(Path(release))
+def _backbone(release: str, precision: str) -> Backbone:
+    return load_backbone(Path(release), precision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +67,12 @@ def _group(job: Job) -> _Group:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Jobs that run in one pass over one backbone."""
+    """Jobs that run in one pass over one backbone, in ``reference`` or ``fast`` precision."""
 
     kind: type
     release: str
     jobs: tuple[Job, ...]
+    precision: str = REFERENCE
 
 
 RunParts = Callable[[Sequence[Part]], Iterable[Sequence[Result]]]
@@ -78,7 +80,7 @@ RunParts = Callable[[Sequence[Part]], Iterable[Sequence[Result]]]
 
 def run_part(part: Part) -> Sequence[Result]:
     """Returns the results of one part, in the order of its jobs."""
-    return _KERNELS[part.kind](_backbone(part.release), part.jobs)
+    return _KERNELS[part.kind](_backbone(part.release, part.precision), part.jobs)
 
 
 def run_here(parts: Sequence[Part]) -> Iterable[Sequence[Result]]:
@@ -86,7 +88,9 @@ def run_here(parts: Sequence[Part]) -> Iterable[Sequence[Result]]:
     return map(run_part, parts)
 
 
-def execute(jobs: Sequence[Job], run_parts: RunParts = run_here) -> list[Result]:
+def execute(
+    jobs: Sequence[Job], run_parts: RunParts = run_here, precision: str = REFERENCE
+) -> list[Result]:
     """Returns the results of the jobs, in their order.
 
     How parts are cut depends on the jobs alone, never on who runs them.
@@ -103,7 +107,7 @@ def execute(jobs: Sequence[Job], run_parts: RunParts = run_here) -> list[Result]
         for start in range(0, len(groups[group]), DEVICES_PER_PASS):
             members.append(groups[group][start : start + DEVICES_PER_PASS])
             chosen = tuple(distinct[digest] for digest in members[-1])
-            parts.append(Part(group.kind, group.release, chosen))
+            parts.append(Part(group.kind, group.release, chosen, precision))
     results: dict[str, Result] = {}
     for digests_of_part, found in zip(members, run_parts(parts), strict=True):
         results.update(zip(digests_of_part, found, strict=True))

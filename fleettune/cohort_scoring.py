@@ -131,7 +131,7 @@ def embed_cohort(backbone: Backbone, jobs: Sequence[EmbedJob]) -> list[EmbedResu
             hidden = backbone.layers(backbone.embed(tokens), 0, middle)
             lengths = torch.tensor([len(prompt) for prompt in prompts])
             real = torch.arange(tokens.shape[1])[None] < lengths[:, None]
-            mean = (hidden * real[..., None]).sum(1) / lengths[:, None]
+            mean = (hidden.float() * real[..., None]).sum(1) / lengths[:, None]
             for (device, index), vector in zip(part, functional.normalize(mean), strict=True):
                 if index is not None:
                     found[device][index] = vector.numpy()

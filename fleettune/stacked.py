@@ -1,9 +1,9 @@
 """Stacked adapters: K devices' patches on one frozen backbone, and their optimizer.
 
 Rows of a batch are device-major, ``x.view(K, rows * positions, n_in)``, so one batched
-multiplication applies every device's own factors. Unlike ranks are zero-padded: padded rows of A
-and columns of B get zero gradients and stay exactly zero under Adam without weight decay. The
-sum of per-device losses keeps gradients apart (MODELS section 3).
+multiplication applies every device's own factors. Unlike ranks are zero-padded: padded rows of both
+get zero gradients and stay exactly zero under Adam without weight decay. The sum of per-device
+losses keeps gradients apart (MODELS section 3).
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from fleettune.adapted import adapted_linear
 from fleettune.adapters import Factors, Patch, order
 from fleettune.backbone import Backbone
 from fleettune.sites import Site
@@ -30,7 +31,7 @@ class Stack:
 
     Attributes:
         flat: All factors of every device, ``(K, parameters)``; the site tensors are views of it.
-        factors: By site: A ``(K, rank, n_in)``, B ``(K, n_out, rank)``.
+        factors: By site: A ``(K, rank, n_in)``, B transposed ``(K, rank, n_out)``.
         scales: By site: ``alpha / rank`` per device, ``(K, 1, 1)``.
     """
 
@@ -53,7 +54,7 @@ class Stack:
             a, b = self.factors[site]
             factors[site] = Factors(
                 a=a[index, :rank].detach().clone().numpy(),
-                b=b[index, :, :rank].detach().clone().contiguous().numpy(),
+                b=b[index, :rank].detach().t().contiguous().numpy(),
             )
         return Patch(release=patch.release, alpha=patch.alpha, factors=factors)
 
@@ -76,13 +77,13 @@ def stack_patches(patches: Sequence[Patch], backbone: Backbone) -> Stack:
         rank = ranks[site]
         middle, end = start + rank * n_in, start + rank * (n_in + n_out)
         a = flat[:, start:middle].view(-1, rank, n_in)
-        b = flat[:, middle:end].view(-1, n_out, rank)
+        b = flat[:, middle:end].view(-1, rank, n_out)
         for index, patch in enumerate(patches):
             item = patch.factors.get(site)
             if item is not None:
                 own = item.a.shape[0]
                 a[index, :own] = torch.as_tensor(item.a)
-                b[index, :, :own] = torch.as_tensor(item.b)
+                b[index, :own] = torch.as_tensor(item.b).t()
         factors[site] = (a, b)
         scales[site] = torch.tensor(
             [patch.scale(site) if site in patch.factors else 0.0 for patch in patches]
@@ -94,22 +95,17 @@ def stack_patches(patches: Sequence[Patch], backbone: Backbone) -> Stack:
 @contextmanager
 def applied(backbone: Backbone, stack: Stack) -> Generator[None]:
     """Applies the stacked adapters to the backbone's linear layers while the block runs."""
-    with ExitStack() as open_hooks:
+    with ExitStack() as replaced:
         for site, (a, b) in stack.factors.items():
-            hook = backbone.linear(site).register_forward_hook(_hook(a, b, stack.scales[site]))
-            open_hooks.callback(hook.remove)
+            linear = backbone.linear(site)
+            # an attribute of the instance hides the method of its class
+            vars(linear)["forward"] = partial(_forward, linear, a, b, stack.scales[site])
+            replaced.callback(vars(linear).pop, "forward")
         yield
 
 
-def _hook(a: Tensor, b: Tensor, scale: Tensor) -> Any:  # noqa: ANN401 - torch's hook type
-    def add(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        devices = a.shape[0]
-        rows = inputs[0].reshape(devices, -1, inputs[0].shape[-1])
-        low = torch.bmm(rows, a.transpose(1, 2)) * scale
-        base = output.reshape(devices, -1, output.shape[-1])
-        return torch.baddbmm(base, low, b.transpose(1, 2)).view_as(output)
-
-    return add
+def _forward(linear: nn.Linear, a: Tensor, b: Tensor, scale: Tensor, x: Tensor) -> Tensor:
+    return adapted_linear(linear, x, a, b, scale)
 
 
 class StackedAdamW:

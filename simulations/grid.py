@@ -21,6 +21,7 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
 from fleettune.cohort import RunParts, execute, run_here
+from fleettune.precision import REFERENCE
 from fleettune.suspension import run_cohort
 from simulations.flower_internals import empty_run, number_message, take_identity
 from simulations.states import DeviceStates, MemoryStates
@@ -87,6 +88,7 @@ class CohortGrid(Grid):
         cohort_size: Devices computed together.
         observer: Sees every reply first.
         run_parts: Runs the batched passes.
+        precision: ``reference`` or ``fast``.
         on_cohort: Called with the number of devices done after each cohort.
         states: What each device keeps, by arm and node.
         rounds: Who makes rounds last.
@@ -97,6 +99,7 @@ class CohortGrid(Grid):
     cohort_size: int
     observer: Observer
     run_parts: RunParts = run_here
+    precision: str = REFERENCE
     on_cohort: Callable[[int], None] = lambda _devices: None
     states: DeviceStates = field(default_factory=MemoryStates)
     rounds: Rounds = field(default_factory=Forgetful)
@@ -183,7 +186,9 @@ class CohortGrid(Grid):
             partial(self._call, message, states[holder])
             for message, holder in zip(messages, holders, strict=True)
         ]
-        replies = run_cohort(calls, partial(execute, run_parts=self.run_parts))
+        replies = run_cohort(
+            calls, partial(execute, run_parts=self.run_parts, precision=self.precision)
+        )
         self.states.save(states)
         for message, reply in zip(messages, replies, strict=True):
             self.observer(message.metadata.group_id, reply.content)

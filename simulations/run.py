@@ -18,6 +18,7 @@ from rich.console import Console
 
 from clients.app import app as client_app
 from fleettune.hardware import TIERS
+from fleettune.precision import resolve_precision
 from simulations.engines import open_engine
 from simulations.experiment import Experiment
 from simulations.grid import RUN_ID, CohortGrid, Registry
@@ -89,12 +90,14 @@ def _simulate(experiment: Experiment, folder: Path, console: Console) -> tuple[p
             return recorder.frame(), time.monotonic() - started
         with Store(folder / STATE_FILE) as store:
             progress.devices_done((store.last_round + 1) * sampled)
-            _run_on_grid(experiment.engine, registry, plan_file, store, progress)
+            precision = resolve_precision(experiment.run.precision)
+            _run_on_grid(experiment.engine, precision, registry, plan_file, store, progress)
             return Recorder(store).frame(), store.host_seconds
 
 
 def _run_on_grid(
     engine: EngineSettings,
+    precision: str,
     registry: Registry,
     plan_file: Path,
     store: Store,
@@ -107,6 +110,7 @@ def _run_on_grid(
             registry=registry,
             cohort_size=engine.cohort_size,
             run_parts=run_parts,
+            precision=precision,
             observer=Recorder(store),
             on_cohort=progress.devices_done,
             states=store,

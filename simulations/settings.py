@@ -6,8 +6,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from fleettune.precision import check_precision
+
 METRICS = ("auto", "exact_match", "neg_mae", "neg_nll")
-PRECISIONS = ("reference",)
 SAMPLINGS = ("panel", "uniform")
 ENGINES = ("inprocess", "ray", "flower")
 
@@ -30,7 +31,8 @@ class Run:
     Attributes:
         seed: Key of every random stream.
         rounds: Nights to simulate.
-        precision: ``reference`` is fp32.
+        precision: ``reference`` is fp32; ``fast`` a bf16 backbone with fp32 adapters, an error
+            where the processor has no bf16 units; ``auto`` takes what it has.
         quality: The headline metric.
         store: Folder of the release store.
         resume: Folder of the interrupted run that this one continues; None for a new run.
@@ -48,8 +50,7 @@ class Run:
             raise ValueError(f"seed must be >= 0 and < 2^32, got {self.seed}")
         if self.rounds < 1:
             raise ValueError(f"rounds must be >= 1 night, got {self.rounds}")
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision must be one of {PRECISIONS}, got {self.precision!r}")
+        check_precision(self.precision)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,7 +73,7 @@ def table(tmp_path: Path) -> Callable[..., str]:
         ),
         ("engine=flower engine.workers=2", ["one device at a time", "got 2 and 1"]),
         ("data.drift=2", ["data.drift must be a share from 0 to 1, got 2"]),
-        ("precision=fast", ["precision must be one of", "got 'fast'"]),
+        ("precision=double", ["precision must be one of", "got 'double'"]),
         ("quality.metric=bleu", ["quality.metric must be one of", "got 'bleu'"]),
         # options and classes
         ("adaptation=nope", ["adaptation/nope", "always_reuse", "adaptation=nope"]),

@@ -177,6 +177,7 @@ def test_stock_flower_gives_the_same_rows_but_for_rounding(engines: Mapping[str,
         assert found == pytest.approx(expected, rel=1e-4), name
 
 
+@pytest.mark.slow
 def test_runs_leave_no_thread_file_or_process_behind(store: Path, tmp_path: Path) -> None:
     quick = [ONE_NIGHT] * 10
     run_all([*quick, *[[*ONE_NIGHT, "engine=ray"]] * 3], tmp_path, store)
@@ -216,6 +217,7 @@ def kill_busy_worker(parent: psutil.Process, limit_s: float = 60.0) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_code_and_model_reach_a_second_node(tmp_path: Path) -> None:
     release = ROOT / "fleettune" / "models" / "pocket"
     (tmp_path / "release").mkdir()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -65,3 +69,29 @@ def test_a_job_that_fails_in_a_worker_fails_the_run(tmp_path: Path) -> None:
     job = ScoreJob(release=str(tmp_path / "nothing"), patch=None, examples=examples(0))
     with open_workers(2, 1) as run_parts, pytest.raises(OSError, match="nothing"):
         execute([job], run_parts)
+
+
+DRIVER = """
+import os, signal
+from multiprocessing import active_children
+from simulations.workers import open_workers
+if __name__ == "__main__":
+    with open_workers(2, 1) as run_parts:
+        run_parts([None] * 2)  # no parts, but a reason to start both workers
+        print(len(active_children()), flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_workers_end_with_a_driver_that_was_killed(tmp_path: Path) -> None:
+    (tmp_path / "driver.py").write_text(DRIVER)
+    driver = subprocess.run(
+        [sys.executable, str(tmp_path / "driver.py")],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=90,
+    )
+    # the pipe was closed by all who held it, the workers as well
+    assert (driver.returncode, driver.stdout) == (-signal.SIGKILL, "2\n")

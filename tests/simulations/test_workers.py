@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,14 +11,14 @@ import torch
 from clients.placement import TopLayers
 from fleettune.adapters import new_patch
 from fleettune.backbone import POCKET_FOLDER, read_shapes
-from fleettune.cohort import DEVICES_PER_PASS, execute, run_here
+from fleettune.cohort import LEAST_DEVICES, execute, run_here
 from fleettune.compute import ScoreJob, ScoreResult, TuneJob, TuneResult
 from fleettune.personas import SyntheticData
 from fleettune.seeds import Purpose, stream
 from fleettune.tokens import Example, open_encoder
 from simulations.workers import open_workers
 
-DEVICES = 2 * DEVICES_PER_PASS + 1
+DEVICES = 2 * LEAST_DEVICES + 1
 
 
 def examples(user: int) -> tuple[Example, ...]:
@@ -44,7 +45,7 @@ def alone() -> list[str]:
     return digests(execute([tune_job(user) for user in range(DEVICES)], run_here))
 
 
-def digests(results: list[object]) -> list[str]:
+def digests(results: Sequence[object]) -> list[str]:
     return [result.patch.digest() for result in results if isinstance(result, TuneResult)]
 
 

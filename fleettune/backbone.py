@@ -102,6 +102,31 @@ class Backbone:
             hidden = out[0] if isinstance(out, tuple) else out
         return hidden
 
+    def top_at(self, hidden: Tensor, rows: Tensor, positions: Tensor) -> Tensor:
+        """Returns what the vocabulary head reads at some positions, from the last layer's input.
+
+        Behind its attention the last layer works on every position by itself, so there it runs on
+        these positions alone. Layers of another build than Llama's run whole.
+        """
+        last = self.shapes.layers
+        if self.model.config.model_type != "llama":
+            return self.model.model.norm(self.layers(hidden, last - 1, last)[rows, positions])
+        layer = self.model.model.layers[last - 1]
+        order = torch.arange(hidden.shape[1], device=hidden.device)[None]
+        attended = layer.self_attn(
+            hidden_states=layer.input_layernorm(hidden),
+            position_embeddings=self.model.model.rotary_emb(hidden, order),
+            attention_mask=None,
+        )[0]
+        chosen = (hidden + attended)[rows, positions]
+        chosen = chosen + layer.mlp(layer.post_attention_layernorm(chosen))
+        return self.model.model.norm(chosen)
+
+    @property
+    def head(self) -> nn.Linear:
+        """The vocabulary head."""
+        return self.model.lm_head
+
     def logits(self, hidden: Tensor) -> Tensor:
         """Returns next-token logits of hidden states, ``(..., vocabulary)``, as fp32."""
         return self.model.lm_head(self.model.model.norm(hidden)).float()

@@ -27,8 +27,10 @@ from fleettune.compute import (
 )
 from fleettune.precision import REFERENCE
 
-DEVICES_PER_PASS = 4
-"""Devices in one pass: with some hundred tokens each, a step is past saturation (MODELS 3)."""
+TOKENS_PER_STEP = 1536
+"""Tokens in one step of a pass: beyond that a larger pass is hardly faster (docs/LOG.md)."""
+LEAST_DEVICES = 4
+"""Devices that share a pass even if all jobs together would fill a single one."""
 
 _KERNELS: dict[type, Callable[[Backbone, Sequence[Any]], Sequence[Result]]] = {
     TuneJob: tune_cohort,
@@ -63,6 +65,25 @@ def _group(job: Job) -> _Group:
     elif isinstance(job, GenerateJob):
         shared = (job.new_tokens, job.stop)
     return _Group(type(job), job.release, job.patch is not None, shared)
+
+
+def _devices_per_pass(jobs: Sequence[Job]) -> int:
+    """Returns how many jobs share a pass: to saturation, but halves at most, for two workers."""
+    full = max(1, TOKENS_PER_STEP // max(map(_tokens_per_step, jobs)))
+    return min(full, max(LEAST_DEVICES, -(-len(jobs) // 2)))
+
+
+def _tokens_per_step(job: Job) -> int:
+    match job:
+        case TuneJob():
+            longest = max(len(example.tokens) for batch in job.batches for example in batch)
+            return longest * max(map(len, job.batches))
+        case ScoreJob():
+            return sum(len(example.tokens) for example in job.examples)
+        case GenerateJob():
+            return len(job.prompts)
+        case ChoiceJob() | EmbedJob():
+            return sum(map(len, job.prompts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +125,9 @@ def execute(
     parts: list[Part] = []
     # jobs of one release run together, so that few backbones are in memory at a time
     for group in sorted(groups, key=lambda item: (item.release, item.kind.__name__)):
-        for start in range(0, len(groups[group]), DEVICES_PER_PASS):
-            members.append(groups[group][start : start + DEVICES_PER_PASS])
+        size = _devices_per_pass([distinct[digest] for digest in groups[group]])
+        for start in range(0, len(groups[group]), size):
+            members.append(groups[group][start : start + size])
             chosen = tuple(distinct[digest] for digest in members[-1])
             parts.append(Part(group.kind, group.release, chosen, precision))
     results: dict[str, Result] = {}

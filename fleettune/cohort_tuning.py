@@ -8,13 +8,15 @@ saving and free of charge: a device without a cache of its own is charged for ev
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from fleettune.backbone import Backbone
-from fleettune.batches import Supervision, pad_tokens, supervise, supervised_losses
+from fleettune.batches import pad_tokens
 from fleettune.compute import TuneJob, TuneResult
+from fleettune.head import head_losses
 from fleettune.stacked import StackedAdamW, applied, stack_patches
 from fleettune.tokens import Example
 
@@ -86,10 +88,51 @@ def _device_losses(
     backbone: Backbone, hidden: Tensor, rows: Sequence[Example | None], cut: int, devices: int
 ) -> Tensor:
     """Returns each device's mean loss over its supervised tokens of this step, ``(K,)``."""
-    supervision: Supervision = supervise(rows)
-    hidden = backbone.layers(hidden, cut, backbone.shapes.layers)
-    losses, _ = supervised_losses(backbone, hidden, supervision)
-    owner = supervision.rows // (len(rows) // devices)
-    total = torch.zeros(devices).index_add(0, owner, losses)
-    count = torch.zeros(devices).index_add(0, owner, torch.ones_like(losses))
-    return total / count.clamp_min(1)
+    places = _supervise(rows, devices)
+    last = backbone.shapes.layers - 1
+    hidden = backbone.layers(hidden, cut, last) if cut < last else hidden
+    states = backbone.top_at(hidden, places.rows, places.positions)
+    losses = head_losses(backbone.head, states, places.targets, places.weights)
+    return losses.view(devices, -1).sum(1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Places:
+    """One step's supervised tokens, device-major, padded to equal numbers per device.
+
+    Attributes:
+        rows: Row of every token, ``(K * width,)``.
+        positions: Position whose state predicts it.
+        targets: The token itself.
+        weights: One over the device's number of supervised tokens; 0 for padding.
+    """
+
+    rows: Tensor
+    positions: Tensor
+    targets: Tensor
+    weights: Tensor
+
+
+def _supervise(rows: Sequence[Example | None], devices: int) -> _Places:
+    height = len(rows) // devices
+    found = [
+        [
+            (row, place - 1, example.tokens[place])
+            for row in range(device * height, (device + 1) * height)
+            if (example := rows[row]) is not None
+            for place in range(example.prompt, len(example.tokens))
+        ]
+        for device in range(devices)
+    ]
+    width = max(1, *map(len, found))
+    # a padding place is the device's own first token, so that blocks of rows stay apart
+    padded = [
+        [*mine, *[(device * height, 0, 0)] * (width - len(mine))]
+        for device, mine in enumerate(found)
+    ]
+    flat = torch.tensor(padded).flatten(0, 1)
+    counts = torch.tensor([len(mine) for mine in found])[:, None]
+    weights = (torch.arange(width) < counts) / counts.clamp_min(1)
+    return _Places(
+        rows=flat[:, 0], positions=flat[:, 1], targets=flat[:, 2], weights=weights.flatten()
+    )

@@ -12,7 +12,7 @@ import torch
 
 from fleettune.adapters import Placement, new_patch
 from fleettune.backbone import POCKET_FOLDER, read_shapes
-from fleettune.cohort import DEVICES_PER_PASS, execute
+from fleettune.cohort import LEAST_DEVICES, execute
 from fleettune.compute import EmbedJob, EmbedResult, Job, Result, ScoreJob, TuneJob, job_digest
 from fleettune.seeds import Purpose, stream
 from fleettune.sites import Site
@@ -238,7 +238,7 @@ def test_equal_jobs_run_once_and_share_their_result() -> None:
 
 
 def test_results_keep_the_order_of_the_jobs_beyond_one_pass() -> None:
-    jobs = [prompt_job(1, 40 + device, 2) for device in range(DEVICES_PER_PASS + 3)]
+    jobs = [prompt_job(1, 40 + device, 2) for device in range(LEAST_DEVICES + 3)]
     forth = execute(jobs)
     back = execute(jobs[::-1])[::-1]
     for one, other in zip(forth, back, strict=True):

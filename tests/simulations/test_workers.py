@@ -15,14 +15,14 @@ import torch
 from clients.placement import TopLayers
 from fleettune.adapters import new_patch
 from fleettune.backbone import POCKET_FOLDER, read_shapes
-from fleettune.cohort import DEVICES_PER_PASS, execute, run_here
+from fleettune.cohort import LEAST_DEVICES, execute, run_here
 from fleettune.compute import ScoreJob, ScoreResult, TuneJob, TuneResult
 from fleettune.personas import SyntheticData
 from fleettune.seeds import Purpose, stream
 from fleettune.tokens import Example, open_encoder
 from simulations.workers import open_workers
 
-DEVICES = 2 * DEVICES_PER_PASS + 1
+DEVICES = 2 * LEAST_DEVICES + 1
 
 
 def examples(user: int) -> tuple[Example, ...]:

@@ -1,0 +1,315 @@
+"""The cohort engine against a plain PEFT loop, and the share of the machine's peak it reaches.
+
+    python benchmarks/cohort.py [--quick] [figure ...]
+
+Both arms get the same jobs (examples, steps, learning rate, clip) and run interleaved in one
+process with one thread; a figure is the ratio of samples per CPU second, each arm's best round.
+The PEFT loop keeps one model and, for every device: loads its state, makes a fused AdamW, takes the
+steps, reads the state. Half of an example's tokens are prompt. The engine is called as a run calls
+it; digests, stacking and the prefix cache lie inside the timed part.
+"""
+
+from __future__ import annotations
+
+from simulations.environment import prepare
+
+prepare()
+
+import argparse
+import json
+import platform
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from peft import (
+    LoraConfig,
+    get_peft_model,
+    get_peft_model_state_dict,
+    set_peft_model_state_dict,
+)
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from fleettune.adapters import Placement, new_patch, to_peft
+from fleettune.backbone import POCKET_FOLDER, read_shapes
+from fleettune.cohort import TOKENS_PER_STEP, execute
+from fleettune.compute import TuneJob
+from fleettune.precision import bf16_units
+from fleettune.sites import MODULES, Site
+from fleettune.tokens import Example
+
+SMOLLM2 = Path(".cache/models/smollm2_135m")
+FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+MATMUL = ("aten::mm", "aten::bmm", "aten::addmm", "aten::baddbmm", "aten::baddbmm_")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One comparison: the engine's work, PEFT's, and what is asked of the ratio."""
+
+    name: str
+    folder: Path
+    layers: int | None
+    batch: int
+    tokens: int
+    steps: int
+    exchanges: int
+    devices: int
+    peft_devices: int
+    rounds: int
+    at_least: float
+    aim: float | None = None
+    precision: str = "reference"
+    peft_layers: int | None = None
+
+
+def job_of(case: Case, device: int, layers: int | None) -> TuneJob:
+    """Returns one device's tune: random tokens, adapters on all matrices of the last layers."""
+    shapes = read_shapes(case.folder)
+    rng = np.random.default_rng((device, case.tokens))
+    drawn = rng.integers(4, shapes.vocab, (case.exchanges, case.tokens)).tolist()
+    examples = [Example(tokens=tuple(row), prompt=case.tokens // 2) for row in drawn]
+    first = 0 if layers is None else shapes.layers - layers
+    sites = tuple(Site(layer, m) for layer in range(first, shapes.layers) for m in MODULES)
+    rows = (range(step * case.batch, (step + 1) * case.batch) for step in range(case.steps))
+    return TuneJob(
+        release=str(case.folder),
+        start=new_patch(Placement(sites=sites, rank=8, alpha=16.0), shapes, 0, rng),
+        batches=tuple(tuple(examples[row % case.exchanges] for row in step) for step in rows),
+        learning_rate=5e-3,
+        clip=1.0,
+    )
+
+
+class PeftLoop:
+    """What one would write with PEFT and torch alone: a model, reused for every device."""
+
+    def __init__(self, folder: Path, layers: int | None) -> None:
+        count = read_shapes(folder).layers
+        config = LoraConfig(
+            r=8,
+            lora_alpha=16,
+            lora_dropout=0.0,
+            target_modules=[f"{module}_proj" for module in MODULES],
+            layers_to_transform=list(range(0 if layers is None else count - layers, count)),
+            task_type="CAUSAL_LM",
+        )
+        base = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        self.model: Any = get_peft_model(base, config)
+        self.trained = [p for p in self.model.parameters() if p.requires_grad]
+
+    def tune(self, job: TuneJob) -> tuple[dict[str, torch.Tensor], float]:
+        """Returns the trained state and the last loss."""
+        state = {key: torch.as_tensor(value) for key, value in to_peft(job.start).items()}
+        set_peft_model_state_dict(self.model, state)
+        optimizer = torch.optim.AdamW(
+            self.trained, lr=job.learning_rate, weight_decay=0.0, fused=True
+        )
+        loss = torch.zeros(())
+        for batch in job.batches:
+            tokens = torch.tensor([example.tokens for example in batch])
+            labels = tokens.clone()
+            labels[:, : batch[0].prompt] = -100
+            loss = self.model(input_ids=tokens, labels=labels).loss
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.trained, job.clip)
+            optimizer.step()
+            optimizer.zero_grad()
+        found = get_peft_model_state_dict(self.model)
+        return {key: value.clone() for key, value in found.items()}, float(loss)
+
+
+def cpu_s(work: Callable[[], object]) -> float:
+    """Returns the CPU seconds of a piece of work."""
+    before = time.process_time()
+    work()
+    return time.process_time() - before
+
+
+def measure(case: Case) -> None:
+    """Runs one case and prints its figure."""
+    jobs = [job_of(case, device, case.layers) for device in range(case.devices)]
+    others = [job_of(case, device, case.peft_layers) for device in range(case.peft_devices)]
+    loop = PeftLoop(case.folder, case.peft_layers)
+    warm = [replace(job, batches=job.batches[:1]) for job in jobs[:2]]
+    execute(warm, precision=case.precision)
+    _, peft_loss = loop.tune(others[0])
+    ours: list[float] = []
+    theirs: list[float] = []
+    for _ in range(case.rounds):
+        theirs.append(cpu_s(lambda: [loop.tune(job) for job in others]))
+        ours.append(cpu_s(lambda: execute(jobs, precision=case.precision)))
+    (result,) = execute(jobs[:1], precision=case.precision)
+    samples = case.steps * case.batch
+    engine_rate = samples * case.devices / min(ours)
+    peft_rate = samples * case.peft_devices / min(theirs)
+    detail = {
+        "at_least": case.at_least,
+        "aim": case.aim,
+        "samples_per_s_core": {"engine": round(engine_rate, 2), "peft": round(peft_rate, 2)},
+        "cpu_s_per_device": {
+            "engine": round(min(ours) / case.devices, 4),
+            "peft": round(min(theirs) / case.peft_devices, 4),
+        },
+        "all_rounds_cpu_s": {"engine": rounded(ours), "peft": rounded(theirs)},
+        "devices": {"engine": case.devices, "peft": case.peft_devices},
+        "batch_tokens_steps": [case.batch, case.tokens, case.steps],
+        "layers_adapted": {"engine": case.layers or "all", "peft": case.peft_layers or "all"},
+        "precision": {"engine": case.precision, "peft": "fp32"},
+        "last_loss": {"engine": getattr(result, "last_loss"), "peft": peft_loss},  # noqa: B009
+        "tokens_per_step": TOKENS_PER_STEP,
+    }
+    emit(case.name, round(engine_rate / peft_rate, 2), detail)
+
+
+def rounded(values: Sequence[float]) -> list[float]:
+    """Returns values with three digits behind the point."""
+    return [round(value, 3) for value in values]
+
+
+def peak_gflops(dtype: torch.dtype) -> float:
+    """Returns the best rate of a large matrix multiplication, GFLOP per CPU second."""
+    left, right = torch.randn(1024, 1024, dtype=dtype), torch.randn(1024, 1024, dtype=dtype)
+    best = min(cpu_s(lambda: [left @ right for _ in range(10)]) for _ in range(5))
+    return 10 * 2 * 1024**3 / best / 1e9
+
+
+def measure_share(case: Case) -> None:
+    """Prints the share of the machine's matrix rate, and where the time goes, by kind."""
+    jobs = [job_of(case, device, case.layers) for device in range(8)]
+    execute(jobs)
+
+    def in_place(_: Any, a: Sequence[int], b: Sequence[int], **_rest: Any) -> int:  # noqa: ANN401
+        return 2 * a[0] * a[1] * a[2] * b[2]
+
+    mapping: Any = {torch.ops.aten.baddbmm_: in_place}
+    with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
+        execute(jobs)
+    seconds = min(cpu_s(lambda: execute(jobs)) for _ in range(case.rounds))
+    with profile(activities=[ProfilerActivity.CPU]) as recorded:
+        profiled = cpu_s(lambda: execute(jobs))
+    times: dict[str, float] = {}
+    for entry in recorded.key_averages():
+        kind = kind_of(entry.key)
+        times[kind] = times.get(kind, 0.0) + entry.self_cpu_time_total / 1e6
+    times["python and the rest"] = max(0.0, profiled - sum(times.values()))
+    peak = peak_gflops(torch.float32)
+    rate = counter.get_total_flops() / seconds / 1e9
+    detail = {
+        "gflop_per_s": round(rate, 1),
+        "peak_gflop_per_s": round(peak, 1),
+        "bf16_peak_gflop_per_s": round(peak_gflops(torch.bfloat16), 1) if bf16_units() else None,
+        "share_of_time": {k: round(v / profiled, 3) for k, v in sorted(times.items())},
+        "gflop_per_s_inside_matmul": round(
+            counter.get_total_flops() / 1e9 / (times["matmul"] * seconds / profiled), 1
+        ),
+        "work": "8 devices of the tuning night; attention's own products are not counted",
+    }
+    emit("matmul_share", round(rate / peak, 3), detail)
+
+
+def kind_of(name: str) -> str:
+    """Returns the kind of work that an operation of the profile is."""
+    if name in MATMUL:
+        return "matmul"
+    if "scaled_dot_product" in name:
+        return "attention"
+    return "elementwise, norms, softmax, copies" if name.startswith("aten::") else "autograd"
+
+
+def emit(name: str, value: float | str, detail: dict[str, Any]) -> None:
+    """Prints one figure as a JSON line."""
+    print(json.dumps({"name": name, "value": value, "detail": detail | machine()}), flush=True)
+
+
+def machine() -> dict[str, Any]:
+    """Returns what the figure was measured on."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.is_file() else []
+    words = dict(reversed([tuple(map(str.strip, line.partition(":")[::2])) for line in lines]))
+    present = set(words.get("flags", "").split())
+    return {
+        "threads": torch.get_num_threads(),
+        "cpu": words.get("model name", platform.machine()),
+        "flags": [flag for flag in FLAGS if flag in present],
+        "torch": torch.__version__,
+    }
+
+
+def cases(folder: Path, *, quick: bool) -> list[Case]:
+    """Returns all cases; `folder` holds the tuning night's random model."""
+    rounds = 2 if quick else 4
+    pocket = Case(
+        name="pocket_batching", folder=POCKET_FOLDER, layers=None, batch=1, tokens=32, steps=8,
+        exchanges=8, devices=96, peft_devices=8, rounds=rounds, at_least=3.5,
+    )  # fmt: skip
+    smollm2 = Case(
+        name="smollm2_batching", folder=SMOLLM2, layers=None, batch=1, tokens=48, steps=2,
+        exchanges=2, devices=8 if quick else 32, peft_devices=2,
+        rounds=1, at_least=1.4,
+    )  # fmt: skip
+    stack = replace(
+        smollm2, name="smollm2_stack_same_adapters", layers=4, peft_layers=4, precision="fast",
+        steps=6 if quick else 12, exchanges=1 if quick else 2, peft_devices=1, at_least=6.0,
+        aim=8.0,
+    )  # fmt: skip
+    every = replace(
+        stack, name="smollm2_stack_all_layers", peft_layers=None, at_least=12.0, aim=18.0
+    )
+    night = Case(
+        name="tuning_night_vs_peft", folder=folder, layers=4, peft_layers=4, batch=4, tokens=48,
+        steps=36, exchanges=24, devices=16 if quick else 64, peft_devices=4 if quick else 16,
+        rounds=1 if quick else 2, at_least=2.5, aim=4.0,
+    )  # fmt: skip
+    return [pocket, smollm2, stack, every, night]
+
+
+def obstacle(case: Case) -> str:
+    """Returns why a case cannot be measured here; empty if it can."""
+    if case.folder == SMOLLM2 and not (SMOLLM2 / "config.json").is_file():
+        return "not available: SmolLM2-135M is not there, `make smollm2` fetches it"
+    if case.precision == "fast" and not bf16_units():
+        return "not applicable: this processor has no bf16 units"
+    return ""
+
+
+def main() -> None:
+    """Measures the figures asked for, all of them by default."""
+    parser = argparse.ArgumentParser(description="The cohort engine against PEFT.")
+    parser.add_argument("--quick", action="store_true", help="fewer devices and rounds")
+    parser.add_argument("figures", nargs="*", help="names of figures; all by default")
+    asked = parser.parse_intermixed_args()
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "night"
+        torch.manual_seed(0)
+        LlamaForCausalLM(
+            LlamaConfig(
+                hidden_size=96, num_hidden_layers=8, num_attention_heads=4, num_key_value_heads=2,
+                intermediate_size=256, vocab_size=1024, tie_word_embeddings=True,
+            )
+        ).save_pretrained(folder)  # fmt: skip
+        todo = cases(folder, quick=asked.quick)
+        for case in todo:
+            if asked.figures and case.name not in asked.figures:
+                continue
+            reason = obstacle(case)
+            if reason:
+                emit(case.name, reason, {"at_least": case.at_least})
+            else:
+                measure(case)
+        if not asked.figures or "matmul_share" in asked.figures:
+            measure_share(todo[-1])
+
+
+if __name__ == "__main__":
+    main()

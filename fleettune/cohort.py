@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +40,16 @@ _KERNELS: dict[type, Callable[[Backbone, Sequence[Any]], Sequence[Result]]] = {
 }
 
 
-@lru_cache(maxsize=1)
+_loaded: dict[tuple[str, str], Backbone] = {}
+
+
 def _backbone(release: str, precision: str) -> Backbone:
-    return load_backbone(Path(release), precision)
+    """Returns a release's backbone; the one before leaves memory first, so two never share it."""
+    key = (release, precision)
+    if key not in _loaded:
+        _loaded.clear()
+        _loaded[key] = load_backbone(Path(release), precision)
+    return _loaded[key]
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ def train(message: Message, context: Context) -> Message:
             seed=known.fleet.seed,
             profile=known.fleet.profile(device),
             population=known.population,
+            priced=known.fleet.priced,
         ),
         round=request.round,
         release=request.release,

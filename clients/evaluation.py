@@ -29,13 +29,17 @@ APPROVAL = 0.8
 def observe(
     facts: Facts,
     state: DeviceState,
-    release: Manifest,
+    day: int,
     adaptation: Adaptation,
     compute: Compute,
 ) -> Observation:
-    """Returns the quality on the user's exchanges of the next day."""
-    later = facts.population.day(facts.user, state.last_day + 1)
-    if not later:
+    """Returns the quality on the user's exchanges of a day that the device has not lived yet.
+
+    With the release that it holds: one that never came to download any is not evaluated.
+    """
+    later = facts.population.day(facts.user, day)
+    release = state.held
+    if not later or release is None:
         return Observation(exchanges=0)
     encoder = facts.encoder(release)
     answers = facts.population.answers

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from fleettune.energy import Values, central
 from fleettune.exchanges import Population
 from fleettune.hardware import DeviceProfile
+from fleettune.pricing import PricedAs
 from fleettune.releases import Manifest
 from fleettune.tokens import Encoder, open_encoder
 
@@ -21,6 +23,7 @@ class Facts:
         seed: Key of its random streams.
         profile: Its hardware.
         population: Where its user's exchanges come from.
+        priced: Which model its costs are counted for.
     """
 
     device: int
@@ -28,6 +31,12 @@ class Facts:
     seed: int
     profile: DeviceProfile
     population: Population
+    priced: PricedAs = field(default_factory=PricedAs)
+
+    @property
+    def at(self) -> Values:
+        """Central values of the coefficients of its hardware."""
+        return central(self.profile)
 
     def encoder(self, release: Manifest) -> Encoder:
         """Returns the tokenizer of a release with its template."""

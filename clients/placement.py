@@ -18,6 +18,10 @@ class PlacementRule(Protocol):
         """Returns the placement for a backbone of these shapes."""
         ...
 
+    def smaller(self, placement: adapters.Placement) -> adapters.Placement | None:
+        """Returns what to try where a placement does not fit the memory; None to give up."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EverySite:
@@ -30,6 +34,10 @@ class EverySite:
         """Returns every site."""
         return _layers(shapes, 0, self.rank, self.alpha)
 
+    def smaller(self, placement: adapters.Placement) -> adapters.Placement | None:
+        """Returns None: every site or nothing."""
+        return None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopLayers:
@@ -39,11 +47,13 @@ class TopLayers:
         layers: How many layers, counted from the output.
         rank: Rank of every adapter.
         alpha: LoRA's alpha.
+        shrink: Whether a device whose memory this does not fit adapts fewer layers instead.
     """
 
     layers: int
     rank: int
     alpha: float
+    shrink: bool = False
 
     def place(self, shapes: Shapes) -> adapters.Placement:
         """Returns the sites of the top layers.
@@ -57,6 +67,15 @@ class TopLayers:
                 f"model, got {self.layers}"
             )
         return _layers(shapes, shapes.layers - self.layers, self.rank, self.alpha)
+
+    def smaller(self, placement: adapters.Placement) -> adapters.Placement | None:
+        """Returns the upper half of a placement's layers, down to one; None without `shrink`."""
+        layers = sorted({site.layer for site in placement.sites})
+        if not self.shrink or len(layers) == 1:
+            return None
+        kept = layers[len(layers) - len(layers) // 2 :]
+        sites = tuple(site for site in placement.sites if site.layer in kept)
+        return adapters.Placement(sites=sites, rank=placement.rank, alpha=placement.alpha)
 
 
 def _layers(shapes: Shapes, first: int, rank: int, alpha: float) -> adapters.Placement:

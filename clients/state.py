@@ -15,9 +15,11 @@ from flwr.app import ConfigRecord, RecordDict
 from clients.policy import Quota
 from fleettune.adapters import Patch
 from fleettune.exchanges import Exchange
-from fleettune.wire import decode_patch, encode_patch
+from fleettune.releases import Manifest
+from fleettune.typed import to_record
+from fleettune.wire import decode_patch, encode_patch, read_manifest
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,17 +28,25 @@ class DeviceState:
 
     Attributes:
         last_day: Last day whose exchanges were read; -1 before the first night.
-        release: Version of the release held; -1 before the first download.
+        held: The release held, without its drifts; None before the first download.
+        settled: Version of the newest release about which the device did what it decided; -1
+            before the first one.
         buffer: Exchanges held, in time order.
         patch: The patch in use, None without one.
         extra_bytes: Bytes kept besides buffer and patch (embeddings for retrieval).
     """
 
     last_day: int = -1
-    release: int = -1
+    held: Manifest | None = None
+    settled: int = -1
     buffer: tuple[Exchange, ...] = field(default=())
     patch: Patch | None = None
     extra_bytes: int = 0
+
+    @property
+    def release(self) -> int:
+        """Version of the release held; -1 before the first download."""
+        return -1 if self.held is None else self.held.version
 
     @property
     def buffer_bytes(self) -> int:
@@ -85,7 +95,8 @@ def read_state(records: RecordDict, arm: str = "") -> DeviceState:
         patch = decode_patch(records.array_records[f"{arm}/patch"], *plain["patch"])
     return DeviceState(
         last_day=plain["last_day"],
-        release=plain["release"],
+        held=None if plain["held"] is None else read_manifest(plain["held"]),
+        settled=plain["settled"],
         buffer=tuple(Exchange(**item) for item in plain["buffer"]),
         patch=patch,
         extra_bytes=plain["extra_bytes"],
@@ -97,7 +108,8 @@ def write_state(records: RecordDict, state: DeviceState, arm: str = "") -> None:
     patch = state.patch
     plain = {
         "last_day": state.last_day,
-        "release": state.release,
+        "held": None if state.held is None else to_record(state.held),
+        "settled": state.settled,
         "buffer": [asdict(exchange) for exchange in state.buffer],
         "patch": None if patch is None else [patch.release, patch.alpha],
         "extra_bytes": state.extra_bytes,

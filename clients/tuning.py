@@ -19,12 +19,15 @@ class Tuning:
         batch: Exchanges per step.
         learning_rate: AdamW's learning rate.
         clip: Largest norm of the whole gradient.
+        prefix_cache: Whether the device keeps the hidden states below its lowest adapter while it
+            tunes (METHODS E2): they count against its quota, writing and reading them costs joules.
     """
 
     steps: int
     batch: int
     learning_rate: float
     clip: float
+    prefix_cache: bool = False
 
     def __post_init__(self) -> None:
         for name, value in (("steps", self.steps), ("batch", self.batch)):

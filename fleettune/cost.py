@@ -1,8 +1,9 @@
 """Costs: seconds, joules and bytes of what a device did, and the ledger that keeps them by stage.
 
-Both are commutative monoids, so the cost of a night, a fleet or a run is a sum. Joules carry an
-interval; a sum treats its terms' intervals as fully dependent (all high or all low together), so
-intervals add. Sums run in the order of the stages, never in the order of the charges.
+Both are commutative monoids, so the cost of a night, a fleet or a run is a sum. Joules stand at the
+central value of every coefficient; what the coefficients' ranges make of them is worked out once,
+over all rows of a run (`simulations.uncertainty`). Sums run in the order of the stages, never in
+the order of the charges.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ class Stage(StrEnum):
     TUNE = "tune"
     SERVE = "serve"
     UPLOAD = "upload"
+    WASTED = "wasted"
     OBSERVE = "observe"
 
 
@@ -36,9 +38,8 @@ class Cost:
 
     Attributes:
         time_s: Wall-clock time on the device.
-        energy_j: Joules at the central value of every coefficient (simulated, never measured).
-        energy_low_j: Joules with every coefficient at the end of its range that lowers them.
-        energy_high_j: Joules with every coefficient at the end that raises them.
+        energy_j: Joules above the idle draw (simulated, never measured); the idle draw itself while
+            the device is kept awake stands in the stage IDLE, so the total is the whole device's.
         work_flop: Floating-point operations.
         down_bytes: Bytes received over the network.
         up_bytes: Bytes sent over the network.
@@ -46,8 +47,6 @@ class Cost:
 
     time_s: float = 0.0
     energy_j: float = 0.0
-    energy_low_j: float = 0.0
-    energy_high_j: float = 0.0
     work_flop: float = 0.0
     down_bytes: float = 0.0
     up_bytes: float = 0.0
@@ -57,18 +56,11 @@ class Cost:
             value = getattr(self, field.name)
             if not 0 <= value < math.inf:
                 raise ValueError(f"{field.name} must be finite and >= 0, got {value}")
-        if not self.energy_low_j <= self.energy_j <= self.energy_high_j:
-            raise ValueError(
-                "energy_j must lie between energy_low_j and energy_high_j, got "
-                f"{self.energy_j} J outside {self.energy_low_j}..{self.energy_high_j} J"
-            )
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(
             time_s=self.time_s + other.time_s,
             energy_j=self.energy_j + other.energy_j,
-            energy_low_j=self.energy_low_j + other.energy_low_j,
-            energy_high_j=self.energy_high_j + other.energy_high_j,
             work_flop=self.work_flop + other.work_flop,
             down_bytes=self.down_bytes + other.down_bytes,
             up_bytes=self.up_bytes + other.up_bytes,

@@ -1,127 +1,118 @@
-"""Energy: work on a device profile becomes seconds and joules. Simulated, never measured.
+"""Energy: a workload on a device becomes seconds and joules. Simulated, never measured.
 
-    t = max(FLOP / throughput of the phase, bytes / bandwidth)        E = P_phase * t
+    t = max(FLOP / throughput of the phase, bytes / bandwidth)     E = (P_phase - P_idle) * t
+    radio: t = 8 * bytes / rate + RTT per burst     E = P_on * t + J/MB * bytes + tail per burst
 
-P_phase is the power of the whole device while the phase runs (idle is added where a profile
-states net power; an unknown scope is read as total). Radio powers are above idle: what the device
-draws besides, while it transfers, is its `idle_cost`. The interval of the joules moves every
-coefficient to the end of its range that lowers, or raises, them. Ranges are treated as fully
-dependent, so intervals of costs add; they bound the error, they are no standard deviation.
+Joules of a phase stand above the idle draw; the idle draw itself, for as long as the device is
+kept awake, is the stage IDLE. Where a profile states net power, nothing is taken off; an unknown
+scope is read as whole-device power. A phase of a stage is priced as a whole: it is bound by
+computing or by memory, not now by one and now by the other (DEVICE_COST section 6.3).
 
-Left out: heating and throttling, the fixed cost per step (about 0 on phones), promotion and tail
-of a radio, losses of a charger. Sources stand with each coefficient of the profile.
+All arithmetic is element-wise: coefficients are numbers for one device, or arrays of draws.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
-from fleettune.cost import Cost
+import numpy as np
+from numpy.typing import NDArray
+
+from fleettune.cost import Cost, Ledger, Stage
 from fleettune.hardware import Coefficient, DeviceProfile
-from fleettune.work import Work
+from fleettune.workload import Amount, Phase, Workload
 
-FLASH_READ_GBS = Coefficient(
-    value=1.5, low=0.8, high=3.0, tier="E", source="estimate: large reads from UFS 3.1 or 4.0"
-)
-"""Rate at which a check reads weights or statistics from storage, GB per s, on any device."""
+Floats: TypeAlias = NDArray[np.float64]
+Values: TypeAlias = Mapping[str, Floats]
+"""Coefficients by name: numbers, or one array element per draw."""
 
-Span: TypeAlias = tuple[float, float, float]
-"""A quantity where joules are low, central and high."""
-
-
-def train_cost(profile: DeviceProfile, work: Work) -> Cost:
-    """Returns the cost of training work: throughput and power of training."""
-    time_s = _roofline_s(work.flop, profile.eff_train_gflops, work.traffic_bytes, profile)
-    return _cost(time_s, _power_w(profile, profile.p_train_w), work.flop)
-
-
-def prefill_cost(profile: DeviceProfile, work: Work) -> Cost:
-    """Returns the cost of a forward pass that reads text: a prompt, an embedding, a probe."""
-    time_s = _roofline_s(work.flop, profile.eff_prefill_gops, work.traffic_bytes, profile)
-    return _cost(time_s, _power_w(profile, profile.p_prefill_w), work.flop)
+_POWER = {
+    Phase.READ: "p_storage_w",
+    Phase.WRITE: "p_storage_w",
+    Phase.FORWARD: "p_train_w",
+    Phase.BACKWARD: "p_train_w",
+    Phase.PREFILL: "p_prefill_w",
+    Phase.DECODE: "p_decode_w",
+}
+_RADIO = {Phase.RECEIVE: ("down", "rx_w"), Phase.SEND: ("up", "tx_w")}
 
 
-def decode_cost(profile: DeviceProfile, work: Work, traffic_bytes: float | None = None) -> Cost:
-    """Returns the cost of writing tokens, which memory traffic bounds on phones.
-
-    Args:
-        profile: The device.
-        work: FLOP and traffic of all tokens written.
-        traffic_bytes: Bytes read instead of the work's own, for weights stored in another size.
-    """
-    moved_bytes = work.traffic_bytes if traffic_bytes is None else traffic_bytes
-    time_s = _roofline_s(work.flop, profile.eff_prefill_gops, moved_bytes, profile)
-    return _cost(time_s, _power_w(profile, profile.p_decode_w), work.flop)
+def central(profile: DeviceProfile) -> Values:
+    """Returns the central value of every coefficient of a device."""
+    return values(profile, lambda _, coefficient: np.float64(coefficient.value))
 
 
-def check_cost(profile: DeviceProfile, read_bytes: float) -> Cost:
-    """Returns the cost of reading weights or statistics from storage to compare releases.
-
-    An estimate: storage bounds the time and the device draws its prefill power. Reading both
-    half-precision releases of a 1B model (5 GB) takes 3.3 s (1.7 to 6.3), 21 J on a OnePlus 12R.
-    """
-    time_s = _transfer_s(read_bytes, FLASH_READ_GBS)
-    return _cost(time_s, _power_w(profile, profile.p_prefill_w))
-
-
-def download_cost(profile: DeviceProfile, size_bytes: float) -> Cost:
-    """Returns what the radio takes to receive bytes over Wi-Fi, above the idle draw."""
-    time_s = _transfer_s(size_bytes * 8e3, profile.wifi_down_mbps)  # Mbit/s, not GB/s
-    return _cost(time_s, _span(profile.wifi_rx_w)) + Cost(down_bytes=size_bytes)
+def values(
+    profile: DeviceProfile, pick: Callable[[str, Coefficient], np.float64 | Floats]
+) -> Values:
+    """Returns a device's coefficients as `pick` chooses them from name and range."""
+    found = {name: np.asarray(pick(name, item)) for name, item in profile.coefficients()}
+    found["idle_included"] = np.asarray(float(profile.power_scope != "net"))
+    return found
 
 
-def upload_cost(profile: DeviceProfile, size_bytes: float) -> Cost:
-    """Returns what the radio takes to send bytes over Wi-Fi, above the idle draw."""
-    time_s = _transfer_s(size_bytes * 8e3, profile.wifi_up_mbps)  # Mbit/s, not GB/s
-    return _cost(time_s, _span(profile.wifi_tx_w)) + Cost(up_bytes=size_bytes)
-
-
-def idle_cost(profile: DeviceProfile, time_s: float) -> Cost:
-    """Returns the cost of a device that waits for some seconds."""
-    return _cost((time_s, time_s, time_s), _span(profile.p_idle_w))
-
-
-def _span(coefficient: Coefficient) -> Span:
-    """Returns a coefficient that raises joules when it rises."""
-    return coefficient.low, coefficient.value, coefficient.high
-
-
-def _power_w(profile: DeviceProfile, power: Coefficient) -> Span:
-    """Returns the power of the whole device during a phase."""
-    if profile.power_scope != "net":
-        return _span(power)
-    (low, value, high), idle = _span(power), _span(profile.p_idle_w)
-    return low + idle[0], value + idle[1], high + idle[2]
-
-
-def _transfer_s(amount: float, rate_giga: Coefficient) -> Span:
-    """Returns the time for an amount at a rate in 1e9 per s; joules are low at the high rate."""
-    return (
-        amount / (rate_giga.high * 1e9),
-        amount / (rate_giga.value * 1e9),
-        amount / (rate_giga.low * 1e9),
+def spent(phase: Phase, amount: Amount, at: Values) -> tuple[Floats, Floats]:
+    """Returns the seconds of an amount, and its joules above the idle draw."""
+    return spent_on(
+        phase,
+        np.float64(amount.flop),
+        np.float64(amount.moved_bytes),
+        np.float64(amount.bursts),
+        at,
     )
 
 
-def _roofline_s(
-    flop: float, throughput: Coefficient, moved_bytes: float, profile: DeviceProfile
-) -> Span:
-    """Returns the longer of computing and moving bytes, at each end and at the centre."""
-    compute_s = _transfer_s(flop, throughput)
-    memory_s = _transfer_s(moved_bytes, profile.bw_decode_gbs)
-    return (
-        max(compute_s[0], memory_s[0]),
-        max(compute_s[1], memory_s[1]),
-        max(compute_s[2], memory_s[2]),
-    )
+def spent_on(
+    phase: Phase,
+    flop: Floats | np.float64,
+    moved_bytes: Floats | np.float64,
+    bursts: Floats | np.float64,
+    at: Values,
+) -> tuple[Floats, Floats]:
+    """Returns seconds and joules above idle, element by element, in the shape of the broadcast."""
+    if phase in _RADIO:
+        way, power = _RADIO[phase]
+        time_s = moved_bytes * 8e-6 / at[f"wifi_{way}_mbps"]
+        return np.asarray(time_s), np.asarray(time_s * at[f"wifi_{power}"])
+    power_w = at[_POWER[phase]] - at["idle_included"] * at["p_idle_w"]
+    if phase in {Phase.READ, Phase.WRITE}:
+        time_s = moved_bytes * 1e-9 / at[f"flash_{phase}_gbs"]
+    else:
+        time_s = np.maximum(
+            flop * 1e-9 / _speed(phase, at), moved_bytes * 1e-9 / at["bw_decode_gbs"]
+        )
+    return np.asarray(time_s), np.asarray(time_s * np.maximum(power_w, 0.0))
 
 
-def _cost(time_s: Span, power_w: Span, work_flop: float = 0.0) -> Cost:
-    """Returns power times time at each end and at the centre."""
-    return Cost(
-        time_s=time_s[1],
-        energy_j=power_w[1] * time_s[1],
-        energy_low_j=power_w[0] * time_s[0],
-        energy_high_j=power_w[2] * time_s[2],
-        work_flop=work_flop,
-    )
+def _speed(phase: Phase, at: Values) -> Floats:
+    """Returns the throughput of a computing phase in GFLOP per s."""
+    if phase is Phase.FORWARD:
+        return at["eff_forward_gflops"]
+    if phase is Phase.BACKWARD:
+        return np.asarray(at["eff_forward_gflops"] * at["backward_ratio"])
+    return at["eff_prefill_gops"]
+
+
+def price(workload: Workload, at: Values) -> Ledger:
+    """Returns what a workload costs a device with these coefficients, by stage."""
+    costs: dict[Stage, Cost] = {}
+    for stage, phase, amount in workload.entries:
+        time_s, energy_j = spent(phase, amount, at)
+        cost = Cost(
+            time_s=float(time_s),
+            energy_j=float(energy_j),
+            work_flop=amount.flop,
+            down_bytes=amount.moved_bytes if phase is Phase.RECEIVE else 0.0,
+            up_bytes=amount.moved_bytes if phase is Phase.SEND else 0.0,
+        )
+        costs[stage] = costs.get(stage, Cost()) + cost
+    awake_s = sum(cost.time_s for cost in costs.values())
+    idle_j = float(at["p_idle_w"]) * awake_s
+    costs[Stage.IDLE] = Cost(energy_j=idle_j)
+    return Ledger(costs=tuple(costs.items()))
+
+
+def awake_s(workload: Workload, at: Values) -> float:
+    """Returns how long a workload keeps a device awake."""
+    return sum(float(spent(phase, amount, at)[0]) for _, phase, amount in workload.entries)

@@ -8,7 +8,7 @@ among the simulations because both the simulation and the device read it.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from fleettune.exchanges import Population
 from fleettune.hardware import DeviceProfile, FleetMix, profile_from_json, profile_to_json
 from fleettune.personas import SyntheticData
+from fleettune.pricing import PricedAs
 from fleettune.seeds import Purpose, stream
 from fleettune.tables import TableData
 from fleettune.typed import Types, from_record, to_record
@@ -34,12 +35,14 @@ class Fleet:
         mix: Hardware profiles with their shares.
         data: Where the users' exchanges come from.
         installed: Dotted paths of policy classes installed on the devices besides ours.
+        priced: Which model the devices' costs are counted for.
     """
 
     seed: int
     mix: FleetMix
     data: FleetData
     installed: tuple[str, ...] = ()
+    priced: PricedAs = field(default_factory=PricedAs)
 
     def profile(self, device: int) -> DeviceProfile:
         """Returns the hardware of a device."""
@@ -52,6 +55,7 @@ class Fleet:
             "mix": [[profile_to_json(profile), share] for profile, share in self.mix.parts],
             "data": to_record(self.data),
             "installed": list(self.installed),
+            "priced": to_record(self.priced),
         }
         file.write_text(json.dumps(plain))
 
@@ -71,6 +75,7 @@ def read_fleet(file: Path) -> Fleet:
         ),
         data=from_record(plain["data"], DATA_TYPES, "data"),
         installed=tuple(plain["installed"]),
+        priced=from_record(plain["priced"], {"PricedAs": PricedAs}, "cost"),
     )
 
 

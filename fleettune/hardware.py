@@ -54,36 +54,61 @@ class DeviceProfile:
     Attributes:
         name: Short name, also the name of its configuration file.
         power_scope: Whether the phase powers below include the idle draw.
-        eff_train_gflops: Effective training throughput: counted GFLOP over wall time, per s.
+        eff_forward_gflops: Effective throughput of the forward pass of training: counted GFLOP over
+            wall time, per s.
+        backward_ratio: Throughput of the backward pass over that of the forward pass.
+        eff_prefill_gops: Effective throughput while reading a prompt, GFLOP per s.
+        bw_decode_gbs: Effective memory bandwidth, GB per s.
+        flash_read_gbs: Rate of large reads from storage, GB per s.
+        flash_write_gbs: Rate of large writes to storage, GB per s.
         p_train_w: Power while training.
         p_prefill_w: Power while reading a prompt or embedding text.
         p_decode_w: Power while writing tokens.
-        eff_prefill_gops: Effective throughput while reading, GFLOP per s.
-        bw_decode_gbs: Effective memory bandwidth, GB per s.
+        p_storage_w: Power while reading from or writing to storage.
         p_idle_w: Power of the device when it does nothing.
         battery_wh: Capacity of the battery; None for a device on mains.
+        p_charge_w: Power that the charger gives the device; None for a device on mains.
+        charger_efficiency: Device energy over wall energy.
         ram_gb: Physical memory.
+        usable_ram: Share of it that a background job may take.
         wifi_rx_w: Power of the radio above idle while it receives.
         wifi_tx_w: Power of the radio above idle while it sends.
         wifi_down_mbps: Rate of the link towards the device, Mbit per s.
         wifi_up_mbps: Rate of the link from the device, Mbit per s.
+        r_th_k_per_w: Thermal resistance from the chip to the surroundings, K per W.
+        tau_s: Time constant of its heating.
+        t_cap_c: Temperature from which it throttles, in degrees Celsius.
+        eta_min: Lowest share of full speed under throttling.
+        t_ambient_c: Temperature of the surroundings, in degrees Celsius.
     """
 
     name: str
     power_scope: PowerScope
-    eff_train_gflops: Coefficient
+    eff_forward_gflops: Coefficient
+    backward_ratio: Coefficient
+    eff_prefill_gops: Coefficient
+    bw_decode_gbs: Coefficient
+    flash_read_gbs: Coefficient
+    flash_write_gbs: Coefficient
     p_train_w: Coefficient
     p_prefill_w: Coefficient
     p_decode_w: Coefficient
-    eff_prefill_gops: Coefficient
-    bw_decode_gbs: Coefficient
+    p_storage_w: Coefficient
     p_idle_w: Coefficient
     battery_wh: Coefficient | None
+    p_charge_w: Coefficient | None
+    charger_efficiency: Coefficient
     ram_gb: Coefficient
+    usable_ram: Coefficient
     wifi_rx_w: Coefficient
     wifi_tx_w: Coefficient
     wifi_down_mbps: Coefficient
     wifi_up_mbps: Coefficient
+    r_th_k_per_w: Coefficient
+    tau_s: Coefficient
+    t_cap_c: Coefficient
+    eta_min: Coefficient
+    t_ambient_c: Coefficient
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -107,6 +132,8 @@ class DeviceProfile:
 
 COEFFICIENTS = tuple(f.name for f in fields(DeviceProfile) if f.name not in ("name", "power_scope"))
 """Names of the coefficients of a profile, in order."""
+MAINS = ("battery_wh", "p_charge_w")
+"""Coefficients that a device on mains has not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +175,7 @@ def device_profile(name: str, power_scope: str, **coefficients: object) -> Devic
     Args:
         name: Short name of the profile.
         power_scope: One of `POWER_SCOPES`.
-        **coefficients: [value, low, high, tier, source] each; battery_wh may be None.
+        **coefficients: [value, low, high, tier, source] each; those of `MAINS` may be None.
 
     Raises:
         ValueError: If a coefficient is missing, unknown or breaks a rule; names all of them.
@@ -220,7 +247,7 @@ def load_hardware(folder: Path) -> Mapping[str, DeviceProfile]:
 
 def _coefficient(profile: str, name: str, item: object) -> Coefficient | None:
     """Returns one coefficient from its five-item list; errors name the profile and it."""
-    if item is None and name == "battery_wh":
+    if item is None and name in MAINS:
         return None
     if (
         not isinstance(item, Sequence)

@@ -9,10 +9,11 @@ sees it. In a deployment there are none.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fleettune.adapters import Patch
 from fleettune.cost import Ledger
+from fleettune.workload import Workload
 
 WORD = re.compile(r"[a-z0-9][a-z0-9_+.-]{0,63}")
 """What a text in statistics may look like: a short lower-case name, never a sentence."""
@@ -27,6 +28,7 @@ class Outcome:
         round: Number of the round, 0-based.
         release: Version that the device holds now.
         profile: Its hardware profile.
+        attendance: How it took part (`clients.attendance.Attendance`).
         decision: What it did about its patch (`clients.adaptation.Action`).
         reason: Why.
     """
@@ -35,11 +37,12 @@ class Outcome:
     round: int
     release: int
     profile: str
+    attendance: str
     decision: str
     reason: str
 
     def __post_init__(self) -> None:
-        for name in ("profile", "decision", "reason"):
+        for name in ("profile", "attendance", "decision", "reason"):
             value = getattr(self, name)
             if not WORD.fullmatch(value):
                 raise ValueError(f"{name} must be a short lower-case word, got {value!r}")
@@ -52,6 +55,7 @@ class Statistics:
     Attributes:
         outcome: Who and what.
         ledger: What the round cost the device, by stage (simulated).
+        night_s: Seconds of the night's work, heat included (simulated).
         drift: Drift that the decision looked at, None where it did not.
         strength: Patch strength that it looked at, None where it did not.
         buffer_exchanges: Exchanges held.
@@ -59,10 +63,12 @@ class Statistics:
         stored_bytes: Bytes of everything that the device keeps under its quota.
         tune_steps: Optimizer steps of this round.
         train_tokens: Tokens that those steps trained on, prompts included.
+        cache_bytes: Bytes of the device's prefix cache while it tuned; 0 without one.
     """
 
     outcome: Outcome
     ledger: Ledger
+    night_s: float
     drift: float | None
     strength: float | None
     buffer_exchanges: int
@@ -70,6 +76,7 @@ class Statistics:
     stored_bytes: int
     tune_steps: int
     train_tokens: int
+    cache_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,8 +107,10 @@ class Report:
         delta: The new patch where one was trained, against the release as shipped; goes to the
             server.
         observation: Goes to the experiment's recorder, never to the server.
+        workload: What the ledger was priced from; to the recorder, never to the server.
     """
 
     statistics: Statistics
     delta: Patch | None
     observation: Observation | None
+    workload: Workload = field(default_factory=Workload)

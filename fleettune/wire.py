@@ -1,15 +1,16 @@
 """Records on the wire: values to Flower's records and back. The only module here that knows Flower.
 
 Upwards there are exactly three records: ``delta`` (adapter factors), ``statistics`` (numbers) and
-``outcome`` (short words), and in a simulation a fourth, ``observation``, which the grid takes out
-before the strategy sees the reply. No encoder has a field for text, buffer or base weights.
+``outcome`` (short words), and in a simulation two more, ``observation`` and ``workload``, which
+the grid takes out before the strategy sees the reply. No encoder has a field for text, buffer or
+base weights.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
@@ -18,10 +19,12 @@ from fleettune.adapters import Patch, from_arrays, to_arrays
 from fleettune.cost import Cost, Ledger, Stage
 from fleettune.releases import Drift, Manifest, Moments, SiteDrift
 from fleettune.statistics import Observation, Outcome, Report, Statistics
-from fleettune.typed import Record, Types, checked, to_record
+from fleettune.typed import Record, Types, checked, from_record, to_record
 from fleettune.work import Shapes
+from fleettune.workload import Amount, Entry, Phase, Workload
 
-DELTA, STATISTICS, OUTCOME, OBSERVATION = "delta", "statistics", "outcome", "observation"
+DELTA, STATISTICS, OUTCOME = "delta", "statistics", "outcome"
+OBSERVATION, WORKLOAD = "observation", "workload"
 STATISTICS_BYTES = 1024
 """Bytes charged for a report's statistics: at most about a hundred numbers and a few words."""
 
@@ -32,7 +35,10 @@ _MANIFEST_TYPES: Types = {
     "SiteDrift": SiteDrift,
     "Moments": Moments,
 }
-_COUNTERS = ("buffer_exchanges", "buffer_bytes", "stored_bytes", "tune_steps", "train_tokens")
+_NUMBERS = (
+    *("night_s", "buffer_exchanges", "buffer_bytes", "stored_bytes"),
+    *("tune_steps", "train_tokens", "cache_bytes"),
+)
 _OF_DELTA = ("delta_alpha", "delta_release")
 _COST_FIELDS = tuple(field.name for field in fields(Cost))
 
@@ -86,7 +92,7 @@ def decode_request(content: RecordDict) -> Request:
 def encode_report(report: Report) -> RecordDict:
     """Returns the records of a device's report."""
     statistics = report.statistics
-    numbers: dict[str, Any] = {name: getattr(statistics, name) for name in _COUNTERS}
+    numbers: dict[str, Any] = {name: getattr(statistics, name) for name in _NUMBERS}
     for name in ("drift", "strength"):
         value = getattr(statistics, name)
         if value is not None:
@@ -104,16 +110,22 @@ def encode_report(report: Report) -> RecordDict:
     if report.observation is not None:
         seen = {k: v for k, v in asdict(report.observation).items() if v is not None}
         content[OBSERVATION] = MetricRecord(seen)
+    content[WORKLOAD] = MetricRecord(
+        {
+            f"{stage}.{phase}": [amount.flop, amount.moved_bytes, amount.bursts]
+            for stage, phase, amount in report.workload.entries
+        }
+    )
     return content
 
 
 def decode_report(content: RecordDict) -> Report:
-    """Returns a device's report, without its observation if the grid took that out.
+    """Returns a device's report, without observation and workload if the grid took them out.
 
     Raises:
         ValueError: If a record is unknown or holds what a report may not hold.
     """
-    unknown = set(content) - {DELTA, STATISTICS, OUTCOME, OBSERVATION}
+    unknown = set(content) - {DELTA, STATISTICS, OUTCOME, OBSERVATION, WORKLOAD}
     if unknown:
         raise ValueError(f"a report may hold deltas and statistics only, got {sorted(unknown)}")
     numbers: dict[str, Any] = dict(content.metric_records[STATISTICS])
@@ -129,14 +141,21 @@ def decode_report(content: RecordDict) -> Report:
         statistics=statistics,
         delta=_delta(content, numbers),
         observation=_observation(content),
+        workload=_workload(content),
     )
 
 
-def take_observation(content: RecordDict) -> Observation | None:
-    """Removes the observation from a reply's records and returns it."""
-    seen = _observation(content)
+def take_observed(content: RecordDict) -> tuple[Observation | None, Workload]:
+    """Removes what only the experiment may see from a reply's records and returns it."""
+    seen, workload = _observation(content), _workload(content)
     content.pop(OBSERVATION, None)
-    return seen
+    content.pop(WORKLOAD, None)
+    return seen, workload
+
+
+def read_manifest(record: Record) -> Manifest:
+    """Returns the manifest that `fleettune.typed.to_record` wrote."""
+    return cast(Manifest, from_record(record, _MANIFEST_TYPES, "release"))
 
 
 def encode_patch(patch: Patch) -> ArrayRecord:
@@ -159,6 +178,18 @@ def _ledger(numbers: dict[str, Any]) -> Ledger:
     return Ledger(
         costs=tuple((stage, checked(Cost, named, {}, stage)) for stage, named in costs.items())
     )
+
+
+def _workload(content: RecordDict) -> Workload:
+    if WORKLOAD not in content:
+        return Workload()
+    entries: list[Entry] = []
+    for key, numbers in content.metric_records[WORKLOAD].items():
+        stage, _, phase = key.partition(".")
+        flop, moved_bytes, bursts = cast(list[float], numbers)
+        amount = Amount(flop=flop, moved_bytes=moved_bytes, bursts=bursts)
+        entries.append((Stage(stage), Phase(phase), amount))
+    return Workload(entries=tuple(entries))
 
 
 def _delta(content: RecordDict, numbers: dict[str, Any]) -> Patch | None:

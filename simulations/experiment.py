@@ -21,6 +21,7 @@ from fleettune.exchanges import Population
 from fleettune.fleet import Fleet, FleetData
 from fleettune.hardware import FleetMix, load_hardware
 from fleettune.personas import SyntheticData
+from fleettune.pricing import PricedAs
 from fleettune.releases import weights_file
 from fleettune.tokens import open_encoder
 from fleettune.typed import checked, to_record
@@ -36,7 +37,7 @@ HARDWARE = Path(__file__).parent.parent / "conf" / "hardware"
 RUN_KEYS = ("seed", "rounds", "precision", "quality", "store", "resume")
 KEYS = (
     *RUN_KEYS,
-    *("model", "data", "fleet", "storage", "release", "tuning", "engine"),
+    *("model", "data", "fleet", "storage", "cost", "release", "tuning", "engine"),
     *(*POLICY_KEYS, "reference", "arms", "study"),
 )
 """All keys of a configuration."""
@@ -141,7 +142,13 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
         run=run,
         metric=_metric(run, data, population),
         fleet_settings=settings,
-        fleet=Fleet(seed=run.seed, mix=mix, data=data, installed=installed),
+        fleet=Fleet(
+            seed=run.seed,
+            mix=mix,
+            data=data,
+            installed=installed,
+            priced=checked(PricedAs, plain["cost"], {}, "cost"),
+        ),
         model=model,
         schedule=checked(Schedule, plain["release"], {}, "release"),
         engine=engine,

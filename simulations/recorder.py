@@ -18,7 +18,8 @@ from flwr.app import RecordDict
 
 from fleettune.cost import Stage
 from fleettune.statistics import Observation, Statistics
-from fleettune.wire import decode_report, take_observation
+from fleettune.wire import decode_report, take_observed
+from fleettune.workload import Workload
 
 STAGES = tuple(stage for stage in Stage if stage is not Stage.OBSERVE)
 
@@ -27,6 +28,7 @@ SCHEMA: dict[str, Any] = {
     "device": pl.Int64,
     "round": pl.Int64,
     "profile": pl.String,
+    "attendance": pl.String,
     "release": pl.Int64,
     "decision": pl.String,
     "reason": pl.String,
@@ -42,9 +44,9 @@ SCHEMA: dict[str, Any] = {
     "stored_bytes": pl.Int64,
     "tune_steps": pl.Int64,
     "train_tokens": pl.Int64,
+    "cache_bytes": pl.Int64,
+    "night_s": pl.Float64,
     "energy_j": pl.Float64,
-    "energy_low_j": pl.Float64,
-    "energy_high_j": pl.Float64,
     "time_s": pl.Float64,
     "work_flop": pl.Float64,
     "down_bytes": pl.Float64,
@@ -53,19 +55,39 @@ SCHEMA: dict[str, Any] = {
 }
 """Columns of ``rows.parquet``."""
 
+WORK_SCHEMA: dict[str, Any] = {
+    "arm": pl.String,
+    "device": pl.Int64,
+    "round": pl.Int64,
+    "stage": pl.String,
+    "phase": pl.String,
+    "flop": pl.Float64,
+    "moved_bytes": pl.Float64,
+    "bursts": pl.Float64,
+}
+"""Columns of ``work.parquet``: what each row's joules were priced from."""
+_KEY = ("arm", "device", "round")
+
 
 ROWS_AT_ONCE = 20_000
 
 
-def row(arm: str, statistics: Statistics, seen: Observation | None) -> dict[str, Any]:
-    """Returns one row of ``rows.parquet``."""
+def row(
+    arm: str, statistics: Statistics, seen: Observation | None, workload: Workload
+) -> dict[str, Any]:
+    """Returns one row of ``rows.parquet``, and under ``work`` those of ``work.parquet``."""
     observed = asdict(seen or Observation(exchanges=0))
     observed["eval_exchanges"] = observed.pop("exchanges")
     named = asdict(statistics)
     outcome, _ = named.pop("outcome"), named.pop("ledger")
     ledger = statistics.ledger
     stages = {f"energy_j_{stage}": ledger.of(stage).energy_j for stage in STAGES}
-    return {"arm": arm, **outcome, **named, **observed, **asdict(ledger.total()), **stages}
+    work = [
+        [stage, phase, amount.flop, amount.moved_bytes, amount.bursts]
+        for stage, phase, amount in workload.entries
+    ]
+    total = asdict(ledger.total())
+    return {"arm": arm, **outcome, **named, **observed, **total, **stages, "work": work}
 
 
 class Rows(Protocol):
@@ -103,15 +125,28 @@ class Recorder:
 
     def __call__(self, arm: str, content: RecordDict) -> None:
         """Notes one reply."""
-        seen = take_observation(content)
-        self.rows.add_row(row(arm, decode_report(content).statistics, seen))
+        seen, workload = take_observed(content)
+        self.rows.add_row(row(arm, decode_report(content).statistics, seen, workload))
 
     def frame(self) -> pl.DataFrame:
         """Returns all rows in the order of arm, device and round."""
-        parts = [pl.DataFrame(part, schema=SCHEMA) for part in _parts(self.rows.rows())]
-        empty = pl.DataFrame(schema=SCHEMA)
-        frame = pl.concat(parts, rechunk=True) if parts else empty
-        return frame.sort("arm", "device", "round")
+        bare = ({name: one[name] for name in SCHEMA} for one in self.rows.rows())
+        return _frame(bare, SCHEMA).sort(_KEY)
+
+    def work(self) -> pl.DataFrame:
+        """Returns what the rows' joules were priced from, in the order of the rows."""
+        key = tuple(WORK_SCHEMA)
+        entries = (
+            dict(zip(key, (*(one[name] for name in _KEY), *entry), strict=True))
+            for one in self.rows.rows()
+            for entry in one["work"]
+        )
+        return _frame(entries, WORK_SCHEMA).sort(_KEY, maintain_order=True)
+
+
+def _frame(rows: Iterable[Mapping[str, Any]], schema: dict[str, Any]) -> pl.DataFrame:
+    parts = [pl.DataFrame(part, schema=schema) for part in _parts(rows)]
+    return pl.concat(parts, rechunk=True) if parts else pl.DataFrame(schema=schema)
 
 
 def _parts(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:

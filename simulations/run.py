@@ -49,8 +49,9 @@ def run_experiment(experiment: Experiment, folder: Path, console: Console) -> di
     torch.set_num_threads(experiment.engine.threads)
     folder.mkdir(parents=True, exist_ok=True)
     write_versions(folder)
-    rows, seconds = _simulate(experiment, folder, console)
+    rows, work, seconds = _simulate(experiment, folder, console)
     write_frame(rows, folder / "rows.parquet")
+    write_frame(work, folder / "work.parquet")
     _write_server_tables(folder)
     host = HostInfo(
         host_seconds=round(seconds, 1),
@@ -73,8 +74,10 @@ def _finish(folder: Path, summary: dict[str, Any]) -> None:
     end(folder)
 
 
-def _simulate(experiment: Experiment, folder: Path, console: Console) -> tuple[pl.DataFrame, float]:
-    """Returns all rows of a run, and the seconds that it took on this machine."""
+def _simulate(
+    experiment: Experiment, folder: Path, console: Console
+) -> tuple[pl.DataFrame, pl.DataFrame, float]:
+    """Returns a run's rows, what they were priced from, and its seconds on this machine."""
     fleet_file, plan_file = folder.resolve() / "fleet.json", folder.resolve() / "plan.json"
     experiment.fleet.write(fleet_file)
     experiment.plan().write(plan_file)
@@ -87,12 +90,13 @@ def _simulate(experiment: Experiment, folder: Path, console: Console) -> tuple[p
             started = time.monotonic()
             recorder = Recorder()
             run_on_flower(registry, plan_file, recorder, progress.devices_done)
-            return recorder.frame(), time.monotonic() - started
+            return recorder.frame(), recorder.work(), time.monotonic() - started
         with Store(folder / STATE_FILE) as store:
             progress.devices_done((store.last_round + 1) * sampled)
             precision = resolve_precision(experiment.run.precision)
             _run_on_grid(experiment.engine, precision, registry, plan_file, store, progress)
-            return Recorder(store).frame(), store.host_seconds
+            recorder = Recorder(store)
+            return recorder.frame(), recorder.work(), store.host_seconds
 
 
 def _run_on_grid(

@@ -29,6 +29,7 @@ STAGES = (
     "tune",
     "serve",
     "upload",
+    "wasted",
 )
 DECISIONS = ("reuse", "retune", "never", "infeasible", "failed")
 TIERS = ("M", "F", "S", "V", "E")
@@ -45,7 +46,7 @@ LABEL = (
     "and at the high end of its range; ci95 is a 95 % bootstrap interval over devices"
 )
 
-_SUMS = ("energy_j", "energy_low_j", "energy_high_j", "time_s", "down_bytes", "up_bytes")
+_SUMS = ("energy_j", "time_s", "down_bytes", "up_bytes")
 _FLOATS = (*_SUMS, *QUALITIES, *(f"energy_j_{stage}" for stage in STAGES))
 _KEYS = ("arm", "device", "round")
 _DRAWS = 2_000
@@ -212,8 +213,8 @@ def _totals(rows: pl.DataFrame) -> dict[str, Any]:
         "counts": {name: int((decisions == name).sum()) for name in DECISIONS},
         "energy_j": {
             "total": sums["energy_j"],
-            "low": sums["energy_low_j"],
-            "high": sums["energy_high_j"],
+            "low": sums["energy_j"],
+            "high": sums["energy_j"],
             "by_stage": {stage: _total(rows, f"energy_j_{stage}") for stage in STAGES},
         },
         "bytes": {"down": sums["down_bytes"], "up": sums["up_bytes"]},

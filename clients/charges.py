@@ -1,0 +1,143 @@
+"""Charges: what each stage of a night asks of the device, at the shapes that are priced.
+
+Nothing here computes anything of the model; the functions only count. Padding is the host's work
+and is not counted; the prefix cache that is counted is the device's own (METHODS E2), not the
+host's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from clients.adaptation import Decision
+from clients.facts import Facts
+from fleettune.adapters import Patch
+from fleettune.compute import embedding_layers
+from fleettune.cost import Stage
+from fleettune.releases import Manifest
+from fleettune.sites import Site
+from fleettune.tokens import Example
+from fleettune.wire import STATISTICS_BYTES
+from fleettune.work import Ranks, Shapes, Work, backward_work, decode_work, forward_work
+from fleettune.workload import Entry, Phase, computing, moving, transferring
+
+Batches = Sequence[Sequence[Example]]
+
+
+def ranks_of(patch: Patch | None) -> Ranks:
+    """Returns the rank at every site of a patch; none without one."""
+    return {} if patch is None else {s: item.a.shape[0] for s, item in patch.factors.items()}
+
+
+def download(facts: Facts, release: Manifest) -> list[Entry]:
+    """Returns the transfer of a release and its way to storage."""
+    size_bytes = facts.priced.release_bytes(release.shapes, release.size_bytes)
+    return [
+        (Stage.DOWNLOAD, Phase.RECEIVE, transferring(size_bytes)),
+        (Stage.DOWNLOAD, Phase.WRITE, moving(size_bytes)),
+    ]
+
+
+def check(facts: Facts, release: Manifest, patch: Patch | None, decision: Decision) -> list[Entry]:
+    """Returns what a decision read and computed."""
+    ranks, own = ranks_of(patch), release.shapes
+    read_bytes = facts.priced.patch_bytes(own, ranks, decision.read_bytes)
+    computed = facts.priced.dense_work(own, ranks, Work(flop=decision.work_flop))
+    return [
+        (Stage.CHECK, Phase.READ, moving(read_bytes)),
+        (Stage.CHECK, Phase.FORWARD, computing(computed)),
+    ]
+
+
+def tune(
+    facts: Facts, release: Manifest, ranks: Ranks, batches: Batches, cached: bool
+) -> list[Entry]:
+    """Returns the passes of a tune.
+
+    Args:
+        facts: The device.
+        release: What it tunes.
+        ranks: The adapters that train, at simulated shapes.
+        batches: The examples of every step.
+        cached: True if the device keeps the hidden states at the cut: the layers below run once
+            per example, their result is written once and read in every step.
+    """
+    shapes, there = facts.priced.shapes(release.shapes), facts.priced.ranks(release.shapes, ranks)
+    cut = min(site.layer for site in there) if cached else 0
+    upper = {Site(site.layer - cut, site.module): rank for site, rank in there.items()}
+    above = replace(shapes, layers=shapes.layers - cut)
+    forward, backward = Work(), Work()
+    tokens = 0
+    for batch in batches:
+        lengths = facts.priced.lengths([len(example.tokens) for example in batch])
+        head = min(sum(lengths), facts.priced.tokens(sum(e.supervised for e in batch)))
+        forward += forward_work(above, lengths, head, upper)
+        backward += backward_work(above, lengths, head, upper)
+        tokens += sum(lengths)
+    entries: list[Entry] = [(Stage.TUNE, Phase.BACKWARD, computing(backward))]
+    if cut:
+        distinct = dict.fromkeys(example for batch in batches for example in batch)
+        lengths = facts.priced.lengths([len(example.tokens) for example in distinct])
+        forward += forward_work(replace(shapes, layers=cut), lengths, 0, {})
+        entries.append((Stage.TUNE, Phase.WRITE, moving(cache_bytes(shapes, sum(lengths)))))
+        entries.append((Stage.TUNE, Phase.READ, moving(cache_bytes(shapes, tokens))))
+    return [(Stage.TUNE, Phase.FORWARD, computing(forward)), *entries]
+
+
+def cache_bytes(shapes: Shapes, tokens: int) -> int:
+    """Returns the bytes of cached hidden states in half precision (METHODS E2)."""
+    return 2 * shapes.hidden * tokens
+
+
+def upload(facts: Facts, release: Manifest, trained: Patch | None) -> list[Entry]:
+    """Returns the transfer of an adapter delta, where there is one, and statistics."""
+    delta = 0.0
+    if trained is not None:
+        delta = facts.priced.patch_bytes(release.shapes, ranks_of(trained), trained.size_bytes)
+    return [(Stage.UPLOAD, Phase.SEND, transferring(delta + STATISTICS_BYTES))]
+
+
+def serve(
+    facts: Facts,
+    release: Manifest,
+    patch: Patch | None,
+    lived: Sequence[Example],
+    context_tokens: float,
+) -> list[Entry]:
+    """Returns what the user's own questions of some days cost the device.
+
+    Args:
+        facts: The device.
+        release: What it serves with.
+        patch: Served unmerged beside the frozen weights.
+        lived: The exchanges as examples: prompt read, answer written.
+        context_tokens: Simulated tokens of retrieved exchanges put before every question; each
+            question is then embedded first, to find them.
+    """
+    shapes = facts.priced.shapes(release.shapes)
+    ranks = facts.priced.ranks(release.shapes, ranks_of(patch))
+    prefill, decode = Work(), Work()
+    for example in lived:
+        room = max(example.prompt, release.max_tokens)
+        prompt = facts.priced.tokens(min(example.prompt + round(context_tokens), room))
+        prefill += forward_work(shapes, [prompt], 1, ranks)
+        decode += decode_work(shapes, prompt, facts.priced.tokens(example.supervised), ranks)
+    if context_tokens:
+        prefill += _embedding(facts, release, lived)
+    return [
+        (Stage.SERVE, Phase.PREFILL, computing(prefill)),
+        (Stage.SERVE, Phase.DECODE, computing(decode)),
+    ]
+
+
+def embed(facts: Facts, release: Manifest, arrived: Sequence[Example]) -> list[Entry]:
+    """Returns the embeddings of new questions."""
+    return [(Stage.SELECT, Phase.PREFILL, computing(_embedding(facts, release, arrived)))]
+
+
+def _embedding(facts: Facts, release: Manifest, examples: Sequence[Example]) -> Work:
+    shapes = facts.priced.shapes(release.shapes)
+    lower = replace(shapes, layers=embedding_layers(shapes))
+    prompts = facts.priced.lengths([example.prompt for example in examples])
+    return forward_work(lower, prompts, 0, {}) if prompts else Work()

@@ -1,0 +1,115 @@
+"""Priced as: whose shapes decide joules, seconds, bytes and memory.
+
+Losses, gradients and text come from the simulated backbone. What they would cost comes from the
+shapes of a model that a phone would really run: the same module types and ranks at the same
+relative depth, its own release size, and its own token counts. At the built-in model's shapes a
+tune costs a few downloads, at those of Llama-3.2-1B more than fifty; which one is priced decides
+what saves energy.
+
+Quotas stay in simulated bytes: text is the same text, and patches and caches are held against the
+quota at their simulated size, which is to say that the priced device's quota for them is larger by
+the ratio of the sizes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from fleettune.sites import Site
+from fleettune.work import Ranks, Shapes, Work
+
+OWN = "own"
+"""Priced at the simulated backbone's own shapes."""
+
+TARGETS: Mapping[str, Shapes] = {
+    "smollm2-360m": Shapes(
+        hidden=960, layers=32, heads=15, kv_heads=5, head_dim=64, ffn=2560, vocab=49152
+    ),
+    "qwen2.5-0.5b": Shapes(
+        hidden=896, layers=24, heads=14, kv_heads=2, head_dim=64, ffn=4864, vocab=151936
+    ),
+    "llama-3.2-1b": Shapes(
+        hidden=2048, layers=16, heads=32, kv_heads=8, head_dim=64, ffn=8192, vocab=128256
+    ),
+    "llama-3.2-3b": Shapes(
+        hidden=3072, layers=28, heads=24, kv_heads=8, head_dim=128, ffn=8192, vocab=128256
+    ),
+}
+"""Shapes from each model's published ``config.json``; all four share embeddings with the head."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PricedAs:
+    """The model that a simulated backbone stands for on the bill.
+
+    Attributes:
+        model: ``own`` or a name in `TARGETS`.
+        tokens_ratio: Its tokens per simulated token for the same text; not used by ``own``.
+    """
+
+    model: str = OWN
+    tokens_ratio: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.model != OWN and self.model not in TARGETS:
+            known = ", ".join((OWN, *TARGETS))
+            raise ValueError(f"cost.model must be one of {known}, got {self.model!r}")
+        if not 0 < self.tokens_ratio <= 10:
+            raise ValueError(f"cost.tokens_ratio must be > 0 and <= 10, got {self.tokens_ratio}")
+
+    def shapes(self, own: Shapes) -> Shapes:
+        """Returns the shapes that are priced."""
+        return TARGETS.get(self.model, own)
+
+    def ranks(self, own: Shapes, ranks: Ranks) -> Ranks:
+        """Returns the adapters at the same relative depth of the priced model.
+
+        Layer ``j`` of it stands for simulated layer ``floor(j * L / L')``. A priced model with
+        fewer layers keeps the deeper rank where two simulated layers fall on one of its own.
+        """
+        layers = self.shapes(own).layers
+        if self.model == OWN:
+            return ranks
+        found: dict[Site, int] = {}
+        for site, rank in ranks.items():
+            for layer in self._layers_for(site.layer, own.layers, layers):
+                there = Site(layer, site.module)
+                found[there] = max(rank, found.get(there, 0))
+        return found
+
+    def tokens(self, count: int) -> int:
+        """Returns how many tokens of the priced model a text of simulated tokens is."""
+        return count if self.model == OWN else math.ceil(count * self.tokens_ratio)
+
+    def lengths(self, counts: Sequence[int]) -> list[int]:
+        """Returns `tokens` of each."""
+        return [self.tokens(count) for count in counts]
+
+    def release_bytes(self, own: Shapes, size_bytes: float) -> float:
+        """Returns the size of a release or of a part of one: the same bytes per weight."""
+        return size_bytes * self.shapes(own).parameters / own.parameters
+
+    def patch_bytes(self, own: Shapes, ranks: Ranks, size_bytes: float) -> float:
+        """Returns the size of an adapter delta: the same bytes per adapter weight."""
+        if self.model == OWN or not ranks:
+            return size_bytes
+        priced = self.shapes(own).adapter_parameters(self.ranks(own, ranks))
+        return size_bytes * priced / own.adapter_parameters(ranks)
+
+    def dense_work(self, own: Shapes, ranks: Ranks, work: Work) -> Work:
+        """Returns work on whole adapted matrices, by the ratio of their entries."""
+        if self.model == OWN or not ranks:
+            return work
+        return work * (_entries(self.shapes(own), self.ranks(own, ranks)) / _entries(own, ranks))
+
+    @staticmethod
+    def _layers_for(layer: int, own: int, priced: int) -> range | tuple[int]:
+        first, end = -(-layer * priced // own), -(-(layer + 1) * priced // own)
+        return range(first, end) if end > first else (layer * priced // own,)
+
+
+def _entries(shapes: Shapes, ranks: Ranks) -> int:
+    matrices = shapes.matrices()
+    return sum(math.prod(matrices[site.module]) for site in ranks)

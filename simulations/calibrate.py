@@ -4,7 +4,8 @@
     power = least squares of energy on time, through the origin
 
 Every third run of a phase is held out of both. A range runs from the least to the greatest value of
-a single run, held out or not. Values are tier M: measured on that device by the log's owner.
+a single run, held out or not. Values are tier M: measured on that device by the log's owner. The
+throughput of whole training steps stands for both passes; log them apart to tell them apart.
 `simulations.power_log` says what a log must hold.
 """
 
@@ -13,14 +14,10 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-
-import yaml
-from rich.table import Table
 
 from fleettune.backbone import read_shapes, resolve_folder
-from fleettune.hardware import COEFFICIENTS, Coefficient, DeviceProfile, profile_to_json
-from simulations.calibration.fits import Residual, max_error, mean_error, through_origin
+from fleettune.hardware import COEFFICIENTS, Coefficient
+from simulations.calibration.fits import Residual, through_origin
 from simulations.power_log import PowerLog, PowerRun
 
 HELD_OUT_EVERY = 3
@@ -44,10 +41,12 @@ class Target:
     sources: tuple[tuple[str, ...], ...]
 
 
+BACKWARD = "backward_gflops"
+"""Throughput of the backward pass; a profile states it over that of the forward pass."""
+
 _TABLE: Sequence[tuple[str, str, tuple[tuple[str, ...], ...]]] = (
-    ("eff_train_gflops", "gflop", (("train",),)),
     ("eff_forward_gflops", "gflop", (("forward",), ("train",))),
-    ("eff_backward_gflops", "gflop", (("backward",), ("train",))),
+    (BACKWARD, "gflop", (("backward",),)),
     ("eff_prefill_gops", "gflop", (("prefill",),)),
     ("bw_decode_gbs", "gb", (("decode",),)),
     ("flash_read_gbs", "gb", (("read",),)),
@@ -61,11 +60,7 @@ _TABLE: Sequence[tuple[str, str, tuple[tuple[str, ...], ...]]] = (
     ("wifi_rx_w", "power above idle", (("receive",),)),
     ("wifi_tx_w", "power above idle", (("send",),)),
 )
-TARGETS = tuple(
-    Target(name=name, unit=unit, sources=sources)
-    for name, unit, sources in _TABLE
-    if name in COEFFICIENTS
-)
+TARGETS = tuple(Target(name=name, unit=unit, sources=sources) for name, unit, sources in _TABLE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,70 +104,15 @@ def calibrate(log: PowerLog, bits_per_weight: float = 16.0) -> Calibration:
     for run in (run for run in log.runs if run.line in held_out):
         serving = [target for target in chosen if target.name in fits and run in chosen[target]]
         residuals += _residuals(run, amounts[run.line], fits, serving)
+    source = f"{log.name}, {log.rows} rows"
+    phases = {run.phase for run in log.runs}
+    known = {**fits, **_backward_ratio(fits, phases, source)}
     return Calibration(
-        source=f"{log.name}, {log.rows} rows",
-        coefficients={name: fits[name] for name in COEFFICIENTS if name in fits},
+        source=source,
+        coefficients={name: known[name] for name in COEFFICIENTS if name in known},
         residuals=tuple(residuals),
-        absent=tuple(name for name in COEFFICIENTS if name not in fits),
+        absent=tuple(name for name in COEFFICIENTS if name not in known),
     )
-
-
-def calibration_tables(calibration: Calibration) -> tuple[Table, Table]:
-    """Returns the coefficients with their ranges, and the errors on runs that were held out."""
-    fitted = Table(title=f"Fitted from {calibration.source}")
-    fitted.add_column("coefficient", no_wrap=True)
-    for heading in ("value", "range of single runs"):
-        fitted.add_column(heading, justify="right", no_wrap=True)
-    for name, found in calibration.coefficients.items():
-        fitted.add_row(name, f"{found.value:g}", f"{found.low:g} to {found.high:g}")
-    tried = Table(title=f"Every run whose number is a multiple of {HELD_OUT_EVERY}, held out")
-    tried.add_column("of", no_wrap=True)
-    for heading in ("runs", "mean error", "worst"):
-        tried.add_column(heading, justify="right", no_wrap=True)
-    for what in dict.fromkeys(residual.what for residual in calibration.residuals):
-        found = [residual for residual in calibration.residuals if residual.what == what]
-        errors = (f"{mean_error(found):.1%}", f"{max_error(found):.1%}")
-        tried.add_row(what, str(len(found)), *errors)
-    return fitted, tried
-
-
-def profile_text(calibration: Calibration, name: str, like: DeviceProfile | None = None) -> str:
-    """Returns the YAML text of a profile: a complete one with `like`, else with gaps as comments.
-
-    Args:
-        calibration: The coefficients.
-        name: Name of the profile, also that of its file.
-        like: A profile that fills what the log does not determine, tiers and sources kept.
-
-    Raises:
-        ValueError: If powers of `like` exclude the idle draw, which those of a log include.
-    """
-    if like is not None and like.power_scope == "net":
-        raise ValueError(f"--like {like.name} states net power, the log that of the whole device")
-    others: Mapping[str, object] = {} if like is None else profile_to_json(like)
-    lines = [
-        f"# Fitted from {calibration.source}.",
-        "# Each coefficient: [value, low, high, tier, source]",
-        "_target_: fleettune.hardware.device_profile",
-        f"name: {name}",
-        "power_scope: total",
-    ]
-    for coefficient in COEFFICIENTS:
-        found = calibration.coefficients.get(coefficient)
-        if found is not None:
-            item: object = [found.value, found.low, found.high, found.tier, found.source]
-        elif coefficient in others:
-            item = others[coefficient]
-        else:
-            lines.append(f"# {coefficient}: not in the log, fill it in")
-            continue
-        lines.append(f"{coefficient}: {_inline(item)}")
-    return "\n".join(lines) + "\n"
-
-
-def _inline(item: object) -> str:
-    text = yaml.safe_dump(item, default_flow_style=True, width=10_000, allow_unicode=True)
-    return text.removesuffix("...\n").strip()
 
 
 def _phases(runs: Sequence[PowerRun]) -> list[str]:
@@ -213,6 +153,29 @@ def _fits(
         except ValueError as error:
             raise ValueError(f"{log.name}: {target.name} {error}") from error
     return fits
+
+
+def _backward_ratio(
+    fits: Mapping[str, Coefficient], phases: Collection[str], source: str
+) -> Mapping[str, Coefficient]:
+    """Returns backward over forward throughput, where both or whole steps were timed.
+
+    Whole steps do not tell one pass from the other: both get the rate of the step, so the ratio is
+    one by convention, and an estimate.
+    """
+    if "forward" in phases and BACKWARD in fits:
+        forward, backward = fits["eff_forward_gflops"], fits[BACKWARD]
+        ratios = (
+            backward.value / forward.value,
+            backward.low / forward.high,
+            backward.high / forward.low,
+        )
+        return {"backward_ratio": _rounded(ratios[0], ratios[1:], source)}
+    if "forward" not in phases and "train" in phases:
+        told = f"convention: whole steps were timed, both passes at their rate ({source})"
+        one = Coefficient(value=1.0, low=1.0, high=1.0, tier="E", source=told)
+        return {"backward_ratio": one}
+    return {}
 
 
 def _fit(
@@ -262,10 +225,3 @@ def _residuals(
         joules = (fits[powers[0].name].value + idle_w) * time_s
         found.append(Residual(what=f"{run.phase}, J", measured=run.energy_j, predicted=joules))
     return tuple(found)
-
-
-def save_profile(path: Path, text: str) -> None:
-    """Writes a profile; refuses to overwrite one."""
-    if path.exists():
-        raise ValueError(f"{path} exists; choose another name or remove it")
-    path.write_text(text, encoding="utf-8")

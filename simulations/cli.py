@@ -95,20 +95,21 @@ def _devices(_: argparse.Namespace) -> int:
 
 def _calibrate(parsed: argparse.Namespace) -> int:
     from fleettune.hardware import load_hardware  # noqa: PLC0415
-    from simulations import calibrate  # noqa: PLC0415
+    from simulations import calibrated  # noqa: PLC0415
+    from simulations.calibrate import calibrate  # noqa: PLC0415
     from simulations.power_log import read_power_log  # noqa: PLC0415
 
     known = load_hardware(Path(str(files("conf") / "hardware")))
     if parsed.like is not None and parsed.like not in known:
         raise ValueError(f"--like must be one of {', '.join(known)}, got {parsed.like!r}")
     log = cast(Path, parsed.log)
-    found = calibrate.calibrate(read_power_log(log), cast(float, parsed.bits))
+    found = calibrate(read_power_log(log), cast(float, parsed.bits))
     name = cast(str, parsed.name or log.stem)
     target = cast(Path, parsed.into) / f"{name}.yaml"
     like = None if parsed.like is None else known[cast(str, parsed.like)]
-    calibrate.save_profile(target, calibrate.profile_text(found, name, like))
+    calibrated.save_profile(target, calibrated.profile_text(found, name, like))
     console = _console()
-    console.print(*calibrate.calibration_tables(found), sep="\n")
+    console.print(*calibrated.calibration_tables(found), sep="\n")
     told = f"taken from {parsed.like}" if like else "to be filled in from elsewhere"
     console.print(f"{told}: {', '.join(found.absent) or 'nothing'}", highlight=False)
     console.print(str(target.resolve()), soft_wrap=True, highlight=False, markup=False)

@@ -13,7 +13,8 @@ import yaml
 
 from fleettune.backbone import POCKET_FOLDER, read_shapes
 from fleettune.hardware import COEFFICIENTS, load_hardware
-from simulations.calibrate import Calibration, calibrate, profile_text, save_profile
+from simulations.calibrate import Calibration, calibrate
+from simulations.calibrated import profile_text, save_profile
 from simulations.calibration.fits import max_error
 from simulations.cli import main
 from simulations.power_log import COLUMNS, PowerLog, read_power_log
@@ -71,9 +72,8 @@ def every_phase(noise: float = 0.0) -> Logger:
 
 
 TRUTH = {
-    "eff_train_gflops": 40.0,
     "eff_forward_gflops": 40.0,
-    "eff_backward_gflops": 40.0,
+    "backward_ratio": 1.0,  # by convention
     "eff_prefill_gops": 200.0,
     "bw_decode_gbs": 15.0,
     "flash_read_gbs": 1.5,
@@ -95,16 +95,43 @@ def calibrated(log: Logger, folder: Path) -> Calibration:
 
 def test_a_log_without_noise_gives_back_its_truth(tmp_path: Path) -> None:
     found = calibrated(every_phase(), tmp_path)
-    expected = {name: value for name, value in TRUTH.items() if name in COEFFICIENTS}
-    assert {n: c.value for n, c in found.coefficients.items()} == pytest.approx(expected)
+    assert {n: c.value for n, c in found.coefficients.items()} == pytest.approx(TRUTH)
     assert set(found.absent) == set(COEFFICIENTS) - set(TRUTH)
     # runs 3 and 6 of each phase, and every third idle stretch of 36, which has no rate
     counts = Counter(residual.what for residual in found.residuals)
     assert counts["train, s"] == counts["train, J"] == counts["send, J"] == 2
     assert (counts["idle, J"], counts["idle, s"]) == (12, 0)
     assert max_error(found.residuals) < 1e-3  # values are rounded to four digits
-    for coefficient in found.coefficients.values():
-        assert (coefficient.tier, coefficient.source) == ("M", "log.csv, 109 rows")
+    for name, coefficient in found.coefficients.items():
+        if name != "backward_ratio":
+            assert (coefficient.tier, coefficient.source) == ("M", "log.csv, 109 rows")
+
+
+def test_passes_that_are_logged_apart_have_rates_of_their_own(tmp_path: Path) -> None:
+    log = Logger()
+    for gflop in (100, 200, 300):
+        log.run("forward", gflop / 50, 3.0, flop=gflop * 1e9)
+        log.run("backward", gflop / 40, 4.0, flop=gflop * 1e9)
+    found = calibrated(log, tmp_path)
+    assert found.coefficients["eff_forward_gflops"].value == 50.0
+    assert found.coefficients["backward_ratio"].value == 0.8
+    assert found.coefficients["backward_ratio"].tier == "M"
+    assert found.coefficients["p_train_w"].low == 3.0
+    assert found.coefficients["p_train_w"].high == 4.0
+    times = [residual for residual in found.residuals if residual.what.endswith("ward, s")]
+    assert (len(times), max_error(times)) == (2, pytest.approx(0))
+
+
+def test_whole_steps_do_not_tell_the_passes_apart(tmp_path: Path) -> None:
+    ratio = calibrated(every_phase(), tmp_path).coefficients["backward_ratio"]
+    assert (ratio.value, ratio.low, ratio.high, ratio.tier) == (1.0, 1.0, 1.0, "E")
+    assert "whole steps were timed" in ratio.source
+
+
+def test_a_forward_pass_alone_says_nothing_of_the_backward_pass(tmp_path: Path) -> None:
+    log = Logger()
+    log.run("forward", 2.0, 3.0, flop=100e9)
+    assert "backward_ratio" in calibrated(log, tmp_path).absent
 
 
 def test_noise_widens_the_range_and_shows_in_the_runs_held_out(tmp_path: Path) -> None:
@@ -181,7 +208,7 @@ def test_the_command_writes_a_profile_and_says_what_it_took(
     arguments = ["calibrate", str(log), "--name", "mine", "--into", str(tmp_path)]
     assert main([*arguments, "--like", "pixel_7"]) == 0
     printed = capsys.readouterr().out
-    assert "taken from pixel_7: battery_wh" in " ".join(printed.split())
+    assert "taken from pixel_7: flash_write_gbs, battery_wh" in " ".join(printed.split())
     assert "held out" in printed
     assert load_hardware(tmp_path).keys() == {"mine"}
     assert main([*arguments, "--like", "pixel_7"]) == 2

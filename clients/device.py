@@ -21,7 +21,7 @@ from clients.state import DeviceState, within
 from fleettune.adapters import Patch, Placement, new_patch
 from fleettune.compute import Compute, TuneJob
 from fleettune.cost import Stage
-from fleettune.energy import awake_s, price
+from fleettune.energy import Values, heat_s, price, work_s
 from fleettune.exchanges import Exchange
 from fleettune.releases import Manifest
 from fleettune.seeds import Purpose, stream
@@ -117,13 +117,18 @@ def _work(visit: Visit, night: Night, entries: list[Entry]) -> Night:
     after = before
     for entry in entries:
         after = after.plus(*entry)
-    begun_s, ended_s = awake_s(before, at), awake_s(after, at)
+    begun_s, ended_s = _lasts_s(before, at), _lasts_s(after, at)
     if ended_s <= visit.tonight.limit_s:
         return replace(night, night=after)
     done = max(0.0, visit.tonight.limit_s - begun_s) / (ended_s - begun_s)
     for _, phase, amount in entries:
         before = before.plus(Stage.WASTED, phase, amount * done)
     return replace(night, night=before, attendance=Attendance.INTERRUPTED)
+
+
+def _lasts_s(workload: Workload, at: Values) -> float:
+    """Returns how long a night's work takes, slowed down by heat."""
+    return work_s(workload, at) + heat_s(workload, at)
 
 
 def _read_and_select(visit: Visit, night: Night) -> Night:
@@ -242,7 +247,7 @@ def _upload(visit: Visit, night: Night) -> Night:
     """Sends delta and statistics; after the deadline nobody takes them."""
     entries = charges.upload(visit.facts, visit.release, night.trained)
     night = _work(visit, night, entries)
-    if night.over or awake_s(night.night, visit.facts.at) <= visit.tonight.deadline_s:
+    if night.over or _lasts_s(night.night, visit.facts.at) <= visit.tonight.deadline_s:
         return night
     for stage, phase, amount in entries:
         rest = tuple(e for e in night.night.entries if e[0] is not stage)
@@ -252,7 +257,7 @@ def _upload(visit: Visit, night: Night) -> Night:
 
 
 def _statistics(visit: Visit, night: Night) -> Statistics:
-    at = visit.facts.at
+    at, tonight = visit.facts.at, visit.tonight
     return Statistics(
         outcome=Outcome(
             device=visit.facts.device,
@@ -263,8 +268,10 @@ def _statistics(visit: Visit, night: Night) -> Statistics:
             decision=night.decision.action.value,
             reason=night.decision.reason,
         ),
-        ledger=price(night.workload, at),
-        night_s=awake_s(night.night, at),
+        ledger=price(night.workload, at, heat_s(night.night, at)),
+        start_s=tonight.start_s,
+        night_s=_lasts_s(night.night, at),
+        soc=tonight.soc,
         drift=night.decision.drift,
         strength=night.decision.strength,
         buffer_exchanges=len(night.state.buffer),

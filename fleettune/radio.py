@@ -100,6 +100,19 @@ class Wifi:
 
 
 Choice: TypeAlias = Link | Wifi
+WIFI = Wifi(
+    name="wifi",
+    rtt_s=Coefficient(value=0.02, low=0.005, high=0.1, tier="E", source="our estimate, no source"),
+    tail_j=Coefficient(
+        value=0.03,
+        low=0.01,
+        high=0.3,
+        tier="E",
+        source="our estimate: 0.2 s at 0.15 W, the lowest receiving power of three phones, to "
+        "0.5 s at 0.6 W",
+    ),
+)
+"""Home Wi-Fi, as conf/link/wifi.yaml has it."""
 
 
 def transfer_s(size_bytes: Amount, rate_mbps: Amount, rtt_s: Amount) -> Amount:
@@ -163,22 +176,32 @@ def load_links(folder: Path) -> Mapping[str, Choice]:
     Raises:
         ValueError: If the folder holds none, or a file is not a link named like itself.
     """
-    makers = {f"{__name__}.{make.__name__}": make for make in (cellular, wifi)}
     links: dict[str, Choice] = {}
     for path in sorted(folder.glob("*.yaml")):
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
             raise ValueError(f"{path.name} must be a mapping, got {type(content).__name__}")
-        plain = cast("dict[str, object]", content)
-        target = str(plain.get("_target_"))
-        if plain.get("name") != path.stem or target not in makers:
-            rule = f"must define the link {path.stem} with a target in {sorted(makers)}"
-            raise ValueError(f"{path.name} {rule}, got {plain.get('name')} and {target}")
-        rest = {key: item for key, item in plain.items() if key not in ("_target_", "name")}
-        links[path.stem] = makers[target](path.stem, **rest)
+        links[path.stem] = read_link(cast("dict[str, object]", content))
+        if links[path.stem].name != path.stem:
+            raise ValueError(f"{path.name} must define {path.stem}, got {links[path.stem].name}")
     if not links:
         raise ValueError(f"the folder of links must hold some, got none in {folder}")
     return links
+
+
+def read_link(plain: Mapping[str, object]) -> Choice:
+    """Returns the link of a configuration file's content.
+
+    Raises:
+        ValueError: If it is not one.
+    """
+    makers = {f"{__name__}.{make.__name__}": make for make in (cellular, wifi)}
+    target, name = str(plain.get("_target_")), plain.get("name")
+    if target not in makers or not isinstance(name, str):
+        rule = f"must have a name and a _target_ in {sorted(makers)}"
+        raise ValueError(f"link {rule}, got {name!r} and {target!r}")
+    rest = {key: item for key, item in plain.items() if key not in ("_target_", "name")}
+    return makers[target](name, **rest)
 
 
 def _or_none(coefficient: Coefficient | None) -> float:

@@ -55,7 +55,9 @@ class Statistics:
     Attributes:
         outcome: Who and what.
         ledger: What the round cost the device, by stage (simulated).
-        night_s: Seconds of the night's work, heat included (simulated).
+        start_s: Beginning of the night's work, in seconds after the round's (simulated).
+        night_s: Seconds of that work, heat included (simulated).
+        soc: State of charge when it began, from 0 to 1 (simulated).
         drift: Drift that the decision looked at, None where it did not.
         strength: Patch strength that it looked at, None where it did not.
         buffer_exchanges: Exchanges held.
@@ -68,7 +70,9 @@ class Statistics:
 
     outcome: Outcome
     ledger: Ledger
+    start_s: float
     night_s: float
+    soc: float
     drift: float | None
     strength: float | None
     buffer_exchanges: int

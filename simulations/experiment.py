@@ -16,12 +16,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from clients.policy import DevicePolicy, policy_types
+from fleettune.availability import Availability
 from fleettune.backbone import BackboneSource, read_shapes, resolve_folder
 from fleettune.exchanges import Population
 from fleettune.fleet import Fleet, FleetData
 from fleettune.hardware import FleetMix, load_hardware
 from fleettune.personas import SyntheticData
 from fleettune.pricing import PricedAs
+from fleettune.radio import read_link
 from fleettune.releases import weights_file
 from fleettune.tokens import open_encoder
 from fleettune.typed import checked, to_record
@@ -37,7 +39,18 @@ HARDWARE = Path(__file__).parent.parent / "conf" / "hardware"
 RUN_KEYS = ("seed", "rounds", "precision", "quality", "store", "resume")
 KEYS = (
     *RUN_KEYS,
-    *("model", "data", "fleet", "storage", "cost", "release", "tuning", "engine"),
+    *(
+        "model",
+        "data",
+        "fleet",
+        "storage",
+        "cost",
+        "link",
+        "availability",
+        "release",
+        "tuning",
+        "engine",
+    ),
     *(*POLICY_KEYS, "reference", "arms", "study"),
 )
 """All keys of a configuration."""
@@ -148,6 +161,10 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
             data=data,
             installed=installed,
             priced=checked(PricedAs, plain["cost"], {}, "cost"),
+            radio=read_link(cast(Mapping[str, object], plain["link"])),
+            availability=cast(Availability, configured(plain["availability"], "availability")),
+            floor=settings.battery_floor,
+            deadline_s=settings.deadline_s,
         ),
         model=model,
         schedule=checked(Schedule, plain["release"], {}, "release"),

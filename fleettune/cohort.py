@@ -27,7 +27,7 @@ from fleettune.compute import (
     job_digest,
 )
 from fleettune.precision import REFERENCE
-from fleettune.processor import CPU
+from fleettune.processor import CPU, made_on
 
 TOKENS_PER_STEP = 1536
 """Tokens in one step of a pass: beyond that a larger pass is hardly faster (docs/LOG.md)."""
@@ -46,15 +46,15 @@ _KERNELS: dict[type, Callable[[Backbone, Sequence[Any]], Sequence[Result]]] = {
 }
 
 
-_loaded: dict[tuple[str, str], Backbone] = {}
+_loaded: dict[tuple[str, str, str], Backbone] = {}
 
 
-def _backbone(release: str, precision: str) -> Backbone:
+def _backbone(release: str, precision: str, processor: str) -> Backbone:
     """Returns a release's backbone; the one before leaves memory first, so two never share it."""
-    key = (release, precision)
+    key = (release, precision, processor)
     if key not in _loaded:
         _loaded.clear()
-        _loaded[key] = load_backbone(Path(release), precision)
+        _loaded[key] = load_backbone(Path(release), precision, processor)
     return _loaded[key]
 
 
@@ -123,7 +123,9 @@ RunParts = Callable[[Sequence[Part]], Iterable[Sequence[Result]]]
 
 def run_part(part: Part) -> Sequence[Result]:
     """Returns the results of one part, in the order of its jobs."""
-    return _KERNELS[part.kind](_backbone(part.release, part.precision), part.jobs)
+    backbone = _backbone(part.release, part.precision, part.processor)
+    with made_on(backbone.device):
+        return _KERNELS[part.kind](backbone, part.jobs)
 
 
 def run_here(parts: Sequence[Part]) -> Iterable[Sequence[Result]]:

@@ -36,13 +36,14 @@ def train(message: Message, context: Context) -> Message:
     known = _open_fleet(context)
     device = int(context.node_config["partition-id"])
     _verify(request.release)
+    profile = known.fleet.profile(device)
     window = known.fleet.availability.window(known.fleet.seed, device, request.round)
     visit = Visit(
         facts=Facts(
             device=device,
             user=device,
             seed=known.fleet.seed,
-            profile=known.fleet.profile(device),
+            profile=profile,
             population=known.population,
             priced=known.fleet.priced,
             radio=known.fleet.radio,
@@ -50,7 +51,7 @@ def train(message: Message, context: Context) -> Message:
         round=request.round,
         release=request.release,
         policy=read_policy(request.policy, known.fleet.installed),
-        tonight=tonight_in(window, known.fleet.floor, known.fleet.deadline_s),
+        tonight=tonight_in(window, profile, known.fleet.floor, known.fleet.deadline_s),
     )
     state, report = run_round(
         visit, read_state(context.state, request.arm), current_compute(), observed=request.observe

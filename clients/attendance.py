@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from fleettune.availability import Window
-from fleettune.battery import may_start
+from fleettune.battery import JOULES_PER_WH, charged
+from fleettune.hardware import DeviceProfile
 
 
 class Attendance(StrEnum):
@@ -40,23 +41,50 @@ class Tonight:
     soc: float = 1.0
 
 
-def tonight_in(window: Window, floor: float, deadline_s: float | None) -> Tonight:
-    """Returns what a window allows.
+def tonight_in(
+    window: Window, profile: DeviceProfile, floor: float, deadline_s: float | None
+) -> Tonight:
+    """Returns what a window allows: work begins once the charge has reached the floor.
 
     Args:
-        window: When the device may work.
+        window: When the device may work, and how full its battery is when it opens.
+        profile: Its hardware.
         floor: State of charge below which no work starts.
         deadline_s: Seconds that the server waits from the device's start; None: for ever.
     """
+    wait_s = charging_s(window.soc, floor, profile)
     attends = Attendance.PRESENT
     if window.length_s == 0:
         attends = Attendance.ABSENT
-    elif not may_start(window.soc, floor):
+    elif wait_s >= window.usable_s:
         attends = Attendance.STARVED
     return Tonight(
         attends=attends,
-        limit_s=window.usable_s,
+        limit_s=max(0.0, window.usable_s - wait_s),
         deadline_s=math.inf if deadline_s is None else deadline_s,
-        start_s=window.start_s,
-        soc=window.soc,
+        start_s=window.start_s + wait_s,
+        soc=max(window.soc, floor) if profile.battery_wh is not None else 1.0,
     )
+
+
+def charge_after(soc: float, profile: DeviceProfile, energy_j: float, time_s: float) -> float:
+    """Returns the state of charge after work of some joules on the charger."""
+    if profile.battery_wh is None or profile.p_charge_w is None or time_s == 0:
+        return soc
+    efficiency = profile.charger_efficiency.value
+    return charged(
+        soc=soc,
+        capacity_wh=profile.battery_wh.value,
+        charge_w=profile.p_charge_w.value / efficiency,
+        efficiency=efficiency,
+        load_w=energy_j / time_s,
+        time_s=time_s,
+    ).soc
+
+
+def charging_s(soc: float, floor: float, profile: DeviceProfile) -> float:
+    """Returns how long a resting device charges until its battery has reached the floor."""
+    if profile.battery_wh is None or profile.p_charge_w is None or soc >= floor:
+        return 0.0
+    surplus_w = profile.p_charge_w.value - profile.p_idle_w.value
+    return (floor - soc) * profile.battery_wh.value * JOULES_PER_WH / surplus_w

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from clients import charges
 from clients.adaptation import Action, Decision, Retrieve
-from clients.attendance import Attendance, Tonight
+from clients.attendance import Attendance, Tonight, charge_after
 from clients.evaluation import observe
 from clients.facts import Facts
 from clients.policy import DevicePolicy
@@ -257,21 +257,24 @@ def _upload(visit: Visit, night: Night) -> Night:
 
 
 def _statistics(visit: Visit, night: Night) -> Statistics:
-    at, tonight = visit.facts.at, visit.tonight
+    at, tonight, profile = visit.facts.at, visit.tonight, visit.facts.profile
+    heat, night_s = heat_s(night.night, at), _lasts_s(night.night, at)
+    worked_j = price(night.night, at, heat).total().energy_j
     return Statistics(
         outcome=Outcome(
             device=visit.facts.device,
             round=visit.round,
             release=night.state.release,
-            profile=visit.facts.profile.name,
+            profile=profile.name,
             attendance=night.attendance.value,
             decision=night.decision.action.value,
             reason=night.decision.reason,
         ),
-        ledger=price(night.workload, at, heat_s(night.night, at)),
+        ledger=price(night.workload, at, heat),
         start_s=tonight.start_s,
-        night_s=_lasts_s(night.night, at),
+        night_s=night_s,
         soc=tonight.soc,
+        soc_after=charge_after(tonight.soc, profile, worked_j, night_s),
         drift=night.decision.drift,
         strength=night.decision.strength,
         buffer_exchanges=len(night.state.buffer),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fleettune.backbone import Backbone, load_backbone
+from fleettune.cohort_probing import probe_cohort
 from fleettune.cohort_scoring import choose_cohort, embed_cohort, generate_cohort, score_cohort
 from fleettune.cohort_tuning import tune_cohort
 from fleettune.compute import (
@@ -19,6 +20,7 @@ from fleettune.compute import (
     EmbedJob,
     GenerateJob,
     Job,
+    ProbeJob,
     Result,
     ScoreJob,
     TuneJob,
@@ -33,6 +35,7 @@ LEAST_DEVICES = 4
 
 _KERNELS: dict[type, Callable[[Backbone, Sequence[Any]], Sequence[Result]]] = {
     TuneJob: tune_cohort,
+    ProbeJob: probe_cohort,
     ScoreJob: score_cohort,
     ChoiceJob: choose_cohort,
     EmbedJob: embed_cohort,
@@ -63,8 +66,8 @@ class _Group:
 
 
 def _group(job: Job) -> _Group:
-    if isinstance(job, TuneJob):
-        return _Group(TuneJob, job.release, patched=True, shared=())
+    if isinstance(job, TuneJob | ProbeJob):
+        return _Group(type(job), job.release, patched=True, shared=())
     shared: tuple[object, ...] = ()
     if isinstance(job, ChoiceJob):
         shared = job.answers
@@ -81,7 +84,7 @@ def _devices_per_pass(jobs: Sequence[Job]) -> int:
 
 def _tokens_per_step(job: Job) -> int:
     match job:
-        case TuneJob():
+        case TuneJob() | ProbeJob():
             longest = max(len(example.tokens) for batch in job.batches for example in batch)
             return longest * max(map(len, job.batches))
         case ScoreJob():

@@ -28,11 +28,12 @@ from fleettune.pricing import PricedAs
 from fleettune.radio import WIFI, Choice, Link, Wifi
 from fleettune.seeds import Purpose, stream
 from fleettune.tables import TableData
+from fleettune.traces import Trace
 from fleettune.typed import Types, from_record, to_record
 
 DATA_TYPES: Types = {"SyntheticData": SyntheticData, "TableData": TableData}
 FACT_TYPES: Types = {
-    kind.__name__: kind for kind in (PricedAs, Link, Wifi, Coefficient, Always, Nightly)
+    kind.__name__: kind for kind in (PricedAs, Link, Wifi, Coefficient, Always, Nightly, Trace)
 }
 
 FleetData = SyntheticData | TableData

@@ -58,6 +58,7 @@ class Statistics:
         start_s: Beginning of the night's work, in seconds after the round's (simulated).
         night_s: Seconds of that work, heat included (simulated).
         soc: State of charge when it began, from 0 to 1 (simulated).
+        soc_after: State of charge when it ended.
         drift: Drift that the decision looked at, None where it did not.
         strength: Patch strength that it looked at, None where it did not.
         buffer_exchanges: Exchanges held.
@@ -73,6 +74,7 @@ class Statistics:
     start_s: float
     night_s: float
     soc: float
+    soc_after: float
     drift: float | None
     strength: float | None
     buffer_exchanges: int

@@ -36,7 +36,7 @@ _MANIFEST_TYPES: Types = {
     "Moments": Moments,
 }
 _NUMBERS = (
-    *("start_s", "night_s", "soc", "buffer_exchanges", "buffer_bytes", "stored_bytes"),
+    *("start_s", "night_s", "soc", "soc_after", "buffer_exchanges", "buffer_bytes", "stored_bytes"),
     *("tune_steps", "train_tokens", "cache_bytes"),
 )
 _OF_DELTA = ("delta_alpha", "delta_release")

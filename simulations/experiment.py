@@ -26,6 +26,7 @@ from fleettune.pricing import PricedAs
 from fleettune.radio import read_link
 from fleettune.releases import weights_file
 from fleettune.tokens import open_encoder
+from fleettune.traces import Trace
 from fleettune.typed import checked, to_record
 from simulations.arms import POLICY_KEYS, build_arms, fitting, foreign
 from simulations.settings import EngineSettings, FleetSettings, Run, StudySettings
@@ -162,7 +163,7 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
             installed=installed,
             priced=checked(PricedAs, plain["cost"], {}, "cost"),
             radio=read_link(cast(Mapping[str, object], plain["link"])),
-            availability=cast(Availability, configured(plain["availability"], "availability")),
+            availability=_availability(plain["availability"]),
             floor=settings.battery_floor,
             deadline_s=settings.deadline_s,
         ),
@@ -207,6 +208,16 @@ def _model_folder(model: BackboneSource) -> Path:
     weights_file(folder)
     open_encoder(folder, model.template, model.max_tokens)
     return folder
+
+
+def _availability(node: object) -> Availability:
+    availability = cast(Availability, configured(node, "availability"))
+    if isinstance(availability, Trace):
+        try:
+            availability.check()
+        except ValueError as error:
+            raise ValueError(f"availability: {error}") from error
+    return availability
 
 
 def _population(data: FleetData) -> Population:

@@ -48,6 +48,7 @@ SCHEMA: dict[str, Any] = {
     "start_s": pl.Float64,
     "night_s": pl.Float64,
     "soc": pl.Float64,
+    "soc_after": pl.Float64,
     "energy_j": pl.Float64,
     "time_s": pl.Float64,
     "work_flop": pl.Float64,

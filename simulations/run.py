@@ -19,6 +19,7 @@ from rich.console import Console
 from clients.app import app as client_app
 from fleettune.hardware import TIERS
 from fleettune.precision import resolve_precision
+from simulations.clock import RoundClock, timeline
 from simulations.engines import open_engine
 from simulations.experiment import Experiment
 from simulations.grid import RUN_ID, CohortGrid, Registry
@@ -52,6 +53,8 @@ def run_experiment(experiment: Experiment, folder: Path, console: Console) -> di
     rows, work, seconds = _simulate(experiment, folder, console)
     write_frame(rows, folder / "rows.parquet")
     write_frame(work, folder / "work.parquet")
+    clock = RoundClock(deadline_s=experiment.fleet_settings.deadline_s)
+    write_frame(timeline(rows, clock), folder / "clock.parquet")
     _write_server_tables(folder)
     host = HostInfo(
         host_seconds=round(seconds, 1),

@@ -167,9 +167,7 @@ def test_a_folder_must_hold_links_named_like_their_files(tmp_path: Path) -> None
         load_links(tmp_path)
     text = (CONF / "link" / "lte.yaml").read_text(encoding="utf-8")
     (tmp_path / "carrier_pigeon.yaml").write_text(text, encoding="utf-8")
-    with pytest.raises(
-        ValueError, match=r"carrier_pigeon[.]yaml must define carrier_pigeon, got lte"
-    ):
+    with pytest.raises(ValueError, match=r"must define carrier_pigeon, got lte"):
         load_links(tmp_path)
     (tmp_path / "carrier_pigeon.yaml").write_text("[1]", encoding="utf-8")
     with pytest.raises(ValueError, match="must be a mapping, got list"):

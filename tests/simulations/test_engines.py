@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -175,6 +176,15 @@ def test_stock_flower_gives_the_same_rows_but_for_rounding(engines: Mapping[str,
         # passes over one device instead of four add in another order: 1e-4 as in the cohort tests
         found, expected = (frame[name].fill_null(0).to_list() for frame in (stock, ours))
         assert found == pytest.approx(expected, rel=1e-4), name
+
+
+def test_stock_flower_leaves_no_file_behind(store: Path, tmp_path: Path) -> None:
+    # a short name: Ray's sockets lie below it, and their paths must stay under 108 bytes
+    with tempfile.TemporaryDirectory(dir="/tmp") as home:
+        asked = json.dumps([[*ONE_NIGHT, "engine=flower", f"store={store}"]])
+        finish(start(["-c", RUNS, asked], tmp_path, TMPDIR=home))
+        assert list(Path(home).glob("ray*")) == []
+    assert (tmp_path / "run0" / "rows.parquet").is_file()
 
 
 @pytest.mark.slow

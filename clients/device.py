@@ -84,7 +84,7 @@ def run_round(
         visit: Device, round, release, policy and time.
         state: What the device held before.
         compute: Its processor.
-        observed: True if the observer looks at the next day.
+        observed: True if the observer looks at the next day and at what the night was priced from.
     """
     night = Night(
         state=state,
@@ -104,8 +104,9 @@ def run_round(
         observation = observe(visit.facts, kept, later, visit.policy.adaptation, compute)
     statistics = _statistics(visit, night)
     delta = None if night.over else night.trained
+    workload = night.workload if observed else Workload()
     return kept, Report(
-        statistics=statistics, delta=delta, observation=observation, workload=night.workload
+        statistics=statistics, delta=delta, observation=observation, workload=workload
     )
 
 
@@ -252,7 +253,9 @@ def _upload(visit: Visit, night: Night) -> Night:
 
 
 def _statistics(visit: Visit, night: Night) -> Statistics:
-    at = visit.facts.at
+    at, reason = visit.facts.at, night.decision.reason
+    if night.decision.action is Action.NONE and night.state.settled != visit.release.version:
+        reason = night.attendance.value
     return Statistics(
         outcome=Outcome(
             device=visit.facts.device,
@@ -261,7 +264,7 @@ def _statistics(visit: Visit, night: Night) -> Statistics:
             profile=visit.facts.profile.name,
             attendance=night.attendance.value,
             decision=night.decision.action.value,
-            reason=night.decision.reason,
+            reason=reason,
         ),
         ledger=price(night.workload, at),
         night_s=awake_s(night.night, at),

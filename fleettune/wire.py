@@ -110,12 +110,12 @@ def encode_report(report: Report) -> RecordDict:
     if report.observation is not None:
         seen = {k: v for k, v in asdict(report.observation).items() if v is not None}
         content[OBSERVATION] = MetricRecord(seen)
-    content[WORKLOAD] = MetricRecord(
-        {
+    if report.workload.entries:
+        amounts = {
             f"{stage}.{phase}": [amount.flop, amount.moved_bytes, amount.bursts]
             for stage, phase, amount in report.workload.entries
         }
-    )
+        content[WORKLOAD] = MetricRecord(amounts)
     return content
 
 

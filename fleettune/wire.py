@@ -93,10 +93,8 @@ def encode_report(report: Report) -> RecordDict:
     """Returns the records of a device's report."""
     statistics = report.statistics
     numbers: dict[str, Any] = {name: getattr(statistics, name) for name in _NUMBERS}
-    for name in ("drift", "strength"):
-        value = getattr(statistics, name)
-        if value is not None:
-            numbers[name] = value
+    looked = {name: getattr(statistics, name) for name in ("drift", "strength")}
+    numbers |= {name: value for name, value in looked.items() if value is not None}
     for stage, cost in statistics.ledger.costs:
         for name in _COST_FIELDS:
             numbers[f"{stage}.{name}"] = getattr(cost, name)
@@ -110,12 +108,8 @@ def encode_report(report: Report) -> RecordDict:
     if report.observation is not None:
         seen = {k: v for k, v in asdict(report.observation).items() if v is not None}
         content[OBSERVATION] = MetricRecord(seen)
-    content[WORKLOAD] = MetricRecord(
-        {
-            f"{stage}.{phase}": [amount.flop, amount.moved_bytes, amount.bursts]
-            for stage, phase, amount in report.workload.entries
-        }
-    )
+    if report.workload.entries:
+        content[WORKLOAD] = _workload_record(report.workload)
     return content
 
 
@@ -178,6 +172,13 @@ def _ledger(numbers: dict[str, Any]) -> Ledger:
     return Ledger(
         costs=tuple((stage, checked(Cost, named, {}, stage)) for stage, named in costs.items())
     )
+
+
+def _workload_record(workload: Workload) -> MetricRecord:
+    record = MetricRecord()
+    for stage, phase, amount in workload.entries:
+        record[f"{stage}.{phase}"] = [amount.flop, amount.moved_bytes, amount.bursts]
+    return record
 
 
 def _workload(content: RecordDict) -> Workload:

@@ -71,7 +71,7 @@ def test_a_device_state_comes_back_as_it_was() -> None:
     records = RecordDict()
     write_state(records, STATE, "arm")
     back = read_state(from_blob(to_blob(records)), "arm")
-    assert (back.last_day, back.release, back.buffer, back.extra_bytes) == (
+    assert (back.last_day, back.settled, back.buffer, back.extra_bytes) == (
         3,
         1,
         STATE.buffer,

@@ -98,18 +98,15 @@ def encode_report(report: Report) -> RecordDict:
     for stage, cost in statistics.ledger.costs:
         for name in _COST_FIELDS:
             numbers[f"{stage}.{name}"] = getattr(cost, name)
+    content = RecordDict({OUTCOME: ConfigRecord(asdict(statistics.outcome))})
     if report.delta is not None:
         numbers |= zip(_OF_DELTA, (report.delta.alpha, report.delta.release), strict=True)
-    content = RecordDict(
-        {STATISTICS: MetricRecord(numbers), OUTCOME: ConfigRecord(asdict(statistics.outcome))}
-    )
-    if report.delta is not None:
         content[DELTA] = encode_patch(report.delta)
+    content[STATISTICS] = MetricRecord(numbers)
     if report.observation is not None:
-        seen = {k: v for k, v in asdict(report.observation).items() if v is not None}
-        content[OBSERVATION] = MetricRecord(seen)
+        content[OBSERVATION] = _encode_observation(report.observation)
     if report.workload.entries:
-        content[WORKLOAD] = _workload_record(report.workload)
+        content[WORKLOAD] = _encode_workload(report.workload)
     return content
 
 
@@ -163,6 +160,19 @@ def decode_patch(record: ArrayRecord, release: int, alpha: float) -> Patch:
     return from_arrays(arrays, release, alpha)
 
 
+def _encode_observation(seen: Observation) -> MetricRecord:
+    return MetricRecord({k: v for k, v in asdict(seen).items() if v is not None})
+
+
+def _encode_workload(workload: Workload) -> MetricRecord:
+    return MetricRecord(
+        {
+            f"{stage}.{phase}": [amount.flop, amount.moved_bytes, amount.bursts]
+            for stage, phase, amount in workload.entries
+        }
+    )
+
+
 def _ledger(numbers: dict[str, Any]) -> Ledger:
     costs: dict[Stage, dict[str, Any]] = {}
     for key, value in numbers.items():
@@ -172,13 +182,6 @@ def _ledger(numbers: dict[str, Any]) -> Ledger:
     return Ledger(
         costs=tuple((stage, checked(Cost, named, {}, stage)) for stage, named in costs.items())
     )
-
-
-def _workload_record(workload: Workload) -> MetricRecord:
-    record = MetricRecord()
-    for stage, phase, amount in workload.entries:
-        record[f"{stage}.{phase}"] = [amount.flop, amount.moved_bytes, amount.bursts]
-    return record
 
 
 def _workload(content: RecordDict) -> Workload:

@@ -295,11 +295,11 @@ def test_arrays_are_priced_element_by_element(
     draws = [central(profile, WIFI) for profile in scoped]
     names = set.intersection(*(set(draw) for draw in draws))
     at = {name: np.array([float(draw[name]) for draw in draws]) for name in names}
-    flop, moved, bursts = (
+    flop, moved_bytes, bursts = (
         np.array([[getattr(amount, name)] for amount in many], dtype=np.float64)
         for name in ("flop", "moved_bytes", "bursts")
     )
-    time_s, energy_j = spent_on(phase, flop, moved, bursts, at)
+    time_s, energy_j = spent_on(phase, flop, moved_bytes, bursts, at)
     assert time_s.shape == energy_j.shape == (len(many), len(draws))
     for row, amount in enumerate(many):
         for column, draw in enumerate(draws):

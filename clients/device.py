@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from clients import charges
-from clients.adaptation import Action, Decision, Retrieve
+from clients.adaptation import Action, Decision, Retrieve, UserPrior
 from clients.attendance import Attendance, Tonight, charge_after
 from clients.evaluation import observe
 from clients.facts import Facts
@@ -167,6 +167,8 @@ def _live(
 ) -> Night:
     """Charges the user's own questions of the lived days, and what retrieval adds to them."""
     facts, release = visit.facts, visit.release
+    if isinstance(visit.policy.adaptation, UserPrior):
+        return night  # it answers without the model
     encoder = facts.encoder(release)
     lived = [encoder.example(exchange) for exchange in arrived]
     entries: list[Entry] = []

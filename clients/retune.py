@@ -100,6 +100,7 @@ def _fits_memory(
     longest = sorted((len(example.tokens) for example in examples), reverse=True)
     batch = facts.priced.lengths(longest[: policy.tuning.batch])
     shapes = facts.priced.shapes(release.shapes)
-    peak = memory_peak_bytes(shapes, batch, facts.priced.ranks(release.shapes, ranks))
+    there = facts.priced.ranks(release.shapes, ranks)
+    peak = memory_peak_bytes(shapes, batch, there, facts.priced.bits_per_weight)
     profile = facts.profile
     return peak <= profile.usable_ram.value * profile.ram_gb.value * 1e9

@@ -25,6 +25,7 @@ class Purpose(IntEnum):
     DRIFT = 10
     ADAPTER = 11
     USER = 12
+    AVAILABILITY = 13
 
 
 def stream(seed: int, purpose: Purpose, *keys: int) -> np.random.Generator:

@@ -22,6 +22,9 @@ Lengths: TypeAlias = Sequence[int]
 Ranks: TypeAlias = Mapping[Site, int]
 """Rank of the adapter at each adapted site; a site that is absent is not adapted."""
 
+Groups: TypeAlias = Sequence[AbstractSet[Site]]
+"""Groups of sites; those of a group share one pair of adapter factors."""
+
 ACTIVATION_BYTES = 2.0
 """Bytes of one activation or cached key or value in traffic: half precision (our convention)."""
 ADAPTER_BYTES = 4.0
@@ -64,13 +67,25 @@ class Shapes:
         """All weights: matrices, norms and the embedding, which the head shares, once."""
         return self.linear_parameters + self.hidden * (self.vocab + 2 * self.layers + 1)
 
-    def adapter_parameters(self, ranks: Ranks) -> int:
-        """Returns the weights of checked adapters: rank * (inputs + outputs) per site."""
+    def adapter_parameters(self, ranks: Ranks, shared: Groups = ()) -> int:
+        """Returns the weights of checked adapters: rank * (inputs + outputs) per site.
+
+        The sites of a group in `shared` use one pair of factors, which is counted once. That
+        changes what is stored, sent and optimised; each site computes as with a pair of its own.
+        """
         matrices, known = self.matrices(), range(self.layers)
         for site, rank in ranks.items():
             if site.module not in matrices or site.layer not in known or rank < 1:
                 raise ValueError(f"site must be in {known} with rank >= 1, got {site}, rank {rank}")
-        return sum(rank * sum(matrices[site.module]) for site, rank in ranks.items())
+        weights = {site: rank * sum(matrices[site.module]) for site, rank in ranks.items()}
+        members = [site for group in shared for site in group]
+        if len(set(members)) < len(members) or not weights.keys() >= set(members):
+            raise ValueError(f"shared groups must be disjoint and adapted, got {shared}")
+        kinds = [{(matrices[site.module], ranks[site]) for site in group} for group in shared]
+        if any(len(kind) != 1 for kind in kinds):
+            raise ValueError(f"sites that share a pair need one size and rank, got {kinds}")
+        repeated = sum(sum(map(weights.__getitem__, sorted(group)[1:])) for group in shared)
+        return sum(weights.values()) - repeated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -99,10 +99,11 @@ def wasted(report: Report) -> Cost:
 def test_a_download_cut_short_keeps_the_old_release_and_wastes_what_was_received(
     releases: Releases, whole: Whole
 ) -> None:
-    # All of it takes: bytes at 50 Mbit/s and 1.32 W, then at 0.8 GB/s and 4.5 W above idle.
+    # All of it takes: 20 ms and bytes at 50 Mbit/s, 1.32 W and a tail of 30 mJ, then 0.8 GB/s and
+    # 4.5 W above idle.
     shapes = FACTS.priced.shapes(releases[1].shapes)
     size_bytes = releases[1].size_bytes * shapes.parameters / releases[1].shapes.parameters
-    radio_s, write_s = size_bytes * 8 / 50e6, size_bytes / 0.8e9
+    radio_s, write_s = 0.02 + size_bytes * 8 / 50e6, size_bytes / 0.8e9
     assert whole.seconds(Stage.DOWNLOAD) == pytest.approx(radio_s + write_s)
     limit_s = 0.25 * (radio_s + write_s)
     state, report = live(releases[1], 1, whole.before, Tonight(limit_s=limit_s))
@@ -113,7 +114,7 @@ def test_a_download_cut_short_keeps_the_old_release_and_wastes_what_was_received
     outcome = report.statistics.outcome
     assert (outcome.attendance, outcome.release) == ("interrupted", 0)
     assert (outcome.decision, outcome.reason) == ("none", "interrupted")
-    assert wasted(report).energy_j == pytest.approx(0.25 * (1.32 * radio_s + 4.5 * write_s))
+    assert wasted(report).energy_j == pytest.approx(0.25 * (1.32 * radio_s + 0.03 + 4.5 * write_s))
     assert wasted(report).down_bytes == pytest.approx(0.25 * size_bytes)
     assert report.statistics.night_s == pytest.approx(limit_s)
     ledger = report.statistics.ledger

@@ -34,6 +34,7 @@ from fleettune.hardware import Coefficient, DeviceProfile, load_hardware
 from fleettune.memory import memory_peak_bytes
 from fleettune.personas import SyntheticData
 from fleettune.pricing import TARGETS, PricedAs
+from fleettune.radio import WIFI
 from fleettune.releases import Manifest
 from fleettune.seeds import Purpose, stream
 from fleettune.sites import MODULES, Site
@@ -160,14 +161,15 @@ def test_the_first_nights_transfers_are_priced_as_by_hand(
     state, report = live(visit(releases[0], policy(AlwaysRetune()), priced=priced.model))
     ledger = report.statistics.ledger
 
-    # Download: the release's bytes per weight times the priced weights at 50 Mbit/s, radio at
-    # 1.32 W above idle; then written at 0.8 GB/s and 5 W, of which 0.5 W are the idle draw.
+    # Download: the release's bytes per weight times the priced weights at 50 Mbit/s after a round
+    # trip of 20 ms, radio at 1.32 W above idle and a tail of 30 mJ; then written at 0.8 GB/s and
+    # 5 W, of which 0.5 W are the idle draw.
     on_disk = next(Path(releases[0].path).glob("*.safetensors")).stat().st_size
     size_bytes = on_disk / own.parameters * shapes.parameters
-    radio_s, write_s = size_bytes * 8 / 50e6, size_bytes / 0.8e9
+    radio_s, write_s = 0.02 + size_bytes * 8 / 50e6, size_bytes / 0.8e9
     download = ledger.of(Stage.DOWNLOAD)
     assert download.time_s == pytest.approx(radio_s + write_s)
-    assert download.energy_j == pytest.approx(1.32 * radio_s + 4.5 * write_s)
+    assert download.energy_j == pytest.approx(1.32 * radio_s + 0.03 + 4.5 * write_s)
     assert download.down_bytes == pytest.approx(size_bytes)
 
     # Upload: the patch in fp32 and 1024 bytes of statistics at 50 Mbit/s, radio at 1.62 W. A layer
@@ -176,10 +178,10 @@ def test_the_first_nights_transfers_are_priced_as_by_hand(
     assert state.patch.size_bytes == 4 * sum(map(sum, own.matrices().values()))
     layers = shapes.layers - priced.cut
     up_bytes = 4 * layers * sum(map(sum, shapes.matrices().values())) + 1024
-    up_s = up_bytes * 8 / 50e6
+    up_s = 0.02 + up_bytes * 8 / 50e6
     upload = ledger.of(Stage.UPLOAD)
     assert upload.time_s == pytest.approx(up_s)
-    assert upload.energy_j == pytest.approx(1.62 * up_s)
+    assert upload.energy_j == pytest.approx(1.62 * up_s + 0.03)
     assert upload.up_bytes == pytest.approx(up_bytes)
 
 
@@ -239,7 +241,7 @@ def test_the_workload_is_what_the_ledger_was_priced_from_and_for_the_observer_al
 ) -> None:
     night = visit(releases[0], policy(AlwaysRetune()))
     _, report = live(night, observed=True)
-    assert price(report.workload, central(PROFILE)) == report.statistics.ledger
+    assert price(report.workload, central(PROFILE, WIFI)) == report.statistics.ledger
     assert live(night)[1].workload == Workload()
 
 

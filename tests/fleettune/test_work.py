@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from peft import LoraConfig, get_peft_model
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
-from transformers import LlamaConfig, LlamaForCausalLM
 
-from fleettune.memory import memory_peak_bytes, saved_activations
+from fleettune.memory import Attention, memory_peak_bytes, saved_activations
 from fleettune.sites import MODULES, Site
 from fleettune.work import (
+    Groups,
     Ranks,
     Shapes,
     Work,
@@ -25,13 +21,20 @@ from fleettune.work import (
     forward_work,
     training_work,
 )
+from simulations.calibration.oracle import (
+    HEAD_TOKENS,
+    LENGTHS,
+    Placed,
+    adapted_model,
+    counted_flop,
+    kept_elements,
+    placements,
+)
 
 # peft 0.21 asks transformers 5 for a name that it renames; nothing of ours depends on it.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is dep:FutureWarning")
 
 SHAPES = Shapes(hidden=32, layers=3, heads=4, kv_heads=2, head_dim=8, ffn=48, vocab=64)
-LENGTHS = (12, 7)
-HEAD_TOKENS = (5, 7)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -47,74 +50,50 @@ def at(layers: range, modules: tuple[str, ...], rank: int = 4) -> dict[Site, int
     return {Site(layer, module): rank for layer in layers for module in modules}
 
 
-PLACEMENTS: dict[str, dict[Site, int]] = {
-    "all sites": at(range(3), MODULES),
-    "top two layers": at(range(1, 3), MODULES),
-    "top layer": at(range(2, 3), MODULES),
-    "down of the last layer": at(range(2, 3), ("down",)),
-    "up of the last layer": at(range(2, 3), ("up",)),
-    "gate of layer 1": at(range(1, 2), ("gate",)),
-    "q of layer 0": at(range(1), ("q",)),
-    "k of layer 1": at(range(1, 2), ("k",)),
-    "v of the last layer": at(range(2, 3), ("v",)),
-    "v and o everywhere": at(range(3), ("v", "o")),
-    "o of layer 1, down of layer 2": {Site(1, "o"): 2, Site(2, "down"): 6},
-    "k and v of layer 0, gate of layer 2": {Site(0, "k"): 3, Site(0, "v"): 5, Site(2, "gate"): 2},
-    "q and up, unlike ranks": {Site(1, "q"): 1, Site(1, "up"): 7, Site(2, "q"): 3},
-}
-by_placement = pytest.mark.parametrize("ranks", PLACEMENTS.values(), ids=PLACEMENTS.keys())
-
-
-def model_with(ranks: Ranks, attention: str, shapes: Shapes = SHAPES) -> nn.Module:
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        hidden_size=shapes.hidden,
-        num_hidden_layers=shapes.layers,
-        num_attention_heads=shapes.heads,
-        num_key_value_heads=shapes.kv_heads,
-        head_dim=shapes.head_dim,
-        intermediate_size=shapes.ffn,
-        vocab_size=shapes.vocab,
-        tie_word_embeddings=True,
-        use_cache=False,
-    )
-    model = LlamaForCausalLM(config)
-    model.set_attn_implementation(attention)
-    block = {m: "self_attn" if m in "qkvo" else "mlp" for m in MODULES}
-    names = {f"layers.{s.layer}.{block[s.module]}.{s.module}_proj": r for s, r in ranks.items()}
-    pattern = {f".*{name.replace('.', '[.]')}": rank for name, rank in names.items()}
-    lora = LoraConfig(r=1, target_modules="|".join(pattern), rank_pattern=pattern, lora_dropout=0.0)
-    return get_peft_model(model, lora)
-
-
-def loss_of(model: nn.Module, length: int, head_tokens: int, vocab: int) -> torch.Tensor:
-    tokens = torch.randint(0, vocab, (1, length))
-    logits = model(input_ids=tokens, logits_to_keep=head_tokens).logits
-    return nn.functional.cross_entropy(logits[0], tokens[0, -head_tokens:])
+PLACEMENTS = placements(SHAPES.layers)
+by_placement = pytest.mark.parametrize("placed", PLACEMENTS.values(), ids=PLACEMENTS.keys())
 
 
 @by_placement
-def test_flop_of_both_passes_equal_those_that_torch_counts(ranks: Ranks) -> None:
-    model = model_with(ranks, "eager")
-    counted = [0, 0]
-    for length, head_tokens in zip(LENGTHS, HEAD_TOKENS, strict=True):
-        with FlopCounterMode(display=False) as forward:
-            loss = loss_of(model, length, head_tokens, SHAPES.vocab)
-        with FlopCounterMode(display=False) as backward:
-            loss.backward()
-        counted[0] += forward.get_total_flops()
-        counted[1] += backward.get_total_flops()
+def test_flop_of_both_passes_equal_those_that_torch_counts(placed: Placed) -> None:
     supervised = sum(HEAD_TOKENS)
-    assert forward_work(SHAPES, LENGTHS, supervised, ranks).flop == counted[0]
-    assert backward_work(SHAPES, LENGTHS, supervised, ranks).flop == counted[1]
+    ours = (
+        forward_work(SHAPES, LENGTHS, supervised, placed.ranks).flop,
+        backward_work(SHAPES, LENGTHS, supervised, placed.ranks).flop,
+    )
+    assert ours == counted_flop(SHAPES, placed)
 
 
 @by_placement
-def test_adapter_parameters_equal_those_that_train(ranks: Ranks) -> None:
-    model = model_with(ranks, "eager")
+def test_adapter_parameters_equal_those_that_train(placed: Placed) -> None:
+    model = adapted_model(SHAPES, placed, "eager")
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    assert SHAPES.adapter_parameters(ranks) == trainable
+    assert SHAPES.adapter_parameters(placed.ranks, placed.shared) == trainable
     assert SHAPES.parameters == sum(p.numel() for p in model.parameters()) - trainable
+
+
+def test_a_shared_pair_is_counted_once_by_hand() -> None:
+    # q is 32 x 32, so a pair of rank 4 has 4 * 64 = 256 weights; o alone another 2 * 64 = 128.
+    queries = frozenset(Site(layer, "q") for layer in range(3))
+    ranks: Ranks = dict.fromkeys(queries, 4) | {Site(2, "o"): 2}
+    assert SHAPES.adapter_parameters(ranks) == 3 * 256 + 128
+    assert SHAPES.adapter_parameters(ranks, [queries]) == 256 + 128
+
+
+@pytest.mark.parametrize(
+    ("shared", "rule"),
+    [
+        ([{Site(0, "q"), Site(0, "o")}], "need one size and rank"),  # ranks 4 and 2
+        ([{Site(0, "q"), Site(0, "down")}], "need one size and rank"),
+        ([{Site(0, "q"), Site(1, "q")}], "disjoint and adapted"),
+        ([{Site(0, "q")}, {Site(0, "q")}], "disjoint and adapted"),
+        ([set[Site]()], "need one size and rank"),
+    ],
+)
+def test_impossible_groups_are_refused(shared: Groups, rule: str) -> None:
+    ranks = {Site(0, "q"): 4, Site(0, "o"): 2, Site(0, "down"): 4}
+    with pytest.raises(ValueError, match=rule):
+        SHAPES.adapter_parameters(ranks, shared)
 
 
 def test_down_of_one_layer_by_hand() -> None:
@@ -232,22 +211,6 @@ def test_impossible_values_are_refused() -> None:
         decode_work(SHAPES, 1, -1, {})
 
 
-@contextmanager
-def saved_storages(model: nn.Module) -> Iterator[dict[int, int]]:
-    """Yields address -> bytes of every storage kept for backward that is not a weight."""
-    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    found: dict[int, int] = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if tensor.is_floating_point() and storage.data_ptr() not in weights:
-            found[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        yield found
-
-
 # Wide enough that what the rule leaves out (one number per norm and token, the rotary table) is
 # below the tolerance of 5 %.
 WIDE = Shapes(hidden=128, layers=3, heads=8, kv_heads=2, head_dim=16, ffn=256, vocab=256)
@@ -255,14 +218,12 @@ WIDE = Shapes(hidden=128, layers=3, heads=8, kv_heads=2, head_dim=16, ffn=256, v
 
 @by_placement
 @pytest.mark.parametrize("attention", ["fused", "eager"])
-def test_saved_activations_are_those_that_autograd_keeps(ranks: Ranks, attention: str) -> None:
-    model = model_with(ranks, "sdpa" if attention == "fused" else attention, WIDE)
-    with saved_storages(model) as found:
-        loss = loss_of(model, 48, 48, WIDE.vocab)
-    saved = sum(found.values()) / 4  # elements of float32
-    loss.backward()
-    rule = saved_activations(WIDE, (48,), 48, ranks, "fused" if attention == "fused" else "eager")
-    assert rule == pytest.approx(saved, rel=0.05)
+def test_saved_activations_are_those_that_autograd_keeps(
+    placed: Placed, attention: Attention
+) -> None:
+    kept = kept_elements(WIDE, placed, attention, 48)
+    rule = saved_activations(WIDE, (48,), 48, placed.ranks, attention)
+    assert rule == pytest.approx(kept, rel=0.05)
 
 
 def test_memory_of_llama_1b_is_the_sum_of_its_four_parts() -> None:

@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -181,6 +182,15 @@ def test_stock_flower_gives_the_same_rows_but_for_rounding(engines: Mapping[str,
         pl.read_parquet(engines[name] / "work.parquet") for name in ("inprocess", "flower")
     )
     assert stock.equals(ours)
+
+
+def test_stock_flower_leaves_no_file_behind(store: Path, tmp_path: Path) -> None:
+    # a short name: Ray's sockets lie below it, and their paths must stay under 108 bytes
+    with tempfile.TemporaryDirectory(dir="/tmp") as home:
+        asked = json.dumps([[*ONE_NIGHT, "engine=flower", f"store={store}"]])
+        finish(start(["-c", RUNS, asked], tmp_path, TMPDIR=home))
+        assert list(Path(home).glob("ray*")) == []
+    assert (tmp_path / "run0" / "rows.parquet").is_file()
 
 
 @pytest.mark.slow

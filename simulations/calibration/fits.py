@@ -1,0 +1,180 @@
+"""Fits of the published measurements, each with what it predicts of measurements left out.
+
+Three fits, of the least that identifies them: one power for all XPerT runs, one throughput per
+phone of QVAC (from its 1B model), four coefficients per phone and engine of LLM-Profiler (from
+Llama-3.2-1B). FLOP and bytes come from `fleettune.work`, as in a simulation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from operator import mul
+from statistics import mean
+
+from fleettune.sites import MODULES, Site
+from fleettune.work import Work, decode_work, forward_work, training_work
+from simulations.calibration.published import (
+    ANSWERS,
+    BITNET_RANK,
+    EPOCH_TOKENS,
+    FITTED_MODEL,
+    FITTED_PARAMETERS,
+    HELD_OUT_MODEL,
+    INT4_BYTES,
+    LLM_PROFILER,
+    MODELS,
+    QVAC,
+    STEP_TOKENS,
+    XPERT,
+    Inference,
+    bitnet_shapes,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Residual:
+    """A measured value and what a fit says of it, in one unit."""
+
+    what: str
+    measured: float
+    predicted: float
+
+    @property
+    def error(self) -> float:
+        """Returns predicted over measured, less one."""
+        return self.predicted / self.measured - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InferenceFit:
+    """What one phone and engine needs per operation and per byte.
+
+    Attributes:
+        prefill_gops: Throughput while reading, GFLOP per s.
+        prefill_mj_per_gop: Energy while reading, mJ per GFLOP.
+        decode_gbs: Bandwidth while writing, GB per s.
+        decode_j_per_gb: Energy while writing, J per GB.
+    """
+
+    prefill_gops: float
+    prefill_mj_per_gop: float
+    decode_gbs: float
+    decode_j_per_gb: float
+
+
+def mean_error(residuals: Iterable[Residual]) -> float:
+    """Returns the mean of the absolute relative errors."""
+    return mean(abs(residual.error) for residual in residuals)
+
+
+def max_error(residuals: Iterable[Residual]) -> float:
+    """Returns the largest absolute relative error."""
+    return max(abs(residual.error) for residual in residuals)
+
+
+def through_origin(x: Sequence[float], y: Sequence[float]) -> float:
+    """Returns the slope of the line through the origin with the least squares of y on x."""
+    return math.fsum(map(mul, x, y)) / math.fsum(map(mul, x, x))
+
+
+def xpert_power_w() -> float:
+    """Returns the one power that fits all runs: energy on time."""
+    return through_origin([run.time_s for run in XPERT], [run.energy_j for run in XPERT])
+
+
+def xpert_residuals() -> tuple[Residual, ...]:
+    """Returns the joules of each run, from its time and the one power (in sample)."""
+    power_w = xpert_power_w()
+    return tuple(
+        Residual(
+            what=f"{run.similar:.0%} similar",
+            measured=run.energy_j,
+            predicted=power_w * run.time_s,
+        )
+        for run in XPERT
+    )
+
+
+def epoch_gflop(parameters: float) -> float:
+    """Returns the GFLOP of one epoch of QVAC: the head runs on every token, as in llama.cpp."""
+    shapes = bitnet_shapes(parameters)
+    ranks = {Site(layer, m): BITNET_RANK for layer in range(shapes.layers) for m in MODULES}
+    step = training_work(shapes, (STEP_TOKENS,), STEP_TOKENS, ranks)
+    return step.flop / 1e9 * EPOCH_TOKENS / STEP_TOKENS
+
+
+def qvac_phones() -> tuple[str, ...]:
+    """Returns the phones of QVAC, in order."""
+    return tuple(dict.fromkeys(row.phone for row in QVAC))
+
+
+def qvac_gflops(phone: str) -> float:
+    """Returns the training throughput of a phone, GFLOP per s, from its 1B model alone."""
+    (row,) = (r for r in QVAC if r.phone == phone and r.parameters == FITTED_PARAMETERS)
+    return epoch_gflop(FITTED_PARAMETERS) / row.time_s
+
+
+def qvac_residuals(phone: str) -> tuple[Residual, ...]:
+    """Returns the seconds of the sizes that the fit has not seen."""
+    throughput = qvac_gflops(phone)
+    return tuple(
+        Residual(
+            what=f"{phone}, {row.parameters / 1e9:g}B",
+            measured=row.time_s,
+            predicted=epoch_gflop(row.parameters) / throughput,
+        )
+        for row in QVAC
+        if row.phone == phone and row.parameters != FITTED_PARAMETERS
+    )
+
+
+def inference_fit(row: Inference) -> InferenceFit:
+    """Returns the four coefficients that reproduce a row."""
+    gop, gigabytes = _per_token(row)
+    return InferenceFit(
+        prefill_gops=row.prefill_tokens_per_s * gop,
+        prefill_mj_per_gop=row.prefill_mj_per_token / gop,
+        decode_gbs=row.decode_tokens_per_s * gigabytes,
+        decode_j_per_gb=row.decode_mj_per_token / 1e3 / gigabytes,
+    )
+
+
+def llmprofiler_residuals() -> tuple[Residual, ...]:
+    """Returns Qwen2.5-1.5B as predicted from Llama-3.2-1B, four values per phone and engine."""
+    found: list[Residual] = []
+    for fitted in (row for row in LLM_PROFILER if row.model == FITTED_MODEL):
+        place = (fitted.phone, fitted.engine, HELD_OUT_MODEL)
+        (row,) = (r for r in LLM_PROFILER if (r.phone, r.engine, r.model) == place)
+        fit, (gop, gigabytes) = inference_fit(fitted), _per_token(row)
+        predictions = (
+            ("prefill speed", row.prefill_tokens_per_s, fit.prefill_gops / gop),
+            ("prefill energy", row.prefill_mj_per_token, fit.prefill_mj_per_gop * gop),
+            ("decode speed", row.decode_tokens_per_s, fit.decode_gbs / gigabytes),
+            ("decode energy", row.decode_mj_per_token, fit.decode_j_per_gb * gigabytes * 1e3),
+        )
+        found += (
+            Residual(what=f"{what}, {row.phone}, {row.engine}", measured=old, predicted=new)
+            for what, old, new in predictions
+        )
+    return tuple(found)
+
+
+def _per_token(row: Inference) -> tuple[float, float]:
+    """Returns GFLOP per token read and GB per token written, means over a row's lengths."""
+    shapes = MODELS[row.model]
+    prompts, answers = row.prompts, ANSWERS
+    reads = ((forward_work(shapes, (n,), 1, {}, INT4_BYTES), n) for n in prompts)
+    lengths = product(prompts, answers)
+    writes = ((decode_work(shapes, n, new, {}, INT4_BYTES), new) for n, new in lengths)
+    return (
+        mean(_per(work, n).flop for work, n in reads) / 1e9,
+        mean(_per(work, n).traffic_bytes for work, n in writes) / 1e9,
+    )
+
+
+def _per(work: Work, tokens: int) -> Work:
+    """Returns the work of one of so many tokens."""
+    return work * (1 / tokens)

@@ -37,9 +37,9 @@ class Outcome:
     round: int
     release: int
     profile: str
-    attendance: str
     decision: str
     reason: str
+    attendance: str = "present"
 
     def __post_init__(self) -> None:
         for name in ("profile", "attendance", "decision", "reason"):
@@ -73,18 +73,18 @@ class Statistics:
 
     outcome: Outcome
     ledger: Ledger
-    start_s: float
-    night_s: float
-    soc: float
-    soc_after: float
-    drift: float | None
-    strength: float | None
-    buffer_exchanges: int
-    buffer_bytes: int
-    stored_bytes: int
-    tune_steps: int
-    train_tokens: int
-    cache_bytes: int
+    drift: float | None = None
+    strength: float | None = None
+    start_s: float = 0.0
+    night_s: float = 0.0
+    soc: float = 1.0
+    soc_after: float = 1.0
+    buffer_exchanges: int = 0
+    buffer_bytes: int = 0
+    stored_bytes: int = 0
+    tune_steps: int = 0
+    train_tokens: int = 0
+    cache_bytes: int = 0
     synthesised: int = 0
     synthetic_kept: int = 0
 

@@ -23,6 +23,7 @@ from fleettune.fleet import Fleet, FleetData
 from fleettune.hardware import FleetMix, load_hardware
 from fleettune.personas import SyntheticData
 from fleettune.pricing import PricedAs
+from fleettune.processor import CPU
 from fleettune.radio import read_link
 from fleettune.releases import weights_file
 from fleettune.tokens import open_encoder
@@ -37,21 +38,11 @@ from strategies.sampling import Panel, Uniform
 from strategies.schedule import Schedule
 
 HARDWARE = Path(__file__).parent.parent / "conf" / "hardware"
-RUN_KEYS = ("seed", "rounds", "precision", "quality", "store", "resume")
+RUN_KEYS = ("seed", "rounds", "precision", "compute", "quality", "store", "resume")
 KEYS = (
     *RUN_KEYS,
-    *(
-        "model",
-        "data",
-        "fleet",
-        "storage",
-        "cost",
-        "link",
-        "availability",
-        "release",
-        "tuning",
-        "engine",
-    ),
+    *("model", "data", "fleet", "storage", "cost", "link", "availability"),
+    *("release", "tuning", "engine"),
     *(*POLICY_KEYS, "reference", "arms", "study"),
 )
 """All keys of a configuration."""
@@ -62,7 +53,7 @@ class Experiment:
     """Everything that decides a run's results.
 
     Attributes:
-        run: Seed, rounds, precision, metric.
+        run: Seed, rounds, precision, processor, metric.
         fleet_settings: How many devices, how they are sampled.
         fleet: The fleet as its devices know it.
         model: Where the backbone comes from.
@@ -150,8 +141,7 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
     installed = tuple(sorted({path for policy in arms.values() for path in foreign(policy)}))
     policy_types(installed)
     engine = cast(EngineSettings, configured(plain["engine"], "engine"))
-    if run.resume is not None and engine.name == "flower":
-        raise ValueError("resume needs a checkpoint, and engine=flower keeps none; run it again")
+    _check_together(run, engine)
     return Experiment(
         run=run,
         metric=_metric(run, data, population),
@@ -199,6 +189,16 @@ def _run(plain: Mapping[str, Any]) -> Run:
     except ValueError as error:
         # these keys stand at the top of the configuration, in no section of their own
         raise ValueError(str(error).removeprefix("run: ").removeprefix("run.")) from error
+
+
+def _check_together(run: Run, engine: EngineSettings) -> None:
+    if run.resume is not None and engine.name == "flower":
+        raise ValueError("resume needs a checkpoint, and engine=flower keeps none; run it again")
+    if run.compute.device != CPU and engine.name != "inprocess":
+        raise ValueError(
+            f"compute.device must be cpu with engine={engine.name}, got {run.compute.device}; "
+            "only engine=inprocess computes elsewhere"
+        )
 
 
 def _model_folder(model: BackboneSource) -> Path:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from fleettune.battery import SOC_FLOOR
 from fleettune.precision import check_precision
+from fleettune.processor import check_processor
 
 METRICS = ("auto", "exact_match", "neg_mae", "neg_nll")
 SAMPLINGS = ("panel", "uniform")
@@ -27,6 +28,13 @@ class Quality:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ComputeSettings:
+    """Where passes run: ``cpu``, or ``cuda`` on a machine that has it."""
+
+    device: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """What a run is, apart from who takes part.
 
@@ -35,6 +43,7 @@ class Run:
         rounds: Nights to simulate.
         precision: ``reference`` is fp32; ``fast`` a bf16 backbone with fp32 adapters, an error
             where the processor has no bf16 units; ``auto`` takes what it has.
+        compute: The processor.
         quality: The headline metric.
         store: Folder of the release store.
         resume: Folder of the interrupted run that this one continues; None for a new run.
@@ -43,6 +52,7 @@ class Run:
     seed: int
     rounds: int
     precision: str
+    compute: ComputeSettings
     quality: Quality
     store: str
     resume: str | None = None
@@ -52,7 +62,8 @@ class Run:
             raise ValueError(f"seed must be >= 0 and < 2^32, got {self.seed}")
         if self.rounds < 1:
             raise ValueError(f"rounds must be >= 1 night, got {self.rounds}")
-        check_precision(self.precision)
+        check_processor(self.compute.device)
+        check_precision(self.precision, self.compute.device)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

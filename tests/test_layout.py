@@ -22,7 +22,7 @@ OURS = [file for room in (*ROOMS, "benchmarks", "docs") for file in (ROOT / room
 OPTIONS = [
     (file.parent.name, file.stem)
     for file in sorted((ROOT / "conf").glob("*/*.yaml"))
-    if file.parent.name not in ("hardware", "link")
+    if file.parent.name != "hardware"
 ]
 
 

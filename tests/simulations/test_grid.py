@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import pytest
 from flwr.app import ConfigRecord, Context, Message, MessageType, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from fleettune.backbone import POCKET_FOLDER
-from fleettune.compute import Compute, EmbedJob
+from fleettune.cohort import Part, run_here
+from fleettune.compute import Compute, EmbedJob, Result
 from fleettune.cost import Ledger
 from fleettune.statistics import Observation, Outcome, Report, Statistics
 from fleettune.suspension import current_compute
@@ -178,6 +179,35 @@ def test_devices_that_wait_for_compute_do_not_change_the_order_of_replies() -> N
     )
     replies = grid.send_and_receive(messages([4, 3, 2, 1]))
     assert [reply.content.metric_records["m"]["device"] for reply in replies] == [3, 2, 1, 0]
+
+
+def test_passes_run_with_the_precision_and_on_the_processor_of_the_grid() -> None:
+    app = ClientApp()
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:  # pyright: ignore[reportUnusedFunction] - registered
+        del context
+        job = EmbedJob(release=str(POCKET_FOLDER), patch=None, prompts=((1, 2, 3),))
+        current_compute().embed(job)
+        return Message(RecordDict(), reply_to=message)
+
+    asked: list[tuple[str, str]] = []
+
+    def run_parts(parts: Sequence[Part]) -> Iterable[Sequence[Result]]:
+        asked.extend((part.precision, part.processor) for part in parts)
+        return run_here([replace(part, precision="reference", processor="cpu") for part in parts])
+
+    grid = CohortGrid(
+        client=app,
+        registry=Registry(devices=1, fleet=""),
+        cohort_size=1,
+        observer=lambda arm, content: None,
+        run_parts=run_parts,
+        precision="fast",
+        processor="cuda",
+    )
+    list(grid.send_and_receive(messages([1])))
+    assert asked == [("fast", "cuda")]
 
 
 def test_pushed_messages_are_pulled_once_by_the_ids_of_their_own_push() -> None:

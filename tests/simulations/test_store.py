@@ -25,7 +25,7 @@ FACTORS = Factors(
 )
 STATE = DeviceState(
     last_day=3,
-    release=1,
+    settled=1,
     buffer=(Exchange(day=3, order=2, question="grüezi?", response="\x00 ok", domain="home"),),
     patch=Patch(release=1, alpha=16.0, factors={Site(0, "q"): FACTORS}),
     extra_bytes=7,

@@ -104,7 +104,7 @@ def visit(release: Manifest, chosen: DevicePolicy, device: int = 3) -> Visit:
 
 
 def live(night: Visit, state: DeviceState | None = None) -> tuple[DeviceState, Report]:
-    return run_round(night, state or DeviceState(), current_compute(), observed=False)
+    return run_round(night, state or DeviceState(), current_compute(), observed=True)
 
 
 def source(encoder: Encoder, buffer: tuple[Exchange, ...], room: int = 10**6) -> Source:
@@ -335,7 +335,7 @@ def test_a_device_writes_with_its_present_patch(release: Manifest) -> None:
         return current_compute().run(job)
 
     before = replace(state, settled=-1)
-    again, second = run_round(night, before, Compute(noted), observed=False)
+    again, second = run_round(night, before, Compute(noted), observed=True)
     assert patches == [state.patch]
     flop = [r.workload.of(Stage.SYNTHESISE, Phase.PREFILL).flop for r in (first, second)]
     # One layer at rank 1: 2 FLOP per token, rank and input or output of its seven matrices.

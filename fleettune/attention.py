@@ -7,7 +7,6 @@ is one multiplication of complex numbers, going back the one with their conjugat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -83,39 +82,42 @@ def attend(frame: Frame, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Atten
     scores = torch.baddbmm(frame.mask, queries, keys.transpose(1, 2))
     # the softmax of bf16 is slower than that of fp32 with both conversions
     weights = torch.softmax(scores.float(), -1).to(q.dtype)
-    out = torch.empty_like(q, memory_format=torch.contiguous_format)
-    _heads(frame, out).copy_(torch.bmm(weights, values).view(_heads(frame, out).shape))
-    return out, Attended(queries=queries, keys=keys, values=values, weights=weights)
+    out = torch.bmm(weights, values).view(len(q), -1, q.shape[1], frame.head_dim)
+    return _flat(out), Attended(queries=queries, keys=keys, values=values, weights=weights)
 
 
-def attend_backward(
-    frame: Frame, kept: Attended, gradient: Tensor, into: Sequence[Tensor]
-) -> None:
-    """Writes the gradients of queries, keys and values.
+def attend_backward(frame: Frame, kept: Attended, gradient: Tensor) -> list[Tensor]:
+    """Returns the gradients of queries, keys and values, shaped as in `attend`.
 
     Args:
         frame: The frame.
         kept: What `attend` kept.
         gradient: Of the attended values, ``(rows, queries, heads * head_dim)``.
-        into: Three tensors of the shapes of q, k and v.
     """
     own = _grouped(frame, gradient)
     into_weights = torch.bmm(own, kept.values.transpose(1, 2))
     into_scores = torch._softmax_backward_data(  # noqa: SLF001 - torch has no public name
         into_weights, kept.weights, -1, own.dtype
     )
-    into_q, into_k, into_v = into
-    values = _heads(frame, into_v)
-    values.copy_(torch.bmm(kept.weights.transpose(1, 2), own).view(values.shape))
-    _turn_back(frame, torch.bmm(into_scores, kept.keys), frame.query_turns, into_q)
-    _turn_back(
-        frame, torch.bmm(into_scores.transpose(1, 2), kept.queries), frame.turns, into_k
-    )
+    into_q = torch.bmm(into_scores, kept.keys)
+    into_k = torch.bmm(into_scores.transpose(1, 2), kept.queries)
+    into_v = torch.bmm(kept.weights.transpose(1, 2), own)
+    rows = len(gradient)
+    return [
+        _turned_back(frame, into_q, frame.query_turns, rows),
+        _turned_back(frame, into_k, frame.turns, rows),
+        _flat(into_v.view(rows, frame.kv_heads, -1, frame.head_dim)),
+    ]
 
 
 def _heads(frame: Frame, x: Tensor) -> Tensor:
     """Returns a view ``(rows, heads, positions, head_dim)`` of ``(rows, positions, width)``."""
     return x.unflatten(-1, (-1, frame.head_dim)).transpose(1, 2)
+
+
+def _flat(heads: Tensor) -> Tensor:
+    """Returns ``(rows, positions, width)`` of ``(rows, heads, positions, head_dim)``, a copy."""
+    return heads.transpose(1, 2).flatten(2)
 
 
 def _grouped(frame: Frame, x: Tensor) -> Tensor:
@@ -134,10 +136,12 @@ def _turned(frame: Frame, x: Tensor, turns: Tensor) -> Tensor:
     return turned.to(x.dtype)
 
 
-def _turn_back(frame: Frame, gradient: Tensor, turns: Tensor, into: Tensor) -> None:
-    half = frame.head_dim // 2
-    heads = _heads(frame, into)
-    pairs = torch.view_as_complex(gradient.float().view(*heads.shape[:3], half, 2))
+def _turned_back(frame: Frame, gradient: Tensor, turns: Tensor, rows: int) -> Tensor:
+    """Returns the gradient of ``(rows, positions, width)`` from that of rotated heads."""
+    positions, half = turns.shape
+    pairs = torch.view_as_complex(gradient.float().view(rows, -1, positions, half, 2))
     pairs.mul_(turns.conj())
-    heads[..., :half].copy_(pairs.real)
-    heads[..., half:].copy_(pairs.imag)
+    heads = pairs.shape[1]
+    into = torch.empty(rows, positions, heads, 2, half, dtype=gradient.dtype)
+    into.copy_(torch.view_as_real(pairs).permute(0, 2, 1, 4, 3))
+    return into.view(rows, positions, -1)

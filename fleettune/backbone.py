@@ -125,21 +125,26 @@ class Backbone:
         The top layer's queries are apart: they read other positions than keys and values.
         """
         if layer not in self.opened:
-            own = self.model.model.layers[layer]
-            norms = own.input_layernorm, own.post_attention_layernorm
-            groups = ["q", "kv"] if layer == self.shapes.layers - 1 else ["qkv"]
-            self.opened[layer] = Weights(
-                norms=(norms[0].weight.float(), norms[1].weight.float()),
-                epsilon=norms[0].variance_epsilon,
-                reads=tuple(self._product(layer, tuple(group)) for group in groups),
-                o=self._product(layer, ("o",)),
-                gate_up=self._product(layer, ("gate", "up")),
-                down=self._product(layer, ("down",)),
-            )
+            self.opened[layer] = self.plain_weights(layer, packs=True)
         return self.opened[layer]
 
-    def _product(self, layer: int, modules: tuple[str, ...]) -> Product:
-        return product([self.linear(Site(layer, module)).weight for module in modules])
+    def plain_weights(self, layer: int, *, packs: bool = False) -> Weights:
+        """Returns one layer's weights, by default as they are, without any copy."""
+        own = self.model.model.layers[layer]
+        norms = own.input_layernorm, own.post_attention_layernorm
+        groups = ("q", "kv") if layer == self.shapes.layers - 1 else ("qkv",)
+
+        def of(module: str) -> Product:
+            return product(self.linear(Site(layer, module)).weight, packs=packs)
+
+        return Weights(
+            norms=(norms[0].weight.float(), norms[1].weight.float()),
+            epsilon=norms[0].variance_epsilon,
+            reads=tuple(tuple(map(of, group)) for group in groups),
+            o=(of("o"),),
+            gate_up=(of("gate"), of("up")),
+            down=(of("down"),),
+        )
 
     @property
     def open_head(self) -> Head:

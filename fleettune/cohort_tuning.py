@@ -14,6 +14,7 @@ from torch import Tensor
 from fleettune.adapters import Patch
 from fleettune.backbone import Backbone
 from fleettune.compute import TuneJob, TuneResult
+from fleettune.heap import keep_heap
 from fleettune.optimizer import StackedAdamW
 from fleettune.passes import training_pass
 from fleettune.places import Table, places, tabulate
@@ -40,11 +41,11 @@ def tune_cohort(
         jobs: The devices' tunes; their steps, ranks and sites may differ.
         prefix_bytes: Size of the host's prefix cache beyond which it lies in a file.
     """
+    keep_heap()
     stack = stack_patches([job.start for job in jobs], backbone)
     cut = min(site.layer for site in stack.factors)
     table = tabulate(jobs)
-    # an example's last token predicts nothing, so nothing is computed there
-    lengths = torch.tensor([max(1, len(example.tokens) - 1) for example in table.examples])
+    lengths = torch.tensor([len(example.tokens) for example in table.examples])
     training = _Training(
         devices=tuple(range(len(jobs))),
         stack=stack,

@@ -27,18 +27,18 @@ class Weights:
     Attributes:
         norms: Weights of the norms before attention and before the feed-forward part, fp32.
         epsilon: The norms' epsilon.
-        reads: Products of the first norm: q, k and v, or q alone and k with v.
+        reads: q, k and v: what reads one input together, so q is apart in the top layer.
         o: Behind attention.
-        gate_up: The feed-forward part's first product.
-        down: Its second.
+        gate_up: The feed-forward part's first two.
+        down: Its last.
     """
 
     norms: tuple[Tensor, Tensor]
     epsilon: float
-    reads: tuple[Product, ...]
-    o: Product
-    gate_up: Product
-    down: Product
+    reads: tuple[tuple[Product, ...], ...]
+    o: tuple[Product]
+    gate_up: tuple[Product, Product]
+    down: tuple[Product]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +81,7 @@ class Kept:
     middle_inverse: Tensor
     gate_in: Tensor
     gate_low: Tensor | None
-    gate_up: Tensor
+    gate_up: tuple[Tensor, Tensor]
     opened: Tensor
     down_in: Tensor
     down_low: Tensor | None
@@ -103,21 +103,21 @@ def layer_forward(
     normed, inverse = normalise(x, weights.norms[0], weights.epsilon, dtype)
     inputs = (normed,) if choice is None else (normed[:, choice.first :].contiguous(), normed)
     read = [
-        _forward(product, path, one)
-        for product, path, one in zip(weights.reads, adapters.reads, inputs, strict=True)
+        _forward(products, path, one)
+        for products, path, one in zip(weights.reads, adapters.reads, inputs, strict=True)
     ]
-    out, attended = attend(frame, *_split(frame, [one for one, _ in read]))
+    q, k, v = (one for found, _ in read for one in found)
+    out, attended = attend(frame, q, k, v)
     residual = x
     if choice is not None:
         out = out.flatten(0, 1)[choice.take]
         residual = x[:, choice.first :].flatten(0, 1)[choice.take]
-    middle, o_low = _forward(weights.o, adapters.o, out, residual)
+    (middle,), o_low = _forward(weights.o, adapters.o, out, residual)
     gate_in, middle_inverse = normalise(middle, weights.norms[1], weights.epsilon, dtype)
-    gate_up, gate_low = _forward(weights.gate_up, adapters.gate_up, gate_in)
-    gate, up = gate_up.chunk(2, -1)
+    (gate, up), gate_low = _forward(weights.gate_up, adapters.gate_up, gate_in)
     opened = functional.silu(gate)
     down_in = opened * up
-    result, down_low = _forward(weights.down, adapters.down, down_in, middle)
+    (result,), down_low = _forward(weights.down, adapters.down, down_in, middle)
     return result, Kept(
         x=x,
         inverse=inverse,
@@ -130,7 +130,7 @@ def layer_forward(
         middle_inverse=middle_inverse,
         gate_in=gate_in,
         gate_low=gate_low,
-        gate_up=gate_up,
+        gate_up=(gate, up),
         opened=opened,
         down_in=down_in,
         down_low=down_low,
@@ -164,15 +164,16 @@ def layer_backward(  # noqa: PLR0913, PLR0917 - a layer, what it kept, and where
     if not to_middle:
         return None
     own = gradient.to(kept.o_in.dtype)
-    into = _backward(weights.o, adapters.o, kept.o_in, kept.o_low, own, onward=to_reads)
+    into = _backward(weights.o, adapters.o, kept.o_in, kept.o_low, [own], onward=to_reads)
     if into is None:
         return None
     if choice is not None:
         into, gradient = _spread(choice, into, gradient, kept)
-    reads = _attention_backward(weights, frame, kept, into)
+    found = attend_backward(frame, kept.attended, into)
+    reads = (found[:1], found[1:]) if choice is not None else (found,)
     back = [
-        _backward(product, path, x, low, one, onward=not lowest)
-        for product, path, x, low, one in zip(
+        _backward(products, path, x, low, own, onward=not lowest)
+        for products, path, x, low, own in zip(
             weights.reads, adapters.reads, kept.reads, kept.reads_low, reads, strict=True
         )
     ]
@@ -192,15 +193,13 @@ def _feed_forward_backward(
     own = gradient.to(kept.down_in.dtype)
     onward = to_middle or adapters.gate_up is not None
     into = _backward(
-        weights.down, adapters.down, kept.down_in, kept.down_low, own, onward=onward
+        weights.down, adapters.down, kept.down_in, kept.down_low, [own], onward=onward
     )
     if into is None:
         return
-    gate, up = kept.gate_up.chunk(2, -1)
-    both = torch.empty_like(kept.gate_up)
-    into_gate, into_up = both.chunk(2, -1)
-    torch.mul(into, kept.opened, out=into_up)
-    torch.ops.aten.silu_backward.grad_input(into.mul_(up), gate, grad_input=into_gate)
+    gate, up = kept.gate_up
+    into_up = into * kept.opened
+    both = [torch.ops.aten.silu_backward(into.mul_(up), gate), into_up]
     back = _backward(
         weights.gate_up, adapters.gate_up, kept.gate_in, kept.gate_low, both, onward=to_middle
     )
@@ -208,25 +207,6 @@ def _feed_forward_backward(
         normalise_backward(
             back, kept.middle, weights.norms[1], kept.middle_inverse, gradient
         )
-
-
-def _attention_backward(
-    weights: Weights, frame: Frame, kept: Kept, gradient: Tensor
-) -> list[Tensor]:
-    """Returns the gradients of what the products of the first norm gave."""
-    found = [
-        torch.empty(*x.shape[:-1], sum(len(weight) for weight in product.weights), dtype=x.dtype)
-        for x, product in zip(kept.reads, weights.reads, strict=True)
-    ]
-    attend_backward(frame, kept.attended, gradient, _split(frame, found))
-    return found
-
-
-def _split(frame: Frame, read: Sequence[Tensor]) -> list[Tensor]:
-    """Returns q, k and v as views of the products' outputs."""
-    width = frame.kv_heads * frame.head_dim
-    q, (k, v) = read[0], read[-1][..., -2 * width :].chunk(2, -1)
-    return [q[..., : -2 * width] if len(read) == 1 else q, k, v]
 
 
 def _spread(
@@ -246,38 +226,34 @@ def _spread(
 
 
 def _forward(
-    product: Product, path: LowRank | None, x: Tensor, residual: Tensor | None = None
-) -> tuple[Tensor, Tensor | None]:
+    products: Sequence[Product], path: LowRank | None, x: Tensor, residual: Tensor | None = None
+) -> tuple[list[Tensor], Tensor | None]:
     fused = residual is not None and residual.dtype == x.dtype
-    out = product.forward(x, residual if fused else None)
-    low = None
-    if path is not None:
-        devices = len(path.a)
-        low = path.add(
-            x.view(devices, -1, x.shape[-1]), out.view(devices, -1, out.shape[-1])
-        )
-    return (out if residual is None or fused else residual + out), low
+    outputs = [one.forward(x, residual if fused else None) for one in products]
+    low = None if path is None else path.add(x, outputs)
+    if residual is not None and not fused:
+        outputs = [residual + out for out in outputs]
+    return outputs, low
 
 
-def _backward(  # noqa: PLR0913 - a product, its path and their inputs
-    product: Product,
+def _backward(  # noqa: PLR0913 - products, their path and their inputs
+    products: Sequence[Product],
     path: LowRank | None,
     x: Tensor,
     low: Tensor | None,
-    gradient: Tensor,
+    gradients: Sequence[Tensor],
     *,
     onward: bool,
 ) -> Tensor | None:
     """Writes the path's gradients; returns the input's, if asked to go onward."""
     into_low = None
     if path is not None and low is not None:
-        devices = len(path.a)
-        into_low = path.backward(
-            x.view(devices, -1, x.shape[-1]), low, gradient.view(devices, -1, gradient.shape[-1])
-        )
+        into_low = path.backward(x, low, gradients)
     if not onward:
         return None
-    into = product.backward(gradient)
+    into = products[0].backward(gradients[0])
+    for one, gradient in zip(products[1:], gradients[1:], strict=True):
+        into = one.backward(gradient, into)
     if path is not None and into_low is not None:
-        path.add_into(into_low, into.view(len(path.a), -1, into.shape[-1]))
+        path.add_into(into_low, into)
     return into

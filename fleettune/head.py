@@ -41,7 +41,7 @@ def open_head(linear: nn.Linear) -> Head:
     """Returns the head of a backbone's last linear layer."""
     weight = linear.weight.detach()
     packs = weight.numel() * weight.element_size() <= PACKED_BYTES
-    blocks = [product([block], packs=packs) for block in weight.split(VOCABULARY)]
+    blocks = [product(block, packs=packs) for block in weight.split(VOCABULARY)]
     return Head(weight=weight, bias=linear.bias, blocks=tuple(blocks))
 
 

@@ -16,17 +16,17 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One matrix's share of a joined path.
+    """One matrix's share of the paths.
 
     Attributes:
+        output: Which of the matrices that read the input it is.
         rows: Its rows of the joined A.
-        columns: Its columns of the joined output.
         b: B transposed, ``(K, rank, n_out)``, in the activations' precision.
         into_b: Where its gradient goes, fp32.
     """
 
+    output: int
     rows: slice
-    columns: slice
     b: Tensor
     into_b: Tensor
 
@@ -47,42 +47,41 @@ class LowRank:
     into_a: Tensor
     parts: Sequence[Part]
 
-    def add(self, x: Tensor, out: Tensor) -> Tensor:
-        """Adds the paths of `x` to `out`; returns the inner states, ``(K, ranks, rows)``.
+    def add(self, x: Tensor, outputs: Sequence[Tensor]) -> Tensor:
+        """Adds the paths of `x` in place; returns the inner states, ``(K, ranks, rows)``.
 
         Args:
-            x: Input, ``(K, rows, n_in)``.
-            out: The joined output, ``(K, rows, n_out)``, changed in place.
+            x: Input, ``(..., n_in)``, device-major.
+            outputs: The matrices' outputs, each ``(..., n_out)``, contiguous.
         """
-        low = torch.bmm(self.a, x.transpose(1, 2)).mul_(self.scale)
+        low = torch.bmm(self.a, self._rows(x).transpose(1, 2)).mul_(self.scale)
         for part in self.parts:
-            out[:, :, part.columns].baddbmm_(low[:, part.rows].transpose(1, 2), part.b)
+            out = self._rows(outputs[part.output])
+            out.baddbmm_(low[:, part.rows].transpose(1, 2), part.b)
         return low
 
-    def backward(self, x: Tensor, low: Tensor, gradient: Tensor) -> Tensor:
+    def backward(self, x: Tensor, low: Tensor, gradients: Sequence[Tensor]) -> Tensor:
         """Writes the factors' gradients; returns those of the inner states, ``(K, ranks, rows)``.
 
         Args:
             x: Input, as in `add`.
             low: What `add` returned.
-            gradient: Gradient of the joined output, ``(K, rows, n_out)``.
+            gradients: Of the outputs.
         """
-        into_low = torch.empty_like(low)
+        found: list[Tensor] = []
         for part in self.parts:
-            own = gradient[:, :, part.columns]
-            torch.bmm(part.b, own.transpose(1, 2), out=into_low[:, part.rows])
-            _write(low[:, part.rows], own, part.into_b)
+            own = self._rows(gradients[part.output])
+            found.append(torch.bmm(part.b, own.transpose(1, 2)))
+            # batched products write fast only to tensors without gaps
+            part.into_b.copy_(torch.bmm(low[:, part.rows], own))
+        into_low = found[0] if len(found) == 1 else torch.cat(found, 1)
         into_low.mul_(self.scale)
-        _write(into_low, x, self.into_a)
+        self.into_a.copy_(torch.bmm(into_low, self._rows(x)))
         return into_low
 
     def add_into(self, into_low: Tensor, into_x: Tensor) -> None:
-        """Adds the paths' share to the input's gradient, ``(K, rows, n_in)``, in place."""
-        into_x.baddbmm_(into_low.transpose(1, 2), self.a)
+        """Adds the paths' share to the input's gradient, in place."""
+        self._rows(into_x).baddbmm_(into_low.transpose(1, 2), self.a)
 
-
-def _write(left: Tensor, right: Tensor, into: Tensor) -> None:
-    if left.dtype == into.dtype:
-        torch.bmm(left, right, out=into)
-    else:
-        into.copy_(torch.bmm(left, right))
+    def _rows(self, x: Tensor) -> Tensor:
+        return x.view(len(self.a), -1, x.shape[-1])

@@ -36,6 +36,18 @@ def training_pass(backbone: Backbone, stack: Stack, cut: int) -> Pass:
     return partial(_by_autograd, backbone, stack, cut)
 
 
+def lower_layers(backbone: Backbone, hidden: Tensor, cut: int) -> Tensor:
+    """Returns the input of layer `cut` from embeddings, ``(rows, positions, hidden)``."""
+    if not backbone.is_plain_llama:
+        return backbone.layers(hidden, 0, cut)
+    none = Adapters(reads=(None,), o=None, gate_up=None, down=None)
+    bound = _frame(backbone, hidden.shape[1], 0)
+    x = hidden.float()
+    for layer in range(cut):
+        x, _ = layer_forward(backbone.plain_weights(layer), none, bound, x, None)
+    return x
+
+
 def _by_autograd(
     backbone: Backbone, stack: Stack, cut: int, hidden: Tensor, places: Places
 ) -> tuple[Tensor, Tensor]:
@@ -116,7 +128,7 @@ def _adapters(
     paths: dict[int, list[LowRank | None]] = {layer: [] for layer in layers}
     for group in site_groups(backbone.shapes.layers):
         if group[0].layer in paths:
-            paths[group[0].layer].append(_path(stack, factors, gradient, backbone, group))
+            paths[group[0].layer].append(_path(stack, factors, gradient, group))
     return {
         layer: Adapters(reads=tuple(found[:-3]), o=found[-3], gate_up=found[-2], down=found[-1])
         for layer, found in paths.items()
@@ -124,28 +136,25 @@ def _adapters(
 
 
 def _path(
-    stack: Stack, factors: Tensor, gradient: Tensor, backbone: Backbone, group: tuple[Site, ...]
+    stack: Stack, factors: Tensor, gradient: Tensor, group: tuple[Site, ...]
 ) -> LowRank | None:
-    matrices = backbone.shapes.matrices()
     parts: list[Part] = []
     scales: list[Tensor] = []
-    row = column = 0
-    for site in group:
-        width = matrices[site.module][1]
+    row = 0
+    for output, site in enumerate(group):
         if site in stack.factors:
             b = stack.factors[site][1]
             rank = b.shape[1]
             parts.append(
                 Part(
+                    output=output,
                     rows=slice(row, row + rank),
-                    columns=slice(column, column + width),
                     b=stack.view(b, factors),
                     into_b=stack.view(b, gradient),
                 )
             )
             scales.append(stack.scales[site].expand(-1, rank, 1))
             row += rank
-        column += width
     if not parts:
         return None
     first = next(stack.factors[site][0] for site in group if site in stack.factors)

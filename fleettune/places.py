@@ -23,7 +23,8 @@ class Places:
 
     Attributes:
         examples: Which example stands in every row, ``(K * height,)``.
-        positions: Positions that the step computes: the longest row's, but for its last token.
+        positions: Positions that the step computes: to the last one that predicts, and on to a
+            multiple of 8, which attention likes better.
         first: The first position from which anything is predicted.
         rows: Row of every supervised token, ``(K * width,)``.
         columns: Position whose state predicts it.
@@ -82,7 +83,8 @@ def places(table: Table, devices: Sequence[int], step: int) -> Places:
     used = torch.arange(height) < torch.tensor([len(batch) for batch in batches])[:, None]
     marked = table.predicting[examples] & used[:, :, None]
     columns = marked.flatten(0, 1).any(0).nonzero()[:, 0]
-    positions, first = int(columns[-1]) + 1, int(columns[0])
+    positions = min((int(columns[-1]) + 8) // 8 * 8, table.tokens.shape[1])
+    first = int(columns[0])
     marked = marked[:, :, :positions].flatten(1)
     counts = marked.sum(1, keepdim=True)
     width = int(counts.max())
@@ -98,6 +100,6 @@ def places(table: Table, devices: Sequence[int], step: int) -> Places:
         first=first,
         rows=row.flatten(),
         columns=column.flatten(),
-        targets=table.tokens[flat[row], column + 1].flatten(),
+        targets=table.tokens[flat[row], (column + 1).clamp(max=table.tokens.shape[1] - 1)].flatten(),
         weights=weights.flatten(),
     )

@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 
 from fleettune.backbone import Backbone
+from fleettune.passes import lower_layers
 
 MEMORY_BYTES = 256 * 2**20
 """Largest prefix that a process keeps in memory."""
-_TOKENS = 3072
+_TOKENS = 1024
 
 
 @contextmanager
@@ -58,5 +59,5 @@ def _fill(backbone: Backbone, tokens: Tensor, lengths: Tensor, cut: int, states:
     rows = max(1, _TOKENS // int(lengths.max()))
     for chosen in order.split(rows):
         longest = int(lengths[chosen].max())
-        found = backbone.layers(backbone.embed(tokens[chosen, :longest]), 0, cut)
+        found = lower_layers(backbone, backbone.embed(tokens[chosen, :longest]), cut)
         states[chosen, :longest] = found

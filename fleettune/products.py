@@ -1,15 +1,12 @@
 """Products with frozen weights, forward and backward, laid out once for the matrix library.
 
-Weights that read the same input are joined into one product. oneDNN's own layout is 2 to 10 %
-faster than the plain one (docs/LOG.md); it doubles the memory of small weights, and large ones keep
-their own.
+oneDNN's own layout is 2 to 10 % faster than the plain one (docs/LOG.md). It adds two copies of a
+small weight; large ones keep their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
 from typing import Any, cast
 
 import torch
@@ -21,47 +18,42 @@ PACKED_BYTES = 64 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """Frozen weights that share an input: ``x -> [x W1^T, x W2^T, ...]``.
+    """A frozen weight: ``x -> x W^T``.
 
     Attributes:
-        weights: The weights, each ``(n_out, n_in)``.
-        packed: The joined weight and its transpose in the library's layout; None if too large.
+        weight: ``(n_out, n_in)``.
+        packed: The weight and its transpose in the library's layout; None if too large.
     """
 
-    weights: tuple[Tensor, ...]
+    weight: Tensor
     packed: tuple[Tensor, Tensor] | None
 
     def forward(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
-        """Returns ``(..., n_out)``, the weights' outputs side by side, plus a tensor if given."""
+        """Returns ``(..., n_out)``, plus a tensor of this shape if given."""
         if self.packed is not None:
             return _multiply(x, self.packed[0], plus)
-        out = torch.cat([x @ weight.t() for weight in self.weights], -1)
+        out = x @ self.weight.t()
         return out if plus is None else out.add_(plus)
 
-    def backward(self, gradient: Tensor) -> Tensor:
-        """Returns the gradient of the input from that of the output, ``(..., n_in)``."""
+    def backward(self, gradient: Tensor, plus: Tensor | None = None) -> Tensor:
+        """Returns the input's gradient, ``(..., n_in)``, plus a tensor of this shape if given."""
         if self.packed is not None:
-            return _multiply(gradient, self.packed[1])
-        ends = accumulate((len(weight) for weight in self.weights), initial=0)
-        parts = [
-            gradient[..., start:end] @ weight
-            for weight, (start, end) in zip(self.weights, pairwise(ends), strict=True)
-        ]
-        return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
+            return _multiply(gradient, self.packed[1], plus)
+        into = gradient @ self.weight
+        return into if plus is None else into.add_(plus)
 
 
-def product(weights: Sequence[Tensor], *, packs: bool = True) -> Product:
-    """Returns the product with frozen weights that read the same input.
+def product(weight: Tensor, *, packs: bool = True) -> Product:
+    """Returns the product with a frozen weight.
 
     Args:
-        weights: The weights, each ``(n_out, n_in)``.
-        packs: Whether they may be copied into the library's layout.
+        weight: ``(n_out, n_in)``.
+        packs: Whether it may be copied into the library's layout.
     """
-    size = sum(weight.numel() * weight.element_size() for weight in weights)
-    if not packs or size > PACKED_BYTES or not _has_layout():
-        return Product(tuple(weights), None)
-    joined = torch.cat([weight.detach() for weight in weights])
-    return Product(tuple(weights), (_pack(joined), _pack(joined.t().contiguous())))
+    weight = weight.detach()
+    if not packs or weight.numel() * weight.element_size() > PACKED_BYTES or not _has_layout():
+        return Product(weight, None)
+    return Product(weight, (_pack(weight), _pack(weight.t().contiguous())))
 
 
 def _has_layout() -> bool:

@@ -64,7 +64,9 @@ class _Group:
 
 def _group(job: Job) -> _Group:
     if isinstance(job, TuneJob):
-        return _Group(TuneJob, job.release, patched=True, shared=())
+        # a pass goes down to its lowest adapted layer, so a shallow device has no deep neighbours
+        cut = min(site.layer for site in job.start.factors)
+        return _Group(TuneJob, job.release, patched=True, shared=(cut,))
     shared: tuple[object, ...] = ()
     if isinstance(job, ChoiceJob):
         shared = job.answers

@@ -60,4 +60,4 @@ def _fill(backbone: Backbone, tokens: Tensor, lengths: Tensor, cut: int, states:
     for chosen in order.split(rows):
         longest = int(lengths[chosen].max())
         found = lower_layers(backbone, backbone.embed(tokens[chosen, :longest]), cut)
-        states[chosen, :longest] = found
+        states[chosen, :longest] = found.to(states.dtype)

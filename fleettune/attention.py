@@ -96,9 +96,7 @@ def attend_backward(frame: Frame, kept: Attended, gradient: Tensor) -> list[Tens
     """
     own = _grouped(frame, gradient)
     into_weights = torch.bmm(own, kept.values.transpose(1, 2))
-    into_scores = torch._softmax_backward_data(  # noqa: SLF001 - torch has no public name
-        into_weights, kept.weights, -1, own.dtype
-    )
+    into_scores = torch._softmax_backward_data(into_weights, kept.weights, -1, own.dtype)
     into_q = torch.bmm(into_scores, kept.keys)
     into_k = torch.bmm(into_scores.transpose(1, 2), kept.queries)
     into_v = torch.bmm(kept.weights.transpose(1, 2), own)

@@ -97,9 +97,7 @@ def _without_finished(
     backbone: Backbone, training: _Training, jobs: Sequence[TuneJob], steps: int
 ) -> _Training:
     """Returns the training of those devices that have more than `steps` steps."""
-    index = [
-        place for place, job in enumerate(training.devices) if len(jobs[job].batches) > steps
-    ]
+    index = [place for place, job in enumerate(training.devices) if len(jobs[job].batches) > steps]
     devices = tuple(training.devices[place] for place in index)
     if not devices:
         return training

@@ -137,7 +137,7 @@ def layer_forward(
     )
 
 
-def layer_backward(  # noqa: PLR0913, PLR0917 - a layer, what it kept, and where it stands
+def layer_backward(  # noqa: PLR0913 - a layer, what it kept, and where it stands
     weights: Weights,
     adapters: Adapters,
     frame: Frame,
@@ -192,9 +192,7 @@ def _feed_forward_backward(
     """Writes the feed-forward part's gradients; adds its input's to `gradient`."""
     own = gradient.to(kept.down_in.dtype)
     onward = to_middle or adapters.gate_up is not None
-    into = _backward(
-        weights.down, adapters.down, kept.down_in, kept.down_low, [own], onward=onward
-    )
+    into = _backward(weights.down, adapters.down, kept.down_in, kept.down_low, [own], onward=onward)
     if into is None:
         return
     gate, up = kept.gate_up
@@ -204,14 +202,10 @@ def _feed_forward_backward(
         weights.gate_up, adapters.gate_up, kept.gate_in, kept.gate_low, both, onward=to_middle
     )
     if back is not None:
-        normalise_backward(
-            back, kept.middle, weights.norms[1], kept.middle_inverse, gradient
-        )
+        normalise_backward(back, kept.middle, weights.norms[1], kept.middle_inverse, gradient)
 
 
-def _spread(
-    choice: Choice, into: Tensor, gradient: Tensor, kept: Kept
-) -> tuple[Tensor, Tensor]:
+def _spread(choice: Choice, into: Tensor, gradient: Tensor, kept: Kept) -> tuple[Tensor, Tensor]:
     """Returns gradients of the chosen states at their places: of attention and of the input."""
     rows, positions, hidden = kept.x.shape
     queries = positions - choice.first
@@ -236,7 +230,7 @@ def _forward(
     return outputs, low
 
 
-def _backward(  # noqa: PLR0913 - products, their path and their inputs
+def _backward(
     products: Sequence[Product],
     path: LowRank | None,
     x: Tensor,

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 
-def normalise(x: Tensor, weight: Tensor, epsilon: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def normalise(
+    x: Tensor, weight: Tensor, epsilon: float, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
     """Returns the normalised states in a precision, and one over every state's root mean square.
 
     Args:

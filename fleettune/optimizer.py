@@ -16,7 +16,9 @@ EPSILON = 1e-8
 class StackedAdamW:
     """Torch's fused AdamW, one call per device: every device has its own clip and rate."""
 
-    def __init__(self, stack: Stack, learning_rates: Sequence[float], clips: Sequence[float]) -> None:
+    def __init__(
+        self, stack: Stack, learning_rates: Sequence[float], clips: Sequence[float]
+    ) -> None:
         self._stack = stack
         self._rates = tuple(learning_rates)
         self._clips = torch.tensor(clips)
@@ -46,7 +48,7 @@ class StackedAdamW:
         for device, (rate, moves) in enumerate(zip(self._rates, active, strict=True)):
             if moves:
                 self._steps[device] += 1
-                torch._fused_adamw_(  # noqa: SLF001 - the public class holds one rate per object
+                torch._fused_adamw_(
                     [self._stack.flat[device]],
                     [gradient[device]],
                     [self._first[device]],
@@ -65,7 +67,7 @@ class StackedAdamW:
 
 
 def gathered_gradient(stack: Stack) -> Tensor:
-    """Returns the gradients that autograd left at the leaves, laid out as the stack; clears them."""
+    """Takes the gradients that autograd left at the leaves; returns them laid out as the stack."""
     gradient = torch.zeros_like(stack.flat)
     for leaf in stack.leaves():
         if leaf.grad is not None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fleettune.attention import Frame, frame
 from fleettune.backbone import Backbone
-from fleettune.decoder import Adapters, Choice, Kept, Weights, layer_backward, layer_forward
+from fleettune.decoder import Adapters, Choice, Kept, layer_backward, layer_forward
 from fleettune.head import head_losses, losses_and_gradient
 from fleettune.lowrank import LowRank, Part
 from fleettune.norms import normalise, normalise_backward
@@ -28,7 +28,7 @@ gradient of their sum, laid out as the stack."""
 
 
 def training_pass(backbone: Backbone, stack: Stack, cut: int) -> Pass:
-    """Returns the pass over layers from `cut` on, with a stack's factors as they are when called."""
+    """Returns the pass over layers from `cut` on, with the factors as they are when called."""
     if backbone.is_plain_llama:
         return _by_hand(backbone, stack, cut)
     for leaf in stack.leaves():
@@ -99,9 +99,7 @@ def _top(backbone: Backbone, x: Tensor, places: Places) -> tuple[Tensor, Tensor]
     norm = backbone.model.model.norm
     weight, epsilon = norm.weight.float(), norm.variance_epsilon
     states, inverse = normalise(x, weight, epsilon, backbone.dtype)
-    losses, own = losses_and_gradient(
-        backbone.open_head, states, places.targets, places.weights
-    )
+    losses, own = losses_and_gradient(backbone.open_head, states, places.targets, places.weights)
     back = torch.zeros_like(x)
     normalise_backward(own, x, weight, inverse, back)
     return losses, back

@@ -100,6 +100,8 @@ def places(table: Table, devices: Sequence[int], step: int) -> Places:
         first=first,
         rows=row.flatten(),
         columns=column.flatten(),
-        targets=table.tokens[flat[row], (column + 1).clamp(max=table.tokens.shape[1] - 1)].flatten(),
+        targets=table.tokens[
+            flat[row], (column + 1).clamp(max=table.tokens.shape[1] - 1)
+        ].flatten(),
         weights=weights.flatten(),
     )

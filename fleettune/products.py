@@ -62,11 +62,11 @@ def _has_layout() -> bool:
 
 def _pack(weight: Tensor) -> Tensor:
     library = cast(Any, torch.ops.mkldnn)
-    return library._reorder_linear_weight(weight, None)  # noqa: SLF001 - torch has no public name
+    return library._reorder_linear_weight(weight, None)
 
 
 def _multiply(x: Tensor, packed: Tensor, plus: Tensor | None = None) -> Tensor:
     library = cast(Any, torch.ops.mkldnn)
     if plus is not None:
-        return library._linear_pointwise.binary(x, plus, packed, None, "add")  # noqa: SLF001
-    return library._linear_pointwise(x, packed, None, "none", [], "")  # noqa: SLF001 - as above
+        return library._linear_pointwise.binary(x, plus, packed, None, "add")
+    return library._linear_pointwise(x, packed, None, "none", [], "")

@@ -42,7 +42,10 @@ class Stack:
 
     def views(self, values: Tensor) -> dict[Site, tuple[Tensor, Tensor]]:
         """Returns `factors` of another tensor laid out as `flat`."""
-        return {site: (self.view(a, values), self.view(b, values)) for site, (a, b) in self.factors.items()}
+        return {
+            site: (self.view(a, values), self.view(b, values))
+            for site, (a, b) in self.factors.items()
+        }
 
     def view(self, factor: Tensor, values: Tensor, rows: int | None = None) -> Tensor:
         """Returns what stands in `values` where a factor stands in `flat`.
@@ -129,7 +132,7 @@ def _fill(stack: Stack, index: int, patch: Patch) -> None:
 
 
 def carry(values: Tensor, old: Stack, new: Stack, devices: Sequence[int]) -> Tensor:
-    """Returns some devices' values, laid out as `old`, laid out as `new`, whose sites `old` has."""
+    """Returns some devices' values of `old` laid out as `new`, whose sites and ranks `old` has."""
     found = torch.zeros_like(new.flat)
     places, index = new.views(found), torch.tensor(devices)
     for site, (a, b) in old.views(values).items():

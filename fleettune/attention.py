@@ -8,6 +8,7 @@ is one multiplication of complex numbers, going back the one with their conjugat
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -96,7 +97,7 @@ def attend_backward(frame: Frame, kept: Attended, gradient: Tensor) -> list[Tens
     """
     own = _grouped(frame, gradient)
     into_weights = torch.bmm(own, kept.values.transpose(1, 2))
-    into_scores = torch._softmax_backward_data(into_weights, kept.weights, -1, own.dtype)
+    into_scores = cast(Any, torch)._softmax_backward_data(into_weights, kept.weights, -1, own.dtype)
     into_q = torch.bmm(into_scores, kept.keys)
     into_k = torch.bmm(into_scores.transpose(1, 2), kept.queries)
     into_v = torch.bmm(kept.weights.transpose(1, 2), own)
@@ -110,7 +111,7 @@ def attend_backward(frame: Frame, kept: Attended, gradient: Tensor) -> list[Tens
 
 def _heads(frame: Frame, x: Tensor) -> Tensor:
     """Returns a view ``(rows, heads, positions, head_dim)`` of ``(rows, positions, width)``."""
-    return x.unflatten(-1, (-1, frame.head_dim)).transpose(1, 2)
+    return x.view(*x.shape[:2], -1, frame.head_dim).transpose(1, 2)
 
 
 def _flat(heads: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ def open_head(linear: nn.Linear) -> Head:
     """Returns the head of a backbone's last linear layer."""
     weight = linear.weight.detach()
     packs = weight.numel() * weight.element_size() <= PACKED_BYTES
-    blocks = [product(block, packs=packs) for block in weight.split(VOCABULARY)]
+    blocks = [product(block, packs=packs) for block in _cut(weight, VOCABULARY)]
     return Head(weight=weight, bias=linear.bias, blocks=tuple(blocks))
 
 
@@ -57,11 +57,15 @@ def losses_and_gradient(
         weights: What each token counts, ``(tokens,)``.
     """
     size = len(targets) if len(head.blocks) == 1 else TOKENS
-    parts = zip(states.split(size), targets.split(size), weights.split(size), strict=True)
+    parts = zip(_cut(states, size), _cut(targets, size), _cut(weights, size), strict=True)
     found = [_block(head, part, wanted[:, None], w[:, None]) for part, wanted, w in parts]
     if len(found) == 1:
         return found[0]
     return torch.cat([loss for loss, _ in found]), torch.cat([back for _, back in found])
+
+
+def _cut(x: Tensor, size: int) -> list[Tensor]:
+    return [x[start : start + size] for start in range(0, len(x), size)]
 
 
 def _block(head: Head, states: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,7 +94,7 @@ def _block(head: Head, states: Tensor, targets: Tensor, weights: Tensor) -> tupl
 def _logits(head: Head, states: Tensor) -> list[Tensor]:
     logits = [block.forward(states) for block in head.blocks]
     if head.bias is not None:
-        for part, bias in zip(logits, head.bias.split(VOCABULARY), strict=True):
+        for part, bias in zip(logits, _cut(head.bias, VOCABULARY), strict=True):
             part.add_(bias)
     return logits
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor
 
@@ -17,7 +19,8 @@ def normalise(
         epsilon: Added to the mean square.
         dtype: Precision of what comes back.
     """
-    inverse = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    norm = cast(Any, torch.linalg).vector_norm
+    inverse = cast(Tensor, norm(x, dim=-1, keepdim=True))
     inverse.square_().mul_(1 / x.shape[-1]).add_(epsilon).rsqrt_()
     return (x * inverse).mul_(weight).to(dtype), inverse
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -29,7 +30,8 @@ class StackedAdamW:
     def compacted(self, stack: Stack, devices: Sequence[int]) -> StackedAdamW:
         """Returns the optimizer of some of the devices, whose stack is given."""
         rates = [self._rates[device] for device in devices]
-        chosen = StackedAdamW(stack, rates, self._clips[list(devices)].tolist())
+        clips = [float(self._clips[device]) for device in devices]
+        chosen = StackedAdamW(stack, rates, clips)
         chosen._first = carry(self._first, self._stack, stack, devices)
         chosen._second = carry(self._second, self._stack, stack, devices)
         chosen._steps = self._steps[list(devices)]
@@ -43,12 +45,12 @@ class StackedAdamW:
             gradient: Of the sum of all losses, laid out as the stack; used up.
             active: Of every device.
         """
-        norms = torch.linalg.vector_norm(gradient, dim=1)
+        norms = cast(Tensor, cast(Any, torch.linalg).vector_norm(gradient, dim=1))
         shrink = ((norms + 1e-6) / self._clips).clamp_(min=1.0)
         for device, (rate, moves) in enumerate(zip(self._rates, active, strict=True)):
             if moves:
                 self._steps[device] += 1
-                torch._fused_adamw_(
+                cast(Any, torch)._fused_adamw_(
                     [self._stack.flat[device]],
                     [gradient[device]],
                     [self._first[device]],

@@ -57,7 +57,8 @@ def _fill(backbone: Backbone, tokens: Tensor, lengths: Tensor, cut: int, states:
     """Computes examples of like length together."""
     order = torch.argsort(lengths, stable=True)
     rows = max(1, _TOKENS // int(lengths.max()))
-    for chosen in order.split(rows):
+    for start in range(0, len(order), rows):
+        chosen = order[start : start + rows]
         longest = int(lengths[chosen].max())
         found = lower_layers(backbone, backbone.embed(tokens[chosen, :longest]), cut)
         states[chosen, :longest] = found.to(states.dtype)

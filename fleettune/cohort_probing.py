@@ -36,7 +36,7 @@ def probe_cohort(backbone: Backbone, jobs: Sequence[ProbeJob]) -> list[ProbeResu
     return [_result(job, found) for job, found in zip(jobs, sums, strict=True)]
 
 
-def _probe(  # noqa: PLR0913, PLR0917 - what is probed, on what, and where gradients go
+def _probe(
     backbone: Backbone,
     jobs: Sequence[ProbeJob],
     table: Table,

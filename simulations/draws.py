@@ -2,10 +2,13 @@
 
 A coefficient is drawn once per draw, for all devices of its profile and all arms together (common
 random numbers): what two arms share cancels in their ratio. Coefficients and profiles are drawn
-independently of each other. The distribution is triangular from low over the value to high, on the
-logarithmic scale where high / low > 3 (ranges like those of throughputs and radio rates) and on the
-linear scale otherwise. Most ranges are judgements, so this states doubt; it is no measured
-distribution. The central value need not be the median of the draws.
+independently of each other, so an error that all profiles share, such as of home Wi-Fi, is spread
+and totals of a mixed fleet look somewhat surer than they are.
+
+The distribution is triangular from low over the value to high, on the logarithmic scale where
+high / low > 3 (ranges like those of throughputs and radio rates) and on the linear scale otherwise.
+Most ranges are judgements, so this states doubt; it is no measured distribution. The central value
+need not be the median of the draws.
 """
 
 from __future__ import annotations

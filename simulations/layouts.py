@@ -84,11 +84,10 @@ def layout(
     mixed: list[Mixed] = []
     for phase, every in group.entries.items():
         entries = every.where(every.by_night) if night_only else every
-        units = _units(phase, at, draws)
-        _check_form(phase, entries, units, at)
+        units = units_of(phase, entries, at, draws)
         amounts: tuple[Floats, ...] = (entries.flop, entries.moved_bytes, entries.bursts)
         if phase in COMPUTING:
-            by_flop, by_byte = _sides(entries, units)
+            by_flop, by_byte = sides(entries, units)
             mixed.append(_mixed(entries.where(~(by_flop | by_byte)), units, dtype))
             amounts = (entries.flop * by_flop, entries.moved_bytes * by_byte)
         for place, amount in enumerate(amounts):
@@ -108,7 +107,9 @@ def layout(
     return Layout(rest=rest, computing=computing, mixed=tuple(mixed))
 
 
-def _units(phase: Phase, at: Values, draws: int) -> Units:
+def units_of(phase: Phase, entries: Entries, at: Values, draws: int) -> Units:
+    """Returns what a unit of each amount of a phase costs, checked on some entries of it."""
+
     def cost(flop: float, moved_bytes: float, bursts: float) -> NDArray[np.float64]:
         found = spent_on(phase, np.float64(flop), np.float64(moved_bytes), np.float64(bursts), at)
         return np.array([np.broadcast_to(item, draws) for item in found])
@@ -116,7 +117,9 @@ def _units(phase: Phase, at: Values, draws: int) -> Units:
     # a burst may be free without bytes, so it is priced on top of some
     flop, byte = cost(1e9, 0, 0) / 1e9, cost(0, _PROBE_BYTES, 0) / _PROBE_BYTES
     burst = cost(0, _PROBE_BYTES, 1) - cost(0, _PROBE_BYTES, 0)
-    return Units(seconds=(flop[0], byte[0], burst[0]), joules=(flop[1], byte[1], burst[1]))
+    units = Units(seconds=(flop[0], byte[0], burst[0]), joules=(flop[1], byte[1], burst[1]))
+    _check_form(phase, entries, units, at)
+    return units
 
 
 def _mixed(entries: Entries, units: Units, dtype: Precision) -> Mixed:
@@ -133,7 +136,7 @@ def _mixed(entries: Entries, units: Units, dtype: Precision) -> Mixed:
     )
 
 
-def _sides(entries: Entries, units: Units) -> tuple[Bools, Bools]:
+def sides(entries: Entries, units: Units) -> tuple[Bools, Bools]:
     """Returns which entries computing binds, and which memory, under every draw."""
     balance = units.seconds[1] / units.seconds[0]  # FLOP per byte at which both take as long
     by_flop = entries.flop >= entries.moved_bytes * balance.max()

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from fleettune.cost import Stage
+from fleettune.cost import ORDER, Stage
 from fleettune.energy import Floats
 from fleettune.workload import Phase
 
@@ -35,14 +35,19 @@ class Entries:
         flop: Floating-point operations.
         moved_bytes: Bytes.
         bursts: Transfers.
-        by_night: Whether it fills the night's window.
+        stage: What it was for, a position in `fleettune.cost.ORDER`.
     """
 
     row: Indices
     flop: Floats
     moved_bytes: Floats
     bursts: Floats
-    by_night: Bools
+    stage: Indices
+
+    @property
+    def by_night(self) -> Bools:
+        """Whether it fills the night's window."""
+        return ~np.isin(self.stage, [ORDER[stage] for stage in BY_DAY])
 
     def where(self, kept: Bools) -> Entries:
         """Returns some of the entries."""
@@ -51,7 +56,7 @@ class Entries:
             flop=self.flop[kept],
             moved_bytes=self.moved_bytes[kept],
             bursts=self.bursts[kept],
-            by_night=self.by_night[kept],
+            stage=self.stage[kept],
         )
 
 
@@ -125,12 +130,12 @@ def _entries(placed: pl.DataFrame, first: int) -> dict[Phase, Entries]:
     for phase in Phase:
         part = placed.filter(pl.col("phase") == phase.value)
         if part.height:
-            by_day = part["stage"].is_in([stage.value for stage in BY_DAY])
+            stages = part["stage"].replace_strict({s.value: place for s, place in ORDER.items()})
             found[phase] = Entries(
                 row=part["row"].to_numpy().astype(np.int64) - first,
                 flop=part["flop"].to_numpy(),
                 moved_bytes=part["moved_bytes"].to_numpy(),
                 bursts=part["bursts"].to_numpy(),
-                by_night=(~by_day).to_numpy(),
+                stage=stages.to_numpy().astype(np.int64),
             )
     return found

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fleettune.cost import ORDER
 from fleettune.energy import Floats, Values
-from simulations.layouts import Layout, Mixed, Reals, layout
-from simulations.nights import Group, Indices, Nights
+from fleettune.workload import COMPUTING, Phase
+from simulations.layouts import Layout, Mixed, Reals, Units, layout, sides, units_of
+from simulations.nights import Entries, Group, Indices, Nights
 
 ROWS_AT_ONCE = 128
 
@@ -156,3 +158,34 @@ def _compare(mixed: Mixed, part: slice, first_row: int, seconds: Reals, joules: 
     for units, into in ((mixed.units.seconds, seconds), (mixed.units.joules, joules)):
         cost = np.maximum(flop * units[0], moved_bytes * units[1])
         into[row[starts]] += cost if len(starts) == len(row) else np.add.reduceat(cost, starts)
+
+
+def stages(nights: Nights, at: Sequence[Values]) -> Floats:
+    """Returns joules by stage under every draw, [arms, stages in their order, draws].
+
+    Idle stays empty: it belongs to whole rows (`Totals.idle_j`).
+    """
+    draws = max((item.size for one in at for item in one.values()), default=1)
+    found = np.zeros((len(nights.arms), len(ORDER), draws))
+    for group in nights.groups:
+        for phase, every in group.entries.items():
+            units = units_of(phase, every, at[group.profile], draws)
+            for stage in np.unique(every.stage):
+                entries = every.where(every.stage == stage)
+                found[group.arm, stage] += _joules(phase, entries, units)
+    return found
+
+
+def _joules(phase: Phase, entries: Entries, units: Units) -> Reals:
+    """Returns the joules of all entries together, [draws]."""
+    if phase not in COMPUTING:
+        moved = entries.moved_bytes.sum() * units.joules[1]
+        return moved + entries.bursts.sum() * units.joules[2]
+    by_flop, by_byte = sides(entries, units)
+    joules = entries.flop[by_flop].sum() * units.joules[0]
+    joules = joules + entries.moved_bytes[by_byte].sum() * units.joules[1]
+    unclear = entries.where(~(by_flop | by_byte))
+    for rows in _blocks(len(unclear.row)):
+        flop, moved_bytes = unclear.flop[rows, None], unclear.moved_bytes[rows, None]
+        joules += np.maximum(flop * units.joules[0], moved_bytes * units.joules[1]).sum(axis=0)
+    return joules

@@ -30,6 +30,7 @@ from simulations.settings import EngineSettings
 from simulations.store import Store
 from simulations.summary import HostInfo, RunInfo, summarise
 from simulations.tables import headline_table
+from simulations.uncertainty import estimate
 from simulations.versions import write_versions
 from strategies.app import app as server_app
 
@@ -58,7 +59,9 @@ def run_experiment(experiment: Experiment, folder: Path, console: Console) -> di
         peak_rss_mb=_peak_rss_mb(experiment.engine.workers),
     )
     (folder / "host.json").write_text(json.dumps(asdict(host)))
-    summary = summarise(rows, _run_info(experiment), host)
+    profiles = [profile for profile, _ in experiment.fleet.mix.parts]
+    known = estimate(rows, work, profiles, experiment.reference, seed=experiment.run.seed)
+    summary = summarise(rows, _run_info(experiment), host, known)
     _finish(folder, summary)
     page = write_report(folder)
     console.print(headline_table(summary))
@@ -165,6 +168,7 @@ def _run_info(experiment: Experiment) -> RunInfo:
         quality_metric=experiment.metric,
         reference=experiment.reference,
         coefficients=tiers,
+        priced_as=experiment.fleet.priced.model,
     )
 
 

@@ -21,18 +21,15 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from fleettune.cost import ORDER, Stage
 from fleettune.energy import Floats
-from fleettune.hardware import TIERS, DeviceProfile
+from fleettune.hardware import DeviceProfile
 from fleettune.seeds import Purpose, stream
-from simulations.draws import DRAWS, drawn, probed, tiers_of
+from simulations.draws import DRAWS, drawn
 from simulations.nights import Nights, read_nights
-from simulations.repricing import Totals, reprice
+from simulations.probes import Probes, probe
+from simulations.repricing import Totals, reprice, stages
 
-SCALE_FREE = 0.05
-"""A saving is scale-free if doubling or halving all throughputs (eff_*), or all powers (p_*), moves
-it by at most this share of itself; otherwise it is scale-bound."""
-_SCALINGS = (("eff_", 0.5), ("eff_", 2.0), ("p_", 0.5), ("p_", 2.0))
-_STEP = 0.01
 _CELLS = 2**27
 Interval = tuple[float | None, float | None]
 UNKNOWN: Interval = (None, None)
@@ -46,9 +43,9 @@ class Saving:
         draws: The saving under every draw of the coefficients, [draws].
         by_coefficients: Its 95 % interval over the draws, at the devices that were simulated.
         by_both: The same with devices resampled at every draw; unknown below 2 devices.
-        largest_shift: How far the scalings of `SCALE_FREE` move the saving at most; None if there
-            is no saving to speak of, as where the reference spent nothing.
-        is_scale_free: Whether that is within `SCALE_FREE`.
+        largest_shift: How far doubling or halving throughputs or powers moves the saving at most;
+            None if the reference spent nothing.
+        is_scale_free: Whether that is within `simulations.probes.SCALE_FREE`.
     """
 
     draws: Floats
@@ -69,11 +66,13 @@ class Uncertainty:
         profiles: Names, ascending.
         efficiency: Charger efficiency by profile: central, and draws [profiles, draws].
         totals: Joules under every draw.
+        stages: By arm and stage, the 95 % interval of its joules over the draws.
         saving: By arm.
         flipped: Mean share of an arm's finished nights that cross the deadline under a draw; None
             without a deadline or without such nights.
-        weighted_tiers: Share of every tier, coefficients weighted by what a small change of each
-            does to all joules of the run.
+        weighted_tiers: By arm and device ledger (`simulations.ledgers`), the share of every tier,
+            its coefficients weighted by what a small change of each does to the joules.
+        tiers: The same for the device total of all arms together.
     """
 
     draws: int
@@ -82,9 +81,11 @@ class Uncertainty:
     profiles: tuple[str, ...]
     efficiency: tuple[Floats, Floats]
     totals: Totals
+    stages: Mapping[str, Mapping[str, Interval]]
     saving: Mapping[str, Saving]
     flipped: Mapping[str, float | None]
-    weighted_tiers: Mapping[str, float]
+    weighted_tiers: Mapping[str, Mapping[str, Mapping[str, float]]]
+    tiers: Mapping[str, float]
 
 
 def estimate(  # noqa: PLR0913 - the run's tables, and how they are drawn
@@ -130,6 +131,7 @@ def estimate(  # noqa: PLR0913 - the run's tables, and how they are drawn
             np.array(efficiency),
         ),
         totals=every.totals,
+        stages=_stages(every, model),
         saving={
             arm: _saving(_shared(every, rows, work, model, (arm, reference)), arm, reference)
             for arm in nights.arms
@@ -137,7 +139,10 @@ def estimate(  # noqa: PLR0913 - the run's tables, and how they are drawn
         flipped={
             arm: _share(every.totals, place, deadline_s) for place, arm in enumerate(nights.arms)
         },
-        weighted_tiers=_weighted_tiers(every, found),
+        weighted_tiers={
+            arm: every.probes.weighted_tiers([place]) for place, arm in enumerate(nights.arms)
+        },
+        tiers=every.probes.weighted_tiers(range(len(nights.arms)))["device_total"],
     )
 
 
@@ -164,21 +169,16 @@ class _Model:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Evaluated:
-    """Rows under the draws, and under probes: central, the scalings, each coefficient moved."""
+    """Rows under the draws and under the probes."""
 
     nights: Nights
     totals: Totals
-    probes: Totals
-    moved: Sequence[str]
+    probes: Probes
 
 
 def _evaluate(nights: Nights, model: _Model) -> _Evaluated:
     found = model.of(nights)
     at = [drawn(profile, model.seed, model.draws) for profile in found]
-    moved = sorted({name for profile in found for name in tiers_of(profile)})
-    factors = _probe_factors(moved)
-    count = 1 + len(_SCALINGS) + len(moved)
-    probes = reprice(nights, [probed(profile, factors, count) for profile in found])
     rng = stream(model.seed, Purpose.COEFFICIENTS, 0)
     parts = [
         reprice(
@@ -189,17 +189,7 @@ def _evaluate(nights: Nights, model: _Model) -> _Evaluated:
         )
         for part in _parts(model.draws, len(nights.devices))
     ]
-    return _Evaluated(nights=nights, totals=_joined(parts), probes=probes, moved=moved)
-
-
-def _probe_factors(moved: Sequence[str]) -> dict[str, Floats]:
-    count = 1 + len(_SCALINGS) + len(moved)
-    factors = {name: np.ones(count) for name in moved}
-    for name, factor in factors.items():
-        for place, (prefix, scale) in enumerate(_SCALINGS, start=1):
-            factor[place] = scale if name.startswith(prefix) else 1.0
-        factor[1 + len(_SCALINGS) + moved.index(name)] = 1.0 + _STEP
-    return factors
+    return _Evaluated(nights=nights, totals=_joined(parts), probes=probe(nights, found))
 
 
 def _parts(draws: int, devices: int) -> list[slice]:
@@ -260,15 +250,24 @@ def _saving(evaluated: _Evaluated, arm: str, reference: str) -> Saving:
             return 1.0 - joules[here] / joules[there]
 
     draws, both = saved(evaluated.totals.total_j), saved(evaluated.totals.resampled_j)
-    probes = saved(evaluated.probes.total_j)
-    shift = float(np.abs(probes[1 : 1 + len(_SCALINGS)] - probes[0]).max())
+    shift, is_scale_free = evaluated.probes.scaled(here, there)
     return Saving(
         draws=draws,
         by_coefficients=interval(draws),
         by_both=interval(both) if len(evaluated.nights.devices) > 1 else UNKNOWN,
-        largest_shift=shift if math.isfinite(shift) else None,
-        is_scale_free=bool(shift <= SCALE_FREE * abs(float(probes[0]))),
+        largest_shift=shift,
+        is_scale_free=is_scale_free,
     )
+
+
+def _stages(every: _Evaluated, model: _Model) -> dict[str, dict[str, Interval]]:
+    at = [drawn(profile, model.seed, model.draws) for profile in model.of(every.nights)]
+    joules = stages(every.nights, at)
+    joules[:, ORDER[Stage.IDLE]] = every.totals.idle_j.sum(axis=1)
+    return {
+        arm: {stage.value: interval(joules[place, at]) for stage, at in ORDER.items()}
+        for place, arm in enumerate(every.nights.arms)
+    }
 
 
 def _share(totals: Totals, arm: int, deadline_s: float) -> float | None:
@@ -276,15 +275,3 @@ def _share(totals: Totals, arm: int, deadline_s: float) -> float | None:
     if not replied or not math.isfinite(deadline_s):
         return None
     return float(totals.flipped[arm].mean()) / replied
-
-
-def _weighted_tiers(every: _Evaluated, profiles: Sequence[DeviceProfile]) -> dict[str, float]:
-    joules = (every.probes.marginal_j + every.probes.idle_j).sum(axis=0)
-    weights: dict[str, float] = dict.fromkeys(TIERS, 0.0)
-    for place, profile in enumerate(profiles):
-        tiers = tiers_of(profile)
-        for name in tiers:
-            step = 1 + len(_SCALINGS) + every.moved.index(name)
-            weights[tiers[name]] += abs(float(joules[place, step] - joules[place, 0]))
-    whole = math.fsum(weights.values())
-    return {tier: weight / whole if whole else 0.0 for tier, weight in weights.items()}

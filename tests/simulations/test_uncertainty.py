@@ -22,7 +22,7 @@ from simulations.draws import coefficient_draws, drawn, probed, triangular
 from simulations.experiment import HARDWARE
 from simulations.nights import read_nights
 from simulations.recorder import WORK_SCHEMA
-from simulations.repricing import reprice
+from simulations.repricing import reprice, stages
 from simulations.uncertainty import estimate
 
 PROFILES = load_hardware(HARDWARE)
@@ -99,11 +99,13 @@ def test_every_draw_prices_a_row_as_its_ledger_does(nights: Nightly) -> None:
 
 @settings(max_examples=10, deadline=None)
 @given(fleets())
-def test_a_total_is_the_sum_of_its_devices(nights: Nightly) -> None:
+def test_a_total_is_the_sum_of_its_devices_and_of_its_stages(nights: Nightly) -> None:
     read = read_nights(*frames(nights, {0: PHONE, 1: BOX, 2: PHONE}))
     at = [drawn(PROFILES[name], 1, 4) for name in read.profiles]
     found = reprice(read, at, by_device=True)
     assert found.device_j.sum(axis=1) == pytest.approx(found.total_j, rel=1e-12)
+    marginal_j = found.marginal_j.sum(axis=1)
+    assert stages(read, at).sum(axis=1) == pytest.approx(marginal_j, rel=1e-12)
 
 
 @settings(max_examples=10, deadline=None)
@@ -226,12 +228,15 @@ def test_tiers_are_weighted_by_what_they_move() -> None:
         power_scope="net",
     )
     rows, work = frames({("a", 0, 0): one(Phase.FORWARD, flop=1e13)}, {0: profile})
-    tiers = estimate(rows, work, [profile], "a", seed=1, draws=10).weighted_tiers
+    weighted = estimate(rows, work, [profile], "a", seed=1, draws=10).weighted_tiers["a"]
+    tiers = weighted["device_total"]
     # E = (P_train + P_idle) FLOP / eff: elasticities -1, P_train / sum, P_idle / sum
     power_w = profile.p_train_w.value + profile.p_idle_w.value
     assert tiers["F"] == pytest.approx(0.5, abs=0.01)
     assert tiers["M"] == pytest.approx(0.5 * profile.p_train_w.value / power_w, abs=0.01)
     assert tiers["E"] == tiers["S"] == 0
+    assert weighted["device_marginal"]["V"] == 0  # the idle draw is none of its business
+    assert weighted["wall"]["E"] == pytest.approx(1 / 3, abs=0.01)  # the charger counts as much
     assert math.fsum(tiers.values()) == pytest.approx(1.0)
 
 

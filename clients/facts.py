@@ -9,6 +9,7 @@ from fleettune.energy import Values, central
 from fleettune.exchanges import Population
 from fleettune.hardware import DeviceProfile
 from fleettune.pricing import PricedAs
+from fleettune.radio import WIFI, Radio
 from fleettune.releases import Manifest
 from fleettune.tokens import Encoder, open_encoder
 
@@ -24,6 +25,7 @@ class Facts:
         profile: Its hardware.
         population: Where its user's exchanges come from.
         priced: Which model its costs are counted for.
+        radio: How it is connected.
     """
 
     device: int
@@ -32,11 +34,12 @@ class Facts:
     profile: DeviceProfile
     population: Population
     priced: PricedAs = field(default_factory=PricedAs)
+    radio: Radio = WIFI
 
     @property
     def at(self) -> Values:
         """Central values of the coefficients of its hardware."""
-        return central(self.profile)
+        return central(self.profile, self.radio)
 
     def encoder(self, release: Manifest) -> Encoder:
         """Returns the tokenizer of a release with its template."""

@@ -76,14 +76,15 @@ def _plan(
 ) -> TunePlan:
     rng = stream(facts.seed, Purpose.TUNING, facts.device, release.version)
     batches = policy.tuning.batches(examples, rng)
+    ranks = dict.fromkeys(placement.sites, placement.rank)
+    lowest = min(site.layer for site in facts.priced.ranks(release.shapes, ranks))
     cache = 0
-    if policy.tuning.prefix_cache and min(site.layer for site in placement.sites) > 0:
+    if policy.tuning.prefix_cache and lowest > 0:
         distinct = dict.fromkeys(example for batch in batches for example in batch)
         tokens = sum(len(example.tokens) for example in distinct)
         cache = charges.cache_bytes(release.shapes, tokens)
         if placement.size_bytes(release.shapes) + cache > room:
             cache = 0
-    ranks = dict.fromkeys(placement.sites, placement.rank)
     entries = charges.tune(facts, release, ranks, batches, cached=cache > 0)
     return TunePlan(placement=placement, batches=batches, cache_bytes=cache, entries=entries)
 

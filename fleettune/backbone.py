@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from fleettune.precision import DTYPES, REFERENCE
+from fleettune.processor import CPU, exact_products
 from fleettune.sites import MODULES, Site
 from fleettune.work import Shapes
 
@@ -64,6 +65,11 @@ class Backbone:
 
     model: Any
     shapes: Shapes
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are, and every tensor of a pass."""
+        return self.head.weight.device
 
     def linear(self, site: Site) -> nn.Linear:
         """Returns the weight matrix of one site."""
@@ -198,21 +204,25 @@ def read_shapes(folder: Path) -> Shapes:
     )
 
 
-def load_backbone(folder: Path, precision: str = REFERENCE) -> Backbone:
+def load_backbone(folder: Path, precision: str = REFERENCE, processor: str = CPU) -> Backbone:
     """Returns the model of a folder, frozen and in evaluation mode.
 
     Args:
         folder: The model's folder.
         precision: ``reference`` (fp32) or ``fast`` (bf16), a key of `fleettune.precision.DTYPES`.
+        processor: Where its weights go, one of `fleettune.processor.PROCESSORS`.
 
     Raises:
         ValueError: If its layers are not Llama-like.
     """
     from transformers import AutoModelForCausalLM  # noqa: PLC0415 - seconds of import
 
-    model = AutoModelForCausalLM.from_pretrained(
+    model: Any = AutoModelForCausalLM.from_pretrained(
         folder, dtype=DTYPES[precision], use_safetensors=True, local_files_only=True
     )
+    if processor != CPU:
+        exact_products()
+        model.to(processor)
     model.eval()
     for parameter in model.parameters():
         parameter.requires_grad_(requires_grad=False)

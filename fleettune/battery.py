@@ -15,23 +15,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from fleettune.hardware import Coefficient
-
 JOULES_PER_WH = 3_600.0
 SOC_FLOOR = 0.20
 """Charge below which no work starts: MobileFineTuner's scheduler, arXiv 2512.08211 (tier S)."""
-CHARGER_EFFICIENCY = Coefficient(
-    value=0.75,
-    low=0.34,
-    high=0.85,
-    tier="E",
-    source="range: 1/2.9 (charger overhead, CACM 2024) to a good charger; centre is our estimate",
-)
-"""Joules that reach the device per joule from the wall."""
-CHARGE_W = Coefficient(
-    value=10.0, low=5.0, high=25.0, tier="E", source="our estimate: overnight charger, at the wall"
-)
-"""Power that a phone's charger draws from the wall while it charges."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,18 +79,6 @@ def charged(
     end = max(soc - drawn_j / capacity_j, 0.0)
     served_j = wall_j * efficiency + drawn_j
     return Charge(soc=end, wall_j=wall_j, battery_j=drawn_j, served_j=served_j)
-
-
-def may_start(soc: float, floor: float = SOC_FLOOR) -> bool:
-    """Returns whether a device of this charge may start work; one at the floor may.
-
-    Raises:
-        ValueError: If either is not a share.
-    """
-    for name, value in (("soc", soc), ("floor", floor)):
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name} must be from 0 to 1, got {value}")
-    return soc >= floor
 
 
 def _check(soc: float, capacity_wh: float | None, efficiency: float) -> None:

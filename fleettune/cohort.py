@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fleettune.backbone import Backbone, load_backbone
+from fleettune.cohort_probing import probe_cohort
 from fleettune.cohort_scoring import choose_cohort, embed_cohort, generate_cohort, score_cohort
 from fleettune.cohort_tuning import tune_cohort
 from fleettune.compute import (
@@ -19,20 +20,25 @@ from fleettune.compute import (
     EmbedJob,
     GenerateJob,
     Job,
+    ProbeJob,
     Result,
     ScoreJob,
     TuneJob,
     job_digest,
 )
 from fleettune.precision import REFERENCE
+from fleettune.processor import CPU, made_on
 
 TOKENS_PER_STEP = 1536
 """Tokens in one step of a pass: beyond that a larger pass is hardly faster (docs/LOG.md)."""
+CUDA_TOKENS_PER_STEP = 24_576
+"""The same on a GPU: 512 devices of one example of 48 tokens. A guess, never measured."""
 LEAST_DEVICES = 4
 """Devices that share a pass even if all jobs together would fill a single one."""
 
 _KERNELS: dict[type, Callable[[Backbone, Sequence[Any]], Sequence[Result]]] = {
     TuneJob: tune_cohort,
+    ProbeJob: probe_cohort,
     ScoreJob: score_cohort,
     ChoiceJob: choose_cohort,
     EmbedJob: embed_cohort,
@@ -40,15 +46,15 @@ _KERNELS: dict[type, Callable[[Backbone, Sequence[Any]], Sequence[Result]]] = {
 }
 
 
-_loaded: dict[tuple[str, str], Backbone] = {}
+_loaded: dict[tuple[str, str, str], Backbone] = {}
 
 
-def _backbone(release: str, precision: str) -> Backbone:
+def _backbone(release: str, precision: str, processor: str) -> Backbone:
     """Returns a release's backbone; the one before leaves memory first, so two never share it."""
-    key = (release, precision)
+    key = (release, precision, processor)
     if key not in _loaded:
         _loaded.clear()
-        _loaded[key] = load_backbone(Path(release), precision)
+        _loaded[key] = load_backbone(Path(release), precision, processor)
     return _loaded[key]
 
 
@@ -63,8 +69,8 @@ class _Group:
 
 
 def _group(job: Job) -> _Group:
-    if isinstance(job, TuneJob):
-        return _Group(TuneJob, job.release, patched=True, shared=())
+    if isinstance(job, TuneJob | ProbeJob):
+        return _Group(type(job), job.release, patched=True, shared=())
     shared: tuple[object, ...] = ()
     if isinstance(job, ChoiceJob):
         shared = job.answers
@@ -73,15 +79,16 @@ def _group(job: Job) -> _Group:
     return _Group(type(job), job.release, job.patch is not None, shared)
 
 
-def _devices_per_pass(jobs: Sequence[Job]) -> int:
+def _devices_per_pass(jobs: Sequence[Job], processor: str) -> int:
     """Returns how many jobs share a pass: to saturation, but halves at most, for two workers."""
-    full = max(1, TOKENS_PER_STEP // max(map(_tokens_per_step, jobs)))
+    tokens = TOKENS_PER_STEP if processor == CPU else CUDA_TOKENS_PER_STEP
+    full = max(1, tokens // max(map(_tokens_per_step, jobs)))
     return min(full, max(LEAST_DEVICES, -(-len(jobs) // 2)))
 
 
 def _tokens_per_step(job: Job) -> int:
     match job:
-        case TuneJob():
+        case TuneJob() | ProbeJob():
             longest = max(len(example.tokens) for batch in job.batches for example in batch)
             return longest * max(map(len, job.batches))
         case ScoreJob():
@@ -94,12 +101,21 @@ def _tokens_per_step(job: Job) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Jobs that run in one pass over one backbone, in ``reference`` or ``fast`` precision."""
+    """Jobs that run in one pass over one backbone, and how and where it runs.
+
+    Attributes:
+        kind: Type of the jobs.
+        release: Folder of the backbone.
+        jobs: The jobs.
+        precision: ``reference`` or ``fast``.
+        processor: ``cpu`` or ``cuda``.
+    """
 
     kind: type
     release: str
     jobs: tuple[Job, ...]
     precision: str = REFERENCE
+    processor: str = CPU
 
 
 RunParts = Callable[[Sequence[Part]], Iterable[Sequence[Result]]]
@@ -107,7 +123,9 @@ RunParts = Callable[[Sequence[Part]], Iterable[Sequence[Result]]]
 
 def run_part(part: Part) -> Sequence[Result]:
     """Returns the results of one part, in the order of its jobs."""
-    return _KERNELS[part.kind](_backbone(part.release, part.precision), part.jobs)
+    backbone = _backbone(part.release, part.precision, part.processor)
+    with made_on(backbone.device):
+        return _KERNELS[part.kind](backbone, part.jobs)
 
 
 def run_here(parts: Sequence[Part]) -> Iterable[Sequence[Result]]:
@@ -116,11 +134,14 @@ def run_here(parts: Sequence[Part]) -> Iterable[Sequence[Result]]:
 
 
 def execute(
-    jobs: Sequence[Job], run_parts: RunParts = run_here, precision: str = REFERENCE
+    jobs: Sequence[Job],
+    run_parts: RunParts = run_here,
+    precision: str = REFERENCE,
+    processor: str = CPU,
 ) -> list[Result]:
     """Returns the results of the jobs, in their order.
 
-    How parts are cut depends on the jobs alone, never on who runs them.
+    How parts are cut depends on the jobs and the kind of processor, never on who runs them.
     """
     digests = [job_digest(job) for job in jobs]
     distinct = dict(zip(digests, jobs, strict=True))
@@ -131,11 +152,11 @@ def execute(
     parts: list[Part] = []
     # jobs of one release run together, so that few backbones are in memory at a time
     for group in sorted(groups, key=lambda item: (item.release, item.kind.__name__)):
-        size = _devices_per_pass([distinct[digest] for digest in groups[group]])
+        size = _devices_per_pass([distinct[digest] for digest in groups[group]], processor)
         for start in range(0, len(groups[group]), size):
             members.append(groups[group][start : start + size])
             chosen = tuple(distinct[digest] for digest in members[-1])
-            parts.append(Part(group.kind, group.release, chosen, precision))
+            parts.append(Part(group.kind, group.release, chosen, precision, processor))
     results: dict[str, Result] = {}
     for digests_of_part, found in zip(members, run_parts(parts), strict=True):
         results.update(zip(digests_of_part, found, strict=True))

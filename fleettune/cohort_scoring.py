@@ -79,7 +79,7 @@ def choose_cohort(backbone: Backbone, jobs: Sequence[ChoiceJob]) -> list[ChoiceR
 
 def _row_sums(values: Tensor, supervision: Supervision, rows: int) -> list[float]:
     """Returns the sum of the supervised values of every row."""
-    return torch.zeros(rows).index_add(0, supervision.rows, values).numpy().tolist()
+    return torch.zeros(rows).index_add(0, supervision.rows, values).cpu().numpy().tolist()
 
 
 def _choice_losses(
@@ -115,7 +115,7 @@ def _choice_losses(
     losses = losses.view(len(prompts), -1)
     summed = torch.zeros(len(prompts), len(answers))
     summed.index_add_(1, torch.tensor(owner) - 1, losses)
-    return [tuple(row) for row in summed.numpy().tolist()]
+    return [tuple(row) for row in summed.cpu().numpy().tolist()]
 
 
 @torch.no_grad()
@@ -134,7 +134,7 @@ def embed_cohort(backbone: Backbone, jobs: Sequence[EmbedJob]) -> list[EmbedResu
             mean = (hidden.float() * real[..., None]).sum(1) / lengths[:, None]
             for (device, index), vector in zip(part, functional.normalize(mean), strict=True):
                 if index is not None:
-                    found[device][index] = vector.numpy()
+                    found[device][index] = vector.cpu().numpy()
     return [EmbedResult(vectors=np.stack(rows).astype(np.float32)) for rows in found]
 
 

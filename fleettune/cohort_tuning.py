@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fleettune.backbone import Backbone
 from fleettune.batches import pad_tokens
-from fleettune.compute import TuneJob, TuneResult
+from fleettune.compute import ProbeJob, TuneJob, TuneResult
 from fleettune.head import head_losses
 from fleettune.stacked import StackedAdamW, applied, stack_patches
 from fleettune.tokens import Example
@@ -41,9 +41,9 @@ def tune_cohort(backbone: Backbone, jobs: Sequence[TuneJob]) -> list[TuneResult]
     history: list[Tensor] = []
     with applied(backbone, stack):
         for step in range(max(len(job.batches) for job in jobs)):
-            rows = _rows(jobs, step)
+            rows = step_rows(jobs, step)
             hidden = _gather(prefix, rows, place)
-            losses = _device_losses(backbone, hidden, rows, cut, len(jobs))
+            losses = device_losses(backbone, hidden, rows, cut, len(jobs))
             losses.sum().backward()  # pyright: ignore[reportUnknownMemberType] - torch's own type
             active = torch.tensor([float(step < len(job.batches)) for job in jobs])
             optimizer.step(active)
@@ -69,7 +69,7 @@ def _prefix(backbone: Backbone, examples: Sequence[Example], cut: int) -> Tensor
     return torch.cat(parts)
 
 
-def _rows(jobs: Sequence[TuneJob], step: int) -> list[Example | None]:
+def step_rows(jobs: Sequence[TuneJob] | Sequence[ProbeJob], step: int) -> list[Example | None]:
     """Returns one step's rows, device-major, padded with None to equal rows per device."""
     batches = [job.batches[step] if step < len(job.batches) else () for job in jobs]
     width = max(map(len, batches))
@@ -84,7 +84,7 @@ def _gather(prefix: Tensor, rows: Sequence[Example | None], place: dict[Example,
     return prefix[index, :longest]
 
 
-def _device_losses(
+def device_losses(
     backbone: Backbone, hidden: Tensor, rows: Sequence[Example | None], cut: int, devices: int
 ) -> Tensor:
     """Returns each device's mean loss over its supervised tokens of this step, ``(K,)``."""

@@ -8,7 +8,7 @@ and executes those of one kind and release as one batched pass.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fleettune.adapters import Patch
+from fleettune.sites import Site
 from fleettune.tokens import Example
 from fleettune.work import Shapes
 
@@ -46,6 +47,52 @@ class TuneResult:
     patch: Patch
     first_loss: float
     last_loss: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeJob:
+    """Measure what an adapter at every candidate site would buy, without training one.
+
+    Attributes:
+        release: Folder of the release.
+        probe: The candidate sites, each with a fixed random A and a B of zeros.
+        batches: The examples of every pass.
+
+    Raises:
+        ValueError: If there is no site or example to probe with, or a B is not zero.
+    """
+
+    release: str
+    probe: Patch
+    batches: tuple[tuple[Example, ...], ...]
+
+    def __post_init__(self) -> None:
+        if not self.probe.factors:
+            raise ValueError("a probe must have a candidate site, got none")
+        if not self.batches or not all(self.batches):
+            raise ValueError(
+                "a probe's batches must each hold an example, got sizes "
+                f"{[len(batch) for batch in self.batches]}"
+            )
+        trained = [str(site) for site, item in self.probe.factors.items() if item.b.any()]
+        if trained:
+            raise ValueError(f"a probe's B must be zero at every site, is not at {trained}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ProbeResult:
+    """What a probe found, by candidate site.
+
+    The loss of a batch is the mean over its supervised tokens, in nats. Gradients carry the probe's
+    ``alpha / rank``, as those of an adapter in training do.
+
+    Attributes:
+        benefit: Squared Frobenius norm of the site's gradient.
+        gradients: Gradient of the loss to B, summed over the batches, ``(n_out, rank)``.
+    """
+
+    benefit: Mapping[Site, float]
+    gradients: Mapping[Site, NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,8 +169,8 @@ class GenerateResult:
     tokens: tuple[tuple[int, ...], ...]
 
 
-Job = TuneJob | ScoreJob | ChoiceJob | EmbedJob | GenerateJob
-Result = TuneResult | ScoreResult | ChoiceResult | EmbedResult | GenerateResult
+Job = TuneJob | ProbeJob | ScoreJob | ChoiceJob | EmbedJob | GenerateJob
+Result = TuneResult | ProbeResult | ScoreResult | ChoiceResult | EmbedResult | GenerateResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +186,10 @@ class Compute:
     def tune(self, job: TuneJob) -> TuneResult:
         """Returns the trained patch."""
         return cast(TuneResult, self.run(job))
+
+    def probe(self, job: ProbeJob) -> ProbeResult:
+        """Returns the gradient and the benefit of every candidate site."""
+        return cast(ProbeResult, self.run(job))
 
     def score(self, job: ScoreJob) -> ScoreResult:
         """Returns likelihoods and greedy hits."""
@@ -169,9 +220,9 @@ def job_digest(job: Job) -> str:
         case TuneJob():
             # the trained patch names its release, so the starting one's belongs to the inputs
             digest.update(f"{job.start.release} {job.start.digest()}".encode())
-            digest.update(f"{job.learning_rate} {job.clip}".encode())
-            for batch in job.batches:
-                digest.update(_examples(batch))
+            digest.update(f"{job.learning_rate} {job.clip}".encode() + _batches(job.batches))
+        case ProbeJob():
+            digest.update(_patch(job.probe) + _batches(job.batches))
         case ScoreJob():
             digest.update(_patch(job.patch) + _examples(job.examples))
         case ChoiceJob():
@@ -190,3 +241,7 @@ def _patch(patch: Patch | None) -> bytes:
 
 def _examples(examples: Sequence[Example]) -> bytes:
     return repr([(example.tokens, example.prompt) for example in examples]).encode()
+
+
+def _batches(batches: Sequence[Sequence[Example]]) -> bytes:
+    return b"".join(map(_examples, batches))

@@ -13,15 +13,28 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from fleettune.availability import Always, Availability, Nightly
+from fleettune.battery import SOC_FLOOR
 from fleettune.exchanges import Population
-from fleettune.hardware import DeviceProfile, FleetMix, profile_from_json, profile_to_json
+from fleettune.hardware import (
+    Coefficient,
+    DeviceProfile,
+    FleetMix,
+    profile_from_json,
+    profile_to_json,
+)
 from fleettune.personas import SyntheticData
 from fleettune.pricing import PricedAs
+from fleettune.radio import WIFI, Choice, Link, Wifi
 from fleettune.seeds import Purpose, stream
 from fleettune.tables import TableData
+from fleettune.traces import Trace
 from fleettune.typed import Types, from_record, to_record
 
 DATA_TYPES: Types = {"SyntheticData": SyntheticData, "TableData": TableData}
+FACT_TYPES: Types = {
+    kind.__name__: kind for kind in (PricedAs, Link, Wifi, Coefficient, Always, Nightly, Trace)
+}
 
 FleetData = SyntheticData | TableData
 
@@ -36,6 +49,10 @@ class Fleet:
         data: Where the users' exchanges come from.
         installed: Dotted paths of policy classes installed on the devices besides ours.
         priced: Which model the devices' costs are counted for.
+        radio: How the devices are connected.
+        availability: When they may work.
+        floor: State of charge below which no work starts, from 0 to 1.
+        deadline_s: Seconds that the server waits from a device's start; None: for ever.
     """
 
     seed: int
@@ -43,6 +60,10 @@ class Fleet:
     data: FleetData
     installed: tuple[str, ...] = ()
     priced: PricedAs = field(default_factory=PricedAs)
+    radio: Choice = WIFI
+    availability: Availability = field(default_factory=Always)
+    floor: float = SOC_FLOOR
+    deadline_s: float | None = None
 
     def profile(self, device: int) -> DeviceProfile:
         """Returns the hardware of a device."""
@@ -56,6 +77,10 @@ class Fleet:
             "data": to_record(self.data),
             "installed": list(self.installed),
             "priced": to_record(self.priced),
+            "radio": to_record(self.radio),
+            "availability": to_record(self.availability),
+            "floor": self.floor,
+            "deadline_s": self.deadline_s,
         }
         file.write_text(json.dumps(plain))
 
@@ -75,7 +100,11 @@ def read_fleet(file: Path) -> Fleet:
         ),
         data=from_record(plain["data"], DATA_TYPES, "data"),
         installed=tuple(plain["installed"]),
-        priced=from_record(plain["priced"], {"PricedAs": PricedAs}, "cost"),
+        priced=from_record(plain["priced"], FACT_TYPES, "cost"),
+        radio=from_record(plain["radio"], FACT_TYPES, "link"),
+        availability=from_record(plain["availability"], FACT_TYPES, "availability"),
+        floor=plain["floor"],
+        deadline_s=plain["deadline_s"],
     )
 
 

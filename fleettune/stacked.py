@@ -53,8 +53,8 @@ class Stack:
             rank = item.a.shape[0]
             a, b = self.factors[site]
             factors[site] = Factors(
-                a=a[index, :rank].detach().clone().numpy(),
-                b=b[index, :rank].detach().t().contiguous().numpy(),
+                a=a[index, :rank].detach().clone().cpu().numpy(),
+                b=b[index, :rank].detach().t().contiguous().cpu().numpy(),
             )
         return Patch(release=patch.release, alpha=patch.alpha, factors=factors)
 

@@ -37,9 +37,9 @@ class Outcome:
     round: int
     release: int
     profile: str
-    attendance: str
     decision: str
     reason: str
+    attendance: str = "present"
 
     def __post_init__(self) -> None:
         for name in ("profile", "attendance", "decision", "reason"):
@@ -55,7 +55,10 @@ class Statistics:
     Attributes:
         outcome: Who and what.
         ledger: What the round cost the device, by stage (simulated).
-        night_s: Seconds of the night's work, heat included (simulated).
+        start_s: Beginning of the night's work, in seconds after the round's (simulated).
+        night_s: Seconds of that work, heat included (simulated).
+        soc: State of charge when it began, from 0 to 1 (simulated).
+        soc_after: State of charge when it ended.
         drift: Drift that the decision looked at, None where it did not.
         strength: Patch strength that it looked at, None where it did not.
         buffer_exchanges: Exchanges held.
@@ -68,15 +71,18 @@ class Statistics:
 
     outcome: Outcome
     ledger: Ledger
-    night_s: float
-    drift: float | None
-    strength: float | None
-    buffer_exchanges: int
-    buffer_bytes: int
-    stored_bytes: int
-    tune_steps: int
-    train_tokens: int
-    cache_bytes: int
+    drift: float | None = None
+    strength: float | None = None
+    start_s: float = 0.0
+    night_s: float = 0.0
+    soc: float = 1.0
+    soc_after: float = 1.0
+    buffer_exchanges: int = 0
+    buffer_bytes: int = 0
+    stored_bytes: int = 0
+    tune_steps: int = 0
+    train_tokens: int = 0
+    cache_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ power above idle falls with eta (tier E: no voltage scaling), so the joules of t
 what they were and only the idle draw runs longer. All quantities may be arrays of one shape.
 
 Left out: more than one node (case and chip), radio and charging heat, discrete clock steps.
-Coefficients: FMCL-CETAS (b904589), quoted second-hand. Simulated, never measured.
+Its coefficients stand in the device profile. Simulated, never measured.
 """
 
 from __future__ import annotations
@@ -26,30 +26,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fleettune.hardware import Coefficient
-
 Quantity: TypeAlias = float | NDArray[np.float64]
 """One number, or one per element of a Monte Carlo."""
 Truth: TypeAlias = bool | np.bool_ | NDArray[np.bool_]
-
-_CETAS = "FMCL-CETAS b904589, its tiers T1 to T4"
-AMBIENT_C = Coefficient(value=25.0, low=20.0, high=30.0, tier="E", source="our estimate: a bedroom")
-RESISTANCE_K_PER_W = Coefficient(value=6.0, low=5.0, high=8.0, tier="S", source=_CETAS)
-TAU_S = Coefficient(value=90.0, low=55.0, high=150.0, tier="S", source=f"{_CETAS}, heating")
-CAP_C = Coefficient(
-    value=42.0,
-    low=40.0,
-    high=45.0,
-    tier="S",
-    source="MobileFineTuner's scheduler, arXiv 2512.08211; high: skin cap of FMCL-CETAS",
-)
-SLOWEST = Coefficient(
-    value=0.75,
-    low=0.23,
-    high=0.85,
-    tier="S",
-    source=f"{_CETAS}: 0.75 tolerant, 0.23 severe; high: Galaxy S24 Ultra sustained, 2603.23640",
-)
 
 _TINY = 1e-12
 _ROUNDING_K = 1e-6

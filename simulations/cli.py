@@ -1,4 +1,4 @@
-"""``fleettune``: run, report, compare, devices, doctor; each imports only what it needs."""
+"""``fleettune``: run, report, compare, devices, calibrate, doctor. Each imports its own."""
 
 from __future__ import annotations
 
@@ -46,6 +46,16 @@ def _parser() -> argparse.ArgumentParser:
         "runs", type=Path, nargs="+", metavar="RUN", help="folders at or above finished runs"
     )
     commands.add_parser("devices", help="list device profiles, with the source of every number")
+    calibrate = commands.add_parser("calibrate", help="make a device profile from your power log")
+    calibrate.add_argument(
+        "log", type=Path, metavar="LOG.csv", help="columns: time_s power_w phase [flop ...]"
+    )
+    calibrate.add_argument("--name", help="name of the profile; the log's by default")
+    calibrate.add_argument("--like", help="a known profile that fills what the log lacks")
+    calibrate.add_argument("--bits", type=float, default=16.0, help="bits per weight decoded (16)")
+    calibrate.add_argument(
+        "--into", type=Path, default=Path(), metavar="FOLDER", help="where NAME.yaml is written"
+    )
     commands.add_parser("doctor", help="say what this machine has of what a run needs")
     return parser
 
@@ -83,6 +93,29 @@ def _devices(_: argparse.Namespace) -> int:
     return 0
 
 
+def _calibrate(parsed: argparse.Namespace) -> int:
+    from fleettune.hardware import load_hardware  # noqa: PLC0415
+    from simulations import calibrated  # noqa: PLC0415
+    from simulations.calibrate import calibrate  # noqa: PLC0415
+    from simulations.power_log import read_power_log  # noqa: PLC0415
+
+    known = load_hardware(Path(str(files("conf") / "hardware")))
+    if parsed.like is not None and parsed.like not in known:
+        raise ValueError(f"--like must be one of {', '.join(known)}, got {parsed.like!r}")
+    log = cast(Path, parsed.log)
+    found = calibrate(read_power_log(log), cast(float, parsed.bits))
+    name = cast(str, parsed.name or log.stem)
+    target = cast(Path, parsed.into) / f"{name}.yaml"
+    like = None if parsed.like is None else known[cast(str, parsed.like)]
+    calibrated.save_profile(target, calibrated.profile_text(found, name, like))
+    console = _console()
+    console.print(*calibrated.calibration_tables(found), sep="\n")
+    told = f"taken from {parsed.like}" if like else "to be filled in from elsewhere"
+    console.print(f"{told}: {', '.join(found.absent) or 'nothing'}", highlight=False)
+    console.print(str(target.resolve()), soft_wrap=True, highlight=False, markup=False)
+    return 0
+
+
 def _doctor(_: argparse.Namespace) -> int:
     from simulations.doctor import examine, findings_table  # noqa: PLC0415
 
@@ -108,6 +141,7 @@ _COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "report": _report,
     "compare": _compare,
     "devices": _devices,
+    "calibrate": _calibrate,
     "doctor": _doctor,
 }
 

@@ -15,7 +15,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
+import polars as pl
+
 from fleettune.availability import NIGHT_S
+
+_STAY = ("device", "start_s", "night_s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,3 +133,30 @@ class RoundClock:
         if self.deadline_s is None:
             return self.night_s
         return min(stay.start_s + self.deadline_s, self.night_s)
+
+
+def timeline(rows: pl.DataFrame, clock: RoundClock) -> pl.DataFrame:
+    """Returns every arm's rounds in virtual time, from the rows of a run.
+
+    Columns: arm, round, begins_s, closes_s, in_time, late.
+    """
+    worked = rows.filter(pl.col("night_s") > 0).sort("arm", "round", "device")
+    keys = rows.select("arm", "round").unique().sort("arm", "round").rows()
+    groups = {
+        key: [Stay(device=d, start_s=s, duration_s=n) for d, s, n in part.select(_STAY).rows()]
+        for key, part in worked.group_by("arm", "round", maintain_order=True)
+    }
+    lines: list[dict[str, object]] = []
+    for arm, round_ in keys:
+        time = clock.round_time(round_, groups.get((arm, round_), []))
+        lines.append(
+            {
+                "arm": arm,
+                "round": round_,
+                "begins_s": time.begins_s,
+                "closes_s": time.closes_s,
+                "in_time": len(time.arrivals),
+                "late": len(time.late),
+            }
+        )
+    return pl.DataFrame(lines)

@@ -8,10 +8,12 @@ stands between Flower's grid and the ServerApp.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import ray
 from flwr.app import Context, Message, RecordDict
@@ -92,7 +94,7 @@ class ObservingGrid(Grid):
 def run_on_flower(
     registry: Registry, plan_file: Path, observer: Observer, on_cohort: Callable[[int], None]
 ) -> None:
-    """Runs a plan with stock Flower, in a Ray that lives as long as the run.
+    """Runs a plan with stock Flower, in a Ray that lives as long as the run, and so do its files.
 
     Args:
         registry: The devices.
@@ -108,16 +110,32 @@ def run_on_flower(
 
     ray.shutdown()  # pyright: ignore[reportUnknownMemberType] - Flower would take over a Ray of ours, and stop it at its end
     # the apps find their files by environment: stock simulation has no node configuration
-    with _environment({FLEET_VARIABLE: registry.fleet, PLAN_VARIABLE: str(plan_file)}):
+    with (
+        _environment({FLEET_VARIABLE: registry.fleet, PLAN_VARIABLE: str(plan_file)}),
+        TemporaryDirectory(prefix="ray-", dir=_temporary(), ignore_cleanup_errors=True) as session,
+    ):
         run_simulation(
             server_app=server,
             client_app=client_app,
             num_supernodes=registry.devices,
             backend_config={
-                "init_args": {"address": "local", "num_cpus": 1, "log_to_driver": False},
+                "init_args": {
+                    "address": "local",
+                    "num_cpus": 1,
+                    "log_to_driver": False,
+                    "_temp_dir": session,
+                },
                 "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
             },
         )
+
+
+def _temporary() -> str | None:
+    """Returns where Ray keeps files; None for the system's own folder.
+
+    Ray's sockets lie below it, and macOS's own folder is too long for the path of a socket.
+    """
+    return os.environ.get("RAY_TMPDIR") or ("/tmp" if sys.platform == "darwin" else None)
 
 
 @contextmanager

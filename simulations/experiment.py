@@ -16,14 +16,18 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from clients.policy import DevicePolicy, policy_types
+from fleettune.availability import Availability
 from fleettune.backbone import BackboneSource, read_shapes, resolve_folder
 from fleettune.exchanges import Population
 from fleettune.fleet import Fleet, FleetData
 from fleettune.hardware import FleetMix, load_hardware
 from fleettune.personas import SyntheticData
 from fleettune.pricing import PricedAs
+from fleettune.processor import CPU
+from fleettune.radio import read_link
 from fleettune.releases import weights_file
 from fleettune.tokens import open_encoder
+from fleettune.traces import Trace
 from fleettune.typed import checked, to_record
 from simulations.arms import POLICY_KEYS, build_arms, fitting, foreign
 from simulations.settings import EngineSettings, FleetSettings, Run, StudySettings
@@ -34,10 +38,11 @@ from strategies.sampling import Panel, Uniform
 from strategies.schedule import Schedule
 
 HARDWARE = Path(__file__).parent.parent / "conf" / "hardware"
-RUN_KEYS = ("seed", "rounds", "precision", "quality", "store", "resume")
+RUN_KEYS = ("seed", "rounds", "precision", "compute", "quality", "store", "resume")
 KEYS = (
     *RUN_KEYS,
-    *("model", "data", "fleet", "storage", "cost", "release", "tuning", "engine"),
+    *("model", "data", "fleet", "storage", "cost", "link", "availability"),
+    *("release", "tuning", "engine"),
     *(*POLICY_KEYS, "reference", "arms", "study"),
 )
 """All keys of a configuration."""
@@ -48,7 +53,7 @@ class Experiment:
     """Everything that decides a run's results.
 
     Attributes:
-        run: Seed, rounds, precision, metric.
+        run: Seed, rounds, precision, processor, metric.
         fleet_settings: How many devices, how they are sampled.
         fleet: The fleet as its devices know it.
         model: Where the backbone comes from.
@@ -136,8 +141,7 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
     installed = tuple(sorted({path for policy in arms.values() for path in foreign(policy)}))
     policy_types(installed)
     engine = cast(EngineSettings, configured(plain["engine"], "engine"))
-    if run.resume is not None and engine.name == "flower":
-        raise ValueError("resume needs a checkpoint, and engine=flower keeps none; run it again")
+    _check_together(run, engine)
     return Experiment(
         run=run,
         metric=_metric(run, data, population),
@@ -148,6 +152,10 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
             data=data,
             installed=installed,
             priced=checked(PricedAs, plain["cost"], {}, "cost"),
+            radio=read_link(cast(Mapping[str, object], plain["link"])),
+            availability=_availability(plain["availability"]),
+            floor=settings.battery_floor,
+            deadline_s=settings.deadline_s,
         ),
         model=model,
         schedule=checked(Schedule, plain["release"], {}, "release"),
@@ -183,6 +191,16 @@ def _run(plain: Mapping[str, Any]) -> Run:
         raise ValueError(str(error).removeprefix("run: ").removeprefix("run.")) from error
 
 
+def _check_together(run: Run, engine: EngineSettings) -> None:
+    if run.resume is not None and engine.name == "flower":
+        raise ValueError("resume needs a checkpoint, and engine=flower keeps none; run it again")
+    if run.compute.device != CPU and engine.name != "inprocess":
+        raise ValueError(
+            f"compute.device must be cpu with engine={engine.name}, got {run.compute.device}; "
+            "only engine=inprocess computes elsewhere"
+        )
+
+
 def _model_folder(model: BackboneSource) -> Path:
     """Returns the model's folder after checking shapes, weights file, tokenizer and template."""
     model.check()
@@ -190,6 +208,16 @@ def _model_folder(model: BackboneSource) -> Path:
     weights_file(folder)
     open_encoder(folder, model.template, model.max_tokens)
     return folder
+
+
+def _availability(node: object) -> Availability:
+    availability = cast(Availability, configured(node, "availability"))
+    if isinstance(availability, Trace):
+        try:
+            availability.check()
+        except ValueError as error:
+            raise ValueError(f"availability: {error}") from error
+    return availability
 
 
 def _population(data: FleetData) -> Population:

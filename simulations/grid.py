@@ -22,6 +22,7 @@ from flwr.supercore.run import Run
 
 from fleettune.cohort import RunParts, execute, run_here
 from fleettune.precision import REFERENCE
+from fleettune.processor import CPU
 from fleettune.suspension import run_cohort
 from simulations.flower_internals import empty_run, number_message, take_identity
 from simulations.states import DeviceStates, MemoryStates
@@ -89,6 +90,7 @@ class CohortGrid(Grid):
         observer: Sees every reply first.
         run_parts: Runs the batched passes.
         precision: ``reference`` or ``fast``.
+        processor: Where passes run, ``cpu`` or ``cuda``.
         on_cohort: Called with the number of devices done after each cohort.
         states: What each device keeps, by arm and node.
         rounds: Who makes rounds last.
@@ -100,6 +102,7 @@ class CohortGrid(Grid):
     observer: Observer
     run_parts: RunParts = run_here
     precision: str = REFERENCE
+    processor: str = CPU
     on_cohort: Callable[[int], None] = lambda _devices: None
     states: DeviceStates = field(default_factory=MemoryStates)
     rounds: Rounds = field(default_factory=Forgetful)
@@ -186,9 +189,13 @@ class CohortGrid(Grid):
             partial(self._call, message, states[holder])
             for message, holder in zip(messages, holders, strict=True)
         ]
-        replies = run_cohort(
-            calls, partial(execute, run_parts=self.run_parts, precision=self.precision)
+        run = partial(
+            execute,
+            run_parts=self.run_parts,
+            precision=self.precision,
+            processor=self.processor,
         )
+        replies = run_cohort(calls, run)
         self.states.save(states)
         for message, reply in zip(messages, replies, strict=True):
             self.observer(message.metadata.group_id, reply.content)

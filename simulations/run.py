@@ -19,6 +19,7 @@ from rich.console import Console
 from clients.app import app as client_app
 from fleettune.hardware import TIERS
 from fleettune.precision import resolve_precision
+from simulations.clock import RoundClock, timeline
 from simulations.engines import open_engine
 from simulations.experiment import Experiment
 from simulations.grid import RUN_ID, CohortGrid, Registry
@@ -26,7 +27,6 @@ from simulations.progress import RunProgress
 from simulations.recorder import Recorder, write_frame
 from simulations.report import write_report
 from simulations.resume import STATE_FILE, end
-from simulations.settings import EngineSettings
 from simulations.store import Store
 from simulations.summary import HostInfo, RunInfo, summarise
 from simulations.tables import headline_table
@@ -53,6 +53,8 @@ def run_experiment(experiment: Experiment, folder: Path, console: Console) -> di
     rows, work, seconds = _simulate(experiment, folder, console)
     write_frame(rows, folder / "rows.parquet")
     write_frame(work, folder / "work.parquet")
+    clock = RoundClock(deadline_s=experiment.fleet_settings.deadline_s)
+    write_frame(timeline(rows, clock), folder / "clock.parquet")
     _write_server_tables(folder)
     host = HostInfo(
         host_seconds=round(seconds, 1),
@@ -96,21 +98,21 @@ def _simulate(
             return recorder.frame(), recorder.work(), time.monotonic() - started
         with Store(folder / STATE_FILE) as store:
             progress.devices_done((store.last_round + 1) * sampled)
-            precision = resolve_precision(experiment.run.precision)
-            _run_on_grid(experiment.engine, precision, registry, plan_file, store, progress)
+            _run_on_grid(experiment, registry, plan_file, store, progress)
             recorder = Recorder(store)
             return recorder.frame(), recorder.work(), store.host_seconds
 
 
 def _run_on_grid(
-    engine: EngineSettings,
-    precision: str,
+    experiment: Experiment,
     registry: Registry,
     plan_file: Path,
     store: Store,
     progress: RunProgress,
 ) -> None:
     """Runs the server app on our grid, from behind the last round that the store holds."""
+    engine, processor = experiment.engine, experiment.run.compute.device
+    precision = resolve_precision(experiment.run.precision, processor)
     with open_engine(engine) as run_parts:
         grid = CohortGrid(
             client=client_app,
@@ -118,6 +120,7 @@ def _run_on_grid(
             cohort_size=engine.cohort_size,
             run_parts=run_parts,
             precision=precision,
+            processor=processor,
             observer=Recorder(store),
             on_cohort=progress.devices_done,
             states=store,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from fleettune.battery import SOC_FLOOR
 from fleettune.precision import check_precision
+from fleettune.processor import check_processor
 
 METRICS = ("auto", "exact_match", "neg_mae", "neg_nll")
 SAMPLINGS = ("panel", "uniform")
@@ -25,6 +28,13 @@ class Quality:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ComputeSettings:
+    """Where passes run: ``cpu``, or ``cuda`` on a machine that has it."""
+
+    device: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """What a run is, apart from who takes part.
 
@@ -33,6 +43,7 @@ class Run:
         rounds: Nights to simulate.
         precision: ``reference`` is fp32; ``fast`` a bf16 backbone with fp32 adapters, an error
             where the processor has no bf16 units; ``auto`` takes what it has.
+        compute: The processor.
         quality: The headline metric.
         store: Folder of the release store.
         resume: Folder of the interrupted run that this one continues; None for a new run.
@@ -41,6 +52,7 @@ class Run:
     seed: int
     rounds: int
     precision: str
+    compute: ComputeSettings
     quality: Quality
     store: str
     resume: str | None = None
@@ -50,7 +62,8 @@ class Run:
             raise ValueError(f"seed must be >= 0 and < 2^32, got {self.seed}")
         if self.rounds < 1:
             raise ValueError(f"rounds must be >= 1 night, got {self.rounds}")
-        check_precision(self.precision)
+        check_processor(self.compute.device)
+        check_precision(self.precision, self.compute.device)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,12 +75,18 @@ class FleetSettings:
         sampling: ``panel``: all devices live through all nights; ``uniform``: a sample per night.
         sampled: Devices per night under ``uniform``; null under ``panel``.
         mix: Share of every hardware profile, by its name; 0 leaves one out.
+        represents: Devices that the simulated ones stand for, in totals; None: themselves.
+        deadline_s: Seconds that the server waits for a device from its start; None: for ever.
+        battery_floor: State of charge below which no work starts, from 0 to 1.
     """
 
     devices: int
     sampling: str
     sampled: int | None
     mix: Mapping[str, float]
+    represents: int | None = None
+    deadline_s: float | None = None
+    battery_floor: float = SOC_FLOOR
 
     def __post_init__(self) -> None:
         if self.devices < 1:
@@ -84,8 +103,23 @@ class FleetSettings:
                 f"fleet.sampled must be from 1 to fleet.devices ({self.devices}), "
                 f"got {self.sampled}"
             )
+        _check_totals_and_time(self)
         if not any(share > 0 for share in self.mix.values()):
             raise ValueError(f"fleet.mix must give some profile a share > 0, got {self.mix}")
+
+
+def _check_totals_and_time(fleet: FleetSettings) -> None:
+    if fleet.represents is not None and fleet.represents < fleet.devices:
+        raise ValueError(
+            f"fleet.represents must be null or >= fleet.devices ({fleet.devices}), "
+            f"got {fleet.represents}"
+        )
+    if fleet.deadline_s is not None and not 0 < fleet.deadline_s < math.inf:
+        raise ValueError(
+            f"fleet.deadline_s must be null or finite and > 0 s, got {fleet.deadline_s}"
+        )
+    if not 0 <= fleet.battery_floor <= 1:
+        raise ValueError(f"fleet.battery_floor must be from 0 to 1, got {fleet.battery_floor}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

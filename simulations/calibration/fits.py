@@ -8,9 +8,10 @@ Llama-3.2-1B). FLOP and bytes come from `fleettune.work`, as in a simulation.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
+from operator import mul
 from statistics import mean
 
 from fleettune.sites import MODULES, Site
@@ -35,16 +36,16 @@ from simulations.calibration.published import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Residual:
-    """A published value and what the fit says of it, in one unit."""
+    """A measured value and what a fit says of it, in one unit."""
 
     what: str
-    published: float
+    measured: float
     predicted: float
 
     @property
     def error(self) -> float:
-        """Returns predicted over published, less one."""
-        return self.predicted / self.published - 1
+        """Returns predicted over measured, less one."""
+        return self.predicted / self.measured - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,10 +75,14 @@ def max_error(residuals: Iterable[Residual]) -> float:
     return max(abs(residual.error) for residual in residuals)
 
 
+def through_origin(x: Sequence[float], y: Sequence[float]) -> float:
+    """Returns the slope of the line through the origin with the least squares of y on x."""
+    return math.fsum(map(mul, x, y)) / math.fsum(map(mul, x, x))
+
+
 def xpert_power_w() -> float:
-    """Returns the one power that fits all runs: least squares of energy on time, no intercept."""
-    squares = math.fsum(run.time_s**2 for run in XPERT)
-    return math.fsum(run.time_s * run.energy_j for run in XPERT) / squares
+    """Returns the one power that fits all runs: energy on time."""
+    return through_origin([run.time_s for run in XPERT], [run.energy_j for run in XPERT])
 
 
 def xpert_residuals() -> tuple[Residual, ...]:
@@ -86,7 +91,7 @@ def xpert_residuals() -> tuple[Residual, ...]:
     return tuple(
         Residual(
             what=f"{run.similar:.0%} similar",
-            published=run.energy_j,
+            measured=run.energy_j,
             predicted=power_w * run.time_s,
         )
         for run in XPERT
@@ -118,7 +123,7 @@ def qvac_residuals(phone: str) -> tuple[Residual, ...]:
     return tuple(
         Residual(
             what=f"{phone}, {row.parameters / 1e9:g}B",
-            published=row.time_s,
+            measured=row.time_s,
             predicted=epoch_gflop(row.parameters) / throughput,
         )
         for row in QVAC
@@ -151,7 +156,7 @@ def llmprofiler_residuals() -> tuple[Residual, ...]:
             ("decode energy", row.decode_mj_per_token, fit.decode_j_per_gb * gigabytes * 1e3),
         )
         found += (
-            Residual(what=f"{what}, {row.phone}, {row.engine}", published=old, predicted=new)
+            Residual(what=f"{what}, {row.phone}, {row.engine}", measured=old, predicted=new)
             for what, old, new in predictions
         )
     return tuple(found)

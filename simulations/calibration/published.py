@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from fleettune.pricing import TARGETS
 from fleettune.work import Shapes
 
 
@@ -82,8 +83,7 @@ QVAC = tuple(
     for size, seconds in zip(_SIZES, row, strict=False)
 )
 
-LLAMA_1B = Shapes(hidden=2048, layers=16, heads=32, kv_heads=8, head_dim=64, ffn=8192, vocab=128256)
-"""Llama-3.2-1B, its published config.json."""
+LLAMA_1B = TARGETS["llama-3.2-1b"]
 QWEN_1_5B = Shapes(
     hidden=1536, layers=28, heads=12, kv_heads=2, head_dim=128, ffn=8960, vocab=151936
 )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleettune.battery import SOC_FLOOR, Charge, charged, may_start
+from fleettune.battery import Charge, charged
 
 PHONE: dict[str, Any] = {
     "soc": 0.5,
@@ -107,11 +107,6 @@ def test_two_stretches_are_one(
     assert begun.wall_j + ended.wall_j == pytest.approx(whole.wall_j, rel=1e-9, abs=1e-3)
 
 
-def test_work_starts_from_the_floor_upwards() -> None:
-    assert [may_start(soc) for soc in (0.0, 0.19, SOC_FLOOR, 1.0)] == [False, False, True, True]
-    assert may_start(0.1, floor=0.05)
-
-
 @pytest.mark.parametrize(
     "change",
     [
@@ -126,8 +121,3 @@ def test_work_starts_from_the_floor_upwards() -> None:
 def test_a_quantity_out_of_range_is_named(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(change))} must be"):
         charged(**PHONE | change)
-
-
-def test_a_floor_is_a_share() -> None:
-    with pytest.raises(ValueError, match="floor must be from 0 to 1, got 20"):
-        may_start(0.5, floor=20)

@@ -37,9 +37,13 @@ every_profile = pytest.mark.parametrize("profile", HARDWARE.values(), ids=HARDWA
 
 def test_eleven_profiles_are_shipped_and_most_of_their_numbers_are_estimates() -> None:
     assert len(HARDWARE) == 11
-    # The published table: 71 E, 25 V, 18 F, 2 M, 2 S; we add two estimated Wi-Fi rates to each.
+    # The published table: 71 E, 25 V, 18 F, 2 M, 2 S. We add to each of eleven devices estimates of
+    # two Wi-Fi rates, backward ratio, storage (read, write, power), charger efficiency, usable
+    # memory and surroundings; to each of eight phones an estimated charger and four second-hand
+    # thermal numbers, to each of three boxes four estimated ones.
     counts = sum((Counter(profile.tiers()) for profile in HARDWARE.values()), Counter[str]())
-    assert counts == {"E": 71 + 2 * 11, "V": 25, "F": 18, "M": 2, "S": 2}
+    estimates = 71 + 11 * (2 + 1 + 3 + 1 + 1 + 1) + 8 + 3 * 4
+    assert counts == {"E": estimates, "V": 25, "F": 18, "M": 2, "S": 2 + 8 * 4}
 
 
 def test_coefficients_keep_value_range_tier_and_source() -> None:
@@ -48,11 +52,28 @@ def test_coefficients_keep_value_range_tier_and_source() -> None:
     assert "2504.13938" in power.source
 
 
-def test_a_device_on_mains_has_no_battery() -> None:
+def test_a_device_on_mains_has_neither_battery_nor_charging_power() -> None:
     box = HARDWARE["jetson_orin_nano_8gb"]
     assert box.battery_wh is None
+    assert box.p_charge_w is None
     names = [name for name, _ in box.coefficients()]
-    assert names == [name for name in COEFFICIENTS if name != "battery_wh"]
+    assert names == [name for name in COEFFICIENTS if name not in ("battery_wh", "p_charge_w")]
+
+
+@every_profile
+def test_a_device_has_a_battery_and_power_to_charge_it_or_neither(profile: DeviceProfile) -> None:
+    assert (profile.battery_wh is None) == (profile.p_charge_w is None)
+
+
+@every_profile
+def test_shares_of_a_device_are_shares_and_its_powers_stand_above_idle(
+    profile: DeviceProfile,
+) -> None:
+    for share in (profile.charger_efficiency, profile.usable_ram, profile.eta_min):
+        assert share.high <= 1
+    for power in (profile.p_train_w, profile.p_prefill_w, profile.p_decode_w, profile.p_storage_w):
+        assert power.value > profile.p_idle_w.value
+    assert profile.t_ambient_c.high < profile.t_cap_c.low
 
 
 @every_profile
@@ -69,12 +90,11 @@ def test_a_configuration_file_is_a_constructor_call(profile: DeviceProfile) -> N
     assert device_profile(**fields) == profile
 
 
-@pytest.mark.parametrize("name", ["phones", "edge_boxes", "single"])
+@pytest.mark.parametrize("name", ["phones", "edge_boxes", "single", "field"])
 def test_fleets_mix_profiles_that_exist(name: str) -> None:
     fleet = yaml.safe_load((CONF / "fleet" / f"{name}.yaml").read_text(encoding="utf-8"))
-    assert fleet.keys() == {"devices", "sampling", "sampled", "mix"}
     assert fleet["mix"].keys() <= HARDWARE.keys()
-    assert sum(fleet["mix"].values()) == pytest.approx(1.0)
+    assert all(share > 0 for share in fleet["mix"].values())
 
 
 def test_a_mix_gives_each_profile_its_share_of_the_draws() -> None:
@@ -104,9 +124,9 @@ def test_the_table_says_that_joules_are_simulated_and_counts_tiers() -> None:
     with console.capture() as printed:
         console.print(table)
     assert "2.61 to 2.71" in printed.get()
-    assert table.row_count == 140
+    assert table.row_count == 269
     assert "none was measured by this project" in str(table.caption)
-    assert "Of 140 coefficients: 2 measured (M), 18 fitted (F)" in str(table.caption)
+    assert "Of 269 coefficients: 2 measured (M), 18 fitted (F)" in str(table.caption)
 
 
 def test_impossible_mixes_are_refused() -> None:

@@ -13,7 +13,16 @@ import torch
 from fleettune.adapters import Placement, new_patch
 from fleettune.backbone import POCKET_FOLDER, read_shapes
 from fleettune.cohort import LEAST_DEVICES, execute
-from fleettune.compute import EmbedJob, EmbedResult, Job, Result, ScoreJob, TuneJob, job_digest
+from fleettune.compute import (
+    EmbedJob,
+    EmbedResult,
+    Job,
+    ProbeJob,
+    Result,
+    ScoreJob,
+    TuneJob,
+    job_digest,
+)
 from fleettune.seeds import Purpose, stream
 from fleettune.sites import Site
 from fleettune.suspension import current_compute, run_cohort
@@ -284,6 +293,10 @@ def test_a_jobs_digest_changes_with_every_input() -> None:
         tune(0, 0.1, 1.0, (longer,)),
         tune(0, 0.1, 1.0, (example, example)),
         tune(0, 0.1, 1.0, (example,), (example,)),
+        ProbeJob(release=RELEASE, probe=starts[0], batches=((example,),)),
+        ProbeJob(release=RELEASE, probe=starts[1], batches=((example,),)),
+        ProbeJob(release=RELEASE, probe=starts[0], batches=((example, example),)),
+        ProbeJob(release=RELEASE, probe=starts[0], batches=((example,), (example,))),
         prompt_job(1, 40, 2),
         prompt_job(1, 41, 2),
         EmbedJob(release=RELEASE, patch=starts[0], prompts=((1, 40, 2),)),

@@ -29,9 +29,10 @@ from fleettune.wire import (
     encode_patch,
     encode_report,
     encode_request,
-    take_observation,
+    take_observed,
 )
 from fleettune.work import Shapes
+from fleettune.workload import Amount, Phase, Workload
 
 PROFILES = Path(__file__).parents[2] / "conf" / "hardware"
 SHAPES = Shapes(hidden=8, layers=3, heads=2, kv_heads=1, head_dim=4, ffn=12, vocab=16)
@@ -42,21 +43,15 @@ amounts = st.floats(0, 1e12)
 texts = st.text(min_size=1, max_size=30)
 
 
-@st.composite
-def costs(draw: st.DrawFn) -> Cost:
-    low, middle, high = sorted(draw(amounts) for _ in range(3))
-    return Cost(
-        time_s=draw(amounts),
-        energy_j=middle,
-        energy_low_j=low,
-        energy_high_j=high,
-        work_flop=draw(amounts),
-        down_bytes=draw(amounts),
-        up_bytes=draw(amounts),
-    )
-
-
-ledgers = st.dictionaries(st.sampled_from(Stage), costs(), max_size=4).map(
+costs = st.builds(
+    Cost,
+    time_s=amounts,
+    energy_j=amounts,
+    work_flop=amounts,
+    down_bytes=amounts,
+    up_bytes=amounts,
+)
+ledgers = st.dictionaries(st.sampled_from(Stage), costs, max_size=4).map(
     lambda by_stage: Ledger(costs=tuple(by_stage.items()))
 )
 outcomes = st.builds(
@@ -65,6 +60,7 @@ outcomes = st.builds(
     round=counts,
     release=st.integers(-1, 50),
     profile=words,
+    attendance=words,
     decision=words,
     reason=words,
 )
@@ -72,6 +68,7 @@ all_statistics = st.builds(
     Statistics,
     outcome=outcomes,
     ledger=ledgers,
+    night_s=amounts,
     drift=st.none() | amounts,
     strength=st.none() | amounts,
     buffer_exchanges=counts,
@@ -79,6 +76,7 @@ all_statistics = st.builds(
     stored_bytes=counts,
     tune_steps=counts,
     train_tokens=counts,
+    cache_bytes=counts,
 )
 observations = st.builds(
     Observation,
@@ -113,21 +111,34 @@ def patches(draw: st.DrawFn) -> Patch:
     return Patch(release=draw(st.integers(0, 50)), alpha=alpha, factors=factors)
 
 
+workloads = st.dictionaries(
+    st.tuples(st.sampled_from(Stage), st.sampled_from(Phase)),
+    st.builds(Amount, flop=amounts, moved_bytes=amounts, bursts=amounts),
+    max_size=6,
+).map(lambda found: Workload(entries=tuple((*key, amount) for key, amount in found.items())))
 reports = st.builds(
     Report,
     statistics=all_statistics,
     delta=st.none() | patches(),
     observation=st.none() | observations,
+    workload=workloads,
 )
 
 
 def some_statistics(**changes: object) -> Statistics:
     outcome = Outcome(
-        device=1, round=2, release=0, profile="pixel_7", decision="retune", reason="first_patch"
+        device=1,
+        round=2,
+        release=0,
+        profile="pixel_7",
+        attendance="present",
+        decision="retune",
+        reason="first_patch",
     )
     plain = Statistics(
         outcome=outcome,
-        ledger=Ledger(costs=((Stage.TUNE, Cost(time_s=2.0, energy_j=1.0, energy_high_j=1.0)),)),
+        ledger=Ledger(costs=((Stage.TUNE, Cost(time_s=2.0, energy_j=1.0)),)),
+        night_s=2.0,
         drift=None,
         strength=None,
         buffer_exchanges=3,
@@ -135,8 +146,17 @@ def some_statistics(**changes: object) -> Statistics:
         stored_bytes=200,
         tune_steps=4,
         train_tokens=50,
+        cache_bytes=0,
     )
     return replace(plain, **changes)
+
+
+SOME_WORK = Workload(
+    entries=(
+        (Stage.TUNE, Phase.FORWARD, Amount(flop=3.0, moved_bytes=5.0)),
+        (Stage.UPLOAD, Phase.SEND, Amount(moved_bytes=7.0, bursts=1.0)),
+    )
+)
 
 
 def some_patch() -> Patch:
@@ -145,8 +165,12 @@ def some_patch() -> Patch:
 
 
 def some_report() -> Report:
-    seen = Observation(exchanges=8, nll=0.5)
-    return Report(statistics=some_statistics(), delta=some_patch(), observation=seen)
+    return Report(
+        statistics=some_statistics(),
+        delta=some_patch(),
+        observation=Observation(exchanges=8, nll=0.5),
+        workload=SOME_WORK,
+    )
 
 
 def same(one: Report, other: Report) -> bool:
@@ -155,26 +179,30 @@ def same(one: Report, other: Report) -> bool:
     def key(report: Report) -> tuple[object, ...]:
         delta = report.delta
         named = None if delta is None else (delta.release, delta.alpha, delta.digest())
-        return report.statistics, named, report.observation
+        return report.statistics, named, report.observation, report.workload
 
     return key(one) == key(other)
 
 
 @settings(derandomize=True, deadline=None)
 @given(reports)
-def test_a_report_reads_back_with_or_without_delta_and_observation(report: Report) -> None:
+def test_a_report_reads_back_with_or_without_delta_observation_and_workload(report: Report) -> None:
     assert same(decode_report(encode_report(report)), report)
 
 
 @pytest.mark.parametrize("delta", [None, some_patch()], ids=["no delta", "delta"])
 @pytest.mark.parametrize("seen", [None, Observation(exchanges=2)], ids=["unseen", "observed"])
+@pytest.mark.parametrize("work", [Workload(), SOME_WORK], ids=["no workload", "workload"])
 def test_an_encoded_report_holds_exactly_the_allowed_records(
-    delta: Patch | None, seen: Observation | None
+    delta: Patch | None, seen: Observation | None, work: Workload
 ) -> None:
-    content = encode_report(Report(statistics=some_statistics(), delta=delta, observation=seen))
+    content = encode_report(
+        Report(statistics=some_statistics(), delta=delta, observation=seen, workload=work)
+    )
     expected = {"statistics", "outcome"}
     expected |= {"delta"} if delta is not None else set()
     expected |= {"observation"} if seen is not None else set()
+    expected |= {"workload"} if work != Workload() else set()
     assert set(content) == expected
     assert isinstance(content["statistics"], MetricRecord)
     assert isinstance(content["outcome"], ConfigRecord)
@@ -184,6 +212,9 @@ def test_an_encoded_report_holds_exactly_the_allowed_records(
 @given(reports)
 def test_only_numbers_short_words_and_factors_leave_a_device(report: Report) -> None:
     content = encode_report(report)
+    # the grid takes these out; what is left is what a deployment would send
+    take_observed(content)
+    assert set(content) <= {"delta", "statistics", "outcome"}
     for record in content.metric_records.values():
         assert all(type(value) in (int, float) for value in record.values())
     (outcome,) = content.config_records.values()
@@ -202,7 +233,7 @@ def test_only_numbers_short_words_and_factors_leave_a_device(report: Report) -> 
 
 
 @settings(derandomize=True, deadline=None)
-@given(texts, texts, st.sampled_from(["profile", "decision", "reason"]))
+@given(texts, texts, st.sampled_from(["profile", "attendance", "decision", "reason"]))
 def test_a_sentence_cannot_stand_where_a_word_belongs(one: str, two: str, name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} must be a short lower-case word"):
         replace(some_statistics().outcome, **{name: f"{one} {two}"})
@@ -231,25 +262,25 @@ def test_every_profile_of_the_catalogue_can_be_reported() -> None:
 
 
 def test_the_fullest_report_fits_the_bytes_that_are_charged_for_it() -> None:
-    cost = Cost(
-        time_s=1, energy_j=1, energy_low_j=1, energy_high_j=1, work_flop=1, down_bytes=1, up_bytes=1
-    )
+    cost = Cost(time_s=1, energy_j=1, work_flop=1, down_bytes=1, up_bytes=1)
     ledger = Ledger(costs=tuple((stage, cost) for stage in Stage))
     statistics = some_statistics(ledger=ledger, drift=1.0, strength=1.0)
     content = encode_report(Report(statistics=statistics, delta=some_patch(), observation=None))
     outcome = content.config_records["outcome"]
-    text_bytes = sum(len(value) for value in outcome.values() if isinstance(value, str))
-    numbers = len(content.metric_records["statistics"]) + len(outcome) - 3
+    words = [value for value in outcome.values() if isinstance(value, str)]
+    assert len(words) == 4
+    numbers = len(content.metric_records["statistics"]) + len(outcome) - len(words)
     # 8 bytes per number; the names are known to both sides.
-    assert 8 * numbers + text_bytes <= STATISTICS_BYTES
+    assert 8 * numbers + sum(map(len, words)) <= STATISTICS_BYTES
 
 
-def test_the_observation_is_taken_out_before_a_strategy_looks() -> None:
+def test_observation_and_workload_are_taken_out_before_a_strategy_looks() -> None:
     content = encode_report(some_report())
-    assert take_observation(content) == Observation(exchanges=8, nll=0.5)
-    assert "observation" not in content
-    assert take_observation(content) is None
-    assert decode_report(content).observation is None
+    assert take_observed(content) == (Observation(exchanges=8, nll=0.5), SOME_WORK)
+    assert set(content) == {"delta", "statistics", "outcome"}
+    assert take_observed(content) == (None, Workload())
+    left = decode_report(content)
+    assert (left.observation, left.workload) == (None, Workload())
 
 
 @pytest.mark.parametrize(
@@ -283,6 +314,11 @@ def test_a_record_that_no_report_has_is_refused_by_name(record: ConfigRecord) ->
         ("statistics", "gossip.time_s", 3.0, "gossip"),
         ("observation", "nll", [1.0, 2.0], r"observation\.nll must be a number"),
         ("observation", "tokens", 7, r"observation\.tokens is not a known key"),
+        ("statistics", "tune.energy_low_j", 1.0, r"tune\.energy_low_j is not a known key"),
+        ("workload", "gossip.forward", [1.0, 2.0, 3.0], "gossip"),
+        ("workload", "tune.whisper", [1.0, 2.0, 3.0], "whisper"),
+        ("workload", "tune.prefill", [1.0, 2.0], "not enough values"),
+        ("workload", "tune.prefill", [-1.0, 2.0, 3.0], "flop must be finite and >= 0, got -1"),
     ],
 )
 def test_a_record_with_more_than_a_report_may_hold_is_refused(

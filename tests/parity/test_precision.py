@@ -123,6 +123,22 @@ def test_auto_takes_what_there_is_and_says_so(
     assert f"precision=auto is {chosen}" in caplog.text
 
 
+@pytest.mark.parametrize(("able", "chosen"), [(False, REFERENCE), (True, FAST)])
+def test_on_cuda_fast_is_what_the_gpu_can_and_not_the_cpu(
+    able: bool, chosen: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # torch's own answers, as no GPU is here
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: able)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "H200")
+    monkeypatch.setattr(precision, "bf16_units", lambda: () if able else ("amx_bf16",))
+    with caplog.at_level(logging.INFO):
+        assert resolve_precision("auto", "cuda") == chosen
+    assert f"precision=auto is {chosen}: bf16 units {'H200' if able else 'none'}" in caplog.text
+    if not able:
+        with pytest.raises(ValueError, match="bf16 units on its GPU, this one has none"):
+            check_precision(FAST, "cuda")
+
+
 def test_units_are_none_where_the_system_does_not_list_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import torch
 
 from simulations.launch import check_all, launch
 
@@ -73,6 +74,8 @@ def table(tmp_path: Path) -> Callable[..., str]:
         ),
         ("engine=flower engine.workers=2", ["one device at a time", "got 2 and 1"]),
         ("data.drift=2", ["data.drift must be a share from 0 to 1, got 2"]),
+        ("compute.device=tpu", ["compute.device must be one of ('cpu', 'cuda'), got 'tpu'"]),
+        ("compute.device=0", ["compute.device must be text, got 0"]),
         ("precision=double", ["precision must be one of", "got 'double'"]),
         ("quality.metric=bleu", ["quality.metric must be one of", "got 'bleu'"]),
         # options and classes
@@ -114,6 +117,31 @@ def test_bad_input_is_named_with_key_rule_and_value(overrides: str, said: list[s
     message = refused(*plain)
     for part in said:
         assert part in message
+
+
+def test_cuda_is_refused_where_torch_finds_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert launch(["compute.device=cuda"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: compute.device must be cpu here: torch ")
+    assert said.endswith("finds no CUDA device, got cuda\n")
+
+
+@pytest.mark.parametrize("engine", ["ray", "flower"])
+def test_engines_that_compute_on_the_cpu_only_refuse_cuda(
+    engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    said = refused("compute.device=cuda", f"engine={engine}")
+    assert f"compute.device must be cpu with engine={engine}, got cuda" in said
+
+
+def test_cuda_is_taken_where_torch_finds_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    (experiment,) = check_all(["compute.device=cuda"], sweep=False)
+    assert experiment.run.compute.device == "cuda"
 
 
 def test_what_is_refused_was_good_without_the_fault() -> None:
@@ -180,6 +208,7 @@ def test_a_class_whose_name_is_taken_is_refused(
         (["adaptation=nope"], "adaptation/nope"),
         (["placement.rank=5000"], "placement.rank must be between 1 and 96"),
         (["adaptation._target_=no.Such"], "adaptation._target_ must name an importable class"),
+        (["compute.device=gpu"], "compute.device must be one of ('cpu', 'cuda'), got 'gpu'"),
         (["store=[bold]"], "store must be text, got ['bold']"),
         (["seed"], "missing EQUAL"),
         (["-m", "seed=1,abc"], "seed must be a whole number, got 'abc'"),

@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulations.clock import RoundClock, Stay
+from simulations.clock import RoundClock, Stay, timeline
 
 HOUR = 3600.0
 CLOCK = RoundClock(night_s=24 * HOUR, deadline_s=2 * HOUR)
@@ -89,3 +90,23 @@ def test_a_time_out_of_range_is_named(make: Any, given: dict[str, Any], rule: st
 def test_a_round_has_a_number() -> None:
     with pytest.raises(ValueError, match="round must be >= 0, got -1"):
         CLOCK.round_time(-1, [])
+
+
+def test_a_runs_rows_become_rounds_in_virtual_time() -> None:
+    rows = pl.DataFrame(
+        {
+            "arm": ["a", "a", "a", "b"],
+            "round": [0, 0, 1, 0],
+            "device": [0, 1, 0, 0],
+            "start_s": [11 * HOUR, 14 * HOUR, 0.0, 11 * HOUR],
+            "night_s": [HOUR, 3 * HOUR, 0.0, HOUR],
+        }
+    )
+    found = timeline(rows, CLOCK)
+    assert found.select("arm", "round", "in_time", "late").rows() == [
+        ("a", 0, 1, 1),
+        ("a", 1, 0, 0),
+        ("b", 0, 1, 0),
+    ]
+    # the late one is given up two hours after its start; nobody came in round 1
+    assert found["closes_s"].to_list() == [16 * HOUR, 48 * HOUR, 12 * HOUR]

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import pytest
 from flwr.app import ConfigRecord, Context, Message, MessageType, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from fleettune.backbone import POCKET_FOLDER
-from fleettune.compute import Compute, EmbedJob
-from fleettune.cost import Ledger
+from fleettune.cohort import Part, run_here
+from fleettune.compute import Compute, EmbedJob, Result
+from fleettune.cost import Ledger, Stage
 from fleettune.statistics import Observation, Outcome, Report, Statistics
 from fleettune.suspension import current_compute
 from fleettune.wire import decode_report, encode_report
+from fleettune.workload import Amount, Phase, Workload
 from simulations.flower_internals import empty_run, number_message, take_identity
 from simulations.grid import RUN_ID, CohortGrid, DeviceFailedError, Registry
 from simulations.recorder import Recorder
 
 Event = tuple[str, int, str]
+WORK = Workload(
+    entries=(
+        (Stage.SERVE, Phase.PREFILL, Amount(flop=3.0, moved_bytes=5.0)),
+        (Stage.UPLOAD, Phase.SEND, Amount(moved_bytes=7.0, bursts=1.0)),
+    )
+)
 
 
 @dataclass(slots=True)
@@ -58,11 +66,18 @@ class Fleet:
 
 def report(device: int, lived: int) -> Report:
     outcome = Outcome(
-        device=device, round=lived - 1, release=0, profile="phone", decision="none", reason="test"
+        device=device,
+        round=lived - 1,
+        release=0,
+        profile="phone",
+        attendance="present",
+        decision="none",
+        reason="test",
     )
     statistics = Statistics(
         outcome=outcome,
         ledger=Ledger(),
+        night_s=1.0,
         drift=None,
         strength=None,
         buffer_exchanges=lived,
@@ -70,9 +85,10 @@ def report(device: int, lived: int) -> Report:
         stored_bytes=0,
         tune_steps=0,
         train_tokens=0,
+        cache_bytes=0,
     )
     seen = Observation(exchanges=1, nll=0.5, exact_match=1.0, approval=1.0)
-    return Report(statistics=statistics, delta=None, observation=seen)
+    return Report(statistics=statistics, delta=None, observation=seen, workload=WORK)
 
 
 def messages(nodes: Sequence[int], arms: Sequence[str] = ("a",)) -> Iterator[Message]:
@@ -128,16 +144,25 @@ def test_no_messages_are_no_replies() -> None:
     assert list(Fleet().grid().send_and_receive([])) == []
 
 
-def test_the_observation_reaches_the_recorder_and_never_the_caller() -> None:
+def test_observation_and_workload_reach_the_recorder_and_never_the_caller() -> None:
     fleet = Fleet()
     replies = list(fleet.grid().send_and_receive(messages(range(1, 6), ["a", "b"])))
     assert len(replies) == 10
     for reply in replies:
         assert set(reply.content) == {"statistics", "outcome"}
         assert decode_report(reply.content).observation is None
+        assert decode_report(reply.content).workload == Workload()
     rows = fleet.recorder.frame()
     assert rows["eval_exchanges"].to_list() == [1] * 10
     assert rows["nll"].to_list() == [0.5] * 10
+    work = fleet.recorder.work()
+    assert work.select("arm", "device", "round").rows() == [
+        (arm, device, 0) for arm in "ab" for device in range(5) for _ in range(2)
+    ]
+    assert work.drop("arm", "device", "round").rows()[:2] == [
+        ("serve", "prefill", 3.0, 5.0, 0.0),
+        ("upload", "send", 0.0, 7.0, 1.0),
+    ]
 
 
 def test_each_arm_of_a_device_keeps_a_state_of_its_own_between_rounds() -> None:
@@ -178,6 +203,35 @@ def test_devices_that_wait_for_compute_do_not_change_the_order_of_replies() -> N
     )
     replies = grid.send_and_receive(messages([4, 3, 2, 1]))
     assert [reply.content.metric_records["m"]["device"] for reply in replies] == [3, 2, 1, 0]
+
+
+def test_passes_run_with_the_precision_and_on_the_processor_of_the_grid() -> None:
+    app = ClientApp()
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:  # pyright: ignore[reportUnusedFunction] - registered
+        del context
+        job = EmbedJob(release=str(POCKET_FOLDER), patch=None, prompts=((1, 2, 3),))
+        current_compute().embed(job)
+        return Message(RecordDict(), reply_to=message)
+
+    asked: list[tuple[str, str]] = []
+
+    def run_parts(parts: Sequence[Part]) -> Iterable[Sequence[Result]]:
+        asked.extend((part.precision, part.processor) for part in parts)
+        return run_here([replace(part, precision="reference", processor="cpu") for part in parts])
+
+    grid = CohortGrid(
+        client=app,
+        registry=Registry(devices=1, fleet=""),
+        cohort_size=1,
+        observer=lambda arm, content: None,
+        run_parts=run_parts,
+        precision="fast",
+        processor="cuda",
+    )
+    list(grid.send_and_receive(messages([1])))
+    assert asked == [("fast", "cuda")]
 
 
 def test_pushed_messages_are_pulled_once_by_the_ids_of_their_own_push() -> None:

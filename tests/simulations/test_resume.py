@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,15 @@ STUDY_MOMENT = 2 * (1 + 2 * 5 + 1) + 16
 Launcher = Callable[..., int]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Deaths:
+    """Folders of what was killed: runs by the moment, a run of two workers, a study."""
+
+    runs: dict[int, Path]
+    two_workers: Path
+    study: Path
+
+
 @pytest.fixture(scope="module")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
     """A function that launches a command line in this process and returns its exit code."""
@@ -68,13 +78,17 @@ def whole(start: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def deaths(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[int, Path], Path]:
-    """The same run's folder by the moment at which its driver was killed; a study killed too."""
-    folders = {moment: tmp_path_factory.mktemp("killed") / "run" for moment in MOMENTS}
-    study = tmp_path_factory.mktemp("killed") / "study"
+def deaths(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Deaths:
+    """The same run, killed at several moments and with two workers; and a study, killed too."""
+    killed = Deaths(
+        runs={moment: tmp_path_factory.mktemp("killed") / "run" for moment in MOMENTS},
+        two_workers=tmp_path_factory.mktemp("killed") / "run",
+        study=tmp_path_factory.mktemp("killed") / "study",
+    )
     listed: list[tuple[int, list[str]]] = [
-        *((moment, [f"hydra.run.dir={folder}"]) for moment, folder in folders.items()),
-        (STUDY_MOMENT, [*STUDY, f"hydra.run.dir={study}"]),
+        *((moment, [f"hydra.run.dir={folder}"]) for moment, folder in killed.runs.items()),
+        (MOMENTS[2], ["engine.workers=2", f"hydra.run.dir={killed.two_workers}"]),
+        (STUDY_MOMENT, [*STUDY, f"hydra.run.dir={killed.study}"]),
     ]
     subprocess.run(
         [sys.executable, str(DRIVER), json.dumps(listed), *TINY, f"store={whole.parent / 'store'}"],
@@ -83,7 +97,7 @@ def deaths(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[
         check=True,
         timeout=200,
     )
-    return folders, study
+    return killed
 
 
 def rounds_of(folder: Path) -> list[int]:
@@ -95,25 +109,39 @@ def rounds_of(folder: Path) -> list[int]:
 
 @pytest.mark.parametrize("place", range(5))
 def test_a_run_killed_at_any_moment_ends_with_the_same_bytes(
-    place: int, whole: Path, deaths: tuple[dict[int, Path], Path], start: Launcher
+    place: int, whole: Path, deaths: Deaths, start: Launcher
 ) -> None:
-    moment, folder = list(deaths[0].items())[place]
+    moment, folder = list(deaths.runs.items())[place]
     committed = (moment - 1) // (WRITES // 4)  # rounds whose commit came before
     assert rounds_of(folder) == list(range(committed))[-2:]
     log = (folder / "run.log").read_bytes()
     assert start(f"resume={folder}") == 0
+    assert_same_bytes(folder, whole)
+    assert (folder / "run.log").read_bytes().startswith(log)
+
+
+def test_a_killed_run_of_two_workers_ends_with_the_bytes_of_one(
+    whole: Path, deaths: Deaths, start: Launcher
+) -> None:
+    folder = deaths.two_workers
+    assert rounds_of(folder), "the run must have been killed behind its first round"
+    assert start(f"resume={folder}") == 0
+    assert_same_bytes(folder, whole)
+    assert "workers: 2" in (folder / "config.yaml").read_text()
+
+
+def assert_same_bytes(folder: Path, whole: Path) -> None:
     names = {file.name for file in whole.iterdir()}
     assert {file.name for file in folder.iterdir()} == names
     for name in names:
         if name.endswith((".parquet", ".safetensors")):
             assert (folder / name).read_bytes() == (whole / name).read_bytes(), name
-    assert (folder / "run.log").read_bytes().startswith(log)
 
 
 def test_a_resumed_study_keeps_its_finished_seeds_and_goes_on_with_the_others(
-    deaths: tuple[dict[int, Path], Path], start: Launcher
+    deaths: Deaths, start: Launcher
 ) -> None:
-    study = deaths[1]
+    study = deaths.study
     finished = study / "seed_0" / "rows.parquet"
     before = finished.stat().st_mtime_ns
     assert rounds_of(study / "seed_1") == [0]

@@ -21,6 +21,7 @@ import numpy as np
 import polars as pl
 
 from fleettune.hardware import load_hardware
+from fleettune.radio import WIFI
 from simulations.experiment import HARDWARE
 from simulations.uncertainty import estimate
 
@@ -73,7 +74,7 @@ def main() -> None:
     rows, work = made_up(count)
     profiles = list(load_hardware(HARDWARE).values())
     started, busy = time.perf_counter(), time.process_time()
-    found = estimate(rows, work, profiles, "arm_0", seed=0, deadline_s=DEADLINE_S)
+    found = estimate(rows, work, profiles, "arm_0", radio=WIFI, seed=0, deadline_s=DEADLINE_S)
     seconds, busy = time.perf_counter() - started, time.process_time() - busy
     shown = {
         "monte_carlo_s": round(seconds, 2),

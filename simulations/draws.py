@@ -18,8 +18,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from fleettune.energy import Floats, Values, values
+from fleettune.energy import RADIO, Floats, Values, coefficients, values
 from fleettune.hardware import Coefficient, DeviceProfile
+from fleettune.radio import FROM_DEVICE, Choice, Link
 from fleettune.seeds import Purpose, stream
 
 DRAWS = 1_000
@@ -48,27 +49,30 @@ def coefficient_draws(key: str, coefficient: Coefficient, seed: int, count: int)
     return triangular(rng.random(count), coefficient)
 
 
-def drawn(profile: DeviceProfile, seed: int, count: int) -> Values:
-    """Returns draws [count] of every coefficient of a profile."""
+def drawn(profile: DeviceProfile, radio: Choice, seed: int, count: int) -> Values:
+    """Returns draws [count] of every coefficient of a profile and its link."""
     return values(
         profile,
-        lambda name, item: coefficient_draws(f"{profile.name}.{name}", item, seed, count),
+        radio,
+        lambda name, item: coefficient_draws(_key(profile, radio, name), item, seed, count),
     )
 
 
-def probed(profile: DeviceProfile, factors: Mapping[str, Floats], count: int) -> Values:
+def probed(
+    profile: DeviceProfile, radio: Choice, factors: Mapping[str, Floats], count: int
+) -> Values:
     """Returns central values [count], those named in `factors` multiplied by them [count]."""
     ones = np.ones(count)
-    return values(profile, lambda name, item: item.value * factors.get(name, ones))
+    return values(profile, radio, lambda name, item: item.value * factors.get(name, ones))
 
 
-def tiers_of(profile: DeviceProfile) -> Mapping[str, str]:
+def tiers_of(profile: DeviceProfile, radio: Choice) -> Mapping[str, str]:
     """Returns the tier of every coefficient that prices this profile, by its name."""
-    found: dict[str, str] = {}
+    return {name: item.tier for name, item in coefficients(profile, radio)}
 
-    def note(name: str, item: Coefficient) -> np.float64:
-        found[name] = item.tier
-        return np.float64(item.value)
 
-    values(profile, note)
-    return found
+def _key(profile: DeviceProfile, radio: Choice, name: str) -> str:
+    """Returns whose coefficient it is: the device's, or that of a link all devices have."""
+    field = name.removeprefix(RADIO)
+    of_link = name != field and (isinstance(radio, Link) or field not in FROM_DEVICE)
+    return f"{radio.name if of_link else profile.name}.{name}"

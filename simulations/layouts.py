@@ -10,8 +10,8 @@ is an error and not a wrong number.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +20,9 @@ from fleettune.energy import Floats, Values, spent_on
 from fleettune.workload import COMPUTING, Phase
 from simulations.nights import Bools, Entries, Group
 
-Reals: TypeAlias = NDArray[np.floating[Any]]
-Precision: TypeAlias = type[np.float64] | type[np.float32]
-"""Joules in double precision; for lateness, single is enough and half the time."""
-
 _PROBE_BYTES = 1e6
 _SAMPLED = 8
+_NOTHING = 1e-200
 _ROUNDING = 1e-9
 """Relative; sums of products in another order differ by some 1e-14."""
 
@@ -34,8 +31,8 @@ _ROUNDING = 1e-9
 class Units:
     """Seconds and joules of one FLOP, one byte and one burst of a phase, [draws] each."""
 
-    seconds: tuple[Reals, ...]
-    joules: tuple[Reals, ...]
+    seconds: tuple[Floats, ...]
+    joules: tuple[Floats, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,61 +47,77 @@ class Mixed:
 class Linear:
     """Amounts [rows, columns] and the seconds and joules of their units [columns, draws]."""
 
-    amounts: Reals
-    seconds: Reals
-    joules: Reals
+    amounts: Floats
+    seconds: Floats
+    joules: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Work that is priced together: what is linear, and what has to be compared."""
+
+    linear: Linear
+    mixed: tuple[Mixed, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """A group's work: radio and storage, computing, and what of it has to be compared."""
+    """A group's work: of the day, the night's radio and storage, the night's computing."""
 
-    rest: Linear
-    computing: Linear
-    mixed: tuple[Mixed, ...]
+    day: Part
+    rest: Part
+    computing: Part
 
 
-def layout(
-    group: Group, at: Values, draws: int, *, night_only: bool = False, dtype: Precision = np.float64
-) -> Layout:
+def layout(group: Group, at: Values, draws: int) -> Layout:
     """Returns the work of a group.
 
     Args:
         group: Rows of one arm on one profile.
         at: The profile's coefficients, numbers or [draws] each.
         draws: Their number.
-        night_only: True to leave out what falls outside the night's window.
-        dtype: Precision of the result.
 
     Raises:
         RuntimeError: If the cost model is not of the form described above.
     """
+    units = {phase: units_of(phase, entries, at, draws) for phase, entries in group.entries.items()}
+    day = {phase: every.where(~every.by_night) for phase, every in group.entries.items()}
+    night = {phase: every.where(every.by_night) for phase, every in group.entries.items()}
+    hot = {phase: entries for phase, entries in night.items() if phase in COMPUTING}
+    rest = {phase: entries for phase, entries in night.items() if phase not in COMPUTING}
     rows = len(group.device)
-    columns: dict[bool, list[tuple[Reals, Reals, Reals]]] = {False: [], True: []}
+    return Layout(
+        day=_part(day, units, rows, draws),
+        rest=_part(rest, units, rows, draws),
+        computing=_part(hot, units, rows, draws),
+    )
+
+
+def _part(
+    entries_of: Mapping[Phase, Entries], units_of: Mapping[Phase, Units], rows: int, draws: int
+) -> Part:
+    columns: list[tuple[Floats, Floats, Floats]] = []
     mixed: list[Mixed] = []
-    for phase, every in group.entries.items():
-        entries = every.where(every.by_night) if night_only else every
-        units = units_of(phase, entries, at, draws)
+    for phase, entries in entries_of.items():
+        units = units_of[phase]
         amounts: tuple[Floats, ...] = (entries.flop, entries.moved_bytes, entries.bursts)
         if phase in COMPUTING:
             by_flop, by_byte = sides(entries, units)
-            mixed.append(_mixed(entries.where(~(by_flop | by_byte)), units, dtype))
+            unclear = ~(by_flop | by_byte)
+            if unclear.any():
+                mixed.append(Mixed(entries=entries.where(unclear), units=units))
             amounts = (entries.flop * by_flop, entries.moved_bytes * by_byte)
         for place, amount in enumerate(amounts):
             if amount.any():
                 summed = np.zeros(rows)
                 np.add.at(summed, entries.row, amount)
-                column = (summed, units.seconds[place], units.joules[place])
-                columns[phase in COMPUTING].append(column)
-    rest, computing = (
-        Linear(
-            amounts=np.array([one[0] for one in part], dtype).reshape(-1, rows).T.copy(),
-            seconds=np.array([one[1] for one in part], dtype).reshape(-1, draws),
-            joules=np.array([one[2] for one in part], dtype).reshape(-1, draws),
-        )
-        for part in columns.values()
+                columns.append((summed, units.seconds[place], units.joules[place]))
+    linear = Linear(
+        amounts=np.array([one[0] for one in columns]).reshape(-1, rows).T.copy(),
+        seconds=np.array([one[1] for one in columns]).reshape(-1, draws),
+        joules=np.array([one[2] for one in columns]).reshape(-1, draws),
     )
-    return Layout(rest=rest, computing=computing, mixed=tuple(mixed))
+    return Part(linear=linear, mixed=tuple(mixed))
 
 
 def units_of(phase: Phase, entries: Entries, at: Values, draws: int) -> Units:
@@ -120,20 +133,6 @@ def units_of(phase: Phase, entries: Entries, at: Values, draws: int) -> Units:
     units = Units(seconds=(flop[0], byte[0], burst[0]), joules=(flop[1], byte[1], burst[1]))
     _check_form(phase, entries, units, at)
     return units
-
-
-def _mixed(entries: Entries, units: Units, dtype: Precision) -> Mixed:
-    return Mixed(
-        entries=replace(
-            entries,
-            flop=entries.flop.astype(dtype),
-            moved_bytes=entries.moved_bytes.astype(dtype),
-        ),
-        units=Units(
-            seconds=tuple(one.astype(dtype) for one in units.seconds),
-            joules=tuple(one.astype(dtype) for one in units.joules),
-        ),
-    )
 
 
 def sides(entries: Entries, units: Units) -> tuple[Bools, Bools]:
@@ -152,7 +151,7 @@ def _check_form(phase: Phase, entries: Entries, units: Units, at: Values) -> Non
     for direct, unit in zip(found, (units.seconds, units.joules), strict=True):
         parts = [amount * one for amount, one in zip(amounts, unit, strict=True)]
         summed = np.maximum(parts[0], parts[1]) if phase in COMPUTING else parts[1] + parts[2]
-        if not np.allclose(direct, summed, rtol=_ROUNDING, atol=0.0):
+        if not np.allclose(direct, summed, rtol=_ROUNDING, atol=_NOTHING):
             raise RuntimeError(
                 f"the cost of {phase} must be "
                 f"{'the longer of FLOP and bytes' if phase in COMPUTING else 'linear'}, "

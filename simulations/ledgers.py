@@ -36,8 +36,8 @@ NETWORK_J_PER_MB = Coefficient(
 )
 """Routers between server and access point; the user's own access point is left out."""
 SERVER = (
-    "not counted: neither rows nor rounds hold seconds of a server; those of this machine are the "
-    "simulation's (Green FL, arXiv 2303.14604: 45 W x PUE 1.09, 1 to 2 % of the total)"
+    "not counted: neither rows nor rounds hold seconds of a server, and those of this machine are "
+    "the simulation's; in Green FL (arXiv 2303.14604) it was 1 to 2 % of the carbon"
 )
 HOST = "joules not measured: no power meter was read"
 

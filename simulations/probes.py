@@ -14,6 +14,7 @@ import numpy as np
 
 from fleettune.energy import Floats
 from fleettune.hardware import TIERS, DeviceProfile
+from fleettune.radio import Choice
 from simulations.draws import probed, tiers_of
 from simulations.nights import Nights
 from simulations.repricing import Totals, reprice
@@ -33,11 +34,13 @@ class Probes:
     Attributes:
         totals: Joules, probes in the place of draws.
         profiles: As in the rows.
+        radio: How devices are connected.
         moved: Names of the coefficients, in order.
     """
 
     totals: Totals
     profiles: Sequence[DeviceProfile]
+    radio: Choice
     moved: Sequence[str]
 
     def scaled(self, arm: int, reference: int) -> tuple[float | None, bool]:
@@ -45,7 +48,7 @@ class Probes:
         joules = self.totals.total_j[:, : 1 + len(_SCALINGS)]
         with np.errstate(divide="ignore", invalid="ignore"):
             saved = 1.0 - joules[arm] / joules[reference]
-        shift = float(np.abs(saved - saved[0]).max())
+            shift = float(np.abs(saved - saved[0]).max())
         if not math.isfinite(shift):
             return None, False
         return shift, shift <= SCALE_FREE * abs(float(saved[0]))
@@ -69,20 +72,20 @@ class Probes:
     def _tier_shares(self, joules: Floats) -> dict[str, float]:
         weights: dict[str, float] = dict.fromkeys(TIERS, 0.0)
         for place, profile in enumerate(self.profiles):
-            for name, tier in tiers_of(profile).items():
+            for name, tier in tiers_of(profile, self.radio).items():
                 step = 1 + len(_SCALINGS) + self.moved.index(name)
                 weights[tier] += abs(float(joules[place, step] - joules[place, 0]))
         whole = math.fsum(weights.values())
         return {tier: weight / whole if whole else 0.0 for tier, weight in weights.items()}
 
 
-def probe(nights: Nights, profiles: Sequence[DeviceProfile]) -> Probes:
+def probe(nights: Nights, profiles: Sequence[DeviceProfile], radio: Choice) -> Probes:
     """Returns the rows under all probes; profiles are those of `nights.profiles`, in order."""
-    moved = sorted({name for profile in profiles for name in tiers_of(profile)})
+    moved = sorted({name for profile in profiles for name in tiers_of(profile, radio)})
     count = 1 + len(_SCALINGS) + len(moved)
     factors = _factors(moved)
-    totals = reprice(nights, [probed(profile, factors, count) for profile in profiles])
-    return Probes(totals=totals, profiles=profiles, moved=moved)
+    totals = reprice(nights, [probed(profile, radio, factors, count) for profile in profiles])
+    return Probes(totals=totals, profiles=profiles, radio=radio, moved=moved)
 
 
 def _factors(moved: Sequence[str]) -> dict[str, Floats]:

@@ -15,10 +15,13 @@ from numpy.typing import NDArray
 from fleettune.cost import ORDER
 from fleettune.energy import Floats, Values
 from fleettune.workload import COMPUTING, Phase
-from simulations.layouts import Layout, Mixed, Reals, Units, layout, sides, units_of
+from simulations.layouts import Layout, Mixed, Part, Units, layout, sides, units_of
 from simulations.nights import Entries, Group, Indices, Nights
 
 ROWS_AT_ONCE = 128
+_TINY = 1e-12
+_ALMOST = 1.0 - 1e-15
+"""Share of the limit in a power that never exceeds it: the cap is never reached."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +30,7 @@ class Totals:
 
     Attributes:
         marginal_j: Above idle, [arms, profiles, draws].
-        idle_j: Idle draw while awake, [arms, profiles, draws].
+        idle_j: Idle draw while awake, heat included, [arms, profiles, draws].
         device_j: Both of every device, [arms, devices, draws]; only where asked for, else empty.
         resampled_j: Both, every device counted as often as its weight says, [arms, draws].
         flipped: Rows whose night crosses the deadline to the other side, [arms, draws].
@@ -47,17 +50,42 @@ class Totals:
         return (self.marginal_j + self.idle_j).sum(axis=1)
 
 
-def awake_on(rest_s: Reals, computing_s: Reals, computing_j: Reals, at: Values) -> Reals:
-    """Returns how long rows keep their device awake, as `fleettune.energy.awake_s` does for one.
+def heat_on(computing_s: Floats, computing_j: Floats, at: Values) -> Floats:
+    """Returns the seconds that heat adds to rows, as `fleettune.energy.heat_s` does for one.
+
+    A rested device reaches its cap after tau ln(P / (P - limit)), where the limit is the power
+    above idle that holds it there; then it works at limit / P of its speed, or at its slowest. This
+    is `fleettune.thermal.heated` without the temperatures, which nobody needs here.
 
     Args:
-        rest_s: Seconds of radio and storage, [rows, draws].
-        computing_s: Seconds of the phases that heat the chip.
-        computing_j: Joules above idle of those phases.
-        at: Coefficients, [draws] each.
+        computing_s: Seconds of the night's computing phases, [rows, draws].
+        computing_j: Their joules above idle, [rows, draws].
+        at: Coefficients, [draws] or one number each.
     """
-    del computing_j, at
-    return rest_s + computing_s
+    limit_w = _limit_w(at)
+    power_w = computing_j / np.maximum(computing_s, _TINY)
+    share = np.clip(limit_w / np.maximum(power_w, _TINY), 0.0, 1.0)
+    to_cap_s = np.log1p(-np.minimum(share, _ALMOST))
+    to_cap_s *= -at["tau_s"]
+    slowed_s = np.maximum(computing_s - to_cap_s, 0.0)
+    slowed_s *= 1.0 / np.maximum(share, at["eta_min"]) - 1.0
+    return slowed_s
+
+
+def _limit_w(at: Values) -> Floats:
+    """Returns the power above idle that holds a device at its cap."""
+    return (at["t_cap_c"] - at["t_ambient_c"]) / at["r_th_k_per_w"] - at["p_idle_w"]
+
+
+def _heating(work: Layout, at: Values) -> Indices:
+    """Returns the draws under which some phase of the night draws more than the limit."""
+    limit_w = _limit_w(at)
+    linear = work.computing.linear
+    compared = (mixed.units for mixed in work.computing.mixed)
+    units = [(linear.seconds, linear.joules)]
+    units += [(one.seconds[1][None], one.joules[1][None]) for one in compared]
+    hot = [(joules > seconds * limit_w).any(axis=0) for seconds, joules in units]
+    return np.flatnonzero(np.any(hot, axis=0)).astype(np.int64)
 
 
 def reprice(
@@ -91,34 +119,32 @@ def reprice(
         replied=np.zeros(arms, dtype=np.int64),
     )
     for group in nights.groups:
-        here = at[group.profile]
-        _add_joules(totals, group, layout(group, here, draws), here, weights)
         totals.replied[group.arm] += int(group.replied.sum())
-        if np.isfinite(deadline_s):
-            night = layout(group, here, draws, night_only=True, dtype=np.float32)
-            _add_flips(totals, group, night, here, deadline_s)
+        _add(totals, group, at[group.profile], weights, deadline_s)
     return totals
 
 
-def _add_joules(
+def _add(
     totals: Totals,
     group: Group,
-    work: Layout,
     at: Values,
     weights: NDArray[np.uint8] | None,
+    deadline_s: float,
 ) -> None:
-    place = group.arm, group.profile
+    work = layout(group, at, totals.resampled_j.shape[-1])
+    place, hot = (group.arm, group.profile), _heating(work, at)
     for rows in _blocks(len(group.device)):
-        rest_s, joules, computing_s, computing_j = _spent(work, rows)
-        idle_j = awake_on(rest_s, computing_s, computing_j, at)
-        idle_j *= at["p_idle_w"]
-        joules += computing_j
-        totals.marginal_j[place] += joules.sum(axis=0)
+        marginal_j, day_s, night_s = _spent(work, rows, at, hot)
+        if np.isfinite(deadline_s):
+            flipped = ((night_s > deadline_s) != group.late[rows, None]) & group.replied[rows, None]
+            totals.flipped[group.arm] += flipped.sum(axis=0)
+        idle_j = (day_s + night_s) * at["p_idle_w"]
+        totals.marginal_j[place] += marginal_j.sum(axis=0)
         totals.idle_j[place] += idle_j.sum(axis=0)
-        joules += idle_j
+        idle_j += marginal_j
         device = group.device[rows]
         starts = np.flatnonzero(np.diff(device, prepend=-1))
-        per_device = np.add.reduceat(joules, starts, axis=0)
+        per_device = np.add.reduceat(idle_j, starts, axis=0)
         if totals.device_j.size:
             totals.device_j[group.arm, device[starts]] += per_device
         if weights is not None:
@@ -126,30 +152,36 @@ def _add_joules(
         totals.resampled_j[group.arm] += per_device.sum(axis=0)
 
 
-def _add_flips(totals: Totals, group: Group, work: Layout, at: Values, deadline_s: float) -> None:
-    for rows in _blocks(len(group.device)):
-        rest_s, _, computing_s, computing_j = _spent(work, rows)
-        is_late = awake_on(rest_s, computing_s, computing_j, at) > deadline_s
-        flipped = (is_late != group.late[rows, None]) & group.replied[rows, None]
-        totals.flipped[group.arm] += flipped.sum(axis=0)
-
-
 def _blocks(count: int) -> list[slice]:
     return [slice(at, min(at + ROWS_AT_ONCE, count)) for at in range(0, count, ROWS_AT_ONCE)]
 
 
-def _spent(work: Layout, rows: slice) -> tuple[Reals, Reals, Reals, Reals]:
-    """Returns seconds and joules of radio and storage, then of computing, [rows, draws] each."""
-    rest, computing = work.rest.amounts[rows], work.computing.amounts[rows]
-    seconds, joules = computing @ work.computing.seconds, computing @ work.computing.joules
-    for mixed in work.mixed:
+def _spent(work: Layout, rows: slice, at: Values, hot: Indices) -> tuple[Floats, Floats, Floats]:
+    """Returns joules above idle, seconds by day and by night with its heat, [rows, draws] each."""
+    day_s, day_j = _priced(work.day, rows)
+    rest_s, rest_j = _priced(work.rest, rows)
+    computing_s, computing_j = _priced(work.computing, rows)
+    if len(hot):
+        here = {name: item[hot] if item.ndim else item for name, item in at.items()}
+        rest_s[:, hot] += heat_on(computing_s[:, hot], computing_j[:, hot], here)
+    rest_s += computing_s
+    day_j += rest_j
+    day_j += computing_j
+    return day_j, day_s, rest_s
+
+
+def _priced(part: Part, rows: slice) -> tuple[Floats, Floats]:
+    """Returns seconds and joules above idle, [rows, draws] each."""
+    amounts = part.linear.amounts[rows]
+    seconds, joules = amounts @ part.linear.seconds, amounts @ part.linear.joules
+    for mixed in part.mixed:
         first, last = np.searchsorted(mixed.entries.row, [rows.start, rows.stop])
         if first < last:
             _compare(mixed, slice(int(first), int(last)), rows.start, seconds, joules)
-    return rest @ work.rest.seconds, rest @ work.rest.joules, seconds, joules
+    return seconds, joules
 
 
-def _compare(mixed: Mixed, part: slice, first_row: int, seconds: Reals, joules: Reals) -> None:
+def _compare(mixed: Mixed, part: slice, first_row: int, seconds: Floats, joules: Floats) -> None:
     """Adds entries, each at the slower of computing and memory, to their rows."""
     flop = mixed.entries.flop[part, None]
     moved_bytes = mixed.entries.moved_bytes[part, None]
@@ -176,7 +208,7 @@ def stages(nights: Nights, at: Sequence[Values]) -> Floats:
     return found
 
 
-def _joules(phase: Phase, entries: Entries, units: Units) -> Reals:
+def _joules(phase: Phase, entries: Entries, units: Units) -> Floats:
     """Returns the joules of all entries together, [draws]."""
     if phase not in COMPUTING:
         moved = entries.moved_bytes.sum() * units.joules[1]

@@ -52,7 +52,7 @@ def attendance_cells(summary: Mapping[str, Any]) -> Cells:
                 *(f"{arm['attendance'][word]:,}" for word in ATTENDANCE),
                 f"{arm['counts']['infeasible']:,}",
                 marked(joules, tiers if wasted["total"] else {}),
-                "no deadline" if flipped is None else f"{flipped:.1%} of nights",
+                "no deadline" if flipped is None else f"{100 * flipped:.1f} % of nights",
             ]
         )
     return columns, rows
@@ -68,7 +68,7 @@ def class_cells(summary: Mapping[str, Any]) -> Cells:
         for profile, part in arm["by_class"].items():
             counts = (part[word] for word in ("devices", *ATTENDANCE, "infeasible"))
             known = whole and part["wasted_j"] is not None
-            share = f"{part['wasted_j'] / whole:.0%}" if known else UNKNOWN
+            share = f"{100 * part['wasted_j'] / whole:.0f} %" if known else UNKNOWN
             rows.append([name, profile, *(f"{count:,}" for count in counts), share])
     return columns, rows
 
@@ -95,7 +95,11 @@ def tier_cells(summary: Mapping[str, Any]) -> Cells:
     """Coefficients by tier: how many, and their share in what decides the joules."""
     shares = summary["coefficient_shares"]
     rows = [
-        [f"{tier}: {TIER_NAMES[tier]}", f"{summary['coefficients'][tier]}", f"{shares[tier]:.1%}"]
+        [
+            f"{tier}: {TIER_NAMES[tier]}",
+            f"{summary['coefficients'][tier]}",
+            f"{100 * shares[tier]:.1f} %",
+        ]
         for tier in TIERS
     ]
     return ["tier", "coefficients", "share in what decides the joules"], rows

@@ -79,7 +79,10 @@ def priced_as(summary: Mapping[str, Any]) -> str:
 def tier_mix(shares: Mapping[str, float]) -> str:
     """Tiers by their share in what decides some joules, the largest first."""
     ordered = sorted(shares.items(), key=lambda item: -item[1])
-    return ", ".join(f"{tier} {share:.0%}" for tier, share in ordered if share >= 0.005) or UNKNOWN
+    return (
+        ", ".join(f"{tier} {100 * share:.0f} %" for tier, share in ordered if share >= 0.005)
+        or UNKNOWN
+    )
 
 
 def marked(text: str, shares: Mapping[str, float]) -> str:
@@ -184,7 +187,8 @@ def percent_with_interval(estimate: Mapping[str, Any], kind: str = "ci95") -> st
 
 
 def _saves(versus: Mapping[str, Any]) -> bool:
-    low = versus["energy_saving"]["ci95"][0]
+    """Whether a saving is sure over devices and coefficients together."""
+    low = versus["energy_saving"]["ci95_both"][0]
     return low is not None and low > 0
 
 

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from fleettune.cost import ORDER, Stage
 from fleettune.energy import Floats
 from fleettune.hardware import DeviceProfile
+from fleettune.radio import Choice
 from fleettune.seeds import Purpose, stream
 from simulations.draws import DRAWS, drawn
 from simulations.nights import Nights, read_nights
@@ -94,6 +95,7 @@ def estimate(  # noqa: PLR0913 - the run's tables, and how they are drawn
     profiles: Sequence[DeviceProfile],
     reference: str,
     *,
+    radio: Choice,
     seed: int,
     draws: int = DRAWS,
     deadline_s: float = math.inf,
@@ -105,6 +107,7 @@ def estimate(  # noqa: PLR0913 - the run's tables, and how they are drawn
         work: What they were priced from.
         profiles: Those of the fleet; at least all that occur in the rows.
         reference: The arm that savings are measured against.
+        radio: How devices are connected.
         seed: The experiment's seed.
         draws: Number of draws.
         deadline_s: Seconds of a night after which a device is late, as simulated.
@@ -117,10 +120,10 @@ def estimate(  # noqa: PLR0913 - the run's tables, and how they are drawn
         raise ValueError(f"reference must be an arm of the run {arms}, got {reference!r}")
     if unknown := sorted(set(rows["profile"]) - set(by_name)):
         raise ValueError(f"profiles must hold those of the rows, got none for {unknown}")
-    model = _Model(by_name=by_name, seed=seed, draws=draws, deadline_s=deadline_s)
+    model = _Model(by_name=by_name, radio=radio, seed=seed, draws=draws, deadline_s=deadline_s)
     every = _evaluate(read_nights(rows, work), model)
     nights, found = every.nights, model.of(every.nights)
-    efficiency = [drawn(profile, seed, draws)["charger_efficiency"] for profile in found]
+    efficiency = [drawn(profile, radio, seed, draws)["charger_efficiency"] for profile in found]
     return Uncertainty(
         draws=draws,
         seed=seed,
@@ -159,6 +162,7 @@ class _Model:
     """How rows are priced, and how often."""
 
     by_name: Mapping[str, DeviceProfile]
+    radio: Choice
     seed: int
     draws: int
     deadline_s: float
@@ -178,7 +182,7 @@ class _Evaluated:
 
 def _evaluate(nights: Nights, model: _Model) -> _Evaluated:
     found = model.of(nights)
-    at = [drawn(profile, model.seed, model.draws) for profile in found]
+    at = [drawn(profile, model.radio, model.seed, model.draws) for profile in found]
     rng = stream(model.seed, Purpose.COEFFICIENTS, 0)
     parts = [
         reprice(
@@ -189,7 +193,9 @@ def _evaluate(nights: Nights, model: _Model) -> _Evaluated:
         )
         for part in _parts(model.draws, len(nights.devices))
     ]
-    return _Evaluated(nights=nights, totals=_joined(parts), probes=probe(nights, found))
+    return _Evaluated(
+        nights=nights, totals=_joined(parts), probes=probe(nights, found, model.radio)
+    )
 
 
 def _parts(draws: int, devices: int) -> list[slice]:
@@ -261,7 +267,9 @@ def _saving(evaluated: _Evaluated, arm: str, reference: str) -> Saving:
 
 
 def _stages(every: _Evaluated, model: _Model) -> dict[str, dict[str, Interval]]:
-    at = [drawn(profile, model.seed, model.draws) for profile in model.of(every.nights)]
+    at = [
+        drawn(profile, model.radio, model.seed, model.draws) for profile in model.of(every.nights)
+    ]
     joules = stages(every.nights, at)
     joules[:, ORDER[Stage.IDLE]] = every.totals.idle_j.sum(axis=1)
     return {

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from fleettune.hardware import load_hardware
+from fleettune.radio import WIFI
 from simulations.experiment import HARDWARE
 from simulations.folds import STAGES
 from simulations.summary import HostInfo, RunInfo, summarise
@@ -92,7 +93,9 @@ def make_run(rows: pl.DataFrame) -> Callable[..., Path]:
         path.mkdir(parents=True)
         frame.write_parquet(path / "rows.parquet")
         work_of(frame).write_parquet(path / "work.parquet")
-        known = estimate(frame, work_of(frame), [PHONE], info.reference, seed=info.seed, draws=50)
+        known = estimate(
+            frame, work_of(frame), [PHONE], info.reference, radio=WIFI, seed=info.seed, draws=50
+        )
         summary = summarise(frame, info, HOST, known)
         (path / "summary.json").write_text(json.dumps(summary, allow_nan=False))
         (path / "config.yaml").write_text(config)
@@ -114,7 +117,9 @@ def summary_of() -> Callable[..., dict[str, Any]]:
     """A function that summarises made-up rows, whatever their joules were spent on."""
 
     def of(frame: pl.DataFrame, info: RunInfo, **options: bool) -> dict[str, Any]:
-        known = estimate(frame, work_of(frame), [PHONE], info.reference, seed=info.seed, draws=50)
+        known = estimate(
+            frame, work_of(frame), [PHONE], info.reference, radio=WIFI, seed=info.seed, draws=50
+        )
         return summarise(frame, info, HOST, known, **options)
 
     return of

@@ -23,6 +23,7 @@ from fleettune.work import Ranks, Shapes, Work, backward_work, decode_work, forw
 from fleettune.workload import Entry, Phase, computing, moving, transferring
 
 Batches = Sequence[Sequence[Example]]
+Writings = Sequence[tuple[int, int]]
 
 
 def ranks_of(patch: Patch | None) -> Ranks:
@@ -67,19 +68,19 @@ def tune(
     cut = min(site.layer for site in there) if cached else 0
     upper = {Site(site.layer - cut, site.module): rank for site, rank in there.items()}
     above = replace(shapes, layers=shapes.layers - cut)
-    forward, backward = Work(), Work()
+    forward, backward, weight = Work(), Work(), facts.priced.bytes_per_weight
     tokens = 0
     for batch in batches:
         lengths = facts.priced.lengths([len(example.tokens) for example in batch])
         head = min(sum(lengths), facts.priced.tokens(sum(e.supervised for e in batch)))
-        forward += forward_work(above, lengths, head, upper)
-        backward += backward_work(above, lengths, head, upper)
+        forward += forward_work(above, lengths, head, upper, weight)
+        backward += backward_work(above, lengths, head, upper, weight)
         tokens += sum(lengths)
     entries: list[Entry] = [(Stage.TUNE, Phase.BACKWARD, computing(backward))]
     if cut:
         distinct = dict.fromkeys(example for batch in batches for example in batch)
         lengths = facts.priced.lengths([len(example.tokens) for example in distinct])
-        forward += forward_work(replace(shapes, layers=cut), lengths, 0, {})
+        forward += forward_work(replace(shapes, layers=cut), lengths, 0, {}, weight)
         entries.append((Stage.TUNE, Phase.WRITE, moving(cache_bytes(shapes, sum(lengths)))))
         entries.append((Stage.TUNE, Phase.READ, moving(cache_bytes(shapes, tokens))))
     return [(Stage.TUNE, Phase.FORWARD, computing(forward)), *entries]
@@ -117,17 +118,46 @@ def serve(
     """
     shapes = facts.priced.shapes(release.shapes)
     ranks = facts.priced.ranks(release.shapes, ranks_of(patch))
-    prefill, decode = Work(), Work()
+    prefill, decode, weight = Work(), Work(), facts.priced.bytes_per_weight
     for example in lived:
         room = max(example.prompt, release.max_tokens)
         prompt = facts.priced.tokens(min(example.prompt + round(context_tokens), room))
-        prefill += forward_work(shapes, [prompt], 1, ranks)
-        decode += decode_work(shapes, prompt, facts.priced.tokens(example.supervised), ranks)
+        prefill += forward_work(shapes, [prompt], 1, ranks, weight)
+        decode += decode_work(
+            shapes, prompt, facts.priced.tokens(example.supervised), ranks, weight
+        )
     if context_tokens:
         prefill += _embedding(facts, release, lived)
     return [
         (Stage.SERVE, Phase.PREFILL, computing(prefill)),
         (Stage.SERVE, Phase.DECODE, computing(decode)),
+    ]
+
+
+def synthesise(
+    facts: Facts, release: Manifest, patch: Patch | None, writings: Writings
+) -> list[Entry]:
+    """Returns what writing texts costs the device.
+
+    Every text is a pass of its own: its request is read again, also where several texts answer one
+    request, and all its tokens are decoded, the one that ends it included.
+
+    Args:
+        facts: The device.
+        release: What writes.
+        patch: Applied unmerged beside the frozen weights.
+        writings: Simulated tokens of the request and of the text, one pair per text.
+    """
+    shapes = facts.priced.shapes(release.shapes)
+    ranks = facts.priced.ranks(release.shapes, ranks_of(patch))
+    prefill, decode = Work(), Work()
+    for request, written in writings:
+        prompt = facts.priced.tokens(request)
+        prefill += forward_work(shapes, [prompt], 1, ranks)
+        decode += decode_work(shapes, prompt, facts.priced.tokens(written), ranks)
+    return [
+        (Stage.SYNTHESISE, Phase.PREFILL, computing(prefill)),
+        (Stage.SYNTHESISE, Phase.DECODE, computing(decode)),
     ]
 
 
@@ -140,4 +170,4 @@ def _embedding(facts: Facts, release: Manifest, examples: Sequence[Example]) -> 
     shapes = facts.priced.shapes(release.shapes)
     lower = replace(shapes, layers=embedding_layers(shapes))
     prompts = facts.priced.lengths([example.prompt for example in examples])
-    return forward_work(lower, prompts, 0, {}) if prompts else Work()
+    return forward_work(lower, prompts, 0, {}, facts.priced.bytes_per_weight) if prompts else Work()

@@ -11,9 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from clients import charges
-from clients.adaptation import Action, Decision, Retrieve
+from clients.adaptation import Action, Decision, Retrieve, UserPrior
 from clients.attendance import Attendance, Tonight, charge_after
 from clients.evaluation import observe
+from clients.expansion import expanded
 from clients.facts import Facts
 from clients.policy import DevicePolicy
 from clients.retune import TunePlan, plan_tune
@@ -167,6 +168,8 @@ def _live(
 ) -> Night:
     """Charges the user's own questions of the lived days, and what retrieval adds to them."""
     facts, release = visit.facts, visit.release
+    if isinstance(visit.policy.adaptation, UserPrior):
+        return night  # it answers without the model
     encoder = facts.encoder(release)
     lived = [encoder.example(exchange) for exchange in arrived]
     entries: list[Entry] = []
@@ -214,13 +217,13 @@ def _decide(visit: Visit, night: Night, compute: Compute) -> Night:
 def _retune(visit: Visit, night: Night, compute: Compute) -> Night:
     """Trains a new patch where the device can; what hinders it is its decision's reason."""
     release, tuning = visit.release, visit.policy.tuning
-    expanded = visit.policy.synthesis.expand(night.state.buffer)
     encoder = visit.facts.encoder(release)
-    examples = [encoder.example(exchange) for exchange in expanded]
+    examples = [encoder.example(exchange) for exchange in night.state.buffer]
     plan = plan_tune(visit.facts, release, visit.policy, night.state, examples)
     if isinstance(plan, str):
         hindered = replace(night.decision, action=Action.INFEASIBLE, reason=plan)
         return replace(night, decision=hindered)
+    plan = expanded(visit.facts, release, visit.policy, night.state, plan, compute)
     night = _work(visit, night, plan.entries)
     if night.over:
         return night
@@ -287,4 +290,6 @@ def _statistics(visit: Visit, night: Night) -> Statistics:
         tune_steps=0 if night.plan is None else len(night.plan.batches),
         train_tokens=0 if night.plan is None else night.plan.tokens,
         cache_bytes=0 if night.plan is None else night.plan.cache_bytes,
+        synthesised=0 if night.plan is None else night.plan.synthesised,
+        synthetic_kept=0 if night.plan is None else night.plan.synthetic_kept,
     )

@@ -23,7 +23,7 @@ from clients.adaptation import (
 )
 from clients.placement import EverySite, PlacementRule, TopLayers
 from clients.selection import Fifo, Reservoir, Selection
-from clients.synthesis import NoSynthesis, Synthesis
+from clients.synthesis import NoSynthesis, SelfParaphrase, Synthesis, TemplateRewrite
 from clients.tuning import Tuning
 from fleettune.typed import Record, from_record
 
@@ -87,6 +87,8 @@ BUILT_IN: Mapping[str, type] = {
         Fifo,
         Reservoir,
         NoSynthesis,
+        SelfParaphrase,
+        TemplateRewrite,
         AlwaysRetune,
         AlwaysReuse,
         NeverPersonalise,

@@ -27,12 +27,16 @@ class TunePlan:
         batches: The examples of every optimizer step.
         cache_bytes: Bytes of the device's prefix cache while it tunes; 0 without one.
         entries: What it asks of the device.
+        synthesised: Synthetic pairs made for it.
+        synthetic_kept: Those that it trains on.
     """
 
     placement: Placement
     batches: tuple[tuple[Example, ...], ...]
     cache_bytes: int
     entries: list[Entry]
+    synthesised: int = 0
+    synthetic_kept: int = 0
 
     @property
     def tokens(self) -> int:
@@ -60,13 +64,13 @@ def plan_tune(
         if placement.size_bytes(release.shapes) > room:
             return "patch_over_quota"
         ranks = dict.fromkeys(placement.sites, placement.rank)
-        if _fits_memory(facts, release, policy, ranks, examples):
-            return _plan(facts, release, policy, placement, room, examples)
+        if fits_memory(facts, release, policy, ranks, examples):
+            return schedule(facts, release, policy, placement, room, examples)
         placement = policy.placement.smaller(placement)
     return "over_memory"
 
 
-def _plan(
+def schedule(
     facts: Facts,
     release: Manifest,
     policy: DevicePolicy,
@@ -74,6 +78,16 @@ def _plan(
     room: int,
     examples: Sequence[Example],
 ) -> TunePlan:
+    """Returns the steps of a tune at a placement.
+
+    Args:
+        facts: The device.
+        release: What it tunes.
+        policy: How.
+        placement: Which sites train.
+        room: Bytes of the quota for patch and prefix cache.
+        examples: What it trains on, at least one.
+    """
     rng = stream(facts.seed, Purpose.TUNING, facts.device, release.version)
     batches = policy.tuning.batches(examples, rng)
     ranks = dict.fromkeys(placement.sites, placement.rank)
@@ -89,7 +103,7 @@ def _plan(
     return TunePlan(placement=placement, batches=batches, cache_bytes=cache, entries=entries)
 
 
-def _fits_memory(
+def fits_memory(
     facts: Facts,
     release: Manifest,
     policy: DevicePolicy,
@@ -100,6 +114,7 @@ def _fits_memory(
     longest = sorted((len(example.tokens) for example in examples), reverse=True)
     batch = facts.priced.lengths(longest[: policy.tuning.batch])
     shapes = facts.priced.shapes(release.shapes)
-    peak = memory_peak_bytes(shapes, batch, facts.priced.ranks(release.shapes, ranks))
+    there = facts.priced.ranks(release.shapes, ranks)
+    peak = memory_peak_bytes(shapes, batch, there, facts.priced.bits_per_weight)
     profile = facts.profile
     return peak <= profile.usable_ram.value * profile.ram_gb.value * 1e9

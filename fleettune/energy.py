@@ -5,7 +5,7 @@
 Joules of a phase stand above the idle draw; the idle draw itself, for as long as the device is
 kept awake, is the stage IDLE. Where a profile states net power, nothing is taken off; an unknown
 scope is read as whole-device power. A phase of a stage is priced as a whole: it is bound by
-computing or by memory, not now by one and now by the other (DEVICE_COST section 6.3). The radio is
+computing or by memory, not now by one and now by the other (docs/energy.md). The radio is
 priced by `fleettune.radio`; heat makes a night longer (`fleettune.thermal`) and leaves its joules
 above idle as they are.
 

@@ -27,6 +27,7 @@ class Purpose(IntEnum):
     USER = 12
     AVAILABILITY = 13
     COEFFICIENTS = 14
+    SYNTHESIS = 15
 
 
 def stream(seed: int, purpose: Purpose, *keys: int) -> np.random.Generator:

@@ -38,7 +38,7 @@ Cells = tuple[list[str], list[list[str]]]
 def attendance_cells(summary: Mapping[str, Any]) -> Cells:
     """Device nights of every arm by how they ended, and what was wasted."""
     columns = ["arm", *ATTENDANCE, "infeasible", "wasted energy (low to high)"]
-    columns.append("would be late or in time under a draw")
+    columns.append("lateness flips under a draw")
     rows: list[list[str]] = []
     for name in arm_order(summary):
         arm = summary["arms"][name]

@@ -18,7 +18,7 @@ from simulations.targets import configured
 ROOT = Path(__file__).parent.parent
 SCHEDULE_DIGESTS = {
     1: "4ad34349396f95b1c5762ea66d7ce23d032f65efa142f3f44d55162320aa0427",
-    2: "fb9a6b528d341ccc40f4bde1e4362f947f63d4869fb98ad1dec4c78cbe9d5aa9",
+    2: "8167a2e596e1b854d12ae698acc1a9ba5141cbfc3c0551265e1579c2e1fb224f",
 }
 ROOMS = ("fleettune", "clients", "strategies", "simulations", "conf")
 OURS = [file for room in (*ROOMS, "benchmarks", "docs") for file in (ROOT / room).rglob("*.py")]

@@ -66,18 +66,11 @@ class Fleet:
 
 def report(device: int, lived: int) -> Report:
     outcome = Outcome(
-        device=device,
-        round=lived - 1,
-        release=0,
-        profile="phone",
-        attendance="present",
-        decision="none",
-        reason="test",
+        device=device, round=lived - 1, release=0, profile="phone", decision="none", reason="test"
     )
     statistics = Statistics(
         outcome=outcome,
         ledger=Ledger(),
-        night_s=1.0,
         drift=None,
         strength=None,
         buffer_exchanges=lived,
@@ -85,7 +78,6 @@ def report(device: int, lived: int) -> Report:
         stored_bytes=0,
         tune_steps=0,
         train_tokens=0,
-        cache_bytes=0,
     )
     seen = Observation(exchanges=1, nll=0.5, exact_match=1.0, approval=1.0)
     return Report(statistics=statistics, delta=None, observation=seen, workload=WORK)

@@ -22,7 +22,6 @@ from fleettune.exchanges import Population
 from fleettune.fleet import Fleet, FleetData
 from fleettune.hardware import FleetMix, load_hardware
 from fleettune.personas import SyntheticData
-from fleettune.pricing import PricedAs
 from fleettune.processor import CPU
 from fleettune.radio import read_link
 from fleettune.releases import weights_file
@@ -30,7 +29,7 @@ from fleettune.tokens import open_encoder
 from fleettune.traces import Trace
 from fleettune.typed import checked, to_record
 from simulations.arms import POLICY_KEYS, build_arms, fitting, foreign
-from simulations.settings import EngineSettings, FleetSettings, Run, StudySettings
+from simulations.settings import CostSettings, EngineSettings, FleetSettings, Run, StudySettings
 from simulations.targets import configured
 from strategies.plan import Arm, Plan
 from strategies.publisher import Source
@@ -54,6 +53,7 @@ class Experiment:
 
     Attributes:
         run: Seed, rounds, precision, processor, metric.
+        cost: What is priced and shown.
         fleet_settings: How many devices, how they are sampled.
         fleet: The fleet as its devices know it.
         model: Where the backbone comes from.
@@ -65,6 +65,7 @@ class Experiment:
     """
 
     run: Run
+    cost: CostSettings
     fleet_settings: FleetSettings
     fleet: Fleet
     model: BackboneSource
@@ -142,8 +143,10 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
     policy_types(installed)
     engine = cast(EngineSettings, configured(plain["engine"], "engine"))
     _check_together(run, engine)
+    cost = checked(CostSettings, plain["cost"], {}, "cost")
     return Experiment(
         run=run,
+        cost=cost,
         metric=_metric(run, data, population),
         fleet_settings=settings,
         fleet=Fleet(
@@ -151,7 +154,7 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
             mix=mix,
             data=data,
             installed=installed,
-            priced=checked(PricedAs, plain["cost"], {}, "cost"),
+            priced=cost.priced,
             radio=read_link(cast(Mapping[str, object], plain["link"])),
             availability=_availability(plain["availability"]),
             floor=settings.battery_floor,

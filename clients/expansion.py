@@ -36,7 +36,7 @@ def expanded(
     free = policy.quota.total_bytes - state.buffer_bytes - state.extra_bytes
     encoder = facts.encoder(release)
     source = Source(
-        buffer=state.buffer,
+        buffer=state.answered,
         answers=frozenset(answer.response for answer in facts.population.answers),
         room_bytes=free - max(size_bytes, present),
         release=release.path,
@@ -47,7 +47,7 @@ def expanded(
     made = policy.synthesis.expand(source, compute)
     if not made.candidates:
         return plan
-    examples = [encoder.example(exchange) for exchange in (*state.buffer, *made.pairs)]
+    examples = [encoder.example(exchange) for exchange in (*state.answered, *made.pairs)]
     ranks = dict.fromkeys(plan.placement.sites, plan.placement.rank)
     kept = len(made.pairs)
     if kept and fits_memory(facts, release, policy, ranks, examples):

@@ -1,4 +1,4 @@
-"""``fleettune``: run, report, compare, devices, calibrate, doctor. Each imports its own."""
+"""``fleettune``: run, report, compare, devices, calibrate, lexicon, doctor; lazily imported."""
 
 from __future__ import annotations
 
@@ -56,6 +56,14 @@ def _parser() -> argparse.ArgumentParser:
     calibrate.add_argument(
         "--into", type=Path, default=Path(), metavar="FOLDER", help="where NAME.yaml is written"
     )
+    lexicon = commands.add_parser("lexicon", help="derive a lexicon from a labelled corpus")
+    lexicon.add_argument("corpus", type=Path, metavar="CORPUS.jsonl", help="one object per line")
+    lexicon.add_argument("--label", required=True, help="field of the label")
+    lexicon.add_argument(
+        "--text", required=True, action="append", help="field of the text; may be given again"
+    )
+    lexicon.add_argument("--words", type=int, default=40, help="words per label at most (40)")
+    lexicon.add_argument("-o", dest="into", type=Path, required=True, metavar="FILE")
     commands.add_parser("doctor", help="say what this machine has of what a run needs")
     return parser
 
@@ -116,6 +124,17 @@ def _calibrate(parsed: argparse.Namespace) -> int:
     return 0
 
 
+def _lexicon(parsed: argparse.Namespace) -> int:
+    from simulations.lexicons import write_lexicons  # noqa: PLC0415
+
+    into, texts = cast(Path, parsed.into), cast(list[str], parsed.text)
+    write_lexicons(
+        cast(Path, parsed.corpus), cast(str, parsed.label), texts, cast(int, parsed.words), into
+    )
+    _console().print(str(into.resolve()), soft_wrap=True, highlight=False, markup=False)
+    return 0
+
+
 def _doctor(_: argparse.Namespace) -> int:
     from simulations.doctor import examine, findings_table  # noqa: PLC0415
 
@@ -142,6 +161,7 @@ _COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "compare": _compare,
     "devices": _devices,
     "calibrate": _calibrate,
+    "lexicon": _lexicon,
     "doctor": _doctor,
 }
 

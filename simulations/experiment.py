@@ -28,6 +28,7 @@ from fleettune.releases import weights_file
 from fleettune.tokens import open_encoder
 from fleettune.traces import Trace
 from fleettune.typed import checked, to_record
+from simulations import lexicons
 from simulations.arms import POLICY_KEYS, build_arms, fitting, foreign
 from simulations.settings import CostSettings, EngineSettings, FleetSettings, Run, StudySettings
 from simulations.targets import configured
@@ -40,8 +41,8 @@ HARDWARE = Path(__file__).parent.parent / "conf" / "hardware"
 RUN_KEYS = ("seed", "rounds", "precision", "compute", "quality", "store", "resume")
 KEYS = (
     *RUN_KEYS,
-    *("model", "data", "fleet", "storage", "cost", "link", "availability"),
-    *("release", "tuning", "engine"),
+    *("model", "data", "fleet", "storage", "annotation", "lexicon"),
+    *("cost", "link", "availability", "release", "tuning", "engine"),
     *(*POLICY_KEYS, "reference", "arms", "study"),
 )
 """All keys of a configuration."""
@@ -169,6 +170,7 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:
+    lexicons.register()
     try:
         plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:

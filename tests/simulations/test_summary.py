@@ -41,7 +41,8 @@ def row(arm: str, device: int, round_: int, energy_j: float, match: float | None
     quality = {"nll": None, "exact_match": match, "approval": None, "mae": 2.0}
     stages = {f"energy_j_{stage}": energy_j * (stage == "tune") for stage in STAGES}
     sent = {"down_bytes": 10.0, "up_bytes": 1.0}
-    return {**facts, **quality, "energy_j": energy_j, "time_s": 3.0, **stages, **sent}
+    times = {"time_s": 3.0, "start_s": 10.0 * device, "night_s": 3.0}
+    return {**facts, **quality, "energy_j": energy_j, **times, **stages, **sent}
 
 
 def small() -> pl.DataFrame:

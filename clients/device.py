@@ -16,7 +16,7 @@ from clients.attendance import Attendance, Tonight, charge_after
 from clients.evaluation import observe
 from clients.facts import Facts
 from clients.policy import DevicePolicy
-from clients.retune import TunePlan, plan_tune
+from clients.retune import TunePlan, open_context, plan_tune, probe_jobs
 from clients.state import DeviceState, within
 from fleettune.adapters import Patch, Placement, new_patch
 from fleettune.compute import Compute, TuneJob
@@ -216,7 +216,12 @@ def _retune(visit: Visit, night: Night, compute: Compute) -> Night:
     expanded = visit.policy.synthesis.expand(night.state.buffer)
     encoder = visit.facts.encoder(release)
     examples = [encoder.example(exchange) for exchange in expanded]
-    plan = plan_tune(visit.facts, release, visit.policy, night.state, examples)
+    context = open_context(visit.facts, release, visit.policy, night.state, examples)
+    jobs = probe_jobs(visit.policy, context)
+    night = _work(visit, night, charges.probe(visit.facts, release, jobs))
+    if night.over:
+        return night
+    plan = plan_tune(visit.policy, context, [compute.probe(job) for job in jobs])
     if isinstance(plan, str):
         hindered = replace(night.decision, action=Action.INFEASIBLE, reason=plan)
         return replace(night, decision=hindered)

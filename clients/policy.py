@@ -21,7 +21,8 @@ from clients.adaptation import (
     Retrieve,
     UserPrior,
 )
-from clients.placement import EverySite, PlacementRule, TopLayers
+from clients.gradcut import GradCut, RandomSameProfile
+from clients.placement import AttentionOnly, EverySite, PlacementRule, TopLayers
 from clients.selection import Fifo, Reservoir, Selection
 from clients.synthesis import NoSynthesis, Synthesis
 from clients.tuning import Tuning
@@ -93,7 +94,10 @@ BUILT_IN: Mapping[str, type] = {
         Retrieve,
         UserPrior,
         EdgeTuneReleased,
+        AttentionOnly,
         EverySite,
+        GradCut,
+        RandomSameProfile,
         TopLayers,
         Tuning,
     )

@@ -31,6 +31,9 @@ class TuneJob:
         batches: The examples of every optimizer step.
         learning_rate: AdamW's learning rate, without weight decay.
         clip: Largest norm of the device's whole gradient.
+
+    Raises:
+        ValueError: If the patch has tied sites: the trainer has none yet.
     """
 
     release: str
@@ -38,6 +41,13 @@ class TuneJob:
     batches: tuple[tuple[Example, ...], ...]
     learning_rate: float
     clip: float
+
+    def __post_init__(self) -> None:
+        if self.start.ties:
+            raise ValueError(
+                "a tune must start from factors of every site's own, got "
+                f"{len(self.start.ties)} ties, which the trainer does not know"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +84,8 @@ class ProbeJob:
                 "a probe's batches must each hold an example, got sizes "
                 f"{[len(batch) for batch in self.batches]}"
             )
+        if self.probe.ties:
+            raise ValueError("a probe must have factors of every site's own, got ties")
         trained = [str(site) for site, item in self.probe.factors.items() if item.b.any()]
         if trained:
             raise ValueError(f"a probe's B must be zero at every site, is not at {trained}")

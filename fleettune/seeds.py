@@ -26,6 +26,8 @@ class Purpose(IntEnum):
     ADAPTER = 11
     USER = 12
     AVAILABILITY = 13
+    PROBE = 17
+    PLACEMENT = 18
 
 
 def stream(seed: int, purpose: Purpose, *keys: int) -> np.random.Generator:

@@ -79,19 +79,20 @@ def tune(
     cut = min(site.layer for site in there) if cached else 0
     upper = {Site(site.layer - cut, site.module): rank for site, rank in there.items()}
     above = replace(shapes, layers=shapes.layers - cut)
+    weight = facts.priced.bytes_per_weight
     lengths: list[int] = []
     head = 0
     for batch in batches:
         lengths += (own := facts.priced.lengths([len(example.tokens) for example in batch]))
         head += min(sum(own), facts.priced.tokens(sum(e.supervised for e in batch)))
     tokens, steps = sum(lengths), len(batches)
-    forward = forward_work(above, lengths, head, upper, passes=steps)
-    backward = backward_work(above, lengths, head, upper, passes=steps)
+    forward = forward_work(above, lengths, head, upper, weight, steps)
+    backward = backward_work(above, lengths, head, upper, weight, steps)
     entries: list[Entry] = [(Stage.TUNE, Phase.BACKWARD, computing(backward))]
     if cut:
         distinct = dict.fromkeys(example for batch in batches for example in batch)
         lengths = facts.priced.lengths([len(example.tokens) for example in distinct])
-        forward += forward_work(replace(shapes, layers=cut), lengths, 0, {})
+        forward += forward_work(replace(shapes, layers=cut), lengths, 0, {}, weight)
         entries.append((Stage.TUNE, Phase.WRITE, moving(cache_bytes(shapes, sum(lengths)))))
         entries.append((Stage.TUNE, Phase.READ, moving(cache_bytes(shapes, tokens))))
     return [(Stage.TUNE, Phase.FORWARD, computing(forward)), *entries]
@@ -129,12 +130,14 @@ def serve(
     """
     shapes = facts.priced.shapes(release.shapes)
     ranks = facts.priced.ranks(release.shapes, ranks_of(patch))
-    prefill, decode = Work(), Work()
+    prefill, decode, weight = Work(), Work(), facts.priced.bytes_per_weight
     for example in lived:
         room = max(example.prompt, release.max_tokens)
         prompt = facts.priced.tokens(min(example.prompt + round(context_tokens), room))
-        prefill += forward_work(shapes, [prompt], 1, ranks)
-        decode += decode_work(shapes, prompt, facts.priced.tokens(example.supervised), ranks)
+        prefill += forward_work(shapes, [prompt], 1, ranks, weight)
+        decode += decode_work(
+            shapes, prompt, facts.priced.tokens(example.supervised), ranks, weight
+        )
     if context_tokens:
         prefill += _embedding(facts, release, lived)
     return [
@@ -152,4 +155,4 @@ def _embedding(facts: Facts, release: Manifest, examples: Sequence[Example]) -> 
     shapes = facts.priced.shapes(release.shapes)
     lower = replace(shapes, layers=embedding_layers(shapes))
     prompts = facts.priced.lengths([example.prompt for example in examples])
-    return forward_work(lower, prompts, 0, {}) if prompts else Work()
+    return forward_work(lower, prompts, 0, {}, facts.priced.bytes_per_weight) if prompts else Work()

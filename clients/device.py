@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from clients import charges
-from clients.adaptation import Action, Decision, Retrieve
+from clients.adaptation import Action, Decision, Retrieve, UserPrior
 from clients.attendance import Attendance, Tonight, charge_after
 from clients.evaluation import observe
 from clients.facts import Facts
@@ -84,7 +84,7 @@ def run_round(
         visit: Device, round, release, policy and time.
         state: What the device held before.
         compute: Its processor.
-        observed: True if the observer looks at the next day.
+        observed: True if the observer looks at the next day and at what the night was priced from.
     """
     night = Night(
         state=state,
@@ -104,8 +104,9 @@ def run_round(
         observation = observe(visit.facts, kept, later, visit.policy.adaptation, compute)
     statistics = _statistics(visit, night)
     delta = None if night.over else night.trained
+    workload = night.workload if observed else Workload()
     return kept, Report(
-        statistics=statistics, delta=delta, observation=observation, workload=night.workload
+        statistics=statistics, delta=delta, observation=observation, workload=workload
     )
 
 
@@ -166,6 +167,8 @@ def _live(
 ) -> Night:
     """Charges the user's own questions of the lived days, and what retrieval adds to them."""
     facts, release = visit.facts, visit.release
+    if isinstance(visit.policy.adaptation, UserPrior):
+        return night  # it answers without the model
     encoder = facts.encoder(release)
     lived = [encoder.example(exchange) for exchange in arrived]
     entries: list[Entry] = []
@@ -265,6 +268,9 @@ def _statistics(visit: Visit, night: Night) -> Statistics:
     at, tonight, profile = visit.facts.at, visit.tonight, visit.facts.profile
     heat, night_s = heat_s(night.night, at), _lasts_s(night.night, at)
     worked_j = price(night.night, at, heat).total().energy_j
+    reason = night.decision.reason
+    if night.decision.action is Action.NONE and night.state.settled != visit.release.version:
+        reason = night.attendance.value
     return Statistics(
         outcome=Outcome(
             device=visit.facts.device,
@@ -273,7 +279,7 @@ def _statistics(visit: Visit, night: Night) -> Statistics:
             profile=profile.name,
             attendance=night.attendance.value,
             decision=night.decision.action.value,
-            reason=night.decision.reason,
+            reason=reason,
         ),
         ledger=price(night.workload, at, heat),
         start_s=tonight.start_s,

@@ -29,7 +29,8 @@ def peak_bytes(context: PlacementContext, ranks: Ranks) -> float:
     """Returns the memory at the peak of the largest step with these adapters, as priced."""
     priced, own = context.facts.priced, context.release.shapes
     lengths = priced.lengths(context.largest)
-    return memory_peak_bytes(priced.shapes(own), lengths, priced.ranks(own, ranks))
+    there = priced.ranks(own, ranks)
+    return memory_peak_bytes(priced.shapes(own), lengths, there, priced.bits_per_weight)
 
 
 def memory_bytes(facts: Facts) -> float:

@@ -101,10 +101,10 @@ def _plan(policy: DevicePolicy, context: PlacementContext, placement: Placement)
     if isinstance(rule, ProbingRule):
         cache, entries = cheapest_tune(context, placement, cache=rule.prefix_cache)
     else:
-        lowest = min(site.layer for site in placement.sites)
-        cache = cached_bytes(context) if policy.tuning.prefix_cache and lowest > 0 else 0
-        if placement.size_bytes(context.release.shapes) + cache > context.room_bytes:
-            cache = 0
         facts, release = context.facts, context.release
+        lowest = min(site.layer for site in facts.priced.ranks(release.shapes, placement.ranks))
+        cache = cached_bytes(context) if policy.tuning.prefix_cache and lowest > 0 else 0
+        if placement.size_bytes(release.shapes) + cache > context.room_bytes:
+            cache = 0
         entries = charges.tune(facts, release, placement.ranks, batches, cached=cache > 0)
     return TunePlan(placement=placement, batches=batches, cache_bytes=cache, entries=entries)

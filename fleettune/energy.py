@@ -5,7 +5,7 @@
 Joules of a phase stand above the idle draw; the idle draw itself, for as long as the device is
 kept awake, is the stage IDLE. Where a profile states net power, nothing is taken off; an unknown
 scope is read as whole-device power. A phase of a stage is priced as a whole: it is bound by
-computing or by memory, not now by one and now by the other (DEVICE_COST section 6.3). The radio is
+computing or by memory, not now by one and now by the other (docs/energy.md). The radio is
 priced by `fleettune.radio`; heat makes a night longer (`fleettune.thermal`) and leaves its joules
 above idle as they are.
 
@@ -96,12 +96,7 @@ def spent_on(
 ) -> tuple[Floats, Floats]:
     """Returns seconds and joules above idle, element by element, in the shape of the broadcast."""
     if phase in _RADIO:
-        way, power = _RADIO[phase]
-        rtt_s, tail_j = bursts * at[RADIO + "rtt_s"], bursts * at[RADIO + "tail_j"]
-        radio_s = np.asarray(transfer_s(np.asarray(moved_bytes), at[f"{RADIO}{way}_mbps"], rtt_s))
-        marginal = at[f"{RADIO}{way}_j_per_mb"]
-        power_w = at[RADIO + power]
-        return radio_s, transfer_j(np.asarray(moved_bytes), radio_s, power_w, marginal, tail_j)
+        return _transferred(*_RADIO[phase], np.asarray(moved_bytes), np.asarray(bursts), at)
     power_w = at[_POWER[phase]] - at["idle_included"] * at["p_idle_w"]
     if phase in {Phase.READ, Phase.WRITE}:
         time_s = moved_bytes * 1e-9 / at[f"flash_{phase}_gbs"]
@@ -110,6 +105,16 @@ def spent_on(
             flop * 1e-9 / _speed(phase, at), moved_bytes * 1e-9 / at["bw_decode_gbs"]
         )
     return np.asarray(time_s), np.asarray(time_s * np.maximum(power_w, 0.0))
+
+
+def _transferred(
+    way: str, power: str, moved_bytes: Floats, bursts: Floats, at: Values
+) -> tuple[Floats, Floats]:
+    """Returns seconds and joules of a transfer on the device's link."""
+    rate, rtt_s, tail_j = (at[RADIO + name] for name in (f"{way}_mbps", "rtt_s", "tail_j"))
+    time_s = transfer_s(moved_bytes, bursts, rate, rtt_s)
+    marginal = at[f"{RADIO}{way}_j_per_mb"]
+    return time_s, transfer_j(moved_bytes, bursts, time_s, at[RADIO + power], marginal, tail_j)
 
 
 def _speed(phase: Phase, at: Values) -> Floats:

@@ -47,10 +47,13 @@ class PricedAs:
     Attributes:
         model: ``own`` or a name in `TARGETS`.
         tokens_ratio: Its tokens per simulated token for the same text; not used by ``own``.
+        bits_per_weight: Stored size of a frozen weight: on the wire, in storage, in memory, and in
+            the traffic of every pass. Effective bandwidths were fitted on 4-bit models.
     """
 
     model: str = OWN
     tokens_ratio: float = 1.0
+    bits_per_weight: float = 16.0
 
     def __post_init__(self) -> None:
         if self.model != OWN and self.model not in TARGETS:
@@ -58,6 +61,15 @@ class PricedAs:
             raise ValueError(f"cost.model must be one of {known}, got {self.model!r}")
         if not 0 < self.tokens_ratio <= 10:
             raise ValueError(f"cost.tokens_ratio must be > 0 and <= 10, got {self.tokens_ratio}")
+        if not 1 <= self.bits_per_weight <= 32:
+            raise ValueError(
+                f"cost.bits_per_weight must be from 1 to 32 bits, got {self.bits_per_weight}"
+            )
+
+    @property
+    def bytes_per_weight(self) -> float:
+        """Bytes of a frozen weight."""
+        return self.bits_per_weight / 8
 
     def shapes(self, own: Shapes) -> Shapes:
         """Returns the shapes that are priced."""
@@ -88,8 +100,10 @@ class PricedAs:
         return [self.tokens(count) for count in counts]
 
     def release_bytes(self, own: Shapes, size_bytes: float) -> float:
-        """Returns the size of a release or of a part of one: the same bytes per weight."""
-        return size_bytes * self.shapes(own).parameters / own.parameters
+        """Returns the size of a release: as it is stored for ``own``, else by its weights."""
+        if self.model == OWN:
+            return size_bytes
+        return self.shapes(own).parameters * self.bytes_per_weight
 
     def patch_bytes(self, own: Shapes, ranks: Ranks, size_bytes: float) -> float:
         """Returns the size of an adapter delta: the same bytes per adapter weight."""

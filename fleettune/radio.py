@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeAlias, TypeVar, cast
+from typing import Protocol, TypeAlias, cast
 
 import numpy as np
 import yaml
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from fleettune.hardware import Coefficient, DeviceProfile
 
-Amount = TypeVar("Amount", float, NDArray[np.float64])
+Floats: TypeAlias = NDArray[np.float64]
 """One number, or one per device or draw."""
 
 COEFFICIENTS = (
@@ -115,31 +115,21 @@ WIFI = Wifi(
 """Home Wi-Fi, as conf/link/wifi.yaml has it."""
 
 
-def transfer_s(size_bytes: Amount, rate_mbps: Amount, rtt_s: Amount) -> Amount:
-    """Returns the seconds of one burst; none for no bytes. Numbers and arrays alike."""
-    return cast(Amount, (size_bytes > 0) * (size_bytes * 8e-6 / rate_mbps + rtt_s))
+def transfer_s(size_bytes: Floats, bursts: Floats, rate_mbps: Floats, rtt_s: Floats) -> Floats:
+    """Returns the seconds of some bytes in some bursts."""
+    return size_bytes * 8e-6 / rate_mbps + bursts * rtt_s
 
 
 def transfer_j(
-    size_bytes: Amount, time_s: Amount, power_w: Amount, j_per_mb: Amount, tail_j: Amount
-) -> Amount:
-    """Returns the joules above idle of one burst that takes `time_s`; none for no bytes."""
-    burst_j = power_w * time_s + j_per_mb * size_bytes * 1e-6 + tail_j
-    return cast(Amount, (size_bytes > 0) * burst_j)
-
-
-def download(link: Link, size_bytes: float) -> tuple[float, float]:
-    """Returns seconds and joules of receiving one burst, at the central coefficients."""
-    time_s = transfer_s(size_bytes, link.down_mbps.value, link.rtt_s.value)
-    marginal = _or_none(link.down_j_per_mb)
-    return time_s, transfer_j(size_bytes, time_s, link.rx_w.value, marginal, link.tail_j.value)
-
-
-def upload(link: Link, size_bytes: float) -> tuple[float, float]:
-    """Returns seconds and joules of sending one burst, at the central coefficients."""
-    time_s = transfer_s(size_bytes, link.up_mbps.value, link.rtt_s.value)
-    marginal = _or_none(link.up_j_per_mb)
-    return time_s, transfer_j(size_bytes, time_s, link.tx_w.value, marginal, link.tail_j.value)
+    size_bytes: Floats,
+    bursts: Floats,
+    time_s: Floats,
+    power_w: Floats,
+    j_per_mb: Floats,
+    tail_j: Floats,
+) -> Floats:
+    """Returns the joules above idle of some bytes in some bursts that take `time_s`."""
+    return power_w * time_s + j_per_mb * size_bytes * 1e-6 + bursts * tail_j
 
 
 def cellular(name: str, **coefficients: object) -> Link:
@@ -202,10 +192,6 @@ def read_link(plain: Mapping[str, object]) -> Choice:
         raise ValueError(f"link {rule}, got {name!r} and {target!r}")
     rest = {key: item for key, item in plain.items() if key not in ("_target_", "name")}
     return makers[target](name, **rest)
-
-
-def _or_none(coefficient: Coefficient | None) -> float:
-    return 0.0 if coefficient is None else coefficient.value
 
 
 def _check_names(name: str, given: Mapping[str, object], known: Sequence[str]) -> None:

@@ -93,29 +93,20 @@ def encode_report(report: Report) -> RecordDict:
     """Returns the records of a device's report."""
     statistics = report.statistics
     numbers: dict[str, Any] = {name: getattr(statistics, name) for name in _NUMBERS}
-    for name in ("drift", "strength"):
-        value = getattr(statistics, name)
-        if value is not None:
-            numbers[name] = value
+    looked = {name: getattr(statistics, name) for name in ("drift", "strength")}
+    numbers |= {name: value for name, value in looked.items() if value is not None}
     for stage, cost in statistics.ledger.costs:
         for name in _COST_FIELDS:
             numbers[f"{stage}.{name}"] = getattr(cost, name)
+    content = RecordDict({OUTCOME: ConfigRecord(asdict(statistics.outcome))})
     if report.delta is not None:
         numbers |= zip(_OF_DELTA, (report.delta.alpha, report.delta.release), strict=True)
-    content = RecordDict(
-        {STATISTICS: MetricRecord(numbers), OUTCOME: ConfigRecord(asdict(statistics.outcome))}
-    )
-    if report.delta is not None:
         content[DELTA] = encode_patch(report.delta)
+    content[STATISTICS] = MetricRecord(numbers)
     if report.observation is not None:
-        seen = {k: v for k, v in asdict(report.observation).items() if v is not None}
-        content[OBSERVATION] = MetricRecord(seen)
-    content[WORKLOAD] = MetricRecord(
-        {
-            f"{stage}.{phase}": [amount.flop, amount.moved_bytes, amount.bursts]
-            for stage, phase, amount in report.workload.entries
-        }
-    )
+        content[OBSERVATION] = _encode_observation(report.observation)
+    if report.workload.entries:
+        content[WORKLOAD] = _encode_workload(report.workload)
     return content
 
 
@@ -167,6 +158,19 @@ def decode_patch(record: ArrayRecord, release: int, alpha: float) -> Patch:
     """Returns the patch that `encode_patch` wrote."""
     arrays = {name: array.numpy().astype(np.float32) for name, array in record.items()}
     return from_arrays(arrays, release, alpha)
+
+
+def _encode_observation(seen: Observation) -> MetricRecord:
+    return MetricRecord({k: v for k, v in asdict(seen).items() if v is not None})
+
+
+def _encode_workload(workload: Workload) -> MetricRecord:
+    return MetricRecord(
+        {
+            f"{stage}.{phase}": [amount.flop, amount.moved_bytes, amount.bursts]
+            for stage, phase, amount in workload.entries
+        }
+    )
 
 
 def _ledger(numbers: dict[str, Any]) -> Ledger:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from clients.placement import AttentionOnly, EverySite, TopLayers
+from fleettune.adapters import Placement
 from fleettune.sites import MODULES, Site
 from fleettune.work import Shapes
 
@@ -55,3 +58,25 @@ def test_an_alpha_of_zero_is_refused() -> None:
 def test_attention_only_leaves_the_feed_forward_matrices_alone() -> None:
     placed = AttentionOnly(rank=2, alpha=4).on(SHAPES)
     assert placed.sites == tuple(Site(layer, module) for layer in range(3) for module in "qkvo")
+
+
+def layers_of(placed: Placement) -> list[int]:
+    return sorted({site.layer for site in placed.sites})
+
+
+def test_a_smaller_placement_is_the_upper_half_of_the_layers_down_to_one() -> None:
+    seven = replace(SHAPES, layers=7)
+    rule = TopLayers(layers=5, rank=2, alpha=4, shrink=True)
+    tried = [rule.on(seven)]
+    while (smaller := rule.smaller(tried[-1])) is not None:
+        tried.append(smaller)
+    assert [layers_of(placed) for placed in tried] == [[2, 3, 4, 5, 6], [5, 6], [6]]
+    # each is what the same rule with fewer layers would have placed
+    for placed in tried:
+        fewer = replace(rule, layers=len(layers_of(placed)))
+        assert placed == fewer.on(seven)
+
+
+@pytest.mark.parametrize("rule", [EverySite(rank=2, alpha=4), TopLayers(layers=2, rank=2, alpha=4)])
+def test_without_shrink_there_is_nothing_smaller(rule: EverySite | TopLayers) -> None:
+    assert rule.smaller(rule.on(SHAPES)) is None

@@ -6,7 +6,6 @@ import csv
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
 from hydra.utils import instantiate
@@ -14,26 +13,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from fleettune.energy import central, spent
 from fleettune.hardware import Coefficient, load_hardware
-from fleettune.radio import (
-    WIFI,
-    Link,
-    Wifi,
-    cellular,
-    download,
-    load_links,
-    transfer_j,
-    transfer_s,
-    upload,
-    wifi,
-)
+from fleettune.radio import WIFI, Link, Wifi, cellular, load_links, wifi
 from fleettune.typed import from_record, to_record
+from fleettune.workload import Phase, transferring
 
 CONF = Path(__file__).parents[2] / "conf"
 LINKS = load_links(CONF / "link")
 HARDWARE = load_hardware(CONF / "hardware")
 PHONE = HARDWARE["oneplus_12r"]
 MEGABYTE = 1e6
+
+
+def moved(link: Link, phase: Phase, size_bytes: float) -> tuple[float, float]:
+    """Seconds and joules of one burst, as a night is charged for it."""
+    at = central(PHONE, link)
+    time_s, energy_j = spent(phase, transferring(size_bytes), at)
+    return float(time_s), float(energy_j)
+
+
+def download(link: Link, size_bytes: float) -> tuple[float, float]:
+    return moved(link, Phase.RECEIVE, size_bytes)
+
+
+def upload(link: Link, size_bytes: float) -> tuple[float, float]:
+    return moved(link, Phase.SEND, size_bytes)
 
 
 def on(name: str, device: str = "oneplus_12r") -> Link:
@@ -98,25 +103,7 @@ def test_a_cellular_link_is_the_same_on_every_device() -> None:
     assert LINKS["wifi"] == WIFI  # written twice: once as a default, once to be changed
 
 
-def test_nothing_sent_costs_nothing() -> None:
-    assert download(on("nr_mmwave"), 0.0) == (0, 0)
-    assert upload(on("wifi"), 0.0) == (0, 0)
-
-
 sizes = st.floats(1, 1e10)
-rates = st.floats(0.1, 1e3)
-
-
-@given(st.lists(st.tuples(sizes, rates), min_size=1, max_size=5))
-def test_arrays_are_many_numbers(cases: list[tuple[float, float]]) -> None:
-    size, rate = (np.array(column) for column in zip(*cases, strict=True))
-    ones = np.ones_like(size)
-    together = transfer_s(size, rate, 0.05 * ones)
-    joules = transfer_j(size, together, 0.4 * ones, 0.1 * ones, 1.3 * ones)
-    for position, (one_size, one_rate) in enumerate(cases):
-        time_s = transfer_s(one_size, one_rate, 0.05)
-        assert together[position] == time_s
-        assert joules[position] == transfer_j(one_size, time_s, 0.4, 0.1, 1.3)
 
 
 @given(st.sampled_from(sorted(LINKS)), sizes, sizes)

@@ -192,13 +192,17 @@ def test_a_report_reads_back_with_or_without_delta_observation_and_workload(repo
 
 @pytest.mark.parametrize("delta", [None, some_patch()], ids=["no delta", "delta"])
 @pytest.mark.parametrize("seen", [None, Observation(exchanges=2)], ids=["unseen", "observed"])
+@pytest.mark.parametrize("work", [Workload(), SOME_WORK], ids=["no workload", "workload"])
 def test_an_encoded_report_holds_exactly_the_allowed_records(
-    delta: Patch | None, seen: Observation | None
+    delta: Patch | None, seen: Observation | None, work: Workload
 ) -> None:
-    content = encode_report(Report(statistics=some_statistics(), delta=delta, observation=seen))
-    expected = {"statistics", "outcome", "workload"}
+    content = encode_report(
+        Report(statistics=some_statistics(), delta=delta, observation=seen, workload=work)
+    )
+    expected = {"statistics", "outcome"}
     expected |= {"delta"} if delta is not None else set()
     expected |= {"observation"} if seen is not None else set()
+    expected |= {"workload"} if work != Workload() else set()
     assert set(content) == expected
     assert isinstance(content["statistics"], MetricRecord)
     assert isinstance(content["outcome"], ConfigRecord)

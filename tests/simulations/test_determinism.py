@@ -100,7 +100,7 @@ def test_the_run_is_one_that_could_go_wrong(whole: Path) -> None:
 
 def test_the_same_run_twice_is_the_same_bytes(whole: Path, run: Runner) -> None:
     again = run("engine.cohort_size=64")
-    for name in ("rows.parquet", "rounds.parquet", "releases.parquet"):
+    for name in ("rows.parquet", "work.parquet", "rounds.parquet", "releases.parquet"):
         assert (again / name).read_bytes() == (whole / name).read_bytes()
     deltas = sorted(whole.glob("*.safetensors"))
     assert deltas

@@ -162,10 +162,11 @@ def engines(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[st
 
 
 def test_ray_workers_give_the_same_bytes_as_this_process(engines: Mapping[str, Path]) -> None:
-    expected = (engines["inprocess"] / "rows.parquet").read_bytes()
-    assert pl.read_parquet(expected).height == 2 * 4 * 2
-    for name in ("ray_1", "ray_2"):
-        assert (engines[name] / "rows.parquet").read_bytes() == expected, name
+    assert pl.read_parquet(engines["inprocess"] / "rows.parquet").height == 2 * 4 * 2
+    for file in ("rows.parquet", "work.parquet"):
+        expected = (engines["inprocess"] / file).read_bytes()
+        for name in ("ray_1", "ray_2"):
+            assert (engines[name] / file).read_bytes() == expected, (name, file)
 
 
 def test_stock_flower_gives_the_same_rows_but_for_rounding(engines: Mapping[str, Path]) -> None:
@@ -176,6 +177,11 @@ def test_stock_flower_gives_the_same_rows_but_for_rounding(engines: Mapping[str,
         # passes over one device instead of four add in another order: 1e-4 as in the cohort tests
         found, expected = (frame[name].fill_null(0).to_list() for frame in (stock, ours))
         assert found == pytest.approx(expected, rel=1e-4), name
+    # work is counted from tokens and crosses the wire as it is: no rounding at all
+    ours, stock = (
+        pl.read_parquet(engines[name] / "work.parquet") for name in ("inprocess", "flower")
+    )
+    assert stock.equals(ours)
 
 
 def test_stock_flower_leaves_no_file_behind(store: Path, tmp_path: Path) -> None:

@@ -12,15 +12,22 @@ from flwr.clientapp import ClientApp
 from fleettune.backbone import POCKET_FOLDER
 from fleettune.cohort import Part, run_here
 from fleettune.compute import Compute, EmbedJob, Result
-from fleettune.cost import Ledger
+from fleettune.cost import Ledger, Stage
 from fleettune.statistics import Observation, Outcome, Report, Statistics
 from fleettune.suspension import current_compute
 from fleettune.wire import decode_report, encode_report
+from fleettune.workload import Amount, Phase, Workload
 from simulations.flower_internals import empty_run, number_message, take_identity
 from simulations.grid import RUN_ID, CohortGrid, DeviceFailedError, Registry
 from simulations.recorder import Recorder
 
 Event = tuple[str, int, str]
+WORK = Workload(
+    entries=(
+        (Stage.SERVE, Phase.PREFILL, Amount(flop=3.0, moved_bytes=5.0)),
+        (Stage.UPLOAD, Phase.SEND, Amount(moved_bytes=7.0, bursts=1.0)),
+    )
+)
 
 
 @dataclass(slots=True)
@@ -73,7 +80,7 @@ def report(device: int, lived: int) -> Report:
         train_tokens=0,
     )
     seen = Observation(exchanges=1, nll=0.5, exact_match=1.0, approval=1.0)
-    return Report(statistics=statistics, delta=None, observation=seen)
+    return Report(statistics=statistics, delta=None, observation=seen, workload=WORK)
 
 
 def messages(nodes: Sequence[int], arms: Sequence[str] = ("a",)) -> Iterator[Message]:
@@ -129,16 +136,25 @@ def test_no_messages_are_no_replies() -> None:
     assert list(Fleet().grid().send_and_receive([])) == []
 
 
-def test_the_observation_reaches_the_recorder_and_never_the_caller() -> None:
+def test_observation_and_workload_reach_the_recorder_and_never_the_caller() -> None:
     fleet = Fleet()
     replies = list(fleet.grid().send_and_receive(messages(range(1, 6), ["a", "b"])))
     assert len(replies) == 10
     for reply in replies:
         assert set(reply.content) == {"statistics", "outcome"}
         assert decode_report(reply.content).observation is None
+        assert decode_report(reply.content).workload == Workload()
     rows = fleet.recorder.frame()
     assert rows["eval_exchanges"].to_list() == [1] * 10
     assert rows["nll"].to_list() == [0.5] * 10
+    work = fleet.recorder.work()
+    assert work.select("arm", "device", "round").rows() == [
+        (arm, device, 0) for arm in "ab" for device in range(5) for _ in range(2)
+    ]
+    assert work.drop("arm", "device", "round").rows()[:2] == [
+        ("serve", "prefill", 3.0, 5.0, 0.0),
+        ("upload", "send", 0.0, 7.0, 1.0),
+    ]
 
 
 def test_each_arm_of_a_device_keeps_a_state_of_its_own_between_rounds() -> None:

@@ -34,11 +34,18 @@ def resident_bytes() -> int:
 
 def report(device: int, night: int) -> Report:
     outcome = Outcome(
-        device=device, round=night, release=0, profile="phone", decision="retune", reason="test"
+        device=device,
+        round=night,
+        release=0,
+        profile="phone",
+        attendance="present",
+        decision="retune",
+        reason="test",
     )
     statistics = Statistics(
         outcome=outcome,
         ledger=Ledger(),
+        night_s=1.0,
         drift=None,
         strength=None,
         buffer_exchanges=0,
@@ -46,6 +53,7 @@ def report(device: int, night: int) -> Report:
         stored_bytes=KEPT.nbytes,
         tune_steps=1,
         train_tokens=1,
+        cache_bytes=0,
     )
     factors = Factors(a=FACTOR + device, b=np.ones((1, 1), np.float32))
     patch = Patch(release=0, alpha=1.0, factors={Site(0, "q"): factors})

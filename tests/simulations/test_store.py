@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from clients.state import DeviceState, read_state, write_state
 from fleettune.adapters import Factors, Patch
 from fleettune.exchanges import Exchange
+from fleettune.releases import Manifest
 from fleettune.sites import Site
+from fleettune.work import Shapes
 from simulations.blobs import from_blob, to_blob
 from simulations.store import Store
 
@@ -25,6 +27,16 @@ FACTORS = Factors(
 )
 STATE = DeviceState(
     last_day=3,
+    held=Manifest(
+        version=1,
+        name="mild",
+        path="/store/mild",
+        digest="ab" * 32,
+        size_bytes=10,
+        shapes=Shapes(hidden=3, layers=1, heads=1, kv_heads=1, head_dim=4, ffn=5, vocab=7),
+        template="pocket",
+        max_tokens=64,
+    ),
     settled=1,
     buffer=(Exchange(day=3, order=2, question="grüezi?", response="\x00 ok", domain="home"),),
     patch=Patch(release=1, alpha=16.0, factors={Site(0, "q"): FACTORS}),
@@ -71,7 +83,7 @@ def test_a_device_state_comes_back_as_it_was() -> None:
     records = RecordDict()
     write_state(records, STATE, "arm")
     back = read_state(from_blob(to_blob(records)), "arm")
-    assert (back.last_day, back.release, back.buffer, back.extra_bytes) == (
+    assert (back.last_day, back.settled, back.buffer, back.extra_bytes) == (
         3,
         1,
         STATE.buffer,

@@ -22,13 +22,19 @@ from strategies.rounds import RunningSum, add_up
 
 def reply(device: int, arm: str = "a", energy_j: float = 1.0, delta: float = 0.0) -> Message:
     outcome = Outcome(
-        device=device, round=0, release=0, profile="phone", decision="retune", reason="test"
+        device=device,
+        round=0,
+        release=0,
+        profile="phone",
+        attendance="present",
+        decision="retune",
+        reason="test",
     )
-    cost = Cost(energy_j=energy_j, energy_low_j=energy_j, energy_high_j=energy_j)
-    ledger = Ledger().charge(Stage.TUNE, cost)
+    ledger = Ledger().charge(Stage.TUNE, Cost(energy_j=energy_j))
     statistics = Statistics(
         outcome=outcome,
         ledger=ledger,
+        night_s=1.0,
         drift=None,
         strength=None,
         buffer_exchanges=0,
@@ -36,6 +42,7 @@ def reply(device: int, arm: str = "a", energy_j: float = 1.0, delta: float = 0.0
         stored_bytes=0,
         tune_steps=0,
         train_tokens=0,
+        cache_bytes=0,
     )
     factors = Factors(a=np.full((1, 1), delta, np.float32), b=np.ones((1, 1), np.float32))
     patch = Patch(release=0, alpha=1.0, factors={Site(0, "q"): factors}) if delta else None

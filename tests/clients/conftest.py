@@ -1,0 +1,42 @@
+"""Two releases of the built-in model that all devices of these tests live with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from fleettune.backbone import POCKET_FOLDER
+from fleettune.personas import SyntheticData
+from fleettune.releases import Manifest
+from strategies.publisher import Publisher, Source
+from strategies.schedule import ReleasePlan, Schedule
+from strategies.training import Vendor
+
+PLAN = ReleasePlan(
+    name="mild", kind="full", steps=2, learning_rate=3e-4, batch=2, window=16, conversations=50
+)
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Tiny matrices on several threads wait for each other longer than they compute."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def releases(tmp_path_factory: pytest.TempPathFactory) -> tuple[Manifest, Manifest]:
+    """The pocket model as it is, and a release trained from it."""
+    world = SyntheticData(users=10, exchanges_per_day=3, history_days=2).open()
+    publisher = Publisher(
+        source=Source(path=str(POCKET_FOLDER), template="pocket", max_tokens=128),
+        schedule=Schedule(every=1, plans=(PLAN,)),
+        vendor=Vendor(
+            store=tmp_path_factory.mktemp("store"), population=world, data="world", seed=0
+        ),
+    )
+    return publisher.newest(0), publisher.newest(1)

@@ -1,0 +1,163 @@
+"""A device's state: it survives its records, arms stay apart, other schemas are refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import cast
+
+import numpy as np
+import pytest
+from flwr.app import ConfigRecord, RecordDict
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clients.placement import TopLayers
+from clients.policy import Quota
+from clients.state import DeviceState, read_state, within, write_state
+from fleettune.adapters import Patch, new_patch, to_arrays
+from fleettune.exchanges import Exchange
+from fleettune.releases import Manifest
+from fleettune.work import Shapes
+
+SHAPES = Shapes(hidden=8, layers=3, heads=2, kv_heads=1, head_dim=4, ffn=12, vocab=16)
+
+
+def some_patch() -> Patch:
+    placement = TopLayers(layers=2, rank=2, alpha=4.0).place(SHAPES)
+    return new_patch(placement, SHAPES, 1, np.random.default_rng(0))
+
+
+def some_release(version: int) -> Manifest:
+    return Manifest(
+        version=version,
+        name=f"release {version}",
+        path=f"/store/{version}",
+        digest="ab" * 32,
+        size_bytes=10,
+        shapes=SHAPES,
+        template="pocket",
+        max_tokens=64,
+    )
+
+
+TUNED = DeviceState(last_day=0, held=some_release(1), settled=1, patch=some_patch())
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+said = st.lists(st.tuples(texts, texts, st.integers(0, 9), texts), max_size=4)
+
+
+@settings(derandomize=True, deadline=None)
+@given(
+    said=said,
+    patched=st.booleans(),
+    extra=st.integers(0, 99),
+    last=st.integers(-1, 9),
+    version=st.none() | st.integers(0, 9),
+    settled=st.integers(-1, 9),
+)
+def test_state_survives_its_records(
+    said: list[tuple[str, str, int, str]],
+    patched: bool,
+    extra: int,
+    last: int,
+    version: int | None,
+    settled: int,
+) -> None:
+    patch = some_patch() if patched else None
+    buffer = tuple(
+        Exchange(question=question, response=response, day=day, order=order, domain=domain)
+        for order, (question, response, day, domain) in enumerate(said)
+    )
+    state = DeviceState(
+        last_day=last,
+        held=None if version is None else some_release(version),
+        settled=settled,
+        buffer=buffer,
+        patch=patch,
+        extra_bytes=extra,
+    )
+    records = RecordDict()
+    write_state(records, state)
+    found = read_state(records)
+    assert replace(found, patch=None) == replace(state, patch=None)
+    assert found.release == (-1 if version is None else version)
+    assert found.stored_bytes == state.stored_bytes
+    assert (found.patch is None) == (patch is None)
+    if found.patch is not None and patch is not None:
+        assert (found.patch.digest(), found.patch.release) == (patch.digest(), patch.release)
+        assert to_arrays(found.patch).keys() == to_arrays(patch).keys()
+
+
+def test_a_device_that_was_cut_short_knows_what_it_holds_and_what_it_settled() -> None:
+    # the newer release is there, what to do about it is not yet decided
+    state = DeviceState(last_day=4, held=some_release(3), settled=2, patch=some_patch())
+    records = RecordDict()
+    write_state(records, state)
+    found = read_state(records)
+    assert (found.release, found.settled, found.held) == (3, 2, some_release(3))
+
+
+def test_a_patch_stays_that_of_the_release_that_it_was_tuned_on() -> None:
+    records = RecordDict()
+    write_state(records, replace(TUNED, held=some_release(5), settled=5))
+    found = read_state(records)
+    assert found.patch is not None
+    assert (found.release, found.patch.release) == (5, 1)
+
+
+def test_a_dropped_patch_leaves_no_record() -> None:
+    records = RecordDict()
+    write_state(records, TUNED)
+    assert len(records.array_records) == 1
+    write_state(records, replace(TUNED, patch=None))
+    assert not records.array_records
+    assert read_state(records).patch is None
+
+
+def test_arms_that_share_a_nodes_records_keep_their_states_apart() -> None:
+    records = RecordDict()
+    write_state(records, TUNED, "always_retune")
+    write_state(records, replace(TUNED, patch=None, last_day=7), "never_personalise")
+    assert read_state(records, "always_retune").patch is not None
+    assert read_state(records, "always_retune").last_day == 0
+    assert read_state(records, "never_personalise").patch is None
+    assert read_state(records, "never_personalise").last_day == 7
+    assert read_state(records, "another") == DeviceState()
+
+
+def test_no_records_are_a_fresh_device() -> None:
+    assert read_state(RecordDict()) == DeviceState()
+
+
+@pytest.mark.parametrize("schema", [1, 3, 99])
+def test_a_state_of_another_schema_is_refused(schema: int) -> None:
+    records = RecordDict()
+    write_state(records, DeviceState())
+    (config,) = records.config_records.values()
+    config["schema"] = schema
+    with pytest.raises(ValueError, match=f"must have schema 2, got {schema}"):
+        read_state(records)
+
+
+def test_the_state_that_schema_1_wrote_is_refused() -> None:
+    # it knew the version of the release held, and not the release
+    plain = {"last_day": 3, "release": 1, "buffer": [], "patch": None, "extra_bytes": 0}
+    written = ConfigRecord({"schema": 1, "json": json.dumps(plain)})
+    with pytest.raises(ValueError, match="must have schema 2, got 1"):
+        read_state(RecordDict({"/device": written}))
+
+
+def test_what_is_written_is_json_with_no_more_than_the_fields() -> None:
+    records = RecordDict()
+    write_state(records, TUNED)
+    plain = json.loads(cast(str, records.config_records["/device"]["json"]))
+    fields = {"last_day", "held", "settled", "buffer", "patch", "extra_bytes"}
+    assert plain.keys() == fields
+
+
+def test_a_state_over_its_quota_is_a_fault_of_ours() -> None:
+    size = some_patch().size_bytes
+    assert within(TUNED, Quota(buffer_bytes=1, total_bytes=size)) is TUNED
+    with pytest.raises(RuntimeError, match=f"{size} bytes in all, over its quota"):
+        within(TUNED, Quota(buffer_bytes=1, total_bytes=size - 1))

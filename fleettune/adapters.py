@@ -242,12 +242,14 @@ def _sites(names: Iterable[str]) -> list[Site]:
     return sorted({parse_site(name) for name in names}, key=order)
 
 
+def peft_name(site: Site) -> str:
+    """Returns the name of a site's matrix in a Llama-like model of transformers."""
+    return f"model.layers.{site.layer}.{_PARENT[site.module]}.{site.module}_proj"
+
+
 def peft_key(site: Site, side: str) -> str:
     """Returns PEFT's state-dict key of one factor; `side` is ``A`` or ``B``."""
-    return (
-        f"base_model.model.model.layers.{site.layer}.{_PARENT[site.module]}."
-        f"{site.module}_proj.lora_{side}.weight"
-    )
+    return f"base_model.model.{peft_name(site)}.lora_{side}.weight"
 
 
 def to_peft(patch: Patch) -> dict[str, Array]:

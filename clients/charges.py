@@ -23,6 +23,7 @@ from fleettune.work import Ranks, Shapes, Work, backward_work, decode_work, forw
 from fleettune.workload import Entry, Phase, computing, moving, transferring
 
 Batches = Sequence[Sequence[Example]]
+Writings = Sequence[tuple[int, int]]
 
 
 def ranks_of(patch: Patch | None) -> Ranks:
@@ -143,6 +144,33 @@ def serve(
     return [
         (Stage.SERVE, Phase.PREFILL, computing(prefill)),
         (Stage.SERVE, Phase.DECODE, computing(decode)),
+    ]
+
+
+def synthesise(
+    facts: Facts, release: Manifest, patch: Patch | None, writings: Writings
+) -> list[Entry]:
+    """Returns what writing texts costs the device.
+
+    Every text is a pass of its own: its request is read again, also where several texts answer one
+    request, and all its tokens are decoded, the one that ends it included.
+
+    Args:
+        facts: The device.
+        release: What writes.
+        patch: Applied unmerged beside the frozen weights.
+        writings: Simulated tokens of the request and of the text, one pair per text.
+    """
+    shapes = facts.priced.shapes(release.shapes)
+    ranks = facts.priced.ranks(release.shapes, ranks_of(patch))
+    prefill, decode = Work(), Work()
+    for request, written in writings:
+        prompt = facts.priced.tokens(request)
+        prefill += forward_work(shapes, [prompt], 1, ranks)
+        decode += decode_work(shapes, prompt, facts.priced.tokens(written), ranks)
+    return [
+        (Stage.SYNTHESISE, Phase.PREFILL, computing(prefill)),
+        (Stage.SYNTHESISE, Phase.DECODE, computing(decode)),
     ]
 
 

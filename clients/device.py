@@ -14,6 +14,7 @@ from clients import charges
 from clients.adaptation import Action, Decision, Retrieve, UserPrior
 from clients.attendance import Attendance, Tonight, charge_after
 from clients.evaluation import observe
+from clients.expansion import expanded
 from clients.facts import Facts
 from clients.policy import DevicePolicy
 from clients.retune import TunePlan, open_context, plan_tune, probe_jobs
@@ -216,9 +217,8 @@ def _decide(visit: Visit, night: Night, compute: Compute) -> Night:
 def _retune(visit: Visit, night: Night, compute: Compute) -> Night:
     """Trains a new patch where the device can; what hinders it is its decision's reason."""
     release, tuning = visit.release, visit.policy.tuning
-    expanded = visit.policy.synthesis.expand(night.state.buffer)
     encoder = visit.facts.encoder(release)
-    examples = [encoder.example(exchange) for exchange in expanded]
+    examples = [encoder.example(exchange) for exchange in night.state.buffer]
     context = open_context(visit.facts, release, visit.policy, night.state, examples)
     jobs = probe_jobs(visit.policy, context)
     night = _work(visit, night, charges.probe(visit.facts, release, jobs))
@@ -228,6 +228,7 @@ def _retune(visit: Visit, night: Night, compute: Compute) -> Night:
     if isinstance(plan, str):
         hindered = replace(night.decision, action=Action.INFEASIBLE, reason=plan)
         return replace(night, decision=hindered)
+    plan = expanded(visit.facts, release, visit.policy, night.state, plan, compute)
     night = _work(visit, night, plan.entries)
     if night.over:
         return night
@@ -294,4 +295,6 @@ def _statistics(visit: Visit, night: Night) -> Statistics:
         tune_steps=0 if night.plan is None else len(night.plan.batches),
         train_tokens=0 if night.plan is None else night.plan.tokens,
         cache_bytes=0 if night.plan is None else night.plan.cache_bytes,
+        synthesised=0 if night.plan is None else night.plan.synthesised,
+        synthetic_kept=0 if night.plan is None else night.plan.synthetic_kept,
     )

@@ -38,6 +38,11 @@ def memory_bytes(facts: Facts) -> float:
     return facts.profile.usable_ram.value * facts.profile.ram_gb.value * 1e9
 
 
+def fits_memory(context: PlacementContext, placement: Placement) -> bool:
+    """Returns whether the largest step stays within the memory that a background job may take."""
+    return peak_bytes(context, placement.ranks) <= memory_bytes(context.facts)
+
+
 def cached_bytes(context: PlacementContext) -> int:
     """Returns the bytes of a prefix cache of all examples of the tune, at any cut."""
     distinct = dict.fromkeys(example for batch in context.batches for example in batch)

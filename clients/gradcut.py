@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from clients.benefits import BENEFITS, FISHER, benefits
-from clients.footprint import cheapest_tune, joules, memory_bytes, peak_bytes
+from clients.footprint import cheapest_tune, fits_memory, joules, memory_bytes, peak_bytes
 from clients.knapsack import Item, best_cut
 from clients.placement import PlacementContext, check_adapters
 from clients.site_costs import all_cuts, every_site_j, site_costs
@@ -138,7 +138,7 @@ class GradCut:
             _, entries = cheapest_tune(context, more, cache=self.prefix_cache)
             fits = (
                 joules(context.facts, entries) <= budget_j
-                and peak_bytes(context, more.ranks) <= memory_bytes(context.facts)
+                and fits_memory(context, more)
                 and more.size_bytes(context.release.shapes) <= context.room_bytes
             )
             placement = more if fits else placement

@@ -24,7 +24,7 @@ from clients.adaptation import (
 from clients.gradcut import GradCut, RandomSameProfile
 from clients.placement import AttentionOnly, EverySite, PlacementRule, TopLayers
 from clients.selection import Fifo, Reservoir, Selection
-from clients.synthesis import NoSynthesis, Synthesis
+from clients.synthesis import NoSynthesis, SelfParaphrase, Synthesis, TemplateRewrite
 from clients.tuning import Tuning
 from fleettune.typed import Record, from_record
 
@@ -88,6 +88,8 @@ BUILT_IN: Mapping[str, type] = {
         Fifo,
         Reservoir,
         NoSynthesis,
+        SelfParaphrase,
+        TemplateRewrite,
         AlwaysRetune,
         AlwaysReuse,
         NeverPersonalise,

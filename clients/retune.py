@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from clients import charges
 from clients.facts import Facts
-from clients.footprint import cached_bytes, cheapest_tune, memory_bytes, peak_bytes
+from clients.footprint import cached_bytes, cheapest_tune, fits_memory
 from clients.placement import PlacementContext, ProbingRule
 from clients.policy import DevicePolicy
 from clients.state import DeviceState
@@ -28,12 +28,16 @@ class TunePlan:
         batches: The examples of every optimizer step.
         cache_bytes: Bytes of the device's prefix cache while it tunes; 0 without one.
         entries: What it asks of the device.
+        synthesised: Synthetic pairs made for it.
+        synthetic_kept: Those that it trains on.
     """
 
     placement: Placement
     batches: tuple[tuple[Example, ...], ...]
     cache_bytes: int
     entries: list[Entry]
+    synthesised: int = 0
+    synthetic_kept: int = 0
 
     @property
     def tokens(self) -> int:
@@ -90,13 +94,14 @@ def plan_tune(
     while isinstance(placement, Placement):
         if placement.size_bytes(context.release.shapes) > context.room_bytes:
             return "patch_over_quota"
-        if peak_bytes(context, placement.ranks) <= memory_bytes(context.facts):
-            return _plan(policy, context, placement)
+        if fits_memory(context, placement):
+            return schedule(policy, context, placement)
         placement = rule.smaller(placement) or "over_memory"
     return placement
 
 
-def _plan(policy: DevicePolicy, context: PlacementContext, placement: Placement) -> TunePlan:
+def schedule(policy: DevicePolicy, context: PlacementContext, placement: Placement) -> TunePlan:
+    """Returns the steps of a tune at a placement, with a prefix cache where there is room."""
     rule, batches = policy.placement, context.batches
     if isinstance(rule, ProbingRule):
         cache, entries = cheapest_tune(context, placement, cache=rule.prefix_cache)

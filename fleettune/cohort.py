@@ -75,7 +75,7 @@ def _group(job: Job) -> _Group:
     if isinstance(job, ChoiceJob):
         shared = job.answers
     elif isinstance(job, GenerateJob):
-        shared = (job.new_tokens, job.stop)
+        shared = (job.new_tokens, job.stop, job.temperature)
     return _Group(type(job), job.release, job.patch is not None, shared)
 
 

@@ -1,4 +1,4 @@
-"""Forward-only work of K devices at once: scores, choices, embeddings, greedy decoding.
+"""Forward-only work of K devices at once: scores, choices, embeddings, decoding.
 
 Every pass takes rows device-major and cuts them into slices of bounded size, so that memory does
 not grow with the number of exchanges.
@@ -29,6 +29,7 @@ from fleettune.compute import (
     ScoreResult,
     embedding_layers,
 )
+from fleettune.sampling import gumbel_draw
 from fleettune.stacked import applied, stack_patches
 
 _TOKENS_PER_PASS = 8192
@@ -140,13 +141,14 @@ def embed_cohort(backbone: Backbone, jobs: Sequence[EmbedJob]) -> list[EmbedResu
 
 @torch.no_grad()
 def generate_cohort(backbone: Backbone, jobs: Sequence[GenerateJob]) -> list[GenerateResult]:
-    """Returns greedy continuations; all jobs share `new_tokens` and `stop`."""
+    """Returns continuations; all jobs share `new_tokens`, `stop` and `temperature`."""
     found: list[list[tuple[int, ...]]] = [[() for _ in job.prompts] for job in jobs]
     longest = max(len(p) for job in jobs for p in job.prompts) + jobs[0].new_tokens
     with _patched(backbone, [job.patch for job in jobs]):
         for part in _slices([len(job.prompts) for job in jobs], longest):
             prompts = [jobs[d].prompts[i] if i is not None else (0,) for d, i in part]
-            decoded = _decode(backbone, prompts, jobs[0].new_tokens, jobs[0].stop)
+            seeds = [jobs[d].seeds[i] if i is not None and jobs[d].seeds else None for d, i in part]
+            decoded = _decode(backbone, prompts, seeds, jobs[0])
             for (device, index), tokens in zip(part, decoded, strict=True):
                 if index is not None:
                     found[device][index] = tokens
@@ -154,8 +156,14 @@ def generate_cohort(backbone: Backbone, jobs: Sequence[GenerateJob]) -> list[Gen
 
 
 def _decode(
-    backbone: Backbone, prompts: Sequence[Sequence[int]], new_tokens: int, stop: int
+    backbone: Backbone,
+    prompts: Sequence[Sequence[int]],
+    seeds: Sequence[int | None],
+    like: GenerateJob,
 ) -> list[tuple[int, ...]]:
+    """Returns the tokens after every prompt, without the stop token, as jobs like `like` ask."""
+    stop = like.stop
+    draw = [gumbel_draw(seeds, like.temperature)] if like.temperature else []
     width = max(map(len, prompts))
     tokens = torch.zeros(len(prompts), width, dtype=torch.long)
     real = torch.zeros_like(tokens)
@@ -165,8 +173,9 @@ def _decode(
     out = backbone.model.generate(
         input_ids=tokens,
         attention_mask=real,
-        max_new_tokens=new_tokens,
+        max_new_tokens=like.new_tokens,
         do_sample=False,
+        logits_processor=draw,
         pad_token_id=stop,
         eos_token_id=stop,
     )[:, width:].tolist()

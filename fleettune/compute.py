@@ -8,6 +8,7 @@ and executes those of one kind and release as one batched pass.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -165,13 +166,39 @@ class EmbedResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerateJob:
-    """Decode greedily from prompts until the stop token or `new_tokens`."""
+    """Decode from prompts until the stop token or `new_tokens`.
+
+    Attributes:
+        release: Folder of the release.
+        patch: Applied beside the frozen weights, None without one.
+        prompts: What to go on from.
+        new_tokens: Most tokens decoded after a prompt.
+        stop: Token that ends a text.
+        temperature: 0 decodes greedily; above, tokens are drawn from ``softmax(logits / T)``.
+        seeds: Key of each prompt's own random stream, where tokens are drawn: what a prompt
+            becomes depends on its key, never on who shares its pass.
+
+    Raises:
+        ValueError: If the temperature is negative, or drawing lacks a seed per prompt.
+    """
 
     release: str
     patch: Patch | None
     prompts: tuple[tuple[int, ...], ...]
     new_tokens: int
     stop: int
+    temperature: float = 0.0
+    seeds: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < math.inf:
+            raise ValueError(f"temperature must be finite and >= 0, got {self.temperature}")
+        needed = len(self.prompts) if self.temperature else 0
+        if len(self.seeds) != needed:
+            raise ValueError(
+                f"at temperature {self.temperature} a job of {len(self.prompts)} prompts must have "
+                f"{needed} seeds, got {len(self.seeds)}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,6 +271,7 @@ def job_digest(job: Job) -> str:
         case GenerateJob():
             digest.update(_patch(job.patch) + repr(job.prompts).encode())
             digest.update(f"{job.new_tokens} {job.stop}".encode())
+            digest.update(f"{job.temperature} {job.seeds}".encode())
     return digest.hexdigest()
 
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from fleettune.exchanges import Exchange
 from fleettune.personas import vendor_wording
 from fleettune.seeds import Purpose, stream
+from fleettune.tokens import POCKET
 from fleettune.vocabulary import ASKS, GREETINGS
 
-PARAPHRASE = "say it another way: "
+PARAPHRASE = POCKET.reword
 
 Conversation = tuple[Exchange, ...]
 

@@ -20,20 +20,31 @@ class Template:
         before: What stands before a question.
         between: What stands between question and answer.
         after: What ends an answer; it is learned, so that a model knows when to stop.
+        reword: How a model is asked for a text of the same meaning; the text follows. Where it
+            names brackets, the model is to put the new text between them.
     """
 
     before: str
     between: str
     after: str
+    reword: str
 
 
-POCKET = Template(before="<|user|>", between="<|bot|>", after="<|end|>")
+REWORD = (
+    "Say the text below in other words and keep its meaning. Do not answer it and do not comment "
+    "on it; write the new text between [ and ]. Text: "
+)
+"""The request of Qin et al. (DAC 2024, METHODS A3), in words of our own."""
+POCKET = Template(
+    before="<|user|>", between="<|bot|>", after="<|end|>", reword="say it another way: "
+)
 CHATML = Template(
     before="<|im_start|>user\n",
     between="<|im_end|>\n<|im_start|>assistant\n",
     after="<|im_end|>\n",
+    reword=REWORD,
 )
-PLAIN = Template(before="Question: ", between="\nAnswer: ", after="\n\n")
+PLAIN = Template(before="Question: ", between="\nAnswer: ", after="\n\n", reword=REWORD)
 TEMPLATES = {"pocket": POCKET, "chatml": CHATML, "plain": PLAIN}
 
 
@@ -99,6 +110,23 @@ class Encoder:
                 break
             prompt = turn + prompt
         return Example(tokens=(*prompt, *answer), prompt=len(prompt))
+
+    @property
+    def stop(self) -> int:
+        """The token with which an answer ends."""
+        return self.ids(self.template.after)[0]
+
+    def request(self, text: str) -> tuple[int, ...]:
+        """Returns the prompt that puts a text to the model, uncut."""
+        return (
+            *self.ids(self.template.before),
+            *self.ids(text),
+            *self.ids(self.template.between),
+        )
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """Returns the text of tokens, without special ones."""
+        return self.tokenizer.decode(list(tokens))
 
     def conversation(self, exchanges: Sequence[Exchange]) -> list[int]:
         """Returns a whole conversation as tokens, for the vendor's training."""

@@ -45,6 +45,8 @@ SCHEMA: dict[str, Any] = {
     "tune_steps": pl.Int64,
     "train_tokens": pl.Int64,
     "cache_bytes": pl.Int64,
+    "synthesised": pl.Int64,
+    "synthetic_kept": pl.Int64,
     "start_s": pl.Float64,
     "night_s": pl.Float64,
     "soc": pl.Float64,

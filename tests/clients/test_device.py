@@ -405,7 +405,7 @@ def test_tuning_changes_the_patch_and_counts_its_steps_and_tokens(
     assert state.patch is not None
     assert (
         state.patch.digest()
-        != new_start(night, night.policy.placement.place(releases[0].shapes)).digest()
+        != new_start(night, TopLayers(layers=1, rank=1, alpha=2.0).on(releases[0].shapes)).digest()
     )
     assert report.delta is state.patch
     # 6 exchanges are on the device; batches of 2 for 3 steps are each of them once.

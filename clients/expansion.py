@@ -1,0 +1,73 @@
+"""Expansion: a tune on the buffer and the pairs made from it, within quota and memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from clients import charges
+from clients.facts import Facts
+from clients.footprint import fits_memory
+from clients.policy import DevicePolicy
+from clients.retune import TunePlan, open_context, schedule
+from clients.state import DeviceState
+from clients.synthesis import Draw, Source
+from fleettune.compute import Compute
+from fleettune.releases import Manifest
+from fleettune.seeds import Purpose, stream
+
+
+def expanded(
+    facts: Facts,
+    release: Manifest,
+    policy: DevicePolicy,
+    state: DeviceState,
+    plan: TunePlan,
+    compute: Compute,
+) -> TunePlan:
+    """Returns a tune's plan with synthetic pairs, and with what making them asks of the device.
+
+    The placement stands: pairs take what is left of the quota beside buffer and patch, the one
+    that writes them or the one that is trained, and none is used if a step with them would not fit
+    the memory. Pairs and tuning are one piece of work, for the pairs are gone with the tune.
+    """
+    size_bytes = plan.placement.size_bytes(release.shapes)
+    present = 0 if state.patch is None else state.patch.size_bytes
+    free = policy.quota.total_bytes - state.buffer_bytes - state.extra_bytes
+    encoder = facts.encoder(release)
+    source = Source(
+        buffer=state.buffer,
+        answers=frozenset(answer.response for answer in facts.population.answers),
+        room_bytes=free - max(size_bytes, present),
+        release=release.path,
+        encoder=encoder,
+        patch=state.patch,
+        draw=_draw(facts, release),
+    )
+    made = policy.synthesis.expand(source, compute)
+    if not made.candidates:
+        return plan
+    examples = [encoder.example(exchange) for exchange in (*state.buffer, *made.pairs)]
+    kept = len(made.pairs)
+    context = open_context(facts, release, policy, state, examples)
+    if kept and not isinstance(context, str) and fits_memory(context, plan.placement):
+        room = free - sum(pair.size_bytes for pair in made.pairs)
+        plan = schedule(policy, replace(context, room_bytes=room), plan.placement)
+    else:
+        kept = 0
+    writing = charges.synthesise(facts, release, state.patch, made.writings)
+    return replace(
+        plan,
+        entries=[*writing, *plan.entries],
+        synthesised=made.candidates,
+        synthetic_kept=kept,
+    )
+
+
+def _draw(facts: Facts, release: Manifest) -> Draw:
+    def of(order: int, number: int) -> np.random.Generator:
+        keys = (facts.device, release.version, order, number)
+        return stream(facts.seed, Purpose.SYNTHESIS, *keys)
+
+    return of

@@ -4,6 +4,8 @@
 
 Both arms get the same jobs (examples, steps, learning rate, clip) and run interleaved in one
 process with one thread; a figure is the ratio of samples per CPU second, each arm's best round.
+``ratio_at_peak`` is the ratio that the engine's floating point operations would reach at the rate
+of a large matrix multiplication on this machine.
 The PEFT loop keeps one model and, for every device: loads its state, makes a fused AdamW, takes the
 steps, reads the state. Half of an example's tokens are prompt. The engine is called as a run calls
 it; digests, stacking and the prefix cache lie inside the timed part.
@@ -17,11 +19,9 @@ prepare()
 
 import argparse
 import json
-import platform
 import tempfile
-import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,9 @@ import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from torch.profiler import ProfilerActivity, profile
-from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from benchmarks.rates import counted_gflop, cpu_s, kind_of, machine, peak_gflops
 from fleettune.adapters import Placement, new_patch, to_peft
 from fleettune.backbone import POCKET_FOLDER, read_shapes
 from fleettune.cohort import TOKENS_PER_STEP, execute
@@ -42,8 +42,6 @@ from fleettune.sites import MODULES, Site
 from fleettune.tokens import Example
 
 SMOLLM2 = Path(".cache/models/smollm2_135m")
-FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
-MATMUL = ("aten::mm", "aten::bmm", "aten::addmm", "aten::baddbmm", "aten::baddbmm_")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,13 +118,6 @@ class PeftLoop:
         return {k: v.clone() for k, v in get_peft_model_state_dict(self.model).items()}, float(loss)
 
 
-def cpu_s(work: Callable[[], object]) -> float:
-    """Returns the CPU seconds of a piece of work."""
-    before = time.process_time()
-    work()
-    return time.process_time() - before
-
-
 def measure(case: Case) -> None:
     """Runs one case and prints its figure."""
     jobs = [job_of(case, device, case.layers) for device in range(case.devices)]
@@ -140,12 +131,17 @@ def measure(case: Case) -> None:
     for _ in range(case.rounds):
         theirs.append(cpu_s(lambda: [loop.tune(job) for job in others]))
         ours.append(cpu_s(lambda: execute(jobs, precision=case.precision)))
-    (result,) = execute(jobs[:1], precision=case.precision)
+    gflop, (result,) = counted_gflop(lambda: execute(jobs[:1], precision=case.precision))
+    peak = peak_gflops(torch.bfloat16 if case.precision == "fast" else torch.float32)
     engine_rate = case.steps * case.batch * case.devices / min(ours)
     peft_rate = case.steps * case.batch * case.peft_devices / min(theirs)
+    bound = case.steps * case.batch / (gflop / peak)
     detail = {
         "at_least": case.at_least,
         "aim": case.aim,
+        "ratio_at_peak": round(bound / peft_rate, 2),
+        "gflop_per_sample": round(gflop / case.steps / case.batch, 3),
+        "peak_gflop_per_s": round(peak, 1),
         "samples_per_s_core": {"engine": round(engine_rate, 2), "peft": round(peft_rate, 2)},
         "all_rounds_cpu_s": {"engine": rounded(ours), "peft": rounded(theirs)},
         "devices": {"engine": case.devices, "peft": case.peft_devices},
@@ -163,24 +159,11 @@ def rounded(values: Sequence[float]) -> list[float]:
     return [round(value, 3) for value in values]
 
 
-def peak_gflops(dtype: torch.dtype) -> float:
-    """Returns the best rate of a large matrix multiplication, GFLOP per CPU second."""
-    left, right = torch.randn(1024, 1024, dtype=dtype), torch.randn(1024, 1024, dtype=dtype)
-    best = min(cpu_s(lambda: [left @ right for _ in range(10)]) for _ in range(5))
-    return 10 * 2 * 1024**3 / best / 1e9
-
-
 def measure_share(case: Case) -> None:
     """Prints the share of the machine's matrix rate, and where the time goes, by kind."""
     jobs = [job_of(case, device, case.layers) for device in range(8)]
     execute(jobs)
-
-    def in_place(_: Any, a: Sequence[int], b: Sequence[int], **_rest: Any) -> int:  # noqa: ANN401
-        return 2 * a[0] * a[1] * a[2] * b[2]
-
-    mapping: Any = {torch.ops.aten.baddbmm_: in_place}
-    with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
-        execute(jobs)
+    gflop, _ = counted_gflop(lambda: execute(jobs))
     seconds = min(cpu_s(lambda: execute(jobs)) for _ in range(case.rounds))
     with profile(activities=[ProfilerActivity.CPU]) as recorded:
         profiled = cpu_s(lambda: execute(jobs))
@@ -190,44 +173,21 @@ def measure_share(case: Case) -> None:
         times[kind] = times.get(kind, 0.0) + entry.self_cpu_time_total / 1e6
     times["python and the rest"] = max(0.0, profiled - sum(times.values()))
     peak = peak_gflops(torch.float32)
-    rate = counter.get_total_flops() / seconds / 1e9
+    rate = gflop / seconds
     detail = {
         "gflop_per_s": round(rate, 1),
         "peak_gflop_per_s": round(peak, 1),
         "bf16_peak_gflop_per_s": round(peak_gflops(torch.bfloat16), 1) if bf16_units() else None,
         "share_of_time": {k: round(v / profiled, 3) for k, v in sorted(times.items())},
         "gflop_per_s_inside_matmul": round(rate * profiled / times["matmul"], 1),
-        "work": "8 devices of the tuning night; attention's own products are not counted",
+        "work": "8 devices of the tuning night",
     }
     emit("matmul_share", round(rate / peak, 3), detail)
-
-
-def kind_of(name: str) -> str:
-    """Returns the kind of work that an operation of the profile is."""
-    if name in MATMUL:
-        return "matmul"
-    if "scaled_dot_product" in name:
-        return "attention"
-    return "elementwise, norms, softmax, copies" if name.startswith("aten::") else "autograd"
 
 
 def emit(name: str, value: float | str, detail: dict[str, Any]) -> None:
     """Prints one figure as a JSON line."""
     print(json.dumps({"name": name, "value": value, "detail": detail | machine()}), flush=True)
-
-
-def machine() -> dict[str, Any]:
-    """Returns what the figure was measured on."""
-    file = Path("/proc/cpuinfo")
-    lines = file.read_text().splitlines() if file.is_file() else []
-    words = dict(reversed([tuple(map(str.strip, line.partition(":")[::2])) for line in lines]))
-    present = set(words.get("flags", "").split())
-    return {
-        "threads": torch.get_num_threads(),
-        "cpu": words.get("model name", platform.machine()),
-        "flags": [flag for flag in FLAGS if flag in present],
-        "torch": torch.__version__,
-    }
 
 
 def cases(folder: Path, *, quick: bool) -> list[Case]:

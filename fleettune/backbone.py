@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fleettune.decoder import Weights
+from fleettune.head import Head, open_head
 from fleettune.precision import DTYPES, REFERENCE
 from fleettune.processor import CPU, exact_products
+from fleettune.products import Product, product
 from fleettune.sites import MODULES, Site
 from fleettune.work import Shapes
 
@@ -61,10 +64,12 @@ class Backbone:
     Attributes:
         model: The transformers causal language model, in evaluation mode.
         shapes: Its shapes.
+        opened: Weights laid out for training, by layer or ``head``; filled when first used.
     """
 
     model: Any
     shapes: Shapes
+    opened: dict[Any, Any] = field(default_factory=dict[Any, Any], compare=False)
 
     @property
     def device(self) -> torch.device:
@@ -108,25 +113,57 @@ class Backbone:
             hidden = out[0] if isinstance(out, tuple) else out
         return hidden
 
-    def top_at(self, hidden: Tensor, rows: Tensor, positions: Tensor) -> Tensor:
-        """Returns what the vocabulary head reads at some positions, from the last layer's input.
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the weights."""
+        return self.model.lm_head.weight.dtype
 
-        Behind its attention the last layer works on every position by itself, so there it runs on
-        these positions alone. Layers of another build than Llama's run whole.
+    @property
+    def is_plain_llama(self) -> bool:
+        """Whether the layers are Llama's own: no biases, SiLU, two norms."""
+        config = self.model.config
+        biased = getattr(config, "attention_bias", False) or getattr(config, "mlp_bias", False)
+        return config.model_type == "llama" and config.hidden_act == "silu" and not biased
+
+    def layer_weights(self, layer: int) -> Weights:
+        """Returns one layer's weights, laid out for training when first asked for.
+
+        The top layer's queries are apart: they read other positions than keys and values.
         """
-        last = self.shapes.layers
-        if self.model.config.model_type != "llama":
-            return self.model.model.norm(self.layers(hidden, last - 1, last)[rows, positions])
-        layer = self.model.model.layers[last - 1]
-        order = torch.arange(hidden.shape[1], device=hidden.device)[None]
-        attended = layer.self_attn(
-            hidden_states=layer.input_layernorm(hidden),
-            position_embeddings=self.model.model.rotary_emb(hidden, order),
-            attention_mask=None,
-        )[0]
-        chosen = (hidden + attended)[rows, positions]
-        chosen = chosen + layer.mlp(layer.post_attention_layernorm(chosen))
-        return self.model.model.norm(chosen)
+        if layer not in self.opened:
+            self.opened[layer] = self.plain_weights(layer, packs=True)
+        return self.opened[layer]
+
+    def plain_weights(self, layer: int, *, packs: bool = False) -> Weights:
+        """Returns one layer's weights, by default as they are, without any copy."""
+        own = self.model.model.layers[layer]
+        norms = own.input_layernorm, own.post_attention_layernorm
+        groups = ("q", "kv") if layer == self.shapes.layers - 1 else ("qkv",)
+
+        def of(module: str) -> Product:
+            return product(self.linear(Site(layer, module)).weight, packs=packs)
+
+        return Weights(
+            norms=(norms[0].weight.float(), norms[1].weight.float()),
+            epsilon=norms[0].variance_epsilon,
+            reads=tuple(tuple(map(of, group)) for group in groups),
+            o=(of("o"),),
+            gate_up=(of("gate"), of("up")),
+            down=(of("down"),),
+        )
+
+    @property
+    def open_head(self) -> Head:
+        """The vocabulary head, laid out for training when first asked for."""
+        if "head" not in self.opened:
+            self.opened["head"] = open_head(self.head)
+        return self.opened["head"]
+
+    def rotary(self, positions: int) -> tuple[Tensor, Tensor]:
+        """Returns cosine and sine of the first positions, ``(positions, head_dim)``, fp32."""
+        where = torch.arange(positions)[None]
+        cosine, sine = self.model.model.rotary_emb(torch.zeros(1), where)
+        return cosine[0], sine[0]
 
     @property
     def head(self) -> nn.Linear:

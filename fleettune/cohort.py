@@ -70,7 +70,10 @@ class _Group:
 
 def _group(job: Job) -> _Group:
     if isinstance(job, TuneJob | ProbeJob):
-        return _Group(type(job), job.release, patched=True, shared=())
+        # a pass goes down to its lowest adapted layer, so a shallow device has no deep neighbours
+        start = job.start if isinstance(job, TuneJob) else job.probe
+        cut = min(site.layer for site in start.factors)
+        return _Group(type(job), job.release, patched=True, shared=(cut,))
     shared: tuple[object, ...] = ()
     if isinstance(job, ChoiceJob):
         shared = job.answers

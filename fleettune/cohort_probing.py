@@ -14,40 +14,56 @@ import torch
 from torch import Tensor
 
 from fleettune.backbone import Backbone
-from fleettune.batches import pad_tokens
-from fleettune.cohort_tuning import device_losses, step_rows
 from fleettune.compute import ProbeJob, ProbeResult
-from fleettune.stacked import Stack, applied, stack_patches
-from fleettune.tokens import Example
+from fleettune.passes import lower_layers, training_pass
+from fleettune.places import Table, places, tabulate
+from fleettune.sites import Site
+from fleettune.stacked import stack_patches
+
+_Sums = dict[Site, Tensor]
+"""A device's gradient of B by site, ``(rank, n_out)``."""
 
 
 def probe_cohort(backbone: Backbone, jobs: Sequence[ProbeJob]) -> list[ProbeResult]:
     """Returns every device's summed gradients; equal to probing each alone, to float tolerance."""
-    stack = stack_patches([job.probe for job in jobs], backbone)
+    table = tabulate(jobs)
+    sums: list[_Sums] = [{} for _ in jobs]
+    start = 0
+    for end in sorted({len(job.batches) for job in jobs}):
+        devices = [place for place, job in enumerate(jobs) if len(job.batches) >= end]
+        _probe(backbone, jobs, table, devices, range(start, end), sums)
+        start = end
+    return [_result(job, found) for job, found in zip(jobs, sums, strict=True)]
+
+
+def _probe(
+    backbone: Backbone,
+    jobs: Sequence[ProbeJob],
+    table: Table,
+    devices: Sequence[int],
+    steps: range,
+    sums: list[_Sums],
+) -> None:
+    """Adds the gradients of some batches that all of the devices have to ``sums[device]``."""
+    stack = stack_patches([jobs[device].probe for device in devices], backbone)
     cut = min(site.layer for site in stack.factors)
-    for _, b in stack.factors.values():
-        b.requires_grad_()
-    with applied(backbone, stack):
-        for step in range(max(len(job.batches) for job in jobs)):
-            rows = step_rows(jobs, step)
-            hidden = _below(backbone, rows, cut)
-            losses = device_losses(backbone, hidden, rows, cut, len(jobs))
-            losses.sum().backward()  # pyright: ignore[reportUnknownMemberType] - torch's own type
-    return [_result(stack, index, job) for index, job in enumerate(jobs)]
+    run = training_pass(backbone, stack, cut)
+    total = torch.zeros_like(stack.flat)
+    for step in steps:
+        chosen = places(table, devices, step)
+        tokens = table.tokens[chosen.examples, : chosen.positions]
+        with torch.no_grad():
+            hidden = lower_layers(backbone, backbone.embed(tokens), cut)
+        total += run(hidden, chosen)[1]
+    for index, device in enumerate(devices):
+        for site, item in jobs[device].probe.factors.items():
+            b = stack.view(stack.factors[site][1], total)
+            own = b[index, : item.a.shape[0]]
+            sums[device][site] = sums[device].get(site, 0) + own
 
 
-@torch.no_grad()
-def _below(backbone: Backbone, rows: Sequence[Example | None], cut: int) -> Tensor:
-    """Returns the hidden state below the lowest candidate, where no graph is needed."""
-    tokens = pad_tokens([() if example is None else example.tokens for example in rows])
-    return backbone.layers(backbone.embed(tokens), 0, cut)
-
-
-def _result(stack: Stack, index: int, job: ProbeJob) -> ProbeResult:
-    gradients = {
-        site: _gradient(stack.factors[site][1], index, item.a.shape[0])
-        for site, item in job.probe.factors.items()
-    }
+def _result(job: ProbeJob, sums: _Sums) -> ProbeResult:
+    gradients = {site: sums[site].t().contiguous().cpu().numpy() for site in job.probe.factors}
     return ProbeResult(
         benefit={
             site: float(np.square(array, dtype=np.float64).sum())
@@ -55,9 +71,3 @@ def _result(stack: Stack, index: int, job: ProbeJob) -> ProbeResult:
         },
         gradients=gradients,
     )
-
-
-def _gradient(b: Tensor, index: int, rank: int) -> np.ndarray:
-    """Returns one device's gradient of B at one site, ``(n_out, rank)``, without padded ranks."""
-    summed = torch.zeros_like(b) if b.grad is None else b.grad
-    return summed[index, :rank].t().contiguous().cpu().numpy()

@@ -1,8 +1,6 @@
 """Tuning K devices at once: one forward and backward pass per step over one frozen backbone.
 
-Below the lowest adapted layer nothing changes during tuning, so the host computes the hidden state
-there once per example and keeps it (METHODS E2); no graph is built below it. This is the host's
-saving and free of charge: a device without a cache of its own is charged for every pass.
+Devices whose steps are over leave: the others are stacked anew, with their optimizer's moments.
 """
 
 from __future__ import annotations
@@ -13,126 +11,99 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fleettune.adapters import Patch
 from fleettune.backbone import Backbone
-from fleettune.batches import pad_tokens
-from fleettune.compute import ProbeJob, TuneJob, TuneResult
-from fleettune.head import head_losses
-from fleettune.stacked import StackedAdamW, applied, stack_patches
-from fleettune.tokens import Example
-
-_PREFIX_ROWS = 64
-
-
-def tune_cohort(backbone: Backbone, jobs: Sequence[TuneJob]) -> list[TuneResult]:
-    """Returns every device's trained patch; equal to training each alone, to float tolerance."""
-    patches = [job.start for job in jobs]
-    stack = stack_patches(patches, backbone)
-    cut = min(site.layer for site in stack.factors)
-    examples = list(dict.fromkeys(e for job in jobs for batch in job.batches for e in batch))
-    place = {example: index for index, example in enumerate(examples)}
-    prefix = _prefix(backbone, examples, cut)
-    for leaf in stack.leaves():
-        leaf.requires_grad_()
-    optimizer = StackedAdamW(
-        stack,
-        torch.tensor([job.learning_rate for job in jobs]),
-        torch.tensor([job.clip for job in jobs]),
-    )
-    history: list[Tensor] = []
-    with applied(backbone, stack):
-        for step in range(max(len(job.batches) for job in jobs)):
-            rows = step_rows(jobs, step)
-            hidden = _gather(prefix, rows, place)
-            losses = device_losses(backbone, hidden, rows, cut, len(jobs))
-            losses.sum().backward()  # pyright: ignore[reportUnknownMemberType] - torch's own type
-            active = torch.tensor([float(step < len(job.batches)) for job in jobs])
-            optimizer.step(active)
-            history.append(losses.detach())
-    tuned = stack.unstack(patches)
-    return [
-        TuneResult(
-            patch=patch,
-            first_loss=float(history[0][index]),
-            last_loss=float(history[len(job.batches) - 1][index]),
-        )
-        for index, (job, patch) in enumerate(zip(jobs, tuned, strict=True))
-    ]
-
-
-@torch.no_grad()
-def _prefix(backbone: Backbone, examples: Sequence[Example], cut: int) -> Tensor:
-    tokens = pad_tokens([example.tokens for example in examples])
-    parts = [
-        backbone.layers(backbone.embed(tokens[start : start + _PREFIX_ROWS]), 0, cut)
-        for start in range(0, len(tokens), _PREFIX_ROWS)
-    ]
-    return torch.cat(parts)
-
-
-def step_rows(jobs: Sequence[TuneJob] | Sequence[ProbeJob], step: int) -> list[Example | None]:
-    """Returns one step's rows, device-major, padded with None to equal rows per device."""
-    batches = [job.batches[step] if step < len(job.batches) else () for job in jobs]
-    width = max(map(len, batches))
-    return [
-        batch[index] if index < len(batch) else None for batch in batches for index in range(width)
-    ]
-
-
-def _gather(prefix: Tensor, rows: Sequence[Example | None], place: dict[Example, int]) -> Tensor:
-    longest = max(len(example.tokens) for example in rows if example is not None)
-    index = torch.tensor([0 if example is None else place[example] for example in rows])
-    return prefix[index, :longest]
-
-
-def device_losses(
-    backbone: Backbone, hidden: Tensor, rows: Sequence[Example | None], cut: int, devices: int
-) -> Tensor:
-    """Returns each device's mean loss over its supervised tokens of this step, ``(K,)``."""
-    places = _supervise(rows, devices)
-    last = backbone.shapes.layers - 1
-    hidden = backbone.layers(hidden, cut, last) if cut < last else hidden
-    states = backbone.top_at(hidden, places.rows, places.positions)
-    losses = head_losses(backbone.head, states, places.targets, places.weights)
-    return losses.view(devices, -1).sum(1)
+from fleettune.compute import TuneJob, TuneResult
+from fleettune.heap import keep_heap
+from fleettune.optimizer import StackedAdamW
+from fleettune.passes import training_pass
+from fleettune.places import Table, places, tabulate
+from fleettune.prefix import MEMORY_BYTES, cached_prefix
+from fleettune.stacked import Stack, carry, stack_patches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Places:
-    """One step's supervised tokens, device-major, padded to equal numbers per device.
+class _Training:
+    """Devices in training: which jobs they have, their factors and their optimizer."""
 
-    Attributes:
-        rows: Row of every token, ``(K * width,)``.
-        positions: Position whose state predicts it.
-        targets: The token itself.
-        weights: One over the device's number of supervised tokens; 0 for padding.
+    devices: tuple[int, ...]
+    stack: Stack
+    optimizer: StackedAdamW
+
+
+def tune_cohort(
+    backbone: Backbone, jobs: Sequence[TuneJob], prefix_bytes: int = MEMORY_BYTES
+) -> list[TuneResult]:
+    """Returns every device's trained patch; equal to training each alone, to float tolerance.
+
+    Args:
+        backbone: The model.
+        jobs: The devices' tunes; their steps, ranks and sites may differ.
+        prefix_bytes: Size of the host's prefix cache beyond which it lies in a file.
     """
-
-    rows: Tensor
-    positions: Tensor
-    targets: Tensor
-    weights: Tensor
-
-
-def _supervise(rows: Sequence[Example | None], devices: int) -> _Places:
-    height = len(rows) // devices
-    found = [
-        [
-            (row, place - 1, example.tokens[place])
-            for row in range(device * height, (device + 1) * height)
-            if (example := rows[row]) is not None
-            for place in range(example.prompt, len(example.tokens))
-        ]
-        for device in range(devices)
+    keep_heap()
+    stack = stack_patches([job.start for job in jobs], backbone)
+    cut = min(site.layer for site in stack.factors)
+    table = tabulate(jobs)
+    lengths = torch.tensor([len(example.tokens) for example in table.examples])
+    training = _Training(
+        devices=tuple(range(len(jobs))),
+        stack=stack,
+        optimizer=StackedAdamW(
+            stack, [job.learning_rate for job in jobs], [job.clip for job in jobs]
+        ),
+    )
+    patches: dict[int, Patch] = {}
+    losses = torch.zeros(max(len(job.batches) for job in jobs), len(jobs))
+    with cached_prefix(backbone, table.tokens, lengths, cut, prefix_bytes) as prefix:
+        start = 0
+        for end in sorted({len(job.batches) for job in jobs}):
+            _train(backbone, training, table, prefix, cut, range(start, end), losses)
+            start = end
+            for index, device in enumerate(training.devices):
+                if len(jobs[device].batches) == end:
+                    patches[device] = training.stack.patch(index, jobs[device].start)
+            training = _without_finished(backbone, training, jobs, end)
+    return [
+        TuneResult(
+            patch=patches[device],
+            first_loss=float(losses[0, device]),
+            last_loss=float(losses[len(job.batches) - 1, device]),
+        )
+        for device, job in enumerate(jobs)
     ]
-    width = max(1, *map(len, found))
-    # a padding place is the device's own first token, so that blocks of rows stay apart
-    padded = [
-        [*mine, *[(device * height, 0, 0)] * (width - len(mine))]
-        for device, mine in enumerate(found)
-    ]
-    flat = torch.tensor(padded).flatten(0, 1)
-    counts = torch.tensor([len(mine) for mine in found])[:, None]
-    weights = (torch.arange(width) < counts) / counts.clamp_min(1)
-    return _Places(
-        rows=flat[:, 0], positions=flat[:, 1], targets=flat[:, 2], weights=weights.flatten()
+
+
+def _train(  # noqa: PLR0913, PLR0917 - what is trained, on what, and where losses go
+    backbone: Backbone,
+    training: _Training,
+    table: Table,
+    prefix: Tensor,
+    cut: int,
+    steps: range,
+    losses: Tensor,
+) -> None:
+    """Trains through some steps that all of the devices have; writes ``losses[step, device]``."""
+    run = training_pass(backbone, training.stack, cut)
+    everybody = [True] * len(training.devices)
+    for step in steps:
+        chosen = places(table, training.devices, step)
+        hidden = prefix[chosen.examples.to(prefix.device), : chosen.positions]
+        found, gradient = run(hidden.to(backbone.device), chosen)
+        training.optimizer.step(gradient, everybody)
+        losses[step, list(training.devices)] = found
+
+
+def _without_finished(
+    backbone: Backbone, training: _Training, jobs: Sequence[TuneJob], steps: int
+) -> _Training:
+    """Returns the training of those devices that have more than `steps` steps."""
+    index = [place for place, job in enumerate(training.devices) if len(jobs[job].batches) > steps]
+    devices = tuple(training.devices[place] for place in index)
+    if not devices:
+        return training
+    stack = stack_patches([jobs[device].start for device in devices], backbone)
+    stack.flat.copy_(carry(training.stack.flat, training.stack, stack, index))
+    return _Training(
+        devices=devices, stack=stack, optimizer=training.optimizer.compacted(stack, index)
     )

@@ -176,4 +176,4 @@ def heat_s(workload: Workload, at: Values) -> float:
     )
     idle_w = float(at["p_idle_w"])
     heat = heated(node, total_s, total_j / total_s, idle_w, node.steady_c(idle_w))
-    return float(heat.time_s) - total_s
+    return max(0.0, float(heat.time_s) - total_s)  # rounding may end below zero

@@ -26,6 +26,7 @@ class Purpose(IntEnum):
     ADAPTER = 11
     USER = 12
     AVAILABILITY = 13
+    COEFFICIENTS = 14
     SYNTHESIS = 15
     PROBE = 17
     PLACEMENT = 18

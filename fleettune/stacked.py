@@ -1,4 +1,4 @@
-"""Stacked adapters: K devices' patches on one frozen backbone, and their optimizer.
+"""Stacked adapters: K devices' patches side by side on one frozen backbone.
 
 Rows of a batch are device-major, ``x.view(K, rows * positions, n_in)``, so one batched
 multiplication applies every device's own factors. Unlike ranks are zero-padded: padded rows of both
@@ -8,7 +8,7 @@ losses keeps gradients apart (MODELS section 3).
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -17,12 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from fleettune.adapted import adapted_linear
-from fleettune.adapters import Factors, Patch, order
+from fleettune.adapters import Factors, Patch
 from fleettune.backbone import Backbone
 from fleettune.sites import Site
-
-BETAS = (0.9, 0.999)
-EPSILON = 1e-8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,56 +37,109 @@ class Stack:
     scales: dict[Site, Tensor]
 
     def leaves(self) -> list[Tensor]:
-        """Returns the tensors that training differentiates, in the order of `flat`."""
+        """Returns the tensors that training differentiates."""
         return [tensor for pair in self.factors.values() for tensor in pair]
+
+    def views(self, values: Tensor) -> dict[Site, tuple[Tensor, Tensor]]:
+        """Returns `factors` of another tensor laid out as `flat`."""
+        return {
+            site: (self.view(a, values), self.view(b, values))
+            for site, (a, b) in self.factors.items()
+        }
+
+    def view(self, factor: Tensor, values: Tensor, rows: int | None = None) -> Tensor:
+        """Returns what stands in `values` where a factor stands in `flat`.
+
+        Args:
+            factor: One of `factors`.
+            values: A tensor laid out as `flat`.
+            rows: How many rows from the factor's first one; the factor's own if None.
+        """
+        rows = factor.shape[1] if rows is None else rows
+        start = factor.storage_offset() - self.flat.storage_offset()
+        width = factor.shape[2]
+        return values[:, start : start + rows * width].view(len(values), rows, width)
 
     def unstack(self, patches: Sequence[Patch]) -> list[Patch]:
         """Returns the present values as patches with the sites and ranks of `patches`."""
-        return [self._unstack_one(index, patch) for index, patch in enumerate(patches)]
+        return [self.patch(index, patch) for index, patch in enumerate(patches)]
 
-    def _unstack_one(self, index: int, patch: Patch) -> Patch:
+    def patch(self, index: int, like: Patch) -> Patch:
+        """Returns one device's present values, with the sites and ranks of another patch."""
         factors: dict[Site, Factors] = {}
-        for site, item in patch.factors.items():
+        for site, item in like.factors.items():
             rank = item.a.shape[0]
             a, b = self.factors[site]
             factors[site] = Factors(
                 a=a[index, :rank].detach().clone().cpu().numpy(),
                 b=b[index, :rank].detach().t().contiguous().cpu().numpy(),
             )
-        return Patch(release=patch.release, alpha=patch.alpha, factors=factors)
+        return Patch(release=like.release, alpha=like.alpha, factors=factors)
+
+
+def site_groups(layers: int) -> Iterator[tuple[Site, ...]]:
+    """Yields a model's sites in forward order, those that read one input together.
+
+    The top layer's queries read other positions than its keys and values.
+    """
+    for layer in range(layers):
+        first = ("q", "kv") if layer == layers - 1 else ("qkv",)
+        for group in (*map(tuple, first), ("o",), ("gate", "up"), ("down",)):
+            yield tuple(Site(layer, module) for module in group)
 
 
 def stack_patches(patches: Sequence[Patch], backbone: Backbone) -> Stack:
-    """Returns the patches stacked over the union of their sites, zero where one has none."""
+    """Returns the patches stacked over the union of their sites, zero where one has none.
+
+    Of every group of sites first all A stand in `flat`, then all B.
+    """
     matrices = backbone.shapes.matrices()
-    sites = sorted({site for patch in patches for site in patch.factors}, key=order)
-    ranks = {
-        site: max(p.factors[site].a.shape[0] for p in patches if site in p.factors)
-        for site in sites
-    }
-    width = sum(ranks[site] * sum(matrices[site.module]) for site in sites)
+    ranks: dict[Site, int] = {}
+    for patch in patches:
+        for site, item in patch.factors.items():
+            ranks[site] = max(ranks.get(site, 0), item.a.shape[0])
+    width = sum(rank * sum(matrices[site.module]) for site, rank in ranks.items())
     flat = torch.zeros(len(patches), width)
     factors: dict[Site, tuple[Tensor, Tensor]] = {}
-    scales: dict[Site, Tensor] = {}
     start = 0
-    for site in sites:
-        n_in, n_out = matrices[site.module]
-        rank = ranks[site]
-        middle, end = start + rank * n_in, start + rank * (n_in + n_out)
-        a = flat[:, start:middle].view(-1, rank, n_in)
-        b = flat[:, middle:end].view(-1, rank, n_out)
-        for index, patch in enumerate(patches):
-            item = patch.factors.get(site)
-            if item is not None:
-                own = item.a.shape[0]
-                a[index, :own] = torch.as_tensor(item.a)
-                b[index, :own] = torch.as_tensor(item.b).t()
-        factors[site] = (a, b)
-        scales[site] = torch.tensor(
-            [patch.scale(site) if site in patch.factors else 0.0 for patch in patches]
-        ).view(-1, 1, 1)
-        start = end
-    return Stack(flat=flat, factors=factors, scales=scales)
+    for group in site_groups(backbone.shapes.layers):
+        held = [site for site in group if site in ranks]
+        found: dict[tuple[Site, int], Tensor] = {}
+        for side in (0, 1):
+            for site in held:
+                n = matrices[site.module][side]
+                end = start + ranks[site] * n
+                found[site, side] = flat[:, start:end].view(-1, ranks[site], n)
+                start = end
+        factors |= {site: (found[site, 0], found[site, 1]) for site in held}
+    stack = Stack(
+        flat=flat,
+        factors=factors,
+        scales={site: torch.zeros(len(patches), 1, 1) for site in factors},
+    )
+    for index, patch in enumerate(patches):
+        _fill(stack, index, patch)
+    return stack
+
+
+def _fill(stack: Stack, index: int, patch: Patch) -> None:
+    for site, item in patch.factors.items():
+        a, b = stack.factors[site]
+        own = item.a.shape[0]
+        a[index, :own] = torch.as_tensor(item.a)
+        b[index, :own] = torch.as_tensor(item.b).t()
+        stack.scales[site][index] = patch.scale(site)
+
+
+def carry(values: Tensor, old: Stack, new: Stack, devices: Sequence[int]) -> Tensor:
+    """Returns some devices' values of `old` laid out as `new`, whose sites and ranks `old` has."""
+    found = torch.zeros_like(new.flat)
+    places, index = new.views(found), torch.tensor(devices)
+    for site, (a, b) in old.views(values).items():
+        if site in places:
+            for here, there in zip(places[site], (a, b), strict=True):
+                here.copy_(there.detach()[index, : here.shape[1]])
+    return found
 
 
 @contextmanager
@@ -106,40 +156,3 @@ def applied(backbone: Backbone, stack: Stack) -> Generator[None]:
 
 def _forward(linear: nn.Linear, a: Tensor, b: Tensor, scale: Tensor, x: Tensor) -> Tensor:
     return adapted_linear(linear, x, a, b, scale)
-
-
-class StackedAdamW:
-    """AdamW without weight decay over a stack: per-device steps, activity and clipping."""
-
-    def __init__(self, stack: Stack, learning_rates: Tensor, clips: Tensor) -> None:
-        self._flat = stack.flat
-        self._leaves = stack.leaves()
-        self._rates = learning_rates.view(-1, 1)
-        self._clips = clips
-        self._first = torch.zeros_like(stack.flat)
-        self._second = torch.zeros_like(stack.flat)
-        # double: in single precision 1 - 0.999 ** 1 keeps four digits only
-        self._steps = torch.zeros(stack.flat.shape[0], 1, dtype=torch.float64)
-
-    @torch.no_grad()
-    def step(self, active: Tensor) -> None:
-        """Takes one step of the active devices, ``(K,)`` of 0 or 1; the others stay as they are."""
-        devices = self._flat.shape[0]
-        gradient = torch.cat([_gradient(leaf).reshape(devices, -1) for leaf in self._leaves], 1)
-        norm = gradient.square().sum(1).sqrt()
-        gradient *= (self._clips / (norm + 1e-6)).clamp(max=1.0).view(-1, 1)
-        alive = active.view(-1, 1)
-        self._steps += alive
-        self._first.lerp_(gradient, (1 - BETAS[0]) * alive)
-        self._second.lerp_(gradient.square_(), (1 - BETAS[1]) * alive)
-        # a device that has not stepped yet has zero moments; the floor only avoids 0 / 0
-        fix_first = (1 - BETAS[0] ** self._steps).clamp_min(1e-12).float()
-        fix_second = (1 - BETAS[1] ** self._steps).clamp_min(1e-12).float()
-        scale = (self._second / fix_second).sqrt_().add_(EPSILON)
-        self._flat -= alive * self._rates / fix_first * self._first / scale
-        for leaf in self._leaves:
-            leaf.grad = None
-
-
-def _gradient(leaf: Tensor) -> Tensor:
-    return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad

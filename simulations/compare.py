@@ -42,6 +42,7 @@ class CompareRow:
     arm: str
     reference: str
     metric: str
+    priced_as: str
     quality: Estimate
     energy_j: float | None
     energy_low_j: float | None
@@ -78,7 +79,7 @@ def compare_rows(paths: Sequence[Path]) -> list[CompareRow]:
     rows: list[CompareRow] = []
     for run, name, changed in zip(runs, names, overrides, strict=True):
         summary: dict[str, Any] = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-        rows += [_row(name, changed, arm, summary["arms"][arm]) for arm in arm_order(summary)]
+        rows += [_row(name, changed, arm, summary) for arm in arm_order(summary)]
     return rows
 
 
@@ -96,9 +97,12 @@ def compare(paths: Sequence[Path]) -> Table:
     rows = compare_rows(paths)
     references = sorted({row.reference for row in rows})
     metrics = sorted({METRICS[row.metric] for row in rows})
+    models = sorted({row.priced_as for row in rows})
     caption = (
-        f"simulated joules; quality is {' or '.join(metrics)}; differences are paired per device "
-        f"against {' or '.join(references)} of the same run"
+        f"simulated joules, device-total ledger, priced as {' or '.join(models)}; low to high hold "
+        "95 % of the draws of the coefficients; intervals of savings are over devices; quality is "
+        f"{' or '.join(metrics)}; differences are paired per device against "
+        f"{' or '.join(references)} of the same run"
     )
     return as_table(columns, [_cells(row) for row in rows], caption=caption)
 
@@ -117,8 +121,9 @@ def _cells(row: CompareRow) -> list[str]:
 
 
 def _row(
-    run: str, overrides: tuple[tuple[str, str], ...], arm: str, part: Mapping[str, Any]
+    run: str, overrides: tuple[tuple[str, str], ...], arm: str, summary: Mapping[str, Any]
 ) -> CompareRow:
+    part = summary["arms"][arm]
     versus, joules = part["vs_reference"], part["energy_j"]
     return CompareRow(
         run=run,
@@ -126,6 +131,8 @@ def _row(
         arm=arm,
         reference=versus["reference"],
         metric=part["quality"]["metric"],
+        # runs of earlier versions do not say
+        priced_as=summary["run"].get("priced_as", "unknown"),
         quality=_estimate(part["quality"]),
         energy_j=joules["total"],
         energy_low_j=joules["low"],

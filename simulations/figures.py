@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from simulations.summary import DECISIONS, HEADLINES, STAGES, fold_devices, mean_by, paired
+from simulations.folds import DECISIONS, HEADLINES, STAGES, fold_devices, mean_by, paired
 from simulations.tables import METRICS, arm_order, quality_metric, reference_arm
 
 Figure = dict[str, Any]

@@ -10,79 +10,29 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import polars as pl
 from plotly.offline import get_plotlyjs  # pyright: ignore[reportMissingTypeStubs] - it has none
 
 from simulations import figures
-from simulations.summary import LABEL, split_arms
-from simulations.tables import arm_order, headline_caption, headline_cells, number, verdict
+from simulations.folds import split_arms
+from simulations.page import PAGE, STYLE
+from simulations.sections import attendance_cells, class_cells, ledger_cells, tier_cells
+from simulations.summary import LABEL, NOT_COVERED
+from simulations.tables import (
+    arm_order,
+    headline_caption,
+    headline_cells,
+    joules_caption,
+    number,
+    priced_as,
+    verdict,
+)
 
-TIER_NAMES: Mapping[str, str] = {
-    "M": "Measured",
-    "F": "Fitted to measurements",
-    "S": "Second-hand",
-    "V": "Vendor's claim",
-    "E": "Estimate",
-}
-
+SCHEMA = 2
 _FILES = ("config.yaml", "versions.json", "rows.parquet", "releases.parquet", "host.json")
 _BOUNDS = re.compile(r" (\[[^\]]*\]|\([^)]* to [^)]*\))$")
-_STYLE = """
-:root { --ink: #1f2933; --soft: #616e7c; --line: #e4e7eb; --accent: #0072b2; }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 72rem; padding: 2.5rem 1.5rem 4rem; background: #fff;
-  color: var(--ink); line-height: 1.55; font-size: 16px;
-  font-family: system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif; }
-h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .25rem; letter-spacing: -.01em; }
-h2 { font-size: 1.25rem; margin: 3rem 0 .5rem; }
-p, figcaption { max-width: 52rem; }
-.facts, figcaption, .note { color: var(--soft); font-size: .9rem; margin: .25rem 0; }
-.answer { border-left: 4px solid var(--accent); background: #f5f9fc; font-size: 1.12rem;
-  margin: 1.5rem 0; padding: 1rem 1.25rem; max-width: none; border-radius: 0 6px 6px 0; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .86rem; width: 100%;
-  font-variant-numeric: tabular-nums; }
-th, td { border-bottom: 1px solid var(--line); padding: .5rem .6rem; text-align: right; }
-th { color: var(--soft); font-weight: 600; vertical-align: bottom; border-bottom-width: 2px; }
-td { white-space: nowrap; vertical-align: top; }
-small { color: var(--soft); font-weight: 400; font-size: .8rem; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; padding-left: 0; }
-.swatch { display: inline-block; width: .7rem; height: .7rem; border-radius: 2px;
-  margin-right: .5rem; }
-figure { margin: 1rem 0 2rem; }
-.chart { width: 100%; min-width: 40rem; }
-details { border: 1px solid var(--line); border-radius: 6px; padding: .6rem 1rem;
-  margin: .75rem 0; }
-summary { cursor: pointer; font-weight: 600; }
-pre { overflow-x: auto; font-size: .82rem; line-height: 1.45; }
-@media print { details { break-inside: avoid; } figure { break-inside: avoid; } }
-"""
-_PAGE = Template("""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>$title</title>
-<style>$style</style>
-<script>$plotly</script>
-</head>
-<body>
-<h1>$title</h1>
-<p class="facts">$facts</p>
-<p class="answer">$answer</p>
-<div class="scroll">$headline</div>
-<p class="note">$caption</p>
-$charts
-<h2>Releases</h2>
-<div class="scroll">$releases</div>
-<h2>Provenance</h2>
-$provenance
-</body>
-</html>
-""")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,21 +50,29 @@ def write_report(run_dir: Path) -> Path:
 
     Raises:
         FileNotFoundError: If a file of the run is missing.
+        ValueError: If another version wrote it.
     """
     missing = [name for name in (*_FILES, "summary.json") if not (run_dir / name).is_file()]
     if missing:
         raise FileNotFoundError(f"{run_dir} is not a finished run: it lacks {', '.join(missing)}")
     summary = _read_json(run_dir / "summary.json")
+    if summary["schema"] != SCHEMA:
+        raise ValueError(
+            f"summary.json of {run_dir} must be of schema {SCHEMA}, got {summary['schema']}: "
+            "it was written by another version; run the experiment again"
+        )
     rows = split_arms(pl.read_parquet(run_dir / "rows.parquet"))
     releases = pl.read_parquet(run_dir / "releases.parquet")
-    page = _PAGE.substitute(
+    page = PAGE.substitute(
         title="Personalising a simulated fleet",
-        style=_STYLE,
+        style=STYLE,
         plotly=get_plotlyjs(),
         facts=html.escape(_facts(summary)),
         answer=html.escape(verdict(summary)),
         headline=_headline(summary),
         caption=html.escape(headline_caption(summary)),
+        attendance=_attendance(summary),
+        ledgers=_ledgers(summary),
         charts="\n".join(_chart(chart) for chart in charts(rows, releases, summary)),
         releases=_releases(releases),
         provenance=_provenance(run_dir, summary),
@@ -128,13 +86,14 @@ def charts(
     rows: Mapping[str, pl.DataFrame], releases: pl.DataFrame, summary: Mapping[str, Any]
 ) -> list[Chart]:
     """The charts of the page, in reading order."""
+    joules = joules_caption(summary)
     return [
         Chart(
             key="quality-against-energy",
             title="What each policy costs and what it buys",
             caption="Up and to the left is better. Vertical bars are 95 % intervals over devices; "
-            "horizontal bars take all coefficients at the low and at the high end of their range, "
-            "an error that the arms share.",
+            "horizontal bars are the range of the coefficients, an error that the arms share. "
+            f"{joules}",
             figure=figures.quality_against_energy(summary),
         ),
         Chart(
@@ -147,7 +106,8 @@ def charts(
         Chart(
             key="energy-by-stage",
             title="Where the energy goes",
-            caption="Simulated joules of the whole fleet by stage of a night.",
+            caption="Joules of all simulated devices by stage of a night; idle is the draw of a "
+            f"device that is kept awake, the others stand above it. {joules}",
             figure=figures.energy_by_stage(summary),
         ),
         Chart(
@@ -162,7 +122,7 @@ def charts(
             title="Savings, device by device",
             caption="Boxes hold the middle half of the devices, whiskers reach from 5 % to 95 %. "
             "Devices count alike here, however much they use; the saving in the table is that of "
-            "the whole fleet.",
+            f"the whole fleet. Central coefficients. {joules}",
             figure=figures.savings_per_device(rows, summary),
         ),
     ]
@@ -172,9 +132,37 @@ def _facts(summary: Mapping[str, Any]) -> str:
     run = summary["run"]
     return (
         f"{run['devices']:,} devices, {run['rounds']:,} rounds, {run['releases']:,} releases; "
-        f"backbone {run['backbone']}, data {run['data']}, engine {run['engine']}, "
-        f"seed {run['seed']}. All joules and seconds are simulated."
+        f"backbone {run['backbone']}, {priced_as(summary)}, data {run['data']}, "
+        f"engine {run['engine']}, seed {run['seed']}. All joules and seconds of devices are "
+        "simulated."
     )
+
+
+def _attendance(summary: Mapping[str, Any]) -> str:
+    note = (
+        "Device nights, over all rounds. Late: done after the server had stopped waiting. "
+        "Interrupted: taken from the charger before the work was done. Absent: never idle on "
+        "charger and Wi-Fi. Starved: battery too low. Infeasible: to retune was decided and could "
+        "not be done. Wasted energy stands above the idle draw and is part of the device ledgers. "
+        f"{joules_caption(summary)}"
+    )
+    return "\n".join(
+        [
+            _scrolled(_plain(*attendance_cells(summary))),
+            f'<p class="note">{html.escape(note)}</p>',
+            _details("By device class", _scrolled(_plain(*class_cells(summary)))),
+        ]
+    )
+
+
+def _ledgers(summary: Mapping[str, Any]) -> str:
+    note = (
+        "Each ledger answers another question; they overlap and are never added up. Energy of "
+        f"devices is simulated, {priced_as(summary)}; low to high hold 95 % of the draws. "
+        "E: rests mostly on estimates."
+    )
+    table = f'<div class="scroll prose">{_plain(*ledger_cells(summary))}</div>'
+    return f'<p class="note">{html.escape(note)}</p>\n{table}'
 
 
 def _headline(summary: Mapping[str, Any]) -> str:
@@ -209,9 +197,8 @@ def _releases(releases: pl.DataFrame) -> str:
 
 def _provenance(run_dir: Path, summary: Mapping[str, Any]) -> str:
     host = _read_json(run_dir / "host.json")
-    tiers = [
-        [f"{tier}: {name}", f"{summary['coefficients'][tier]}"] for tier, name in TIER_NAMES.items()
-    ]
+    draws, seed = summary["monte_carlo"]["draws"], summary["monte_carlo"]["seed"]
+    drawn = f"{draws:,} draws, seed {seed}, common to all arms; {NOT_COVERED}."
     measured = {"all": host["host_seconds"], **host.get("seconds_by_phase", {})}
     seconds = [[phase, number(value, ",.1f")] for phase, value in measured.items()]
     versions = [[name, str(one)] for name, one in _read_json(run_dir / "versions.json").items()]
@@ -220,7 +207,8 @@ def _provenance(run_dir: Path, summary: Mapping[str, Any]) -> str:
         [
             f"<p>{html.escape(LABEL[0].upper() + LABEL[1:])}.</p>",
             "<p>Where the coefficients behind them come from:</p>",
-            _plain(["tier", "coefficients"], tiers),
+            _scrolled(_plain(*tier_cells(summary))),
+            f'<p class="note">{html.escape(drawn)}</p>',
             _details("Configuration", f"<pre>{config}</pre>"),
             _details("Versions", _plain(["package", "version"], versions)),
             _details(
@@ -240,6 +228,10 @@ def _chart(chart: Chart) -> str:
 <script>Plotly.newPlot("{chart.key}",
 Object.assign({figure}, {{config: {{responsive: true, displaylogo: false}}}}));</script>
 </figure>"""
+
+
+def _scrolled(table: str) -> str:
+    return f'<div class="scroll">{table}</div>'
 
 
 def _details(title: str, body: str) -> str:

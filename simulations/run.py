@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import resource
 import sys
 import time
@@ -31,6 +32,7 @@ from simulations.resume import STATE_FILE, end
 from simulations.store import Store
 from simulations.summary import HostInfo, RunInfo, summarise
 from simulations.tables import headline_table
+from simulations.uncertainty import Uncertainty, estimate
 from simulations.versions import write_versions
 from strategies.app import app as server_app
 
@@ -61,12 +63,26 @@ def run_experiment(experiment: Experiment, folder: Path, console: Console) -> di
         peak_rss_mb=_peak_rss_mb(experiment.engine.workers),
     )
     (folder / "host.json").write_text(json.dumps(asdict(host)))
-    summary = summarise(rows, _run_info(experiment), host)
+    known = _uncertainty(experiment, rows, work)
+    summary = summarise(rows, _run_info(experiment), host, known)
     _finish(folder, summary)
     page = write_report(folder)
     console.print(headline_table(summary))
     console.print(f"Report: {page.resolve()}", soft_wrap=True)
     return summary
+
+
+def _uncertainty(experiment: Experiment, rows: pl.DataFrame, work: pl.DataFrame) -> Uncertainty:
+    fleet = experiment.fleet
+    return estimate(
+        rows,
+        work,
+        [profile for profile, _ in fleet.mix.parts],
+        experiment.reference,
+        radio=fleet.radio,
+        seed=experiment.run.seed,
+        deadline_s=math.inf if fleet.deadline_s is None else fleet.deadline_s,
+    )
 
 
 def _finish(folder: Path, summary: dict[str, Any]) -> None:
@@ -172,6 +188,7 @@ def _run_info(experiment: Experiment) -> RunInfo:
         quality_metric=experiment.metric,
         reference=experiment.reference,
         coefficients=tiers,
+        priced_as=experiment.fleet.priced.model,
     )
 
 

@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from simulations.experiment import Experiment
+from simulations.folds import compared, fold_devices, split_arms
 from simulations.resume import end, is_finished
 from simulations.run import run_experiment
 from simulations.settings import Claim
-from simulations.summary import compared, fold_devices, split_arms
 
 
 def run_study(

@@ -6,9 +6,14 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from simulations.summary import DECISIONS, TIERS
+from simulations.folds import DECISIONS, TIERS
 
 UNKNOWN = "n/a"
+PAGE_ONLY = ("saving [95 % coefficients]", "saving [95 % both]", "scale")
+"""Columns of the headline for which a terminal has no room."""
+OWN = "own"
+MOSTLY = 0.5
+"""Share of estimates (tier E) among what decides some joules, above which they are marked."""
 METRICS: Mapping[str, str] = {
     "exact_match": "exact match",
     "neg_mae": "negative mean absolute error",
@@ -22,7 +27,12 @@ _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 def headline_table(summary: Mapping[str, Any]) -> Table:
     """The arms of a summary side by side: quality, decisions, simulated joules, savings, bytes."""
     columns, rows = headline_cells(summary)
-    return as_table(columns, rows, caption=headline_caption(summary))
+    shown = [place for place, column in enumerate(columns) if column not in PAGE_ONLY]
+    return as_table(
+        [columns[place] for place in shown],
+        [[row[place] for place in shown] for row in rows],
+        caption=headline_caption(summary),
+    )
 
 
 def headline_cells(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -33,7 +43,8 @@ def headline_cells(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str
         f"quality: {METRICS[metric]} [95 %]",
         *DECISIONS,
         "simulated energy (low to high)",
-        f"saving vs {reference} [95 %]",
+        f"saving vs {reference} [95 % devices]",
+        *PAGE_ONLY,
         f"quality vs {reference} [95 %]",
         "MB down / up",
     ]
@@ -44,9 +55,42 @@ def headline_caption(summary: Mapping[str, Any]) -> str:
     """What the headline numbers are, which coefficients they rest on, and the reference."""
     tiers = " ".join(f"{tier} {summary['coefficients'][tier]}" for tier in TIERS)
     return (
-        f"simulated joules; coefficient tiers {tiers}; savings and quality differences are paired "
-        f"per device against {reference_arm(summary)}; intervals are bootstrapped over devices"
+        f"{joules_caption(summary)} Coefficient tiers {tiers}. Savings and quality differences are "
+        f"paired per device against {reference_arm(summary)}; intervals are bootstrapped over "
+        "devices, those over coefficients hold 95 % of common draws. E: rests mostly on estimates."
     )
+
+
+def joules_caption(summary: Mapping[str, Any]) -> str:
+    """Ledger, pricing, range and tiers behind every number of joules, as sentences."""
+    draws, shares = summary["monte_carlo"]["draws"], summary["coefficient_shares"]
+    return (
+        f"Simulated joules, device-total ledger, {priced_as(summary)}; low to high hold 95 % of "
+        f"{draws:,} draws of the coefficients, which weigh {tier_mix(shares)}."
+    )
+
+
+def priced_as(summary: Mapping[str, Any]) -> str:
+    """Whose shapes decided the costs."""
+    model = summary["run"]["priced_as"]
+    return "priced at the backbone's own shapes" if model == OWN else f"priced as {model}"
+
+
+def tier_mix(shares: Mapping[str, float]) -> str:
+    """Tiers by their share in what decides some joules, the largest first."""
+    ordered = sorted(shares.items(), key=lambda item: -item[1])
+    return (
+        ", ".join(f"{tier} {100 * share:.0f} %" for tier, share in ordered if share >= 0.005)
+        or UNKNOWN
+    )
+
+
+def marked(text: str, shares: Mapping[str, float]) -> str:
+    """The text, its first number marked E where it rests mostly on estimates."""
+    if text == UNKNOWN or not shares or shares["E"] <= MOSTLY:
+        return text
+    value, bracket, bounds = text.partition(" (")
+    return f"{value} E{bracket}{bounds}"
 
 
 def verdict(summary: Mapping[str, Any]) -> str:
@@ -133,17 +177,18 @@ def with_interval(estimate: Mapping[str, Any], spec: str = ".3f") -> str:
     return number(estimate["mean"], spec) + bounds
 
 
-def percent_with_interval(estimate: Mapping[str, Any]) -> str:
-    """A share with its 95 % interval, in percent."""
+def percent_with_interval(estimate: Mapping[str, Any], kind: str = "ci95") -> str:
+    """A share with its 95 % interval of a kind, in percent."""
     if estimate["mean"] is None:
         return UNKNOWN
-    low, high = estimate["ci95"]
+    low, high = estimate[kind]
     bounds = "" if low is None or high is None else f" [{100 * low:.1f}, {100 * high:.1f}]"
     return f"{100 * estimate['mean']:.1f} %{bounds}"
 
 
 def _saves(versus: Mapping[str, Any]) -> bool:
-    low = versus["energy_saving"]["ci95"][0]
+    """Whether a saving is sure over devices and coefficients together."""
+    low = versus["energy_saving"]["ci95_both"][0]
     return low is not None and low > 0
 
 
@@ -155,20 +200,39 @@ def _win(name: str, versus: Mapping[str, Any], measure: str) -> str:
     doubt = f"; a loss of up to {-worst:.3f} is not ruled out" if worst < 0 else ""
     return (
         f"{name} used {100 * saving['mean']:.1f} % less simulated energy than "
-        f"{versus['reference']} (95 % interval {100 * low:.1f} to {100 * high:.1f} %) with {kept}: "
+        f"{versus['reference']} (95 % interval {100 * low:.1f} to {100 * high:.1f} % over devices"
+        f"{_coefficient_bounds(saving)}) with {kept}: "
         f"{measure} changed by {with_interval(change, '+.3f')}{doubt}."
     )
+
+
+def _coefficient_bounds(saving: Mapping[str, Any]) -> str:
+    low, high = saving["ci95_coefficients"]
+    if low is None or high is None:
+        return ""
+    return f", {100 * low:.1f} to {100 * high:.1f} % over coefficients; {_scale(saving)}"
+
+
+def _scale(saving: Mapping[str, Any]) -> str:
+    return "scale-free" if saving["scale_free"] else "scale-bound"
 
 
 def _headline_row(name: str, arm: Mapping[str, Any]) -> list[str]:
     joules, versus, sent = arm["energy_j"], arm["vs_reference"], arm["bytes"]
     is_reference = name == versus["reference"]
+    saving, total = versus["energy_saving"], joules["ledgers"]["device_total"]
+    savings = [
+        percent_with_interval(saving),
+        percent_with_interval(saving, "ci95_coefficients"),
+        percent_with_interval(saving, "ci95_both"),
+        _scale(saving),
+    ]
     return [
         name,
         with_interval(arm["quality"]),
         *(f"{arm['counts'][decision]:,}" for decision in DECISIONS),
-        energy_range(joules["total"], joules["low"], joules["high"]),
-        "reference" if is_reference else percent_with_interval(versus["energy_saving"]),
+        marked(energy_range(total["joules"], total["low"], total["high"]), total["tiers"]),
+        *(["reference", *[""] * len(PAGE_ONLY)] if is_reference else savings),
         "reference" if is_reference else with_interval(versus["quality_difference"], "+.3f"),
         f"{_megabytes(sent['down'])} / {_megabytes(sent['up'])}",
     ]

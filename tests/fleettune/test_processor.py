@@ -1,4 +1,8 @@
-"""Processors: what is asked for is checked, passed on, and no pass mixes two of them."""
+"""Processors: what is asked for is checked, passed on, and no pass mixes two of them.
+
+Training passes read their index tensors as they go, which tensors without values cannot show; they
+are for `make gpu` to check.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +17,14 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from fleettune.adapters import Patch, Placement, new_patch
 from fleettune.backbone import POCKET_FOLDER, Backbone, load_backbone
 from fleettune.cohort import Part, execute, run_here
-from fleettune.cohort_probing import probe_cohort
 from fleettune.cohort_scoring import choose_cohort, embed_cohort, score_cohort
-from fleettune.cohort_tuning import tune_cohort
 from fleettune.compute import (
     ChoiceJob,
     EmbedJob,
     EmbedResult,
     Job,
-    ProbeJob,
     Result,
     ScoreJob,
-    TuneJob,
 )
 from fleettune.processor import check_processor, made_on
 from fleettune.sites import MODULES, Site
@@ -52,22 +52,7 @@ def patch(rank: int, first: int) -> Patch:
 
 
 PATCHES = [patch(2, 0), patch(4, 2)]
-BATCHES = [((EXAMPLES[0],),), ((EXAMPLES[1], EXAMPLES[2]), (EXAMPLES[3],))]
 PASSES = {
-    "tune": lambda backbone: tune_cohort(
-        backbone,
-        [
-            TuneJob(release="", start=start, batches=batches, learning_rate=0.1, clip=1.0)
-            for start, batches in zip(PATCHES, BATCHES, strict=True)
-        ],
-    ),
-    "probe": lambda backbone: probe_cohort(
-        backbone,
-        [
-            ProbeJob(release="", probe=probe, batches=batches)
-            for probe, batches in zip(PATCHES, BATCHES, strict=True)
-        ],
-    ),
     "score": lambda backbone: score_cohort(
         backbone, [ScoreJob(release="", patch=item, examples=(*EXAMPLES,)) for item in PATCHES]
     ),

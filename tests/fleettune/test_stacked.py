@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,11 +13,14 @@ import torch
 
 from fleettune.adapters import Factors, Patch, Placement, new_patch
 from fleettune.backbone import POCKET_FOLDER, Backbone, load_backbone
+from fleettune.cohort import Part, execute, run_part
 from fleettune.cohort_tuning import tune_cohort
-from fleettune.compute import TuneJob
+from fleettune.compute import Result, TuneJob
+from fleettune.optimizer import StackedAdamW, gathered_gradient
+from fleettune.prefix import cached_prefix
 from fleettune.seeds import Purpose, stream
 from fleettune.sites import Site
-from fleettune.stacked import Stack, StackedAdamW, applied, stack_patches
+from fleettune.stacked import Stack, applied, carry, stack_patches
 from fleettune.tokens import Example
 
 LOW, TOP = Site(6, "q"), Site(7, "down")
@@ -54,21 +60,19 @@ def mixed(backbone: Backbone) -> list[Patch]:
     ]
 
 
-def one_step(
-    backbone: Backbone, stack: Stack, optimizer: StackedAdamW, active: list[float]
-) -> None:
+def one_step(backbone: Backbone, stack: Stack, optimizer: StackedAdamW, active: list[bool]) -> None:
     tokens = torch.arange(len(active) * 12).view(len(active), 12) + 40
     with applied(backbone, stack):
         hidden = backbone.layers(backbone.embed(tokens), 0, backbone.shapes.layers)
         backbone.logits(hidden).logsumexp(-1).sum().backward()
-    optimizer.step(torch.tensor(active))
+    optimizer.step(gathered_gradient(stack), active)
 
 
 def trainable(stack: Stack, rate: float = 1e-2) -> StackedAdamW:
     for leaf in stack.leaves():
         leaf.requires_grad_()
     devices = stack.flat.shape[0]
-    return StackedAdamW(stack, torch.full((devices,), rate), torch.full((devices,), 1.0))
+    return StackedAdamW(stack, [rate] * devices, [1.0] * devices)
 
 
 def padding(stack: Stack, patches: list[Patch]) -> list[torch.Tensor]:
@@ -87,7 +91,7 @@ def test_padded_ranks_and_absent_sites_stay_exactly_zero(backbone: Backbone) -> 
     optimizer = trainable(stack)
     before = stack.flat.clone()
     for _ in range(5):
-        one_step(backbone, stack, optimizer, [1.0, 1.0, 1.0])
+        one_step(backbone, stack, optimizer, [True, True, True])
     empty = padding(stack, patches)
     # q is 96 to 96 and down 256 to 96; the second device lacks 6 of 8 ranks in both, the third 4
     # of 8 in down and all of q.
@@ -100,13 +104,13 @@ def test_a_device_without_a_step_does_not_move_by_a_bit(backbone: Backbone) -> N
     stack = stack_patches(mixed(backbone), backbone)
     optimizer = trainable(stack)
     before = stack.flat.clone()
-    one_step(backbone, stack, optimizer, [1.0, 0.0, 1.0])
+    one_step(backbone, stack, optimizer, [True, False, True])
     assert torch.equal(stack.flat[1], before[1])
     assert not torch.equal(stack.flat[0], before[0])
-    one_step(backbone, stack, optimizer, [0.0, 1.0, 0.0])
+    one_step(backbone, stack, optimizer, [False, True, False])
     middle = stack.flat.clone()
     assert not torch.equal(middle[1], before[1])
-    one_step(backbone, stack, optimizer, [0.0, 1.0, 0.0])
+    one_step(backbone, stack, optimizer, [False, True, False])
     # A device with momentum stays as well.
     assert torch.equal(stack.flat[[0, 2]], middle[[0, 2]])
 
@@ -115,24 +119,25 @@ def test_idle_steps_do_not_age_a_devices_optimizer(backbone: Backbone) -> None:
     waited, fresh = (stack_patches(mixed(backbone), backbone) for _ in range(2))
     late, early = trainable(waited), trainable(fresh)
     for _ in range(3):
-        one_step(backbone, waited, late, [0.0, 0.0, 0.0])
+        one_step(backbone, waited, late, [False, False, False])
     for _ in range(2):
-        one_step(backbone, waited, late, [1.0, 1.0, 1.0])
-        one_step(backbone, fresh, early, [1.0, 1.0, 1.0])
+        one_step(backbone, waited, late, [True, True, True])
+        one_step(backbone, fresh, early, [True, True, True])
     assert torch.equal(waited.flat, fresh.flat)
 
 
 def test_one_clipped_step_by_hand() -> None:
     flat = torch.tensor([[1.0, 1.0], [1.0, 1.0]])
-    stack = Stack(flat=flat, factors={LOW: (flat[:, :1], flat[:, 1:])}, scales={})
+    pair = flat[:, :1].view(2, 1, 1), flat[:, 1:].view(2, 1, 1)
+    stack = Stack(flat=flat, factors={LOW: pair}, scales={})
     a, b = stack.leaves()
     a.requires_grad_()
     b.requires_grad_()
-    optimizer = StackedAdamW(stack, torch.tensor([0.1, 0.2]), torch.tensor([1.0, 100.0]))
+    optimizer = StackedAdamW(stack, [0.1, 0.2], [1.0, 100.0])
     # Device 0: gradient (30, 40), norm 50, clipped to (0.6, 0.8). Device 1: (-3, 4), norm 5, kept.
     # Adam's first step is rate * g / (|g| + 1e-8): the sign, whatever the size.
     (30 * a[0] + 40 * b[0] - 3 * a[1] + 4 * b[1]).sum().backward()
-    optimizer.step(torch.ones(2))
+    optimizer.step(gathered_gradient(stack), [True, True])
     # fp32 keeps 7 digits.
     torch.testing.assert_close(flat, torch.tensor([[0.9, 0.9], [1.2, 0.8]]), rtol=1e-6, atol=1e-6)
     # Second step with gradients (0.6, 0) and (-3, 0), both below their clips. On the first number
@@ -140,7 +145,7 @@ def test_one_clipped_step_by_hand() -> None:
     # v = 0.999 * 0.001 * g^2, corrected by 1 - 0.9^2 = 0.19 and 1 - 0.999^2 = 0.001999, so
     # m / sqrt(v) = (0.09 / 0.19) / sqrt(0.000999 / 0.001999) = 0.670056.
     (0.6 * a[0] - 3 * a[1]).sum().backward()
-    optimizer.step(torch.ones(2))
+    optimizer.step(gathered_gradient(stack), [True, True])
     expected = torch.tensor(
         [[0.8, 0.9 - 0.1 * 0.670056], [1.4, 0.8 - 0.2 * 0.670056]], dtype=torch.float32
     )
@@ -165,6 +170,122 @@ def test_tuning_changes_neither_backbone_nor_starting_patch(backbone: Backbone) 
     for name, value in backbone.model.state_dict().items():
         assert torch.equal(value, weights[name])
     assert all(parameter.grad is None for parameter in backbone.model.parameters())
+
+
+def ragged_jobs(backbone: Backbone) -> list[TuneJob]:
+    """Three devices with 5, 3 and 1 steps over examples of unlike length."""
+    examples = [
+        Example(tokens=(1, 50, 60, 2, *range(70, 70 + length), 3), prompt=4) for length in (1, 5, 9)
+    ]
+    return [
+        TuneJob(
+            release="",
+            start=patch,
+            batches=tuple((examples[index], examples[step % 3]) for step in range(5 - 2 * index)),
+            learning_rate=0.01,
+            clip=1.0,
+        )
+        for index, patch in enumerate(mixed(backbone))
+    ]
+
+
+def distance(found: Patch, expected: Patch, start: Patch) -> float:
+    """Relative distance of two updates of one starting patch."""
+
+    def flat(patch: Patch) -> np.ndarray:
+        pairs = [(item, start.factors[site]) for site, item in patch.factors.items()]
+        parts = [(one.a - old.a, one.b - old.b) for one, old in pairs]
+        return np.concatenate([part.ravel() for pair in parts for part in pair])
+
+    wanted = flat(expected)
+    return float(np.linalg.norm(flat(found) - wanted) / np.linalg.norm(wanted))
+
+
+def test_layers_by_hand_and_autograd_train_alike(
+    backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = ragged_jobs(backbone)
+    by_hand = tune_cohort(backbone, jobs)
+    monkeypatch.setattr(backbone.model.config, "model_type", "another")
+    by_autograd = tune_cohort(backbone, jobs)
+    for job, one, other in zip(jobs, by_hand, by_autograd, strict=True):
+        # fp32 sums in another order, amplified by Adam's first steps.
+        assert distance(one.patch, other.patch, job.start) <= 1e-4
+        assert one.last_loss == pytest.approx(other.last_loss, abs=1e-5)
+
+
+def test_finished_devices_leave_and_the_others_train_on(backbone: Backbone) -> None:
+    jobs = ragged_jobs(backbone)
+    together = tune_cohort(backbone, jobs)
+    for job, result in zip(jobs, together, strict=True):
+        (alone,) = tune_cohort(backbone, [job])
+        # As above.
+        assert distance(result.patch, alone.patch, job.start) <= 1e-4
+        assert result.first_loss == pytest.approx(alone.first_loss, abs=1e-5)
+        assert result.last_loss == pytest.approx(alone.last_loss, abs=1e-5)
+
+
+def test_a_stack_of_fewer_devices_keeps_their_moments(backbone: Backbone) -> None:
+    patches = mixed(backbone)
+    whole = stack_patches(patches, backbone)
+    optimizer = trainable(whole)
+    one_step(backbone, whole, optimizer, [True, True, True])
+    # The one that stays has a single site and rank 4, so its stack is narrower.
+    rest = stack_patches(patches[2:], backbone)
+    rest.flat.copy_(carry(whole.flat, whole, rest, [2]))
+    assert rest.flat.shape[1] == 4 * (256 + 96)
+    for leaf in rest.leaves():
+        leaf.requires_grad_()
+    narrowed = optimizer.compacted(rest, [2])
+    gradient = stream(0, Purpose.TUNING).normal(size=rest.flat.shape).astype(np.float32)
+    narrowed.step(torch.as_tensor(gradient).clone(), [True])
+    wide = torch.zeros_like(whole.flat)
+    narrow = rest.views(torch.as_tensor(gradient))
+    for factor, own in zip(whole.views(wide)[TOP], narrow[TOP], strict=True):
+        factor[2, :4] = own[0]
+    optimizer.step(wide, [False, False, True])
+    # Norms of vectors with and without zeros between are sums in another order.
+    expected = carry(whole.flat, whole, rest, [2])
+    torch.testing.assert_close(rest.flat, expected, rtol=1e-6, atol=1e-7)
+
+
+def test_a_prefix_in_a_file_gives_the_same_bytes(backbone: Backbone) -> None:
+    jobs = ragged_jobs(backbone)
+    inside = tune_cohort(backbone, jobs)
+    outside = tune_cohort(backbone, jobs, prefix_bytes=1)
+    assert [r.patch.digest() for r in inside] == [r.patch.digest() for r in outside]
+    assert [r.last_loss for r in inside] == [r.last_loss for r in outside]
+
+
+def test_a_prefix_file_is_gone_afterwards(backbone: Backbone, tmp_path: Path) -> None:
+    tokens = torch.arange(12).view(2, 6) + 40
+    lengths = torch.tensor([6, 4])
+    tempfile.tempdir = str(tmp_path)
+    try:
+        with cached_prefix(backbone, tokens, lengths, 2, memory_bytes=1) as states:
+            assert len(list(tmp_path.iterdir())) == 1
+            found = states.clone()
+        assert not list(tmp_path.iterdir())
+    finally:
+        tempfile.tempdir = None
+    expected = backbone.layers(backbone.embed(tokens), 0, 2)
+    # fp32 through two layers, in another order.
+    torch.testing.assert_close(found[0], expected[0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found[1, :4], expected[1, :4], rtol=1e-4, atol=1e-5)
+
+
+def test_devices_with_unlike_lowest_layers_do_not_share_a_pass(backbone: Backbone) -> None:
+    passes: list[list[int]] = []
+
+    def run(parts: Sequence[Part]) -> Iterator[Sequence[Result]]:
+        for part in parts:
+            jobs = [job for job in part.jobs if isinstance(job, TuneJob)]
+            passes.append(sorted({min(s.layer for s in job.start.factors) for job in jobs}))
+            yield run_part(part)
+
+    jobs = [replace(job, release=str(POCKET_FOLDER)) for job in ragged_jobs(backbone)]
+    execute(jobs, run)
+    assert sorted(passes) == [[6], [7]]
 
 
 def test_the_same_tune_twice_gives_the_same_bytes(backbone: Backbone) -> None:

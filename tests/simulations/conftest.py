@@ -4,12 +4,18 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
-from simulations.summary import STAGES, HostInfo, RunInfo, summarise
+from fleettune.hardware import load_hardware
+from fleettune.radio import WIFI
+from simulations.experiment import HARDWARE
+from simulations.folds import STAGES
+from simulations.summary import HostInfo, RunInfo, summarise
+from simulations.uncertainty import estimate
 
 ARMS = {  # joules per night on a release night, exact match, decisions drawn from
     "always_retune": (90.0, 0.62, ("retune",)),
@@ -28,9 +34,13 @@ INFO = RunInfo(
     quality_metric="exact_match",
     reference="always_retune",
     coefficients={"M": 4, "F": 3, "S": 5, "V": 2, "E": 6},
+    priced_as="llama-3.2-1b",
 )
 HOST = HostInfo(host_seconds=12.5, peak_rss_mb=640.0, seconds_by_phase={"tune": 9.0})
-SHARES = np.array([0.05, 0.1, 0.02, 0.03, 0.05, 0.05, 0.5, 0.15, 0.05])
+SHARES = np.array([0.05, 0.1, 0.02, 0.03, 0.05, 0.5, 0.15, 0.05, 0.05])  # all stages but idle
+PHONE = load_hardware(HARDWARE)["mid_phone"]
+IDLE_W = PHONE.p_idle_w.value
+ABOVE_W = PHONE.p_storage_w.value - IDLE_W
 
 
 def one_row(arm: str, device: int, round_: int, rng: np.random.Generator) -> dict[str, object]:
@@ -38,15 +48,31 @@ def one_row(arm: str, device: int, round_: int, rng: np.random.Generator) -> dic
     news = round_ % 4 == 0
     energy_j = (night_j if news else 5.0) * (1 + 0.3 * (device % 5)) * rng.uniform(0.9, 1.1)
     quality = match - (0.06 if news else 0.0) + 0.1 * np.sin(device) + rng.normal(0, 0.01)
-    row: dict[str, object] = {"arm": arm, "device": device, "round": round_, "profile": "phone"}
+    row: dict[str, object] = {"arm": arm, "device": device, "round": round_, "profile": PHONE.name}
+    row["attendance"] = "present" if rng.random() < 0.9 else "late"
     row |= {"release": round_ // 4, "reason": "", "drift": None, "strength": None}
     row |= {"decision": rng.choice(decisions) if news else "none", "nll": 2.5 - quality}
     row |= {"exact_match": quality, "approval": None, "mae": 1.2 - quality}
-    row |= {"energy_j": energy_j, "energy_low_j": 0.7 * energy_j, "energy_high_j": 1.6 * energy_j}
     row |= {"time_s": 20 * energy_j, "down_bytes": 4e6 * news, "up_bytes": 2e5 * news}
-    return row | {
-        f"energy_j_{stage}": energy_j * share for stage, share in zip(STAGES, SHARES, strict=True)
-    }
+    idle_j = energy_j * IDLE_W / ABOVE_W
+    row |= {"energy_j": energy_j + idle_j, "energy_j_idle": idle_j}
+    named = zip(STAGES[1:], SHARES, strict=True)
+    return row | {f"energy_j_{stage}": energy_j * share for stage, share in named}
+
+
+def work_of(rows: pl.DataFrame) -> pl.DataFrame:
+    """What the rows were priced from: every stage read from storage."""
+    gb_per_j = PHONE.flash_read_gbs.value / ABOVE_W
+    marginal = [pl.col(f"energy_j_{stage}").alias(stage) for stage in STAGES[1:]]
+    stages = rows.select("arm", "device", "round", *marginal).unpivot(
+        index=["arm", "device", "round"], variable_name="stage", value_name="moved_bytes"
+    )
+    return stages.with_columns(
+        pl.lit("read").alias("phase"),
+        pl.col("moved_bytes") * gb_per_j * 1e9,
+        flop=0.0,
+        bursts=0.0,
+    )
 
 
 @pytest.fixture(scope="session")
@@ -66,7 +92,11 @@ def make_run(rows: pl.DataFrame) -> Callable[..., Path]:
         info = replace(INFO, quality_metric=metric or INFO.quality_metric)
         path.mkdir(parents=True)
         frame.write_parquet(path / "rows.parquet")
-        summary = summarise(frame, info, HOST)
+        work_of(frame).write_parquet(path / "work.parquet")
+        known = estimate(
+            frame, work_of(frame), [PHONE], info.reference, radio=WIFI, seed=info.seed, draws=50
+        )
+        summary = summarise(frame, info, HOST, known)
         (path / "summary.json").write_text(json.dumps(summary, allow_nan=False))
         (path / "config.yaml").write_text(config)
         (path / "versions.json").write_text(json.dumps({"python": "3.11", "torch": "2"}))
@@ -80,3 +110,16 @@ def make_run(rows: pl.DataFrame) -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture
+def summary_of() -> Callable[..., dict[str, Any]]:
+    """A function that summarises made-up rows, whatever their joules were spent on."""
+
+    def of(frame: pl.DataFrame, info: RunInfo, **options: bool) -> dict[str, Any]:
+        known = estimate(
+            frame, work_of(frame), [PHONE], info.reference, radio=WIFI, seed=info.seed, draws=50
+        )
+        return summarise(frame, info, HOST, known, **options)
+
+    return of

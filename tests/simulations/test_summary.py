@@ -2,16 +2,19 @@
 
 import json
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import polars as pl
 import pytest
 
-from simulations.summary import STAGES, HostInfo, RunInfo, summarise
+from simulations.folds import STAGES, split_arms
+from simulations.summary import RunInfo
 from simulations.tables import headline_cells, headline_table, verdict
 
-HOST = HostInfo(host_seconds=1.5, peak_rss_mb=100.0)
+Summary = dict[str, Any]
+SummaryOf = Callable[..., Summary]
 
 
 def info(metric: str = "exact_match", reference: str = "always_retune", seed: int = 3) -> RunInfo:
@@ -26,17 +29,18 @@ def info(metric: str = "exact_match", reference: str = "always_retune", seed: in
         quality_metric=metric,
         reference=reference,
         coefficients={"M": 2, "E": 1},
+        priced_as="own",
     )
 
 
 def row(arm: str, device: int, round_: int, energy_j: float, match: float | None) -> dict[str, Any]:
     """A row whose joules are spent on tuning alone."""
     facts = {"arm": arm, "device": device, "round": round_, "decision": "retune"}
+    facts |= {"profile": "mid_phone", "attendance": "present"}
     quality = {"nll": None, "exact_match": match, "approval": None, "mae": 2.0}
-    costs = {"energy_low_j": energy_j / 2, "energy_high_j": energy_j * 2, "time_s": 3.0}
     stages = {f"energy_j_{stage}": energy_j * (stage == "tune") for stage in STAGES}
     sent = {"down_bytes": 10.0, "up_bytes": 1.0}
-    return {**facts, **quality, "energy_j": energy_j, **costs, **stages, **sent}
+    return {**facts, **quality, "energy_j": energy_j, "time_s": 3.0, **stages, **sent}
 
 
 def small() -> pl.DataFrame:
@@ -70,32 +74,32 @@ def leaves(value: object) -> Iterator[object]:
         yield value
 
 
-def test_joules_bytes_and_seconds_are_sums() -> None:
-    arms = summarise(small(), info(), HOST)["arms"]
+def test_joules_bytes_and_seconds_are_sums(summary_of: SummaryOf) -> None:
+    arms = summary_of(small(), info())["arms"]
     assert arms["always_retune"]["energy_j"]["total"] == 100.0  # 10 + 10 + 30 + 50
     assert arms["cheap"]["energy_j"]["total"] == 50.0  # 4 + 6 + 20 + 20
-    assert arms["cheap"]["energy_j"]["low"] == 25.0
-    assert arms["cheap"]["energy_j"]["high"] == 100.0
     assert arms["cheap"]["energy_j"]["by_stage"] == {s: 50.0 * (s == "tune") for s in STAGES}
     assert arms["cheap"]["bytes"] == {"down": 40.0, "up": 4.0}
     assert arms["cheap"]["simulated_time_s"] == 12.0
     assert arms["cheap"]["counts"]["retune"] == 4
 
 
-def test_saving_is_one_minus_the_ratio_of_sums() -> None:
-    saving = summarise(small(), info(), HOST)["arms"]["cheap"]["vs_reference"]["energy_saving"]
+def test_saving_is_one_minus_the_ratio_of_sums(summary_of: SummaryOf) -> None:
+    saving = summary_of(small(), info())["arms"]["cheap"]["vs_reference"]["energy_saving"]
     assert saving["mean"] == 0.5  # 1 - 50 / 100, not the mean of 1 - 10/20 and 1 - 40/80
     assert saving["ci95"] == [0.5, 0.5]  # both devices save exactly half, whatever is resampled
 
 
-def test_saving_uses_only_devices_that_both_arms_have() -> None:
+def test_saving_uses_only_devices_that_both_arms_have(summary_of: SummaryOf) -> None:
     only_first = small().filter((pl.col("arm") != "cheap") | (pl.col("device") == 0))
-    saving = summarise(only_first, info(), HOST)["arms"]["cheap"]["vs_reference"]["energy_saving"]
-    assert saving == {"mean": 0.5, "ci95": [None, None]}  # 1 - 10 / 20; one device, no interval
+    saving = summary_of(only_first, info())["arms"]["cheap"]["vs_reference"]["energy_saving"]
+    assert saving["mean"] == 0.5  # 1 - 10 / 20
+    assert saving["ci95"] == saving["ci95_both"] == [None, None]  # one device, no interval
+    assert saving["ci95_coefficients"] == pytest.approx([0.5, 0.5])
 
 
-def test_quality_is_a_mean_over_devices_of_means_over_rounds() -> None:
-    arms = summarise(small(), info(), HOST)["arms"]
+def test_quality_is_a_mean_over_devices_of_means_over_rounds(summary_of: SummaryOf) -> None:
+    arms = summary_of(small(), info())["arms"]
     assert arms["always_retune"]["quality"]["mean"] == pytest.approx(0.75)  # (0.6 + 0.9) / 2
     assert arms["cheap"]["quality"]["exact_match"] == pytest.approx(0.7)  # (0.5 + 0.9) / 2
     difference = arms["cheap"]["vs_reference"]["quality_difference"]
@@ -103,113 +107,143 @@ def test_quality_is_a_mean_over_devices_of_means_over_rounds() -> None:
     assert difference["ci95"] == [pytest.approx(-0.1), 0.0]  # each device drawn twice is likely
 
 
-def test_a_metric_where_less_is_better_is_negated() -> None:
-    quality = summarise(small(), info("neg_mae"), HOST)["arms"]["cheap"]["quality"]
+def test_a_metric_where_less_is_better_is_negated(summary_of: SummaryOf) -> None:
+    quality = summary_of(small(), info("neg_mae"))["arms"]["cheap"]["quality"]
     assert (quality["mean"], quality["mae"]) == (-2.0, 2.0)
 
 
-def test_the_reference_differs_from_itself_by_nothing() -> None:
-    versus = summarise(small(), info(), HOST)["arms"]["always_retune"]["vs_reference"]
-    assert versus["energy_saving"] == {"mean": 0.0, "ci95": [0.0, 0.0]}
+def test_the_reference_differs_from_itself_by_nothing(summary_of: SummaryOf) -> None:
+    versus = summary_of(small(), info())["arms"]["always_retune"]["vs_reference"]
+    saving = versus["energy_saving"]
+    kinds = ("ci95", "ci95_coefficients", "ci95_both")
+    assert saving["mean"] == 0.0
+    assert all(saving[kind] == [0.0, 0.0] for kind in kinds)
     assert versus["quality_difference"] == {"mean": 0.0, "ci95": [0.0, 0.0]}
 
 
-def test_row_order_changes_nothing(rows: pl.DataFrame) -> None:
-    expected = json.dumps(summarise(rows, info(), HOST))
+def test_row_order_changes_nothing(summary_of: SummaryOf, rows: pl.DataFrame) -> None:
+    expected = json.dumps(summary_of(rows, info()))
     for seed in range(3):
         shuffled = rows.sample(fraction=1.0, shuffle=True, seed=seed)
-        assert json.dumps(summarise(shuffled, info(), HOST)) == expected
+        assert json.dumps(summary_of(shuffled, info())) == expected
 
 
-def test_another_arm_changes_no_number_of_the_others(rows: pl.DataFrame) -> None:
-    fewer = summarise(rows.filter(pl.col("arm") != "always_reuse"), info(), HOST)["arms"]
-    every = summarise(rows, info(), HOST)["arms"]
+def test_another_arm_changes_no_number_of_the_others(
+    summary_of: SummaryOf, rows: pl.DataFrame
+) -> None:
+    fewer = summary_of(rows.filter(pl.col("arm") != "always_reuse"), info())["arms"]
+    every = summary_of(rows, info())["arms"]
     assert fewer == {arm: every[arm] for arm in fewer}
 
 
-def test_intervals_hold_their_mean_and_depend_on_the_seed(rows: pl.DataFrame) -> None:
-    first = summarise(rows, info(), HOST)["arms"]["edgetune_released"]["quality"]
-    other = summarise(rows, info(seed=4), HOST)["arms"]["edgetune_released"]["quality"]
+def test_intervals_hold_their_mean_and_depend_on_the_seed(
+    summary_of: SummaryOf, rows: pl.DataFrame
+) -> None:
+    first = summary_of(rows, info())["arms"]["edgetune_released"]["quality"]
+    other = summary_of(rows, info(seed=4))["arms"]["edgetune_released"]["quality"]
     assert first["ci95"][0] < first["mean"] < first["ci95"][1]
     assert first["mean"] == other["mean"]
     assert first["ci95"] != other["ci95"]
 
 
-def test_unknown_quantities_are_null_and_never_nan() -> None:
+def test_unknown_quantities_are_null_and_never_nan(summary_of: SummaryOf) -> None:
     holes = small().with_columns(
         pl.lit(None).alias("exact_match"), pl.lit(math.nan).alias("time_s"), up_bytes=math.inf
     )
-    summary = summarise(holes, info(), HOST)
+    summary = summary_of(holes, info())
     json.dumps(summary, allow_nan=False)
     assert not any(isinstance(leaf, float) and math.isnan(leaf) for leaf in leaves(summary))
     assert summary["arms"]["cheap"]["quality"]["mean"] is None
     assert summary["arms"]["cheap"]["simulated_time_s"] is None
 
 
-def test_the_schema_is_exact() -> None:
-    summary = summarise(small(), info(), HOST)
-    assert list(summary) == ["schema", "run", "arms", "coefficients", "label"]
-    assert summary["schema"] == 1
-    shared = "seed devices rounds releases engine backbone data host_seconds peak_rss_mb"
+def test_the_schema_is_exact(summary_of: SummaryOf) -> None:
+    summary = summary_of(small(), info())
+    top = "schema run arms coefficients coefficient_shares monte_carlo host label"
+    assert list(summary) == top.split()
+    assert summary["schema"] == 2
+    shared = "seed devices rounds releases engine backbone data priced_as host_seconds peak_rss_mb"
     assert list(summary["run"]) == shared.split()
     arm = summary["arms"]["cheap"]
-    assert list(arm) == [
-        "quality",
-        "counts",
-        "energy_j",
-        "bytes",
-        "simulated_time_s",
-        "vs_reference",
-    ]
-    assert list(arm["quality"]) == [
-        "metric",
-        "mean",
-        "ci95",
-        "nll",
-        "exact_match",
-        "approval",
-        "mae",
-    ]
+    parts = "quality counts attendance by_class energy_j bytes simulated_time_s vs_reference"
+    assert list(arm) == parts.split()
+    quality = "metric mean ci95 nll exact_match approval mae"
+    assert list(arm["quality"]) == quality.split()
     assert list(arm["counts"]) == ["reuse", "retune", "never", "infeasible", "failed"]
-    assert list(arm["energy_j"]) == ["total", "low", "high", "by_stage"]
-    assert list(arm["vs_reference"]) == ["reference", "energy_saving", "quality_difference"]
+    joules = "total low high by_stage by_stage_range wasted_j ledgers"
+    assert list(arm["energy_j"]) == joules.split()
+    ledgers = "device_marginal device_total wall network server"
+    assert list(arm["energy_j"]["ledgers"]) == ledgers.split()
+    versus = "reference energy_saving quality_difference share_flipped"
+    assert list(arm["vs_reference"]) == versus.split()
     assert summary["coefficients"] == {"M": 2, "F": 0, "S": 0, "V": 0, "E": 1}
-    assert summary["label"].startswith("joules and seconds are simulated; ")
+    assert math.fsum(summary["coefficient_shares"].values()) == pytest.approx(1.0)
+    assert summary["label"].startswith("joules and seconds are simulated, ")
 
 
-def test_errors_name_the_rule_and_the_value() -> None:
+def test_low_and_high_hold_the_total_and_are_those_of_its_ledger(
+    summary_of: SummaryOf, rows: pl.DataFrame
+) -> None:
+    for arm in summary_of(rows, info())["arms"].values():
+        joules, ledger = arm["energy_j"], arm["energy_j"]["ledgers"]["device_total"]
+        assert joules["low"] < joules["total"] < joules["high"]
+        assert (ledger["joules"], ledger["low"]) == (joules["total"], joules["low"])
+        low, high = joules["by_stage_range"]["tune"]
+        assert low < joules["by_stage"]["tune"] < high
+
+
+def test_who_took_part_is_counted_by_arm_and_class(summary_of: SummaryOf) -> None:
+    cheap, other = pl.col("arm") == "cheap", pl.col("device") == 1
+    frame = small().with_columns(
+        attendance=pl.when(cheap & other).then(pl.lit("absent")).otherwise(pl.lit("present")),
+        energy_j_wasted=pl.when(cheap & ~other).then(2.0).otherwise(0.0),
+    )
+    arm = summary_of(frame, info())["arms"]["cheap"]
+    nights = {"present": 2, "late": 0, "interrupted": 0, "absent": 2, "starved": 0}
+    assert arm["attendance"] == nights
+    assert arm["energy_j"]["wasted_j"]["total"] == 4.0
+    assert arm["energy_j"]["wasted_j"]["low"] < 4.0 < arm["energy_j"]["wasted_j"]["high"]
+    assert arm["by_class"] == {
+        "mid_phone": {"devices": 2, **nights, "infeasible": 0, "wasted_j": 4.0}
+    }
+
+
+def test_errors_name_the_rule_and_the_value(summary_of: SummaryOf) -> None:
     with pytest.raises(ValueError, match=r"reference must be an arm .*'absent'"):
-        summarise(small(), info(reference="absent"), HOST)
+        summary_of(small(), info(reference="absent"))
     with pytest.raises(ValueError, match="8 are doubled"):
-        summarise(pl.concat([small(), small()]), info(), HOST)
+        summary_of(pl.concat([small(), small()]), info())
     with pytest.raises(ValueError, match=r"lack the columns \['energy_j_tune'\]"):
-        summarise(small().drop("energy_j_tune"), info(), HOST)
+        split_arms(small().drop("energy_j_tune"))
     with pytest.raises(ValueError, match="quality_metric must be one of"):
         info("rouge")
 
 
-def test_the_verdict_names_what_cannot_be_ruled_out() -> None:
-    sentence = verdict(summarise(small(), info(), HOST))
+def test_the_verdict_names_what_cannot_be_ruled_out(summary_of: SummaryOf) -> None:
+    sentence = verdict(summary_of(small(), info()))
     assert sentence.startswith("cheap used 50.0 % less simulated energy than always_retune")
     assert "a loss of up to 0.100 is not ruled out" in sentence
 
 
-def test_the_verdict_does_not_hide_a_significant_loss() -> None:
+def test_the_verdict_does_not_hide_a_significant_loss(summary_of: SummaryOf) -> None:
     worse = small().with_columns(
         pl.when(pl.col("arm") == "cheap").then(pl.col("exact_match") - 0.3).otherwise("exact_match")
     )
-    assert "without a significant loss" in verdict(summarise(worse, info(), HOST))
+    assert "without a significant loss" in verdict(summary_of(worse, info()))
 
 
-def test_the_verdict_claims_nothing_without_quality() -> None:
+def test_the_verdict_claims_nothing_without_quality(summary_of: SummaryOf) -> None:
     blind = small().with_columns(pl.lit(None).alias("exact_match"))
-    assert verdict(summarise(blind, info(), HOST)).startswith("Too few devices were evaluated")
+    assert verdict(summary_of(blind, info())).startswith("Too few devices were evaluated")
 
 
-def test_the_headline_puts_the_reference_first() -> None:
-    summary = summarise(small(), info(reference="cheap"), HOST)
+def test_the_headline_puts_the_reference_first(summary_of: SummaryOf) -> None:
+    summary = summary_of(small(), info(reference="cheap"))
     columns, cells = headline_cells(summary)
     assert [line[0] for line in cells] == ["cheap", "always_retune"]
     assert all(len(line) == len(columns) for line in cells)
-    assert cells[0][7] == "50.0 J (25.0 to 100)"
-    assert "coefficient tiers M 2 F 0 S 0 V 0 E 1" in str(headline_table(summary).caption)
+    assert re.fullmatch(r"50\.0 J E \([\d.]+ to [\d.]+\)", cells[0][7])
+    assert cells[0][8:12] == ["reference", "", "", ""]
+    assert cells[1][9] == "-100.0 % [-100.0, -100.0]"  # both arms only tune: common draws cancel
+    assert cells[1][11] == "scale-free"
+    assert "Coefficient tiers M 2 F 0 S 0 V 0 E 1" in str(headline_table(summary).caption)

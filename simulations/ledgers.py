@@ -1,0 +1,140 @@
+"""Ledgers: whose joules a number counts. They overlap or differ in kind and are never added up.
+
+    device_marginal   what the tasks added to devices that were on anyway: all stages but idle
+    device_total      the same devices with their idle draw while kept awake
+    wall              device_total / charger efficiency: what the socket gave
+    network           infrastructure between server and access point; off by default
+    server            not counted
+    host              what this simulation took on its machine; measured, no part of the others
+
+Device ledgers are simulated. Their ranges are those of the coefficients' draws.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from fleettune.hardware import TIERS, Coefficient
+from simulations.draws import coefficient_draws
+from simulations.folds import STAGES, finite, total
+from simulations.uncertainty import UNKNOWN, Interval, Uncertainty, interval
+
+NETWORK_J_PER_MB = Coefficient(
+    value=1.3,
+    low=0.4,
+    high=5.0,
+    tier="E",
+    source=(
+        "our estimate: 3 edge routers of 37 nJ/bit and 4 core routers of 12.6 nJ/bit (Jalali et "
+        "al., second-hand); low: one of each; high: twice the routers, redundancy of 2"
+    ),
+)
+"""Routers between server and access point; the user's own access point is left out."""
+SERVER = (
+    "not counted: neither rows nor rounds hold seconds of a server, and those of this machine are "
+    "the simulation's; in Green FL (arXiv 2303.14604) it was 1 to 2 % of the carbon"
+)
+HOST = "joules not measured: no power meter was read"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ledger:
+    """One ledger of one arm; joules are None where they are not counted or unknown.
+
+    Attributes:
+        joules: At the central value of every coefficient.
+        low: The 2.5 % quantile over the draws.
+        high: The 97.5 % quantile.
+        tiers: Share of every tier in what decides the joules; empty where nothing is counted.
+        note: What is counted, or why it is not.
+    """
+
+    joules: float | None
+    low: float | None
+    high: float | None
+    tiers: Mapping[str, float]
+    note: str
+
+
+def arm_ledgers(
+    rows: pl.DataFrame, arm: str, known: Uncertainty, *, network: bool
+) -> dict[str, Ledger]:
+    """Returns every ledger of an arm but the host's, by name.
+
+    Args:
+        rows: The arm's rows.
+        arm: Its name.
+        known: Draws of the coefficients.
+        network: Whether to count the infrastructure.
+    """
+    place = known.arms.index(arm)
+    marginal_j, total_j = known.totals.marginal_j[place], known.totals.total_j[place]
+    wall_j = (known.totals.marginal_j + known.totals.idle_j)[place] / known.efficiency[1]
+    central_wall_j = [
+        _divided(total(rows.filter(pl.col("profile") == name), "energy_j"), float(efficiency))
+        for name, efficiency in zip(known.profiles, known.efficiency[0], strict=True)
+    ]
+    stages = [total(rows, f"energy_j_{stage}") for stage in STAGES if stage != "idle"]
+    tiers = known.weighted_tiers[arm]
+    return {
+        "device_marginal": _ledger(
+            _sum(stages),
+            interval(marginal_j.sum(axis=0)),
+            tiers["device_marginal"],
+            "simulated: all stages but idle",
+        ),
+        "device_total": _ledger(
+            total(rows, "energy_j"),
+            interval(total_j),
+            tiers["device_total"],
+            "simulated: with the idle draw while kept awake",
+        ),
+        "wall": _ledger(
+            _sum(central_wall_j),
+            interval(wall_j.sum(axis=0)),
+            tiers["wall"],
+            "simulated: device total over charger efficiency",
+        ),
+        "network": _network(rows, known, counted=network),
+        "server": _ledger(None, UNKNOWN, {}, SERVER),
+    }
+
+
+def host_ledger(host_seconds: float) -> dict[str, Any]:
+    """Returns what the simulation took on its machine, as JSON."""
+    return {"seconds": finite(host_seconds), "joules": None, "note": HOST}
+
+
+def _network(rows: pl.DataFrame, known: Uncertainty, *, counted: bool) -> Ledger:
+    if not counted:
+        return _ledger(None, UNKNOWN, {}, "not counted: cost.network is off")
+    sizes = total(rows, "down_bytes"), total(rows, "up_bytes")
+    size_bytes = _sum(sizes)
+    if size_bytes is None:
+        return _ledger(None, UNKNOWN, {}, "unknown bytes")
+    key = "network.j_per_mb"
+    draws = coefficient_draws(key, NETWORK_J_PER_MB, known.seed, known.draws) * 1e-6
+    tiers = {tier: float(tier == NETWORK_J_PER_MB.tier) for tier in TIERS}
+    joules = size_bytes * NETWORK_J_PER_MB.value * 1e-6
+    return _ledger(joules, interval(size_bytes * draws), tiers, NETWORK_J_PER_MB.source)
+
+
+def _ledger(
+    joules: float | None, bounds: Interval, tiers: Mapping[str, float], note: str
+) -> Ledger:
+    low, high = bounds if joules is not None else UNKNOWN
+    return Ledger(joules=joules, low=low, high=high, tiers=tiers, note=note)
+
+
+def _sum(parts: list[float | None] | tuple[float | None, ...]) -> float | None:
+    known = [part for part in parts if part is not None]
+    return math.fsum(known) if len(known) == len(parts) else None
+
+
+def _divided(joules: float | None, efficiency: float) -> float | None:
+    return None if joules is None else joules / efficiency

@@ -1,0 +1,115 @@
+"""The report's smaller tables as text cells: who took part, ledgers, tiers of coefficients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fleettune.carbon import INTENSITIES, WORLD, grams
+from simulations.folds import TIERS
+from simulations.summary import ATTENDANCE
+from simulations.tables import (
+    UNKNOWN,
+    arm_order,
+    energy_range,
+    marked,
+    number,
+    tier_mix,
+)
+
+TIER_NAMES: Mapping[str, str] = {
+    "M": "Measured",
+    "F": "Fitted to measurements",
+    "S": "Second-hand",
+    "V": "Vendor's claim",
+    "E": "Estimate",
+}
+LEDGER_NAMES: Mapping[str, str] = {
+    "device_marginal": "device, marginal",
+    "device_total": "device, total",
+    "wall": "wall",
+    "network": "network",
+    "server": "server",
+}
+
+Cells = tuple[list[str], list[list[str]]]
+
+
+def attendance_cells(summary: Mapping[str, Any]) -> Cells:
+    """Device nights of every arm by how they ended, and what was wasted."""
+    columns = ["arm", *ATTENDANCE, "infeasible", "wasted energy (low to high)"]
+    columns.append("lateness flips under a draw")
+    rows: list[list[str]] = []
+    for name in arm_order(summary):
+        arm = summary["arms"][name]
+        wasted = arm["energy_j"]["wasted_j"]
+        tiers = arm["energy_j"]["ledgers"]["device_marginal"]["tiers"]
+        joules = energy_range(wasted["total"], wasted["low"], wasted["high"])
+        flipped = arm["vs_reference"]["share_flipped"]
+        rows.append(
+            [
+                name,
+                *(f"{arm['attendance'][word]:,}" for word in ATTENDANCE),
+                f"{arm['counts']['infeasible']:,}",
+                marked(joules, tiers if wasted["total"] else {}),
+                "no deadline" if flipped is None else f"{100 * flipped:.1f} % of nights",
+            ]
+        )
+    return columns, rows
+
+
+def class_cells(summary: Mapping[str, Any]) -> Cells:
+    """The same by device class; wasted energy as a share of the arm's."""
+    columns = ["arm", "device class", "devices", *ATTENDANCE, "infeasible", "share of the waste"]
+    rows: list[list[str]] = []
+    for name in arm_order(summary):
+        arm = summary["arms"][name]
+        whole = arm["energy_j"]["wasted_j"]["total"]
+        for profile, part in arm["by_class"].items():
+            counts = (part[word] for word in ("devices", *ATTENDANCE, "infeasible"))
+            known = whole and part["wasted_j"] is not None
+            share = f"{100 * part['wasted_j'] / whole:.0f} %" if known else UNKNOWN
+            rows.append([name, profile, *(f"{count:,}" for count in counts), share])
+    return columns, rows
+
+
+def ledger_cells(summary: Mapping[str, Any]) -> Cells:
+    """Every ledger of every arm with range and tiers; carbon as a view of the wall's."""
+    columns = ["arm", "ledger", "energy (low to high)", "tiers", "what is counted"]
+    rows: list[list[str]] = []
+    for name in arm_order(summary):
+        ledgers = summary["arms"][name]["energy_j"]["ledgers"]
+        for ledger, title in LEDGER_NAMES.items():
+            one = ledgers[ledger]
+            joules = energy_range(one["joules"], one["low"], one["high"])
+            tiers = tier_mix(one["tiers"]) if one["tiers"] else ""
+            rows.append([name, title, marked(joules, one["tiers"]), tiers, one["note"]])
+        rows.append(_carbon(name, ledgers["wall"]))
+    host = summary["host"]
+    seconds = f"{number(host['seconds'], ',.1f')} s measured"
+    rows.append(["all arms", "host", UNKNOWN, "", f"{seconds}; {host['note']}"])
+    return columns, rows
+
+
+def tier_cells(summary: Mapping[str, Any]) -> Cells:
+    """Coefficients by tier: how many, and their share in what decides the joules."""
+    shares = summary["coefficient_shares"]
+    rows = [
+        [
+            f"{tier}: {TIER_NAMES[tier]}",
+            f"{summary['coefficients'][tier]}",
+            f"{100 * shares[tier]:.1f} %",
+        ]
+        for tier in TIERS
+    ]
+    return ["tier", "coefficients", "share in what decides the joules"], rows
+
+
+def _carbon(arm: str, wall: Mapping[str, Any]) -> list[str]:
+    here = INTENSITIES[WORLD]
+    source = f"wall at {here.g_per_kwh:.0f} g/kWh, {here.country} {here.year}: a view, no ledger"
+    if wall["joules"] is None or wall["low"] is None:
+        return [arm, "carbon", UNKNOWN, "", source]
+    value, low, high = (grams(wall[end]) for end in ("joules", "low", "high"))
+    text = f"{value:,.3g} g CO2e ({low:,.3g} to {high:,.3g})"
+    return [arm, "carbon", marked(text, wall["tiers"]), tier_mix(wall["tiers"]), source]

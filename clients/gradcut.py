@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from clients.benefits import BENEFITS, FISHER, benefits
+from clients.benefits import BENEFITS, FISHER, aligned_groups, benefits, summed
 from clients.footprint import cheapest_tune, fits_memory, joules, memory_bytes, peak_bytes
 from clients.knapsack import Item, best_cut
 from clients.placement import PlacementContext, check_adapters
 from clients.site_costs import all_cuts, every_site_j, site_costs
 from fleettune.adapters import Factors, Patch, Placement, untrained
 from fleettune.compute import ProbeJob
+from fleettune.factors import Tie, check_tied_alpha
 from fleettune.seeds import Purpose, stream
 from fleettune.sites import MODULES, Site, order
 from fleettune.tokens import Example
@@ -41,7 +42,10 @@ class GradCut:
         probe: ``device``: every device probes with its own examples and pays for it.
         probe_rank: Rank of the probe's adapters.
         probe_batches: Batches of the tune that the probe looks at.
-        share_above: Alignment of gradients from which sites share one pair; None: none do.
+        share_above: Alignment of gradients from which sites of a module type share one pair, each
+            with scale vectors of its own; None: none do.
+        shared_rank: Rank of a shared pair.
+        shared_alpha: Its alpha.
         prefix_cache: Whether the tune keeps a prefix cache (METHODS E2) where the quota allows and
             it saves joules.
 
@@ -57,6 +61,8 @@ class GradCut:
     probe_rank: int
     probe_batches: int
     share_above: float | None
+    shared_rank: int
+    shared_alpha: float
     prefix_cache: bool
 
     def __post_init__(self) -> None:
@@ -70,15 +76,16 @@ class GradCut:
             raise ValueError("placement.probe=server is not there yet: use placement.probe=device")
         if self.probe_batches < 1:
             raise ValueError(f"placement.probe_batches must be >= 1, got {self.probe_batches}")
-        if self.share_above is not None:
+        if self.share_above is not None and not 0 < self.share_above <= 1:
             raise ValueError(
-                "placement.share_above must be null: the trainer knows no tied sites yet, "
-                f"got {self.share_above}"
+                f"placement.share_above must be null, or > 0 and <= 1, got {self.share_above}"
             )
+        check_tied_alpha(self.shared_alpha)
 
     def check(self, shapes: Shapes) -> None:
         """Raises ValueError if a rank or alpha does not fit the model."""
         check_adapters(shapes, self.rank, self.alpha)
+        check_adapters(shapes, self.shared_rank, self.shared_alpha)
         check_adapters(shapes, self.probe_rank, 1.0)
 
     def probes(self, context: PlacementContext) -> Sequence[ProbeJob]:
@@ -126,7 +133,31 @@ class GradCut:
         taken = {site for place, site in enumerate(worth) if place in filled.taken}
         rest = {site for site in worth if site.layer >= filled.cut.depth} - taken
         by_joule = sorted(rest, key=lambda site: (-worth[site] / costs[site][0], order(site)))
-        return self._topped_up(context, self._placed(taken), by_joule, budget_j)
+        placed = self._topped_up(context, self._placed(taken), by_joule, budget_j)
+        return self._shared(context, placed, budget_j)
+
+    def _shared(
+        self, context: PlacementContext, placement: Placement, budget_j: float
+    ) -> Placement:
+        """Ties what is aligned, group by group, where the pair's own rank stays within limits."""
+        if self.share_above is None:
+            return placement
+        gradients = summed(context.probed)
+        aligned = aligned_groups({s: gradients[s] for s in placement.sites}, self.share_above)
+        for group in aligned:
+            tie = Tie(sites=group, rank=self.shared_rank, alpha=self.shared_alpha)
+            sites = tuple(site for site in placement.sites if site not in group)
+            tied = replace(placement, sites=sites, ties=(*placement.ties, tie))
+            placement = tied if self._fits(context, tied, budget_j) else placement
+        return placement
+
+    def _fits(self, context: PlacementContext, placement: Placement, budget_j: float) -> bool:
+        _, entries = cheapest_tune(context, placement, cache=self.prefix_cache)
+        return (
+            joules(context.facts, entries) <= budget_j
+            and fits_memory(context, placement)
+            and placement.size_bytes(context.release.shapes) <= context.room_bytes
+        )
 
     def _topped_up(
         self, context: PlacementContext, placement: Placement, rest: list[Site], budget_j: float
@@ -135,12 +166,7 @@ class GradCut:
         refused = 0
         for site in rest:
             more = self._placed({*placement.sites, site})
-            _, entries = cheapest_tune(context, more, cache=self.prefix_cache)
-            fits = (
-                joules(context.facts, entries) <= budget_j
-                and fits_memory(context, more)
-                and more.size_bytes(context.release.shapes) <= context.room_bytes
-            )
+            fits = self._fits(context, more, budget_j)
             placement = more if fits else placement
             refused += not fits
             if refused == TRIES:
@@ -162,6 +188,8 @@ class RandomSameProfile:
 
     It probes and pays as `like` does. A draw may cost more joules than the budget of `like`, as
     other matrices have other sizes; where it does not fit the memory there is no tune.
+
+    Every site drawn has an adapter of its own.
 
     Attributes:
         like: The rule whose profile is taken over.
@@ -189,13 +217,13 @@ class RandomSameProfile:
             return placed
         facts = context.facts
         rng = stream(facts.seed, Purpose.PLACEMENT, facts.device, context.release.version)
-        layers = [site.layer for site in placed.sites]
+        layers = [site.layer for site in placed.ranks]
         drawn = [
             Site(layer, MODULES[int(place)])
             for layer in sorted(set(layers))
             for place in rng.choice(len(MODULES), layers.count(layer), replace=False)
         ]
-        return replace(placed, sites=tuple(sorted(drawn, key=order)))
+        return replace(placed, sites=tuple(sorted(drawn, key=order)), ties=())
 
     def smaller(self, placement: Placement) -> Placement | None:
         """Returns None: another profile would be another question."""

@@ -1,7 +1,7 @@
 """GradCut as released (METHODS A1.1): scores, pruning, depth outliers, dedicated or shared.
 
 The decisions of both phases as functions of the trained scale vectors. There is no placement rule
-of them yet: phase 1 trains sites that share factors, which the trainer does not know.
+of them yet: phase 1 prunes in the middle of a tune, and no rule may train before it places.
 
 Phase 1 trains one pair per module type with vectors u (rank) and v (outputs) per site and drops
 sites in steps; phase 2 removes depth outliers and gives dedicated adapters to sites whose score

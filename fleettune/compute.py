@@ -32,9 +32,6 @@ class TuneJob:
         batches: The examples of every optimizer step.
         learning_rate: AdamW's learning rate, without weight decay.
         clip: Largest norm of the device's whole gradient.
-
-    Raises:
-        ValueError: If the patch has tied sites: the trainer has none yet.
     """
 
     release: str
@@ -42,13 +39,6 @@ class TuneJob:
     batches: tuple[tuple[Example, ...], ...]
     learning_rate: float
     clip: float
-
-    def __post_init__(self) -> None:
-        if self.start.ties:
-            raise ValueError(
-                "a tune must start from factors of every site's own, got "
-                f"{len(self.start.ties)} ties, which the trainer does not know"
-            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

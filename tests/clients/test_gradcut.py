@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from flwr.app import RecordDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,7 +26,7 @@ from clients.policy import DevicePolicy, Quota, read_policy
 from clients.retune import open_context, plan_tune, probe_jobs
 from clients.selection import Fifo
 from clients.site_costs import cut_bytes, cut_j, every_site_j, site_costs
-from clients.state import DeviceState
+from clients.state import DeviceState, read_state, write_state
 from clients.synthesis import NoSynthesis
 from clients.tuning import Tuning
 from fleettune.backbone import POCKET_FOLDER, read_shapes
@@ -63,6 +64,8 @@ RULE = GradCut(
     probe_rank=2,
     probe_batches=2,
     share_above=None,
+    shared_rank=4,
+    shared_alpha=8.0,
     prefix_cache=True,
 )
 ROOMY = Quota(buffer_bytes=100_000, total_bytes=4_000_000)
@@ -297,6 +300,39 @@ def test_random_sites_have_the_same_profile_and_another_choice() -> None:
     assert RandomSameProfile(like=RULE).place(replace(place, probed=())) == "over_memory"
 
 
+def test_aligned_sites_share_one_pair_within_the_budget() -> None:
+    # all gradients of chance point one way, so alignment is a matter of sizes alone
+    place = replace(context(facts()), probed=(found_by_chance(7),))
+    alone, shared = RULE.place(place), replace(RULE, share_above=0.7).place(place)
+    assert not isinstance(alone, str)
+    assert not isinstance(shared, str)
+    assert shared.ties
+    assert alone.ranks == shared.ranks
+    assert shared.size_bytes(SHAPES) < alone.size_bytes(SHAPES)
+    for tie in shared.ties:
+        assert len({site.module for site in tie.sites}) == 1
+    # pairs of a rank that the budget has no joules for are not made
+    large = replace(RULE, share_above=0.7, shared_rank=32).place(place)
+    assert not isinstance(large, str)
+    plan = plan_tune(policy(replace(RULE, share_above=0.7, shared_rank=32)), place, place.probed)
+    assert not isinstance(plan, str)
+    assert joules(place.facts, plan.entries) <= 0.5 * every_site_j(place, 4) * (1 + 1e-9)
+
+
+def test_a_night_with_shared_pairs_trains_keeps_and_sends_them_once() -> None:
+    state, report = live(replace(RULE, budget=1.0, share_above=0.3))
+    assert state.patch is not None
+    assert state.patch.ties
+    assert report.delta is state.patch
+    # uploaded: the patch with its pairs once, and 1024 bytes of statistics
+    assert report.statistics.ledger.total().up_bytes == state.patch.size_bytes + 1024
+    records = RecordDict()
+    write_state(records, state)
+    back = read_state(records).patch
+    assert back is not None
+    assert back.digest() == state.patch.digest()
+
+
 def test_rules_that_probe_are_told_apart() -> None:
     assert isinstance(RULE, ProbingRule)
     assert isinstance(RandomSameProfile(like=RULE), ProbingRule)
@@ -318,7 +354,8 @@ def test_a_rule_crosses_the_wire_as_data(rule: PlacementRule) -> None:
         ({"probe": "cloud"}, "placement.probe must be one of .*, got 'cloud'"),
         ({"probe": "server"}, "placement.probe=server is not there yet"),
         ({"probe_batches": 0}, "placement.probe_batches must be >= 1, got 0"),
-        ({"share_above": 0.8}, "placement.share_above must be null"),
+        ({"share_above": 1.5}, "placement.share_above must be null, or > 0 and <= 1, got 1.5"),
+        ({"shared_alpha": 0.1}, "exact in single precision"),
     ],
 )
 def test_what_a_rule_cannot_do_is_refused(changes: dict[str, object], said: str) -> None:

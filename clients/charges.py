@@ -140,7 +140,7 @@ def serve(
             shapes, prompt, facts.priced.tokens(example.supervised), ranks, weight
         )
     if context_tokens:
-        prefill += _embedding(facts, release, lived)
+        prefill += _embedding(facts, release, [example.prompt for example in lived])
     return [
         (Stage.SERVE, Phase.PREFILL, computing(prefill)),
         (Stage.SERVE, Phase.DECODE, computing(decode)),
@@ -174,13 +174,13 @@ def synthesise(
     ]
 
 
-def embed(facts: Facts, release: Manifest, arrived: Sequence[Example]) -> list[Entry]:
-    """Returns the embeddings of new questions."""
-    return [(Stage.SELECT, Phase.PREFILL, computing(_embedding(facts, release, arrived)))]
+def embed(facts: Facts, release: Manifest, lengths: Sequence[int]) -> list[Entry]:
+    """Returns the embeddings of new texts, given their simulated tokens."""
+    return [(Stage.SELECT, Phase.PREFILL, computing(_embedding(facts, release, lengths)))]
 
 
-def _embedding(facts: Facts, release: Manifest, examples: Sequence[Example]) -> Work:
+def _embedding(facts: Facts, release: Manifest, lengths: Sequence[int]) -> Work:
     shapes = facts.priced.shapes(release.shapes)
     lower = replace(shapes, layers=embedding_layers(shapes))
-    prompts = facts.priced.lengths([example.prompt for example in examples])
-    return forward_work(lower, prompts, 0, {}, facts.priced.bytes_per_weight) if prompts else Work()
+    priced = facts.priced.lengths(lengths)
+    return forward_work(lower, priced, 0, {}, facts.priced.bytes_per_weight) if priced else Work()

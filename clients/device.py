@@ -8,28 +8,26 @@ device that is taken from its charger in the middle loses what it had begun; the
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
 from clients import charges
-from clients.adaptation import Action, Decision, Retrieve, UserPrior
+from clients.adaptation import Action, Decision
 from clients.attendance import Attendance, Tonight, charge_after
 from clients.evaluation import observe
 from clients.expansion import expanded
 from clients.facts import Facts
 from clients.policy import DevicePolicy
+from clients.reading import Taken, arrivals, embed, lived, select
 from clients.retune import TunePlan, open_context, plan_tune, probe_jobs
 from clients.state import DeviceState, within
 from fleettune.adapters import Patch, Placement, new_patch
 from fleettune.compute import Compute, TuneJob
 from fleettune.cost import Stage
 from fleettune.energy import Values, heat_s, price, work_s
-from fleettune.exchanges import Exchange
 from fleettune.releases import Manifest
 from fleettune.seeds import Purpose, stream
 from fleettune.statistics import Outcome, Report, Statistics
 from fleettune.workload import Entry, Workload
-
-EMBEDDING_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +42,7 @@ class Night:
         attendance: How it takes part.
         trained: The patch of this night, None if nothing was trained.
         plan: How that was trained.
+        taken: What came of the exchanges that arrived.
     """
 
     state: DeviceState
@@ -53,6 +52,7 @@ class Night:
     attendance: Attendance = Attendance.PRESENT
     trained: Patch | None = None
     plan: TunePlan | None = None
+    taken: Taken = field(default_factory=Taken)
 
     @property
     def workload(self) -> Workload:
@@ -93,7 +93,7 @@ def run_round(
         attendance=visit.tonight.attends,
     )
     if not night.over:
-        night = _read_and_select(visit, night)
+        night = _read_and_select(visit, night, compute)
         night = _download(visit, night)
         if night.state.settled != visit.release.version:
             night = _decide(visit, night, compute)
@@ -133,56 +133,18 @@ def _lasts_s(workload: Workload, at: Values) -> float:
     return work_s(workload, at) + heat_s(workload, at)
 
 
-def _read_and_select(visit: Visit, night: Night) -> Night:
-    """Reads all days since the last night and keeps what the selection says."""
-    state, facts, quota = night.state, visit.facts, visit.policy.quota
-    arrived = tuple(
-        exchange
-        for day in range(state.last_day + 1, visit.round + 1)
-        for exchange in facts.population.day(facts.user, day)
-    )
-    held = state.stored_bytes - state.buffer_bytes - state.extra_bytes
-    room = min(quota.buffer_bytes, quota.total_bytes - held)
-    kept = visit.policy.selection.keep(state.buffer, arrived, room, _priority(facts))
-    extra = 0
-    if isinstance(visit.policy.adaptation, Retrieve):
-        vector = EMBEDDING_BYTES * visit.release.shapes.hidden
-        while kept and sum(e.size_bytes + vector for e in kept) > quota.total_bytes - held:
-            kept = kept[1:]
-        extra = vector * len(kept)
-    night = _live(visit, night, arrived, kept)
-    state = replace(state, buffer=kept, last_day=visit.round, extra_bytes=extra)
-    return replace(night, state=state)
-
-
-def _priority(facts: Facts):  # noqa: ANN202 - a closure of clients.selection.Priority
-    def of(exchange: Exchange) -> float:
-        rng = stream(facts.seed, Purpose.SELECTION, facts.device, exchange.order)
-        return float(rng.random())
-
-    return of
-
-
-def _live(
-    visit: Visit, night: Night, arrived: tuple[Exchange, ...], kept: tuple[Exchange, ...]
-) -> Night:
-    """Charges the user's own questions of the lived days, and what retrieval adds to them."""
-    facts, release = visit.facts, visit.release
-    if isinstance(visit.policy.adaptation, UserPrior):
-        return night  # it answers without the model
-    encoder = facts.encoder(release)
-    lived = [encoder.example(exchange) for exchange in arrived]
-    entries: list[Entry] = []
-    context = 0.0
-    if isinstance(visit.policy.adaptation, Retrieve) and kept:
-        turns = sum(len(encoder.example(exchange).tokens) for exchange in kept)
-        context = visit.policy.adaptation.neighbours * turns / len(kept)
-        entries = charges.embed(facts, release, lived)
-    entries = [*entries, *charges.serve(facts, release, night.state.patch, lived, context)]
+def _read_and_select(visit: Visit, night: Night, compute: Compute) -> Night:
+    """Reads all days since the last night, keeps what the selection says, and asks about it."""
+    facts, policy, state = visit.facts, visit.policy, night.state
+    # before its first download a device has the release that it was made with: the newest
+    release = visit.release if state.held is None else state.held
+    arrived = arrivals(facts, release, state.last_day, visit.round)
+    readings = embed(policy, release, arrived, compute)
+    state, taken = select(facts, release, policy, state, readings)
     day = night.day
-    for entry in entries:
+    for entry in lived(facts, visit.release, policy, state, arrived):
         day = day.plus(*entry)
-    return replace(night, day=day)
+    return replace(night, state=replace(state, last_day=visit.round), day=day, taken=taken)
 
 
 def _download(visit: Visit, night: Night) -> Night:
@@ -218,7 +180,7 @@ def _retune(visit: Visit, night: Night, compute: Compute) -> Night:
     """Trains a new patch where the device can; what hinders it is its decision's reason."""
     release, tuning = visit.release, visit.policy.tuning
     encoder = visit.facts.encoder(release)
-    examples = [encoder.example(exchange) for exchange in night.state.buffer]
+    examples = [encoder.example(exchange) for exchange in night.state.answered]
     context = open_context(visit.facts, release, visit.policy, night.state, examples)
     jobs = probe_jobs(visit.policy, context)
     night = _work(visit, night, charges.probe(visit.facts, release, jobs))
@@ -295,6 +257,7 @@ def _statistics(visit: Visit, night: Night) -> Statistics:
         tune_steps=0 if night.plan is None else len(night.plan.batches),
         train_tokens=0 if night.plan is None else night.plan.tokens,
         cache_bytes=0 if night.plan is None else night.plan.cache_bytes,
+        **asdict(night.taken),
         synthesised=0 if night.plan is None else night.plan.synthesised,
         synthetic_kept=0 if night.plan is None else night.plan.synthetic_kept,
     )

@@ -45,11 +45,11 @@ def observe(
     answers = facts.population.answers
     if isinstance(adaptation, UserPrior):
         index = {answer.response: place for place, answer in enumerate(answers)}
-        history = [index[exchange.response] for exchange in state.buffer]
+        history = [index[exchange.response] for exchange in state.answered]
         prior = user_prior(history, len(answers), adaptation.smoothing)
         return _labelled(facts, later, [tuple(-value for value in prior)] * len(later))
     neighbours = adaptation.neighbours if isinstance(adaptation, Retrieve) else 0
-    contexts = retrieved(state.buffer, later, neighbours, encoder, release, compute)
+    contexts = retrieved(state.answered, later, neighbours, encoder, release, compute)
     examples = tuple(
         encoder.example(exchange, context)
         for exchange, context in zip(later, contexts, strict=True)

@@ -37,7 +37,7 @@ def expanded(
     free = policy.quota.total_bytes - state.buffer_bytes - state.extra_bytes
     encoder = facts.encoder(release)
     source = Source(
-        buffer=state.buffer,
+        buffer=state.answered,
         answers=frozenset(answer.response for answer in facts.population.answers),
         room_bytes=free - max(size_bytes, present),
         release=release.path,
@@ -48,7 +48,7 @@ def expanded(
     made = policy.synthesis.expand(source, compute)
     if not made.candidates:
         return plan
-    examples = [encoder.example(exchange) for exchange in (*state.buffer, *made.pairs)]
+    examples = [encoder.example(exchange) for exchange in (*state.answered, *made.pairs)]
     kept = len(made.pairs)
     context = open_context(facts, release, policy, state, examples)
     if kept and not isinstance(context, str) and fits_memory(context, plan.placement):

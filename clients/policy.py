@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from clients.adaptation import (
@@ -21,9 +21,13 @@ from clients.adaptation import (
     Retrieve,
     UserPrior,
 )
+from clients.annotation import Annotation
+from clients.coresets import Herding, KCenter
 from clients.gradcut import GradCut, RandomSameProfile
+from clients.lexicon import Lexicon
 from clients.placement import AttentionOnly, EverySite, PlacementRule, TopLayers
-from clients.selection import Fifo, Reservoir, Selection
+from clients.quality import Quality
+from clients.selection import Fifo, RandomReplace, Reservoir, Selection
 from clients.synthesis import NoSynthesis, SelfParaphrase, Synthesis, TemplateRewrite
 from clients.tuning import Tuning
 from fleettune.typed import Record, from_record
@@ -34,8 +38,10 @@ class Quota:
     """What a device may keep.
 
     Attributes:
-        buffer_bytes: Bytes of the exchanges in the buffer, as UTF-8.
-        total_bytes: Bytes of everything: buffer, embeddings kept for retrieval, patch.
+        buffer_bytes: Bytes of the exchanges in the buffer, as UTF-8, and of what the selection
+            keeps beside them (`clients.buffer.Note`).
+        total_bytes: Bytes of everything: buffer, embeddings kept for retrieval, patch, and while
+            it is tuned the prefix cache.
     """
 
     buffer_bytes: int
@@ -70,6 +76,7 @@ class DevicePolicy:
     placement: PlacementRule
     tuning: Tuning
     quota: Quota
+    annotation: Annotation = field(default_factory=Annotation)
 
     def __post_init__(self) -> None:
         for name, kind in PARTS.items():
@@ -85,8 +92,14 @@ BUILT_IN: Mapping[str, type] = {
     for policy in (
         DevicePolicy,
         Quota,
+        Annotation,
         Fifo,
         Reservoir,
+        RandomReplace,
+        KCenter,
+        Herding,
+        Quality,
+        Lexicon,
         NoSynthesis,
         SelfParaphrase,
         TemplateRewrite,

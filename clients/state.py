@@ -6,12 +6,14 @@ travels to the server.
 
 from __future__ import annotations
 
+import base64
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import cast
 
 from flwr.app import ConfigRecord, RecordDict
 
+from clients.buffer import ANSWERED, Item, Note, total_bytes
 from clients.policy import Quota
 from fleettune.adapters import Patch
 from fleettune.exchanges import Exchange
@@ -19,7 +21,7 @@ from fleettune.releases import Manifest
 from fleettune.typed import to_record
 from fleettune.wire import decode_patch, encode_patch, read_manifest
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +34,11 @@ class DeviceState:
         settled: Version of the newest release about which the device did what it decided; -1
             before the first one.
         buffer: Exchanges held, in time order.
+        notes: What is kept beside each of them; empty where that is nothing and all are answered.
         patch: The patch in use, None without one.
         extra_bytes: Bytes kept besides buffer and patch (embeddings for retrieval).
+        seen: Exchanges that ever arrived.
+        asked: Preferred answers that the user was ever asked for.
     """
 
     last_day: int = -1
@@ -42,6 +47,21 @@ class DeviceState:
     buffer: tuple[Exchange, ...] = field(default=())
     patch: Patch | None = None
     extra_bytes: int = 0
+    notes: tuple[Note, ...] = ()
+    seen: int = 0
+    asked: int = 0
+
+    @property
+    def items(self) -> tuple[Item, ...]:
+        """The exchanges with their notes."""
+        notes = self.notes or (ANSWERED,) * len(self.buffer)
+        pairs = zip(self.buffer, notes, strict=True)
+        return tuple(Item(exchange=exchange, note=note) for exchange, note in pairs)
+
+    @property
+    def answered(self) -> tuple[Exchange, ...]:
+        """The exchanges whose preferred answer the device knows."""
+        return tuple(item.exchange for item in self.items if item.note.asked)
 
     @property
     def release(self) -> int:
@@ -50,14 +70,25 @@ class DeviceState:
 
     @property
     def buffer_bytes(self) -> int:
-        """Bytes of the buffer's texts."""
-        return sum(exchange.size_bytes for exchange in self.buffer)
+        """Bytes of the buffer's texts and notes."""
+        return total_bytes(self.items)
 
     @property
     def stored_bytes(self) -> int:
         """Bytes of everything that counts against the quota."""
         patch = 0 if self.patch is None else self.patch.size_bytes
         return self.buffer_bytes + patch + self.extra_bytes
+
+
+def holding(state: DeviceState, items: tuple[Item, ...], extra_bytes: int) -> DeviceState:
+    """Returns the state with another buffer."""
+    notes = tuple(item.note for item in items)
+    return replace(
+        state,
+        buffer=tuple(item.exchange for item in items),
+        notes=() if set(notes) <= {ANSWERED} else notes,
+        extra_bytes=extra_bytes,
+    )
 
 
 def within(state: DeviceState, quota: Quota) -> DeviceState:
@@ -100,6 +131,12 @@ def read_state(records: RecordDict, arm: str = "") -> DeviceState:
         buffer=tuple(Exchange(**item) for item in plain["buffer"]),
         patch=patch,
         extra_bytes=plain["extra_bytes"],
+        notes=tuple(
+            Note(vector=base64.b64decode(vector), scores=tuple(scores), asked=asked)
+            for vector, scores, asked in plain["notes"]
+        ),
+        seen=plain["seen"],
+        asked=plain["asked"],
     )
 
 
@@ -113,6 +150,12 @@ def write_state(records: RecordDict, state: DeviceState, arm: str = "") -> None:
         "buffer": [asdict(exchange) for exchange in state.buffer],
         "patch": None if patch is None else [patch.release, patch.alpha],
         "extra_bytes": state.extra_bytes,
+        "notes": [
+            [base64.b64encode(note.vector).decode(), note.scores, note.asked]
+            for note in state.notes
+        ],
+        "seen": state.seen,
+        "asked": state.asked,
     }
     records[f"{arm}/device"] = ConfigRecord({"schema": SCHEMA, "json": json.dumps(plain)})
     records.pop(f"{arm}/patch", None)

@@ -88,6 +88,8 @@ def _group(job: Job) -> _Group:
         shared = job.answers
     elif isinstance(job, GenerateJob):
         shared = (job.new_tokens, job.stop, job.temperature)
+    elif isinstance(job, EmbedJob):
+        shared = (job.skip,)
     return _Group(type(job), job.release, job.patch is not None, shared)
 
 

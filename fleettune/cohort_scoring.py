@@ -33,6 +33,9 @@ from fleettune.sampling import gumbel_draw
 from fleettune.stacked import applied, stack_patches
 
 _TOKENS_PER_PASS = 8192
+_SINK = 10.0
+"""A token whose hidden norm is that many times its text's median draws attention to itself: it says
+nothing of the text (massive activations, Sun et al. 2024)."""
 
 
 @torch.no_grad()
@@ -121,7 +124,8 @@ def _choice_losses(
 
 @torch.no_grad()
 def embed_cohort(backbone: Backbone, jobs: Sequence[EmbedJob]) -> list[EmbedResult]:
-    """Returns the mean hidden state of the middle layer over each prompt's tokens, norm 1."""
+    """Returns embeddings and the entropy of hidden norms; all jobs share `skip`."""
+    skip = jobs[0].skip
     middle = embedding_layers(backbone.shapes)
     found: list[list[Any]] = [[None] * len(job.prompts) for job in jobs]
     longest = max(len(p) for job in jobs for p in job.prompts)
@@ -131,12 +135,41 @@ def embed_cohort(backbone: Backbone, jobs: Sequence[EmbedJob]) -> list[EmbedResu
             tokens = pad_tokens(prompts)
             hidden = backbone.layers(backbone.embed(tokens), 0, middle)
             lengths = torch.tensor([len(prompt) for prompt in prompts])
-            real = torch.arange(tokens.shape[1])[None] < lengths[:, None]
-            mean = (hidden.float() * real[..., None]).sum(1) / lengths[:, None]
-            for (device, index), vector in zip(part, functional.normalize(mean), strict=True):
+            place = torch.arange(tokens.shape[1])[None]
+            real = place < lengths[:, None]
+            meant = real & (place >= (lengths - 1).clamp(max=skip)[:, None])
+            mean = (hidden.float() * meant[..., None]).sum(1) / meant.sum(1)[:, None]
+            entropy, counted = norm_entropy(hidden.float().square().sum(2).sqrt(), real)
+            rows = zip(functional.normalize(mean), entropy, counted, strict=True)
+            for (device, index), (vector, nats, count) in zip(part, rows, strict=True):
                 if index is not None:
-                    found[device][index] = vector.cpu().numpy()
-    return [EmbedResult(vectors=np.stack(rows).astype(np.float32)) for rows in found]
+                    found[device][index] = vector.cpu().numpy(), float(nats), int(count)
+    return [_embedded(rows) for rows in found]
+
+
+def _embedded(rows: Sequence[tuple[Any, float, int]]) -> EmbedResult:
+    vectors, entropy, tokens = zip(*rows, strict=True)
+    return EmbedResult(
+        vectors=np.stack(vectors).astype(np.float32),
+        entropy=np.array(entropy, dtype=np.float32),
+        tokens=np.array(tokens, dtype=np.int64),
+    )
+
+
+def norm_entropy(norms: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns per row the entropy in nats of its normalised norms, and over how many tokens.
+
+    Args:
+        norms: ``(rows, positions)``, hidden norms.
+        real: True where a position holds a token.
+    """
+    inner = real.clone()
+    inner[:, 0] = False
+    median = norms.masked_fill(~inner, torch.nan).nanmedian(dim=1, keepdim=True).values
+    inner &= norms <= _SINK * median
+    share = norms * inner
+    share = share / share.sum(1, keepdim=True).clamp(min=1e-12)
+    return -torch.xlogy(share, share).sum(1), inner.sum(1)
 
 
 @torch.no_grad()

@@ -140,18 +140,35 @@ class ChoiceResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbedJob:
-    """Embed prompts: the mean of the middle layer's hidden state over the prompt's tokens."""
+    """Embed texts: the mean of the middle layer's hidden state over the text's tokens.
+
+    Attributes:
+        release: Folder of the release.
+        patch: The patch in use, None without one.
+        prompts: The tokens of every text.
+        skip: Leading tokens that the mean leaves out where a text has more than these.
+    """
 
     release: str
     patch: Patch | None
     prompts: tuple[tuple[int, ...], ...]
+    skip: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbedResult:
-    """Embeddings, ``(prompts, hidden)``, each of norm 1."""
+    """Embeddings, and how evenly the tokens' hidden norms are spread.
+
+    Attributes:
+        vectors: ``(prompts, hidden)``, each of norm 1.
+        entropy: ``(prompts,)``, entropy in nats of the norms divided by their sum, without the
+            first token of a text and others of outlying norm.
+        tokens: ``(prompts,)``, how many tokens that entropy is over.
+    """
 
     vectors: NDArray[np.float32]
+    entropy: NDArray[np.float32]
+    tokens: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,7 +274,7 @@ def job_digest(job: Job) -> str:
         case ChoiceJob():
             digest.update(_patch(job.patch) + repr((job.prompts, job.answers)).encode())
         case EmbedJob():
-            digest.update(_patch(job.patch) + repr(job.prompts).encode())
+            digest.update(_patch(job.patch) + repr((job.prompts, job.skip)).encode())
         case GenerateJob():
             digest.update(_patch(job.patch) + repr(job.prompts).encode())
             digest.update(f"{job.new_tokens} {job.stop}".encode())

@@ -62,13 +62,16 @@ class Statistics:
         drift: Drift that the decision looked at, None where it did not.
         strength: Patch strength that it looked at, None where it did not.
         buffer_exchanges: Exchanges held.
-        buffer_bytes: Bytes of their texts.
+        buffer_bytes: Bytes of their texts and of what the selection keeps beside them.
         stored_bytes: Bytes of everything that the device keeps under its quota.
         tune_steps: Optimizer steps of this round.
         train_tokens: Tokens that those steps trained on, prompts included.
         cache_bytes: Bytes of the device's prefix cache while it tuned; 0 without one.
         synthesised: Training pairs that the device made for this tune, good or not.
         synthetic_kept: Those that passed its checks and were trained on.
+        arrived: Exchanges read this round.
+        accepted: How many of them the selection kept.
+        asked: Preferred answers that the user was asked for.
     """
 
     outcome: Outcome
@@ -87,6 +90,9 @@ class Statistics:
     cache_bytes: int = 0
     synthesised: int = 0
     synthetic_kept: int = 0
+    arrived: int = 0
+    accepted: int = 0
+    asked: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

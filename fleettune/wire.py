@@ -38,6 +38,7 @@ _MANIFEST_TYPES: Types = {
 _NUMBERS = (
     *("start_s", "night_s", "soc", "soc_after", "buffer_exchanges", "buffer_bytes", "stored_bytes"),
     *("tune_steps", "train_tokens", "cache_bytes", "synthesised", "synthetic_kept"),
+    *("arrived", "accepted", "asked"),
 )
 _OF_DELTA = ("delta_alpha", "delta_release")
 _COST_FIELDS = tuple(field.name for field in fields(Cost))

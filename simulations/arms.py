@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from clients.adaptation import UserPrior
+from clients.annotation import Annotation
 from clients.policy import BUILT_IN, DevicePolicy, Quota
 from clients.tuning import Tuning
 from fleettune.exchanges import Population
@@ -105,5 +106,6 @@ def _policy(plain: Plain, parts: Plain, where: str) -> DevicePolicy:
     return DevicePolicy(
         tuning=checked(Tuning, plain["tuning"], {}, "tuning"),
         quota=checked(Quota, plain["storage"], {}, "storage"),
+        annotation=checked(Annotation, plain["annotation"], {}, "annotation"),
         **values,
     )

@@ -1,4 +1,4 @@
-"""``fleettune``: run, report, compare, devices, calibrate, export, doctor; each imports its own."""
+"""``fleettune``: run, report, compare, devices, calibrate, export, lexicon, doctor; lazily."""
 
 from __future__ import annotations
 
@@ -64,6 +64,14 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument(
         "--into", type=Path, metavar="FOLDER", help="where to write; adapter_DEVICE by default"
     )
+    lexicon = commands.add_parser("lexicon", help="derive a lexicon from a labelled corpus")
+    lexicon.add_argument("corpus", type=Path, metavar="CORPUS.jsonl", help="one object per line")
+    lexicon.add_argument("--label", required=True, help="field of the label")
+    lexicon.add_argument(
+        "--text", required=True, action="append", help="field of the text; may be given again"
+    )
+    lexicon.add_argument("--words", type=int, default=40, help="words per label at most (40)")
+    lexicon.add_argument("-o", dest="into", type=Path, required=True, metavar="FILE")
     commands.add_parser("doctor", help="say what this machine has of what a run needs")
     return parser
 
@@ -86,9 +94,16 @@ def _report(parsed: argparse.Namespace) -> int:
 
 
 def _compare(parsed: argparse.Namespace) -> int:
-    from simulations.compare import compare  # noqa: PLC0415
+    from simulations.compare import compare, compare_rows  # noqa: PLC0415
+    from simulations.conclusions import changed_conclusions  # noqa: PLC0415
 
-    _console().print(compare(cast(list[Path], parsed.runs)))
+    rows = compare_rows(cast(list[Path], parsed.runs))
+    console = _console()
+    console.print(compare(rows))
+    if len({row.run for row in rows}) > 1:
+        changed = changed_conclusions(rows) or ["none"]
+        told = ["Conclusions whose sign differs between runs (intervals over devices):", *changed]
+        console.print("\n".join(told), soft_wrap=True, highlight=False, markup=False)
     return 0
 
 
@@ -135,6 +150,17 @@ def _export(parsed: argparse.Namespace) -> int:
     return 0
 
 
+def _lexicon(parsed: argparse.Namespace) -> int:
+    from simulations.lexicons import write_lexicons  # noqa: PLC0415
+
+    into, texts = cast(Path, parsed.into), cast(list[str], parsed.text)
+    write_lexicons(
+        cast(Path, parsed.corpus), cast(str, parsed.label), texts, cast(int, parsed.words), into
+    )
+    _console().print(str(into.resolve()), soft_wrap=True, highlight=False, markup=False)
+    return 0
+
+
 def _doctor(_: argparse.Namespace) -> int:
     from simulations.doctor import examine, findings_table  # noqa: PLC0415
 
@@ -162,6 +188,7 @@ _COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "devices": _devices,
     "calibrate": _calibrate,
     "export": _export,
+    "lexicon": _lexicon,
     "doctor": _doctor,
 }
 

@@ -21,6 +21,7 @@ from simulations.tables import (
 
 ABSENT = "absent"
 _FRAMEWORK = "hydra"
+_UNKNOWN: Mapping[str, Any] = {"mean": None, "ci95": [None, None]}
 _OPTION = "._target_"
 
 
@@ -48,6 +49,7 @@ class CompareRow:
     energy_low_j: float | None
     energy_high_j: float | None
     saving: Estimate
+    saving_without_serving: Estimate
     quality_difference: Estimate
 
 
@@ -83,7 +85,7 @@ def compare_rows(paths: Sequence[Path]) -> list[CompareRow]:
     return rows
 
 
-def compare(paths: Sequence[Path]) -> Table:
+def compare(rows: Sequence[CompareRow]) -> Table:
     """The rows of `compare_rows` as a table for the terminal."""
     columns = [
         "run",
@@ -92,9 +94,9 @@ def compare(paths: Sequence[Path]) -> Table:
         "quality [95 %]",
         "simulated energy (low to high)",
         "saving [95 %]",
+        "serving left out [95 %]",
         "quality vs reference [95 %]",
     ]
-    rows = compare_rows(paths)
     references = sorted({row.reference for row in rows})
     metrics = sorted({METRICS[row.metric] for row in rows})
     models = sorted({row.priced_as for row in rows})
@@ -116,6 +118,7 @@ def _cells(row: CompareRow) -> list[str]:
         with_interval(_as_json(row.quality)),
         energy_range(row.energy_j, row.energy_low_j, row.energy_high_j),
         "reference" if is_reference else percent_with_interval(_as_json(row.saving)),
+        "" if is_reference else percent_with_interval(_as_json(row.saving_without_serving)),
         "reference" if is_reference else with_interval(_as_json(row.quality_difference), "+.3f"),
     ]
 
@@ -138,6 +141,8 @@ def _row(
         energy_low_j=joules["low"],
         energy_high_j=joules["high"],
         saving=_estimate(versus["energy_saving"]),
+        # nor how much of a saving serving hides
+        saving_without_serving=_estimate(versus.get("energy_saving_without_serving", _UNKNOWN)),
         quality_difference=_estimate(versus["quality_difference"]),
     )
 

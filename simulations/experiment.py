@@ -22,15 +22,15 @@ from fleettune.exchanges import Population
 from fleettune.fleet import Fleet, FleetData
 from fleettune.hardware import FleetMix, load_hardware
 from fleettune.personas import SyntheticData
-from fleettune.pricing import PricedAs
 from fleettune.processor import CPU
 from fleettune.radio import read_link
 from fleettune.releases import weights_file
 from fleettune.tokens import open_encoder
 from fleettune.traces import Trace
 from fleettune.typed import checked, to_record
+from simulations import lexicons
 from simulations.arms import POLICY_KEYS, build_arms, fitting, foreign
-from simulations.settings import EngineSettings, FleetSettings, Run, StudySettings
+from simulations.settings import CostSettings, EngineSettings, FleetSettings, Run, StudySettings
 from simulations.targets import configured
 from strategies.plan import Arm, Plan
 from strategies.publisher import Source
@@ -44,8 +44,8 @@ RUN_KEYS = (
 )
 KEYS = (
     *RUN_KEYS,
-    *("model", "data", "fleet", "storage", "cost", "link", "availability"),
-    *("release", "tuning", "engine"),
+    *("model", "data", "fleet", "storage", "annotation", "lexicon"),
+    *("cost", "link", "availability", "release", "tuning", "engine"),
     *(*POLICY_KEYS, "reference", "arms", "study"),
 )
 """All keys of a configuration."""
@@ -57,6 +57,7 @@ class Experiment:
 
     Attributes:
         run: Seed, rounds, precision, processor, metric.
+        cost: What is priced and shown.
         fleet_settings: How many devices, how they are sampled.
         fleet: The fleet as its devices know it.
         model: Where the backbone comes from.
@@ -68,6 +69,7 @@ class Experiment:
     """
 
     run: Run
+    cost: CostSettings
     fleet_settings: FleetSettings
     fleet: Fleet
     model: BackboneSource
@@ -145,8 +147,10 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
     policy_types(installed)
     engine = cast(EngineSettings, configured(plain["engine"], "engine"))
     _check_together(run, engine)
+    cost = checked(CostSettings, plain["cost"], {}, "cost")
     return Experiment(
         run=run,
+        cost=cost,
         metric=_metric(run, data, population),
         fleet_settings=settings,
         fleet=Fleet(
@@ -154,7 +158,7 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
             mix=mix,
             data=data,
             installed=installed,
-            priced=checked(PricedAs, plain["cost"], {}, "cost"),
+            priced=cost.priced,
             radio=read_link(cast(Mapping[str, object], plain["link"])),
             availability=_availability(plain["availability"]),
             floor=settings.battery_floor,
@@ -169,6 +173,7 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:
+    lexicons.register()
     try:
         plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:

@@ -90,6 +90,11 @@ def fold_devices(rows: pl.DataFrame, metric: str) -> DeviceFold:
     )
 
 
+def without_stage(rows: pl.DataFrame, stage: str) -> pl.DataFrame:
+    """Returns rows whose joules leave out a stage's own, above idle."""
+    return rows.with_columns(pl.col("energy_j") - pl.col(f"energy_j_{stage}"))
+
+
 def mean_by(rows: pl.DataFrame, key: str, column: str) -> tuple[Indices, Floats]:
     """Returns an integer column's values, ascending, and the mean of another column for each."""
     groups, codes = np.unique(rows[key].cast(pl.Int64).to_numpy(), return_inverse=True)

@@ -86,6 +86,24 @@ def advance(meter: Meter, before: Reading) -> Reading:
     return Reading(energy_j=before.energy_j + moved / 1e6, counters_uj=now)
 
 
+@dataclass(slots=True)
+class Watch:
+    """A meter that is read again and again while a run goes on."""
+
+    meter: Meter
+    reading: Reading
+
+    def look(self) -> None:
+        """Reads the counters; often enough that none begins again twice in between."""
+        self.reading = advance(self.meter, self.reading)
+
+
+def watch() -> Watch:
+    """Returns a watch on this machine's meter, started now."""
+    meter = find_meter()
+    return Watch(meter, start(meter))
+
+
 def told(meter: Meter, reading: Reading) -> str:
     """Returns a reading as words for a report."""
     if reading.energy_j is None:

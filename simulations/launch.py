@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.markup import escape
 
+from simulations import lexicons
 from simulations.arms import chosen_policies
 from simulations.environment import quieten
 from simulations.experiment import Experiment, build
@@ -104,6 +105,7 @@ def _complain(error: Exception) -> None:
 
 def launch(arguments: list[str]) -> int:
     """Runs a command line and returns its exit code: 0 done, 2 bad input."""
+    lexicons.register()
     options = [argument for argument in arguments if argument.startswith("-")]
     overrides = [argument for argument in arguments if not argument.startswith("-")]
     sweep = bool({"-m", "--multirun"} & set(options))

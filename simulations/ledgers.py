@@ -39,7 +39,6 @@ SERVER = (
     "not counted: neither rows nor rounds hold seconds of a server, and those of this machine are "
     "the simulation's; in Green FL (arXiv 2303.14604) it was 1 to 2 % of the carbon"
 )
-HOST = "joules not measured: no power meter was read"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,9 +104,9 @@ def arm_ledgers(
     }
 
 
-def host_ledger(host_seconds: float) -> dict[str, Any]:
-    """Returns what the simulation took on its machine, as JSON."""
-    return {"seconds": finite(host_seconds), "joules": None, "note": HOST}
+def host_ledger(host_seconds: float, energy_j: float | None, note: str) -> dict[str, Any]:
+    """Returns what the simulation took on its machine, as JSON: measured, or not known."""
+    return {"seconds": finite(host_seconds), "joules": energy_j, "note": note}
 
 
 def _network(rows: pl.DataFrame, known: Uncertainty, *, counted: bool) -> Ledger:

@@ -18,7 +18,14 @@ from plotly.offline import get_plotlyjs  # pyright: ignore[reportMissingTypeStub
 from simulations import figures
 from simulations.folds import split_arms
 from simulations.page import PAGE, STYLE
-from simulations.sections import attendance_cells, class_cells, ledger_cells, tier_cells
+from simulations.sections import (
+    attendance_cells,
+    class_cells,
+    ledger_cells,
+    represented_cells,
+    serving_cells,
+    tier_cells,
+)
 from simulations.summary import LABEL, NOT_COVERED
 from simulations.tables import (
     arm_order,
@@ -162,7 +169,26 @@ def _ledgers(summary: Mapping[str, Any]) -> str:
         "E: rests mostly on estimates."
     )
     table = f'<div class="scroll prose">{_plain(*ledger_cells(summary))}</div>'
-    return f'<p class="note">{html.escape(note)}</p>\n{table}'
+    shown = f'<p class="note">{html.escape(note)}</p>\n{table}\n{_serving(summary)}'
+    columns, rows = represented_cells(summary)
+    if not rows:
+        return shown
+    count = next(iter(summary["represents"].values()))["energy_j"]["represents"]
+    note = (
+        f"Totals of a fleet of {count:,} devices of the same mix, stratified by device class. The "
+        "intervals cover the sampling of devices alone; the coefficients' ranges are in the table "
+        f"above. {joules_caption(summary)}"
+    )
+    return f'{shown}<p class="note">{html.escape(note)}</p>{_scrolled(_plain(columns, rows))}'
+
+
+def _serving(summary: Mapping[str, Any]) -> str:
+    note = (
+        "The user's own use of the model is counted in every total. Left out, its joules above "
+        f"idle are taken off both arms. Intervals over devices. {joules_caption(summary)}"
+    )
+    table = _scrolled(_plain(*serving_cells(summary)))
+    return f'<p class="note">{html.escape(note)}</p>{table}'
 
 
 def _headline(summary: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from simulations.arms import chosen_policies
 from simulations.versions import read_versions, versions, write_versions
@@ -116,7 +117,11 @@ def check_unchanged(cfg: DictConfig) -> None:
         return
     folder = Path(str(cfg.resume))
     before = _flat(OmegaConf.to_container(OmegaConf.load(folder / _CONFIG)))
-    found = _differences(before, _flat(OmegaConf.to_container(cfg, resolve=True)))
+    try:
+        now = OmegaConf.to_container(cfg, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ValueError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
+    found = _differences(before, _flat(now))
     found += _differences(read_versions(folder), versions())
     if found:
         raise ValueError(_differ(folder, found))

@@ -8,6 +8,7 @@ import math
 import resource
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,19 @@ from flwr.app import Context, RecordDict
 from rich.console import Console
 
 from clients.app import app as client_app
+from fleettune.energy import coefficients
 from fleettune.hardware import TIERS
 from fleettune.precision import resolve_precision
 from simulations.clock import RoundClock, timeline
 from simulations.engines import open_engine
 from simulations.experiment import Experiment
 from simulations.grid import RUN_ID, CohortGrid, Registry
+from simulations.host_energy import Watch, told, watch
 from simulations.patches import keep_patches
 from simulations.progress import RunProgress
 from simulations.recorder import Recorder, write_frame
 from simulations.report import write_report
+from simulations.represented import represented
 from simulations.resume import STATE_FILE, end
 from simulations.store import Store
 from simulations.summary import HostInfo, RunInfo, summarise
@@ -52,7 +56,8 @@ def run_experiment(experiment: Experiment, folder: Path, console: Console) -> di
     torch.set_num_threads(experiment.engine.threads)
     folder.mkdir(parents=True, exist_ok=True)
     write_versions(folder)
-    rows, work, seconds = _simulate(experiment, folder, console)
+    meter = watch()
+    rows, work, seconds = _simulate(experiment, folder, console, meter)
     write_frame(rows, folder / "rows.parquet")
     write_frame(work, folder / "work.parquet")
     clock = RoundClock(deadline_s=experiment.fleet_settings.deadline_s)
@@ -61,10 +66,15 @@ def run_experiment(experiment: Experiment, folder: Path, console: Console) -> di
     host = HostInfo(
         host_seconds=round(seconds, 1),
         peak_rss_mb=_peak_rss_mb(experiment.engine.workers),
+        energy_j=meter.reading.energy_j,
+        energy_note=f"joules {told(meter.meter, meter.reading)}",
     )
     (folder / "host.json").write_text(json.dumps(asdict(host)))
     known = _uncertainty(experiment, rows, work)
-    summary = summarise(rows, _run_info(experiment), host, known)
+    summary = summarise(rows, _run_info(experiment), host, known, network=experiment.cost.network)
+    shares = {profile.name: share for profile, share in experiment.fleet.mix.parts}
+    summary["represents"] = represented(rows, shares, experiment.fleet_settings.represents)
+    summary["country"] = experiment.cost.country
     _finish(folder, summary)
     page = write_report(folder)
     console.print(headline_table(summary))
@@ -94,7 +104,7 @@ def _finish(folder: Path, summary: dict[str, Any]) -> None:
 
 
 def _simulate(
-    experiment: Experiment, folder: Path, console: Console
+    experiment: Experiment, folder: Path, console: Console, meter: Watch
 ) -> tuple[pl.DataFrame, pl.DataFrame, float]:
     """Returns a run's rows, what they were priced from, and its seconds on this machine."""
     fleet_file, plan_file = folder.resolve() / "fleet.json", folder.resolve() / "plan.json"
@@ -103,17 +113,22 @@ def _simulate(
     sampled = experiment.fleet_settings.sampled or experiment.fleet_settings.devices
     registry = Registry(devices=experiment.fleet_settings.devices, fleet=str(fleet_file))
     with RunProgress(console, experiment.run.rounds * sampled) as progress:
+
+        def done(count: int) -> None:
+            meter.look()
+            progress.devices_done(count)
+
         if experiment.engine.name == "flower":
             from simulations.engine_flower import run_on_flower  # noqa: PLC0415 - imports Ray
 
             started = time.monotonic()
             recorder = Recorder()
-            run_on_flower(registry, plan_file, recorder, progress.devices_done)
+            run_on_flower(registry, plan_file, recorder, done)
             log.info("no patches are kept: devices' states stay in Flower's own simulation")
             return recorder.frame(), recorder.work(), time.monotonic() - started
         with Store(folder / STATE_FILE) as store:
             progress.devices_done((store.last_round + 1) * sampled)
-            _run_on_grid(experiment, registry, plan_file, store, progress)
+            _run_on_grid(experiment, registry, plan_file, store, done)
             count = min(experiment.run.keep_patches, experiment.fleet_settings.devices)
             keep_patches(store, experiment.arms, count, folder)
             recorder = Recorder(store)
@@ -125,7 +140,7 @@ def _run_on_grid(
     registry: Registry,
     plan_file: Path,
     store: Store,
-    progress: RunProgress,
+    done: Callable[[int], None],
 ) -> None:
     """Runs the server app on our grid, from behind the last round that the store holds."""
     engine, processor = experiment.engine, experiment.run.compute.device
@@ -139,7 +154,7 @@ def _run_on_grid(
             precision=precision,
             processor=processor,
             observer=Recorder(store),
-            on_cohort=progress.devices_done,
+            on_cohort=done,
             states=store,
             rounds=store,
         )
@@ -175,8 +190,8 @@ def _decisions(rounds: list[dict[str, Any]]) -> list[str]:
 def _run_info(experiment: Experiment) -> RunInfo:
     tiers: dict[str, int] = dict.fromkeys(TIERS, 0)
     for profile, _ in experiment.fleet.mix.parts:
-        for tier, count in profile.tiers().items():
-            tiers[tier] += count
+        for _, coefficient in coefficients(profile, experiment.fleet.radio):
+            tiers[coefficient.tier] += 1
     return RunInfo(
         seed=experiment.run.seed,
         devices=experiment.fleet_settings.devices,

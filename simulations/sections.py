@@ -11,9 +11,11 @@ from simulations.summary import ATTENDANCE
 from simulations.tables import (
     UNKNOWN,
     arm_order,
+    energy,
     energy_range,
     marked,
     number,
+    percent_with_interval,
     tier_mix,
 )
 
@@ -33,6 +35,12 @@ LEDGER_NAMES: Mapping[str, str] = {
 }
 
 Cells = tuple[list[str], list[list[str]]]
+QUANTITY_NAMES: Mapping[str, str] = {
+    "energy_j": "simulated energy, device total",
+    "energy_j_wasted": "simulated energy wasted",
+    "down_bytes": "received",
+    "up_bytes": "sent",
+}
 
 
 def attendance_cells(summary: Mapping[str, Any]) -> Cells:
@@ -84,10 +92,44 @@ def ledger_cells(summary: Mapping[str, Any]) -> Cells:
             joules = energy_range(one["joules"], one["low"], one["high"])
             tiers = tier_mix(one["tiers"]) if one["tiers"] else ""
             rows.append([name, title, marked(joules, one["tiers"]), tiers, one["note"]])
-        rows.append(_carbon(name, ledgers["wall"]))
+        rows.append(_carbon(name, ledgers["wall"], summary.get("country", WORLD)))
     host = summary["host"]
     seconds = f"{number(host['seconds'], ',.1f')} s measured"
-    rows.append(["all arms", "host", UNKNOWN, "", f"{seconds}; {host['note']}"])
+    measured = energy(host["joules"])
+    rows.append(["all arms", "host", measured, "", f"{seconds}; {host['note']}"])
+    return columns, rows
+
+
+def represented_cells(summary: Mapping[str, Any]) -> Cells:
+    """Totals of the fleet that the simulated devices stand for; none without such a fleet."""
+    columns = ["arm", "quantity", "total [95 %, sampling of devices]", "device classes pooled"]
+    rows: list[list[str]] = []
+    fleets: dict[str, dict[str, Any]] = summary.get("represents") or {}
+    for name, quantities in fleets.items():
+        for quantity, found in quantities.items():
+            shown = energy if quantity.startswith("energy_j") else _bytes
+            bounds = (
+                ""
+                if found["low"] is None
+                else (f" [{shown(found['low'])}, {shown(found['high'])}]")
+            )
+            pooled = ", ".join(found["pooled"]) or "none"
+            rows.append([name, QUANTITY_NAMES[quantity], shown(found["total"]) + bounds, pooled])
+    return columns, rows
+
+
+def serving_cells(summary: Mapping[str, Any]) -> Cells:
+    """Savings with the user's own use of the model counted, and with it left out."""
+    columns = ["arm", "saving, serving included [95 %]", "saving, serving left out [95 %]"]
+    rows = [
+        [
+            name,
+            percent_with_interval(versus["energy_saving"]),
+            percent_with_interval(versus["energy_saving_without_serving"]),
+        ]
+        for name in arm_order(summary)
+        if name != (versus := summary["arms"][name]["vs_reference"])["reference"]
+    ]
     return columns, rows
 
 
@@ -105,11 +147,15 @@ def tier_cells(summary: Mapping[str, Any]) -> Cells:
     return ["tier", "coefficients", "share in what decides the joules"], rows
 
 
-def _carbon(arm: str, wall: Mapping[str, Any]) -> list[str]:
-    here = INTENSITIES[WORLD]
+def _bytes(value: float) -> str:
+    return f"{value / 1e9:,.3g} GB"
+
+
+def _carbon(arm: str, wall: Mapping[str, Any], country: str) -> list[str]:
+    here = INTENSITIES[country]
     source = f"wall at {here.g_per_kwh:.0f} g/kWh, {here.country} {here.year}: a view, no ledger"
     if wall["joules"] is None or wall["low"] is None:
         return [arm, "carbon", UNKNOWN, "", source]
-    value, low, high = (grams(wall[end]) for end in ("joules", "low", "high"))
+    value, low, high = (grams(wall[end], country) for end in ("joules", "low", "high"))
     text = f"{value:,.3g} g CO2e ({low:,.3g} to {high:,.3g})"
     return [arm, "carbon", marked(text, wall["tiers"]), tier_mix(wall["tiers"]), source]

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fleettune.battery import SOC_FLOOR
+from fleettune.carbon import INTENSITIES, WORLD
 from fleettune.precision import check_precision
+from fleettune.pricing import PricedAs
 from fleettune.processor import check_processor
 
 METRICS = ("auto", "exact_match", "neg_mae", "neg_nll")
@@ -68,6 +70,39 @@ class Run:
             raise ValueError(f"keep_patches must be >= 0 devices, got {self.keep_patches}")
         check_processor(self.compute.device)
         check_precision(self.precision, self.compute.device)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostSettings:
+    """What is priced, and which views of it are shown.
+
+    Attributes:
+        model: Whose shapes are priced (`fleettune.pricing.TARGETS`), or ``own``.
+        tokens_ratio: Its tokens per simulated token.
+        bits_per_weight: Stored size of one of its frozen weights.
+        network: Whether the infrastructure between server and access point gets its ledger.
+        country: Whose electricity the view in grams of CO2e is for (`fleettune.carbon`).
+    """
+
+    model: str
+    tokens_ratio: float
+    bits_per_weight: float = 16.0
+    network: bool = False
+    country: str = WORLD
+
+    def __post_init__(self) -> None:
+        if self.country not in INTENSITIES:
+            known = ", ".join(INTENSITIES)
+            raise ValueError(f"cost.country must be one of {known}, got {self.country!r}")
+
+    @property
+    def priced(self) -> PricedAs:
+        """What the devices know of it."""
+        return PricedAs(
+            model=self.model,
+            tokens_ratio=self.tokens_ratio,
+            bits_per_weight=self.bits_per_weight,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

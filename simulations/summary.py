@@ -28,6 +28,7 @@ from simulations.folds import (
     mean_with_interval,
     split_arms,
     total,
+    without_stage,
 )
 from simulations.ledgers import arm_ledgers, host_ledger
 from simulations.uncertainty import Uncertainty
@@ -76,6 +77,8 @@ class HostInfo:
     host_seconds: float
     peak_rss_mb: float
     seconds_by_phase: Mapping[str, float] = field(default_factory=dict[str, float])
+    energy_j: float | None = None
+    energy_note: str = "joules not measured: no power meter was read"
 
 
 def summarise(
@@ -97,6 +100,10 @@ def summarise(
     if run.reference not in arms:
         raise ValueError(f"reference must be an arm of the run {sorted(arms)}: {run.reference!r}")
     folds = {arm: fold_devices(part, run.quality_metric) for arm, part in arms.items()}
+    unserved = {
+        arm: fold_devices(without_stage(part, "serve"), run.quality_metric)
+        for arm, part in arms.items()
+    }
     return {
         "schema": 2,
         "run": _run(run, host),
@@ -108,14 +115,14 @@ def summarise(
                 "energy_j": _energy(part, arm, known, network=network),
                 "bytes": {"down": total(part, "down_bytes"), "up": total(part, "up_bytes")},
                 "simulated_time_s": total(part, "time_s"),
-                "vs_reference": _versus(arm, folds, run, known),
+                "vs_reference": _versus(arm, folds, unserved, run, known),
             }
             for arm, part in arms.items()
         },
         "coefficients": {tier: int(run.coefficients.get(tier, 0)) for tier in TIERS},
         "coefficient_shares": dict(known.tiers),
         "monte_carlo": {"draws": known.draws, "seed": known.seed, "not_covered": NOT_COVERED},
-        "host": host_ledger(host.host_seconds),
+        "host": host_ledger(host.host_seconds, host.energy_j, host.energy_note),
         "label": LABEL,
     }
 
@@ -174,9 +181,15 @@ def _energy(rows: pl.DataFrame, arm: str, known: Uncertainty, *, network: bool) 
 
 
 def _versus(
-    arm: str, folds: Mapping[str, DeviceFold], run: RunInfo, known: Uncertainty
+    arm: str,
+    folds: Mapping[str, DeviceFold],
+    unserved: Mapping[str, DeviceFold],
+    run: RunInfo,
+    known: Uncertainty,
 ) -> dict[str, Any]:
     found = compared(folds[arm], folds[run.reference], run.seed)
+    without = compared(unserved[arm], unserved[run.reference], run.seed)
+    found["energy_saving_without_serving"] = without["energy_saving"]
     saving = known.saving[arm]
     found["energy_saving"] |= {
         "ci95_coefficients": list(saving.by_coefficients),

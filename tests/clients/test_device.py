@@ -19,10 +19,11 @@ from clients.adaptation import (
     NeverPersonalise,
     Retrieve,
 )
-from clients.device import EMBEDDING_BYTES, Visit, new_start, run_round
+from clients.device import Visit, new_start, run_round
 from clients.facts import Facts
 from clients.placement import EverySite, TopLayers
 from clients.policy import DevicePolicy, Quota
+from clients.reading import EMBEDDING_BYTES
 from clients.selection import Fifo, Reservoir
 from clients.state import DeviceState
 from clients.synthesis import NoSynthesis

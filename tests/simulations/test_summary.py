@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from simulations.folds import STAGES, split_arms
+from simulations.represented import represented
 from simulations.summary import RunInfo
 from simulations.tables import headline_cells, headline_table, verdict
 
@@ -174,8 +175,8 @@ def test_the_schema_is_exact(summary_of: SummaryOf) -> None:
     assert list(arm["energy_j"]) == joules.split()
     ledgers = "device_marginal device_total wall network server"
     assert list(arm["energy_j"]["ledgers"]) == ledgers.split()
-    versus = "reference energy_saving quality_difference share_flipped"
-    assert list(arm["vs_reference"]) == versus.split()
+    versus = "reference energy_saving quality_difference energy_saving_without_serving"
+    assert list(arm["vs_reference"]) == [*versus.split(), "share_flipped"]
     assert summary["coefficients"] == {"M": 2, "F": 0, "S": 0, "V": 0, "E": 1}
     assert math.fsum(summary["coefficient_shares"].values()) == pytest.approx(1.0)
     assert summary["label"].startswith("joules and seconds are simulated, ")
@@ -247,3 +248,21 @@ def test_the_headline_puts_the_reference_first(summary_of: SummaryOf) -> None:
     assert cells[1][9] == "-100.0 % [-100.0, -100.0]"  # both arms only tune: common draws cancel
     assert cells[1][11] == "scale-free"
     assert "Coefficient tiers M 2 F 0 S 0 V 0 E 1" in str(headline_table(summary).caption)
+
+
+def test_a_represented_fleet_has_its_devices_mean_as_many_times() -> None:
+    # Retuning spends 20 J on device 0 and 80 J on device 1, the cheap arm 10 and 40 J.
+    found = represented(small(), {"mid_phone": 1.0}, 1_000)
+    assert found is not None
+    assert found["always_retune"]["energy_j"]["total"] == pytest.approx(50 * 1_000)
+    assert found["cheap"]["energy_j"]["total"] == pytest.approx(25 * 1_000)
+    assert found["cheap"]["down_bytes"]["represents"] == 1_000
+    assert represented(small(), {"mid_phone": 1.0}, None) is None
+
+
+def test_serving_is_taken_off_both_arms(summary_of: SummaryOf) -> None:
+    served = small().with_columns(pl.col("energy_j") + 100.0, pl.lit(100.0).alias("energy_j_serve"))
+    versus = summary_of(served, info())["arms"]["cheap"]["vs_reference"]
+    # 1 - 450 / 500 with four nights of 100 J each on both sides, 1 - 50 / 100 without
+    assert versus["energy_saving"]["mean"] == pytest.approx(1 - 450 / 500)
+    assert versus["energy_saving_without_serving"]["mean"] == pytest.approx(0.5)

@@ -1,0 +1,204 @@
+"""Selection: embeddings in cohort passes against loops, and what scoring adds to a night.
+
+    python benchmarks/selection.py [--quick] [figure ...]
+
+``selection_batching`` is the CPU time per device of a loop that embeds and scores every device's
+exchanges one after the other as they arrive, over that of cohort passes; its detail also holds the
+loop that takes each device's exchanges together. ``scoring_share`` is the share of a night's host
+time that scoring and replacement take, the embedding passes left out. Pocket model, one process,
+one thread; published quality selection under the default quota.
+"""
+
+from __future__ import annotations
+
+from simulations.environment import prepare, quieten
+
+prepare()
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from fleet import COHORT, HARDWARE, NightFleet, emit, rounded
+
+import clients.device
+from clients.adaptation import AlwaysRetune, NeverPersonalise
+from clients.facts import Facts
+from clients.placement import TopLayers
+from clients.policy import DevicePolicy, Quota
+from clients.quality import Quality
+from clients.reading import Arrivals, arrivals, embed, select
+from clients.state import DeviceState
+from clients.synthesis import NoSynthesis
+from clients.tuning import Tuning
+from fleettune.backbone import POCKET_FOLDER, read_shapes
+from fleettune.cohort import execute
+from fleettune.compute import Compute
+from fleettune.hardware import load_hardware
+from fleettune.personas import SyntheticData
+from fleettune.releases import Manifest
+from fleettune.suspension import current_compute, run_cohort
+from fleettune.typed import to_record
+from simulations.lexicons import find_lexicons
+
+EXCHANGES = 100
+MANIFEST = Manifest(
+    version=0,
+    name="pocket",
+    path=str(POCKET_FOLDER),
+    digest="",
+    size_bytes=0,
+    shapes=read_shapes(POCKET_FOLDER),
+    template="pocket",
+    max_tokens=64,
+)
+POLICY = DevicePolicy(
+    selection=Quality(lexicon=find_lexicons("everyday")),
+    synthesis=NoSynthesis(),
+    adaptation=NeverPersonalise(),
+    placement=TopLayers(layers=4, rank=8, alpha=16.0),
+    tuning=Tuning(steps=36, batch=4, learning_rate=5e-3, clip=1.0),
+    quota=Quota(buffer_bytes=6144, total_bytes=4_000_000),
+)
+
+
+def fleet(devices: int, exchanges: int) -> list[tuple[Facts, Arrivals]]:
+    """Returns devices with what arrived on each, as tokens already."""
+    population = SyntheticData(exchanges_per_day=exchanges, history_days=1).open()
+    profile = next(iter(load_hardware(HARDWARE).values()))
+    found: list[tuple[Facts, Arrivals]] = []
+    for device in range(devices):
+        facts = Facts(device=device, user=device, seed=0, profile=profile, population=population)
+        found.append((facts, arrivals(facts, MANIFEST, -1, 0)))
+    return found
+
+
+def read(facts: Facts, arrived: Arrivals, compute: Compute) -> DeviceState:
+    """Returns a device's state after it embedded and selected what arrived."""
+    readings = embed(POLICY, MANIFEST, arrived, compute)
+    return select(facts, MANIFEST, POLICY, DeviceState(), readings)[0]
+
+
+def together(known: Sequence[tuple[Facts, Arrivals]]) -> list[DeviceState]:
+    """Returns all states, the embeddings in cohort passes."""
+    found: list[DeviceState] = []
+    for start in range(0, len(known), COHORT):
+        calls = [
+            lambda pair=pair: read(*pair, current_compute())
+            for pair in known[start : start + COHORT]
+        ]
+        found += run_cohort(calls, execute)
+    return found
+
+
+def device_by_device(known: Sequence[tuple[Facts, Arrivals]]) -> list[DeviceState]:
+    """Returns all states, every device's exchanges in passes of its own."""
+    alone = Compute(run=lambda job: execute([job])[0])
+    return [read(facts, arrived, alone) for facts, arrived in known]
+
+
+def one_by_one(known: Sequence[tuple[Facts, Arrivals]]) -> list[DeviceState]:
+    """Returns all states, every exchange embedded and scored as it arrives."""
+    alone = Compute(run=lambda job: execute([job])[0])
+    found: list[DeviceState] = []
+    for facts, arrived in known:
+        state = DeviceState()
+        for exchange, example in zip(arrived.exchanges, arrived.examples, strict=True):
+            single = Arrivals(exchanges=(exchange,), examples=(example,))
+            readings = embed(POLICY, MANIFEST, single, alone)
+            state, _ = select(facts, MANIFEST, POLICY, state, readings)
+        found.append(state)
+    return found
+
+
+def measure_batching(devices: int, looped: int) -> None:
+    """Prints how much less CPU time a device takes in cohort passes than in a loop."""
+    detail: dict[str, Any] = {"devices": devices, "exchanges": EXCHANGES, "looped": looped}
+    ways = {"together": together, "device_by_device": device_by_device, "one_by_one": one_by_one}
+    for exchanges in (EXCHANGES, 8):
+        known = fleet(devices, exchanges)
+        together(known[:2])
+        states: dict[str, list[DeviceState]] = {}
+        spent: dict[str, float] = {}
+        for name, way in ways.items():
+            part = known if name == "together" else known[:looped]
+            before = time.process_time()
+            states[name] = way(part)
+            spent[name] = (time.process_time() - before) / len(part)
+        orders = {
+            name: [[item.order for item in state.items] for state in found[:looped]]
+            for name, found in states.items()
+        }
+        detail[f"of_{exchanges}"] = {
+            "cpu_ms_per_device": {name: round(1e3 * value, 2) for name, value in spent.items()},
+            "over_device_by_device": round(spent["device_by_device"] / spent["together"], 2),
+            "over_one_by_one": round(spent["one_by_one"] / spent["together"], 2),
+            # entries of embeddings differ by rounding, so a tie may fall otherwise
+            "same_buffers": sum(
+                one == other
+                for one, other in zip(orders["together"], orders["one_by_one"], strict=True)
+            )
+            / looped,
+        }
+    emit("selection_batching", detail[f"of_{EXCHANGES}"]["over_one_by_one"], detail)
+
+
+def measure_share(devices: int) -> None:
+    """Prints the share of nights' host time that scoring and replacement take."""
+    spent: list[float] = []
+    original = clients.device.select
+
+    def timed(*given: Any) -> Any:  # noqa: ANN401 - whatever `select` takes
+        before = time.perf_counter()
+        found = original(*given)
+        spent.append(time.perf_counter() - before)
+        return found
+
+    shares, nights = [], []
+    with tempfile.TemporaryDirectory() as scratch:
+        night_fleet = NightFleet(Path(scratch), 1_000_000, steps=36)
+        night_fleet.policy = to_record(replace(POLICY, adaptation=AlwaysRetune()))
+        night_fleet.night(0, range(900_000, 900_002))
+        clients.device.select = timed
+        try:
+            for number in range(2):
+                spent.clear()
+                before = time.perf_counter()
+                night_fleet.night(number, range(devices))
+                nights.append(time.perf_counter() - before)
+                shares.append(sum(spent) / nights[-1])
+        finally:
+            clients.device.select = original
+    detail = {
+        "at_most": 0.05,
+        "devices": devices,
+        "steps_batch_layers": [36, 4, 4],
+        "night_s": rounded(nights),
+        "share_by_night": [round(share, 4) for share in shares],
+    }
+    emit("scoring_share", round(max(shares), 4), detail)
+
+
+def main() -> None:
+    """Measures the figures asked for, both by default."""
+    parser = argparse.ArgumentParser(description="Selection in cohorts.")
+    parser.add_argument("--quick", action="store_true", help="fewer devices")
+    parser.add_argument("figures", nargs="*", help="names of figures; all by default")
+    asked = parser.parse_intermixed_args()
+    quieten()
+    torch.set_num_threads(1)
+    figures: dict[str, Callable[[], None]] = {
+        "selection_batching": lambda: measure_batching(*((32, 4) if asked.quick else (1000, 20))),
+        "scoring_share": lambda: measure_share(8 if asked.quick else 64),
+    }
+    for name in asked.figures or figures:
+        figures[name]()
+
+
+if __name__ == "__main__":
+    main()

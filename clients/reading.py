@@ -1,0 +1,158 @@
+"""Reading: what arrived since the last night is embedded, selected and asked about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from clients import charges
+from clients.adaptation import Retrieve, UserPrior
+from clients.annotation import ask
+from clients.buffer import Item, Reading, fitted, stored_vector
+from clients.facts import Facts
+from clients.policy import DevicePolicy
+from clients.selection import Priority, Text
+from clients.state import DeviceState, holding
+from fleettune.compute import Compute, EmbedJob
+from fleettune.exchanges import Exchange
+from fleettune.releases import Manifest
+from fleettune.seeds import Purpose, stream
+from fleettune.tokens import Example
+from fleettune.workload import Entry
+
+EMBEDDING_BYTES = 4
+"""Bytes per number of an embedding that retrieval keeps."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrivals:
+    """What happened since the last night.
+
+    Attributes:
+        exchanges: In time order.
+        examples: The same as tokens.
+    """
+
+    exchanges: tuple[Exchange, ...]
+    examples: tuple[Example, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """What came of the arrivals, as counts (see `fleettune.statistics.Statistics`)."""
+
+    arrived: int = 0
+    accepted: int = 0
+    asked: int = 0
+
+
+def arrivals(facts: Facts, release: Manifest, last_day: int, today: int) -> Arrivals:
+    """Returns the exchanges of all days since the last one that was read."""
+    exchanges = tuple(
+        exchange
+        for day in range(last_day + 1, today + 1)
+        for exchange in facts.population.day(facts.user, day)
+    )
+    encoder = facts.encoder(release)
+    return Arrivals(exchanges=exchanges, examples=tuple(map(encoder.example, exchanges)))
+
+
+def texts(policy: DevicePolicy, arrived: Arrivals) -> list[tuple[int, ...]]:
+    """Returns the tokens of what the selection wants embedded; nothing where it wants none."""
+    match policy.selection.embedded:
+        case Text.NOTHING:
+            return []
+        case Text.QUESTION:
+            return [example.tokens[: example.prompt] for example in arrived.examples]
+        case _:
+            return [example.tokens for example in arrived.examples]
+
+
+def embed(
+    policy: DevicePolicy, release: Manifest, arrived: Arrivals, compute: Compute
+) -> list[Reading]:
+    """Returns the arrivals with what one pass over them says, where the selection asks for it."""
+    prompts = tuple(texts(policy, arrived))
+    if not prompts:
+        return [Reading(exchange=exchange) for exchange in arrived.exchanges]
+    # the first token draws attention to itself whatever the text is
+    found = compute.embed(EmbedJob(release=release.path, patch=None, prompts=prompts, skip=1))
+    return [
+        Reading(
+            exchange=exchange,
+            vector=stored_vector(vector),
+            entropy=float(entropy),
+            tokens=int(tokens),
+        )
+        for exchange, vector, entropy, tokens in zip(
+            arrived.exchanges, found.vectors, found.entropy, found.tokens, strict=True
+        )
+    ]
+
+
+def select(
+    facts: Facts,
+    release: Manifest,
+    policy: DevicePolicy,
+    state: DeviceState,
+    readings: Sequence[Reading],
+) -> tuple[DeviceState, Taken]:
+    """Returns the state with what is held from now on, and what came of the arrivals."""
+    quota = policy.quota
+    patch = state.stored_bytes - state.buffer_bytes - state.extra_bytes
+    room = min(quota.buffer_bytes, quota.total_bytes - patch)
+    wanted = policy.selection.keep(state.items, readings, room, _priority(facts))
+    kept = fitted(wanted, room)
+    beside = 0
+    if isinstance(policy.adaptation, Retrieve):
+        beside = EMBEDDING_BYTES * release.shapes.hidden
+        kept = fitted(kept, quota.total_bytes - patch, beside)
+    seen = state.seen + len(readings)
+    before = {item.order: item.note.asked for item in state.items}
+    kept, asked = ask(kept, before, policy.annotation.left(seen, state.asked))
+    state = holding(state, kept, beside * len(kept))
+    taken = Taken(arrived=len(readings), accepted=_accepted(kept, before), asked=asked)
+    return replace(state, seen=seen, asked=state.asked + asked), taken
+
+
+def lived(
+    facts: Facts,
+    release: Manifest,
+    policy: DevicePolicy,
+    state: DeviceState,
+    arrived: Arrivals,
+) -> list[Entry]:
+    """Returns what reading the lived days and the user's own questions of them asked.
+
+    Args:
+        facts: The device.
+        release: What it serves with.
+        policy: Its choices.
+        state: What it holds behind the selection.
+        arrived: The exchanges of those days.
+    """
+    entries: list[Entry] = []
+    embedded = texts(policy, arrived)
+    if embedded:
+        entries += charges.embed(facts, release, list(map(len, embedded)))
+    if isinstance(policy.adaptation, UserPrior):
+        return entries  # it answers without the model
+    context = 0.0
+    if isinstance(policy.adaptation, Retrieve) and state.answered:
+        encoder = facts.encoder(release)
+        turns = [len(encoder.example(exchange).tokens) for exchange in state.answered]
+        context = policy.adaptation.neighbours * sum(turns) / len(turns)
+        entries += charges.embed(facts, release, [one.prompt for one in arrived.examples])
+    return [*entries, *charges.serve(facts, release, state.patch, arrived.examples, context)]
+
+
+def _priority(facts: Facts) -> Priority:
+    def of(exchange: Exchange) -> float:
+        rng = stream(facts.seed, Purpose.SELECTION, facts.device, exchange.order)
+        return float(rng.random())
+
+    return of
+
+
+def _accepted(kept: Sequence[Item], before: dict[int, bool]) -> int:
+    return sum(item.order not in before for item in kept)

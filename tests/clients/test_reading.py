@@ -1,0 +1,263 @@
+"""A night's reading: what is embedded and paid, held under the quota, asked, and never told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+from flwr.app import RecordDict
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from clients.adaptation import Adaptation, AlwaysRetune, NeverPersonalise, Retrieve
+from clients.annotation import Annotation
+from clients.buffer import Item, Note, Reading
+from clients.coresets import Herding, KCenter
+from clients.device import Visit, run_round
+from clients.facts import Facts
+from clients.lexicon import read_lexicons
+from clients.placement import TopLayers
+from clients.policy import DevicePolicy, Quota, read_policy
+from clients.quality import Quality
+from clients.selection import Fifo, Priority, RandomReplace, Reservoir, Selection
+from clients.state import DeviceState, read_state, write_state
+from clients.synthesis import NoSynthesis
+from clients.tuning import Tuning
+from fleettune.backbone import POCKET_FOLDER, read_shapes
+from fleettune.cost import Stage
+from fleettune.hardware import load_hardware
+from fleettune.personas import SyntheticData
+from fleettune.releases import Manifest, file_digest, weights_file
+from fleettune.statistics import Report
+from fleettune.suspension import current_compute
+from fleettune.typed import to_record
+from fleettune.wire import encode_report, take_observed
+from fleettune.work import forward_work
+from fleettune.workload import Phase
+
+CONF = Path(__file__).parents[2] / "conf"
+PROFILE = load_hardware(CONF / "hardware")["oneplus_12r"]
+WORLD = SyntheticData(users=10, exchanges_per_day=3, history_days=2).open()
+LEXICON = read_lexicons((CONF / "lexicons" / "everyday.txt").read_text())
+PUBLISHED = Quality(lexicon=LEXICON)
+MANIFEST = Manifest(
+    version=0,
+    name="pocket",
+    path=str(POCKET_FOLDER),
+    digest=file_digest(weights_file(POCKET_FOLDER)),
+    size_bytes=weights_file(POCKET_FOLDER).stat().st_size,
+    shapes=read_shapes(POCKET_FOLDER),
+    template="pocket",
+    max_tokens=128,
+)
+VECTOR = 2 * MANIFEST.shapes.hidden
+RULES = (
+    Fifo(),
+    Reservoir(),
+    RandomReplace(),
+    KCenter(),
+    Herding(),
+    PUBLISHED,
+    replace(PUBLISHED, rule="weighted", aging="decay", scores=("eoe", "idd")),
+    replace(PUBLISHED, scores=("dss",)),
+)
+DEVICE = Facts(device=3, user=3, seed=5, profile=PROFILE, population=WORLD)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Tiny matrices on several threads wait for each other longer than they compute."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def policy(
+    selection: Selection,
+    adaptation: Adaptation | None = None,
+    quota: Quota | None = None,
+    per_1000: float | None = None,
+) -> DevicePolicy:
+    return DevicePolicy(
+        selection=selection,
+        synthesis=NoSynthesis(),
+        adaptation=adaptation or NeverPersonalise(),
+        placement=TopLayers(layers=1, rank=1, alpha=2.0),
+        tuning=Tuning(steps=1, batch=2, learning_rate=1e-2, clip=1.0),
+        quota=quota or Quota(buffer_bytes=100_000, total_bytes=4_000_000),
+        annotation=Annotation(per_1000=per_1000),
+    )
+
+
+def live(
+    chosen: DevicePolicy, round_: int = 0, state: DeviceState | None = None, *, seen: bool = False
+) -> tuple[DeviceState, Report]:
+    night = Visit(facts=DEVICE, round=round_, release=MANIFEST, policy=chosen)
+    return run_round(night, state or DeviceState(), current_compute(), observed=seen)
+
+
+@settings(
+    deadline=None,
+    derandomize=True,
+    max_examples=40,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    selection=st.sampled_from(RULES),
+    buffer_bytes=st.integers(1, 1500),
+    spare=st.integers(-900, 2000),
+    adaptation=st.sampled_from([AlwaysRetune(), NeverPersonalise(), Retrieve(neighbours=1)]),
+    per_1000=st.none() | st.floats(0, 1000),
+)
+def test_no_selection_exceeds_a_quota_or_the_budget_of_questions(
+    selection: Selection,
+    buffer_bytes: int,
+    spare: int,
+    adaptation: Adaptation,
+    per_1000: float | None,
+) -> None:
+    patch = TopLayers(layers=1, rank=1, alpha=2.0).on(MANIFEST.shapes)
+    total = max(buffer_bytes, buffer_bytes + patch.size_bytes(MANIFEST.shapes) + spare)
+    quota = Quota(buffer_bytes=buffer_bytes, total_bytes=total)
+    chosen, state, asked = policy(selection, adaptation, quota, per_1000), DeviceState(), 0
+    for round_ in range(3):
+        state, report = live(chosen, round_, state)
+        texts = sum(exchange.size_bytes for exchange in state.buffer)
+        kept = sum(len(note.vector) + 4 * len(note.scores) for note in state.notes)
+        retrieved = isinstance(adaptation, Retrieve) * 4 * MANIFEST.shapes.hidden
+        patched = 0 if state.patch is None else state.patch.size_bytes
+        assert texts + kept <= buffer_bytes
+        assert texts + kept + retrieved * len(state.buffer) + patched <= total
+        assert report.statistics.buffer_bytes == texts + kept
+        asked += report.statistics.asked
+        assert asked == state.asked
+        if per_1000 is not None:
+            assert asked <= per_1000 * state.seen / 1000
+            assert len(state.answered) <= asked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hoarder:
+    """A selection of an operator's own that heeds no quota."""
+
+    @property
+    def embedded(self) -> str:
+        return "nothing"
+
+    def keep(
+        self,
+        held: Sequence[Item],
+        arrived: Sequence[Reading],
+        quota_bytes: int,
+        priority: Priority,
+    ) -> tuple[Item, ...]:
+        new = [Item(exchange=reading.exchange, note=Note(asked=True)) for reading in arrived]
+        return (*held, *new)
+
+
+def test_not_even_a_selection_of_ones_own_can_exceed_a_quota_or_make_up_answers() -> None:
+    quota = Quota(buffer_bytes=200, total_bytes=10**6)
+    state, _ = live(policy(Hoarder(), quota=quota, per_1000=0))
+    assert state.buffer == live(policy(Fifo(), quota=quota))[0].buffer
+    assert state.answered == ()
+
+
+def test_what_is_embedded_is_paid_by_its_flop() -> None:
+    examples = [DEVICE.encoder(MANIFEST).example(exchange) for exchange in WORLD.day(3, 0)]
+    lengths = {
+        "dialogue": [len(example.tokens) for example in examples],
+        "question": [example.prompt for example in examples],
+    }
+    for text, tokens in lengths.items():
+        _, report = live(policy(KCenter(text=text)), seen=True)
+        # a forward pass through the lower 4 of 8 layers
+        work = forward_work(replace(MANIFEST.shapes, layers=4), tokens, 0, {})
+        (spent,) = [
+            amount
+            for stage, phase, amount in report.workload.entries
+            if (stage, phase) == (Stage.SELECT, Phase.PREFILL)
+        ]
+        assert spent.flop == work.flop
+        assert report.statistics.ledger.of(Stage.SELECT).energy_j > 0
+
+
+@pytest.mark.parametrize("selection", [Fifo(), Reservoir(), RandomReplace(), RULES[-1]])
+def test_a_selection_without_embeddings_pays_nothing(selection: Selection) -> None:
+    _, report = live(policy(selection))
+    assert Stage.SELECT not in dict(report.statistics.ledger.costs)
+
+
+def test_counters_of_arrivals_by_hand() -> None:
+    # two days of 3 before the first night, then 3 a night; two exchanges fit
+    newest = WORLD.day(3, 0)[-2:]
+    quota = Quota(buffer_bytes=sum(e.size_bytes for e in newest), total_bytes=10**6)
+    state, report = live(policy(Fifo(), quota=quota))
+    statistics = report.statistics
+    assert (statistics.arrived, statistics.accepted, statistics.asked) == (6, 2, 2)
+    assert (state.seen, state.asked, state.buffer) == (6, 2, newest)
+
+
+def test_an_exchange_that_was_not_asked_about_cannot_be_tuned_on() -> None:
+    # 6 exchanges at 400 per 1,000 are 2 questions, about the newest two
+    state, report = live(policy(Fifo(), AlwaysRetune(), per_1000=400))
+    newest = WORLD.day(3, 0)[-2:]
+    assert state.answered == newest
+    assert len(state.buffer) == 6
+    tokens = sum(len(DEVICE.encoder(MANIFEST).example(e).tokens) for e in newest)
+    assert report.statistics.train_tokens == tokens
+    assert report.statistics.asked == 2
+    # the next day's 3 make 9, so one question more
+    _, report = live(policy(Fifo(), AlwaysRetune(), per_1000=400), 1, state)
+    assert report.statistics.asked == 1
+    silent, report = live(policy(Fifo(), AlwaysRetune(), per_1000=0))
+    assert (silent.patch, report.statistics.outcome.decision) == (None, "infeasible")
+
+
+def test_a_state_with_embeddings_and_scores_survives_its_records() -> None:
+    state, _ = live(policy(PUBLISHED, per_1000=300))
+    assert {len(note.vector) for note in state.notes} == {VECTOR}
+    assert {note.asked for note in state.notes} == {True, False}
+    records = RecordDict()
+    write_state(records, state)
+    assert read_state(records) == state
+
+
+def test_equal_nights_select_alike() -> None:
+    chosen = policy(PUBLISHED, quota=Quota(buffer_bytes=900, total_bytes=10**6))
+    first, second = (live(chosen)[0] for _ in range(2))
+    assert first == second
+    assert 0 < len(first.buffer) < 6
+
+
+@pytest.mark.parametrize("selection", RULES, ids=lambda rule: type(rule).__name__)
+def test_no_exchange_leaves_a_device(selection: Selection) -> None:
+    chosen = policy(selection, AlwaysRetune(), per_1000=500)
+    state, report = live(chosen, seen=True)
+    content = encode_report(report)
+    take_observed(content)
+    assert set(content) <= {"delta", "statistics", "outcome"}
+    told = [
+        str(value)
+        for records in (content.metric_records, content.config_records)
+        for record in records.values()
+        for pair in record.items()
+        for value in pair
+    ]
+    assert state.buffer
+    assert state.patch is not None
+    for exchange in WORLD.day(3, 0):
+        assert not [word for word in told if exchange.question in word or exchange.response in word]
+    # embeddings stay as well: arrays are the patch's factors and nothing else
+    for record in content.array_records.values():
+        assert sum(len(array.data) for array in record.values()) < 2 * state.patch.size_bytes
+        assert {name.rpartition(".")[2] for name in record} == {"a", "b"}
+
+
+@pytest.mark.parametrize("selection", RULES, ids=lambda rule: type(rule).__name__)
+def test_a_policy_with_any_selection_crosses_as_data(selection: Selection) -> None:
+    chosen = policy(selection, per_1000=20)
+    assert read_policy(to_record(chosen)) == chosen

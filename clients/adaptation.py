@@ -153,7 +153,8 @@ class EdgeTuneReleased:
         if patch is None:
             return _FIRST
         drift = pooled(release.drift_since(patch.release)).magnitude(self.k_var)
-        strength = pooled({site: moments(patch.dense(site)) for site in patch.factors}).magnitude(
+        plain = patch.untied()
+        strength = pooled({site: moments(plain.dense(site)) for site in plain.factors}).magnitude(
             self.k_var
         )
         above = drift > self.kappa * strength
@@ -163,7 +164,7 @@ class EdgeTuneReleased:
             drift=drift,
             strength=strength,
             read_bytes=patch.size_bytes,
-            work_flop=float(sum(_dense_flop(patch, site) for site in patch.factors)),
+            work_flop=float(sum(_dense_flop(plain, site) for site in plain.factors)),
         )
 
 

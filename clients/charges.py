@@ -13,7 +13,7 @@ from dataclasses import replace
 from clients.adaptation import Decision
 from clients.facts import Facts
 from fleettune.adapters import Patch
-from fleettune.compute import embedding_layers
+from fleettune.compute import ProbeJob, embedding_layers
 from fleettune.cost import Stage
 from fleettune.releases import Manifest
 from fleettune.sites import Site
@@ -28,7 +28,7 @@ Writings = Sequence[tuple[int, int]]
 
 def ranks_of(patch: Patch | None) -> Ranks:
     """Returns the rank at every site of a patch; none without one."""
-    return {} if patch is None else {s: item.a.shape[0] for s, item in patch.factors.items()}
+    return {} if patch is None else patch.ranks
 
 
 def download(facts: Facts, release: Manifest) -> list[Entry]:
@@ -51,6 +51,18 @@ def check(facts: Facts, release: Manifest, patch: Patch | None, decision: Decisi
     ]
 
 
+def probe(facts: Facts, release: Manifest, jobs: Sequence[ProbeJob]) -> list[Entry]:
+    """Returns the passes of probes: one forward and one backward per batch.
+
+    Counted as training their adapters; the gradient of A, which a probe has no use for, is in it.
+    """
+    return [
+        (Stage.PROBE, phase, amount)
+        for job in jobs
+        for _, phase, amount in tune(facts, release, job.probe.ranks, job.batches, cached=False)
+    ]
+
+
 def tune(
     facts: Facts, release: Manifest, ranks: Ranks, batches: Batches, cached: bool
 ) -> list[Entry]:
@@ -68,14 +80,15 @@ def tune(
     cut = min(site.layer for site in there) if cached else 0
     upper = {Site(site.layer - cut, site.module): rank for site, rank in there.items()}
     above = replace(shapes, layers=shapes.layers - cut)
-    forward, backward, weight = Work(), Work(), facts.priced.bytes_per_weight
-    tokens = 0
+    weight = facts.priced.bytes_per_weight
+    lengths: list[int] = []
+    head = 0
     for batch in batches:
-        lengths = facts.priced.lengths([len(example.tokens) for example in batch])
-        head = min(sum(lengths), facts.priced.tokens(sum(e.supervised for e in batch)))
-        forward += forward_work(above, lengths, head, upper, weight)
-        backward += backward_work(above, lengths, head, upper, weight)
-        tokens += sum(lengths)
+        lengths += (own := facts.priced.lengths([len(example.tokens) for example in batch]))
+        head += min(sum(own), facts.priced.tokens(sum(e.supervised for e in batch)))
+    tokens, steps = sum(lengths), len(batches)
+    forward = forward_work(above, lengths, head, upper, weight, steps)
+    backward = backward_work(above, lengths, head, upper, weight, steps)
     entries: list[Entry] = [(Stage.TUNE, Phase.BACKWARD, computing(backward))]
     if cut:
         distinct = dict.fromkeys(example for batch in batches for example in batch)

@@ -18,7 +18,7 @@ from clients.expansion import expanded
 from clients.facts import Facts
 from clients.policy import DevicePolicy
 from clients.reading import Taken, arrivals, embed, lived, select
-from clients.retune import TunePlan, plan_tune
+from clients.retune import TunePlan, open_context, plan_tune, probe_jobs
 from clients.state import DeviceState, within
 from fleettune.adapters import Patch, Placement, new_patch
 from fleettune.compute import Compute, TuneJob
@@ -181,7 +181,12 @@ def _retune(visit: Visit, night: Night, compute: Compute) -> Night:
     release, tuning = visit.release, visit.policy.tuning
     encoder = visit.facts.encoder(release)
     examples = [encoder.example(exchange) for exchange in night.state.answered]
-    plan = plan_tune(visit.facts, release, visit.policy, night.state, examples)
+    context = open_context(visit.facts, release, visit.policy, night.state, examples)
+    jobs = probe_jobs(visit.policy, context)
+    night = _work(visit, night, charges.probe(visit.facts, release, jobs))
+    if night.over:
+        return night
+    plan = plan_tune(visit.policy, context, [compute.probe(job) for job in jobs])
     if isinstance(plan, str):
         hindered = replace(night.decision, action=Action.INFEASIBLE, reason=plan)
         return replace(night, decision=hindered)

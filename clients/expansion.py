@@ -8,8 +8,9 @@ import numpy as np
 
 from clients import charges
 from clients.facts import Facts
+from clients.footprint import fits_memory
 from clients.policy import DevicePolicy
-from clients.retune import TunePlan, fits_memory, schedule
+from clients.retune import TunePlan, open_context, schedule
 from clients.state import DeviceState
 from clients.synthesis import Draw, Source
 from fleettune.compute import Compute
@@ -48,11 +49,11 @@ def expanded(
     if not made.candidates:
         return plan
     examples = [encoder.example(exchange) for exchange in (*state.answered, *made.pairs)]
-    ranks = dict.fromkeys(plan.placement.sites, plan.placement.rank)
     kept = len(made.pairs)
-    if kept and fits_memory(facts, release, policy, ranks, examples):
+    context = open_context(facts, release, policy, state, examples)
+    if kept and not isinstance(context, str) and fits_memory(context, plan.placement):
         room = free - sum(pair.size_bytes for pair in made.pairs)
-        plan = schedule(facts, release, policy, plan.placement, room, examples)
+        plan = schedule(policy, replace(context, room_bytes=room), plan.placement)
     else:
         kept = 0
     writing = charges.synthesise(facts, release, state.patch, made.writings)

@@ -2,24 +2,73 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from clients.facts import Facts
 from fleettune import adapters
+from fleettune.compute import ProbeJob, ProbeResult
+from fleettune.releases import Manifest
 from fleettune.sites import MODULES, Site
+from fleettune.tokens import Example
 from fleettune.work import Shapes
+
+ATTENTION = ("q", "k", "v", "o")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacementContext:
+    """What a rule may look at: this device, tonight's release, the tune to come.
+
+    Attributes:
+        facts: The device.
+        release: What it tunes.
+        batches: The examples of every step.
+        largest: Simulated lengths of the largest step that there may be, in tokens.
+        room_bytes: What the quota leaves for patch and prefix cache.
+        probed: What the rule's probes found, in their order; empty for rules without any.
+    """
+
+    facts: Facts
+    release: Manifest
+    batches: tuple[tuple[Example, ...], ...]
+    largest: tuple[int, ...]
+    room_bytes: int
+    probed: tuple[ProbeResult, ...] = ()
 
 
 @runtime_checkable
 class PlacementRule(Protocol):
     """A rule that places adapters on a backbone."""
 
-    def place(self, shapes: Shapes) -> adapters.Placement:
-        """Returns the placement for a backbone of these shapes."""
+    def check(self, shapes: Shapes) -> None:
+        """Raises ValueError if the rule cannot place on a backbone of these shapes."""
+        ...
+
+    def place(self, context: PlacementContext) -> adapters.Placement | str:
+        """Returns the placement for a device, or in one word why there is none."""
         ...
 
     def smaller(self, placement: adapters.Placement) -> adapters.Placement | None:
         """Returns what to try where a placement does not fit the memory; None to give up."""
+        ...
+
+
+@runtime_checkable
+class ProbingRule(Protocol):
+    """A placement rule that wants to measure before it places."""
+
+    @property
+    def prefix_cache(self) -> bool:
+        """True if its tunes keep a prefix cache where the quota allows and it saves joules.
+
+        For these rules this counts, not the tuning's own setting: they plan with it.
+        """
+        ...
+
+    def probes(self, context: PlacementContext) -> Sequence[ProbeJob]:
+        """Returns what the device measures, and pays for; nothing where it has no memory for it."""
         ...
 
 
@@ -30,8 +79,16 @@ class EverySite:
     rank: int
     alpha: float
 
-    def place(self, shapes: Shapes) -> adapters.Placement:
+    def check(self, shapes: Shapes) -> None:
+        """Raises ValueError if rank or alpha do not fit."""
+        check_adapters(shapes, self.rank, self.alpha)
+
+    def place(self, context: PlacementContext) -> adapters.Placement:
         """Returns every site."""
+        return self.on(context.release.shapes)
+
+    def on(self, shapes: Shapes) -> adapters.Placement:
+        """Returns every site of a backbone."""
         return _layers(shapes, 0, self.rank, self.alpha)
 
     def smaller(self, placement: adapters.Placement) -> adapters.Placement | None:
@@ -55,8 +112,16 @@ class TopLayers:
     alpha: float
     shrink: bool = False
 
-    def place(self, shapes: Shapes) -> adapters.Placement:
-        """Returns the sites of the top layers.
+    def check(self, shapes: Shapes) -> None:
+        """Raises ValueError if layers, rank or alpha do not fit."""
+        self.on(shapes)
+
+    def place(self, context: PlacementContext) -> adapters.Placement:
+        """Returns the sites of the top layers."""
+        return self.on(context.release.shapes)
+
+    def on(self, shapes: Shapes) -> adapters.Placement:
+        """Returns the sites of the top layers of a backbone.
 
         Raises:
             ValueError: If the backbone has fewer layers.
@@ -78,12 +143,48 @@ class TopLayers:
         return adapters.Placement(sites=sites, rank=placement.rank, alpha=placement.alpha)
 
 
-def _layers(shapes: Shapes, first: int, rank: int, alpha: float) -> adapters.Placement:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionOnly:
+    """LoRA on the four attention matrices of every layer, as Hu et al. 2021 began.
+
+    Attributes:
+        rank: Rank of every adapter.
+        alpha: LoRA's alpha.
+    """
+
+    rank: int
+    alpha: float
+
+    def check(self, shapes: Shapes) -> None:
+        """Raises ValueError if rank or alpha do not fit."""
+        check_adapters(shapes, self.rank, self.alpha)
+
+    def place(self, context: PlacementContext) -> adapters.Placement:
+        """Returns the attention sites."""
+        return self.on(context.release.shapes)
+
+    def on(self, shapes: Shapes) -> adapters.Placement:
+        """Returns the attention sites of a backbone."""
+        return _layers(shapes, 0, self.rank, self.alpha, ATTENTION)
+
+    def smaller(self, placement: adapters.Placement) -> adapters.Placement | None:
+        """Returns None: all of them or nothing."""
+        return None
+
+
+def check_adapters(shapes: Shapes, rank: int, alpha: float) -> None:
+    """Raises ValueError if a rank does not fit every matrix of a layer, or alpha is not > 0."""
     for n_in, n_out in shapes.matrices().values():
         adapters.check_rank(rank, n_in, n_out)
     if not alpha > 0:
         raise ValueError(f"placement.alpha must be > 0, got {alpha}")
+
+
+def _layers(
+    shapes: Shapes, first: int, rank: int, alpha: float, modules: Sequence[str] = MODULES
+) -> adapters.Placement:
+    check_adapters(shapes, rank, alpha)
     sites = tuple(
-        Site(layer, module) for layer in range(first, shapes.layers) for module in MODULES
+        Site(layer, module) for layer in range(first, shapes.layers) for module in modules
     )
     return adapters.Placement(sites=sites, rank=rank, alpha=alpha)

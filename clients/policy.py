@@ -23,8 +23,9 @@ from clients.adaptation import (
 )
 from clients.annotation import Annotation
 from clients.coresets import Herding, KCenter
+from clients.gradcut import GradCut, RandomSameProfile
 from clients.lexicon import Lexicon
-from clients.placement import EverySite, PlacementRule, TopLayers
+from clients.placement import AttentionOnly, EverySite, PlacementRule, TopLayers
 from clients.quality import Quality
 from clients.selection import Fifo, RandomReplace, Reservoir, Selection
 from clients.synthesis import NoSynthesis, SelfParaphrase, Synthesis, TemplateRewrite
@@ -108,7 +109,10 @@ BUILT_IN: Mapping[str, type] = {
         Retrieve,
         UserPrior,
         EdgeTuneReleased,
+        AttentionOnly,
         EverySite,
+        GradCut,
+        RandomSameProfile,
         TopLayers,
         Tuning,
     )

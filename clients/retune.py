@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from clients import charges
 from clients.facts import Facts
+from clients.footprint import cached_bytes, cheapest_tune, fits_memory
+from clients.placement import PlacementContext, ProbingRule
 from clients.policy import DevicePolicy
 from clients.state import DeviceState
 from fleettune.adapters import Placement
-from fleettune.memory import memory_peak_bytes
+from fleettune.compute import ProbeJob, ProbeResult
 from fleettune.releases import Manifest
 from fleettune.seeds import Purpose, stream
 from fleettune.tokens import Example
-from fleettune.work import Ranks
 from fleettune.workload import Entry
 
 
@@ -44,77 +45,71 @@ class TunePlan:
         return sum(len(example.tokens) for batch in self.batches for example in batch)
 
 
-def plan_tune(
+def open_context(
     facts: Facts,
     release: Manifest,
     policy: DevicePolicy,
     state: DeviceState,
     examples: Sequence[Example],
+) -> PlacementContext | str:
+    """Returns what a placement is decided from, or in one word why there can be no tune."""
+    if not examples:
+        return "empty_buffer"
+    longest = sorted((len(example.tokens) for example in examples), reverse=True)
+    rng = stream(facts.seed, Purpose.TUNING, facts.device, release.version)
+    return PlacementContext(
+        facts=facts,
+        release=release,
+        batches=policy.tuning.batches(examples, rng),
+        largest=tuple(longest[: policy.tuning.batch]),
+        room_bytes=policy.quota.total_bytes - state.buffer_bytes - state.extra_bytes,
+    )
+
+
+def probe_jobs(policy: DevicePolicy, context: PlacementContext | str) -> Sequence[ProbeJob]:
+    """Returns what the placement rule wants to measure before it places; mostly nothing."""
+    if isinstance(context, str) or not isinstance(policy.placement, ProbingRule):
+        return ()
+    return policy.placement.probes(context)
+
+
+def plan_tune(
+    policy: DevicePolicy, context: PlacementContext | str, probed: Sequence[ProbeResult] = ()
 ) -> TunePlan | str:
     """Returns the tune of a device, or in one word why it can have none.
 
     Where the placement does not fit the device's memory, its rule is asked for a smaller one. A
     prefix cache that does not fit the quota is left out.
-    """
-    if not examples:
-        return "empty_buffer"
-    placement: Placement | None = policy.placement.place(release.shapes)
-    room = policy.quota.total_bytes - state.buffer_bytes - state.extra_bytes
-    while placement is not None:
-        if placement.size_bytes(release.shapes) > room:
-            return "patch_over_quota"
-        ranks = dict.fromkeys(placement.sites, placement.rank)
-        if fits_memory(facts, release, policy, ranks, examples):
-            return schedule(facts, release, policy, placement, room, examples)
-        placement = policy.placement.smaller(placement)
-    return "over_memory"
-
-
-def schedule(
-    facts: Facts,
-    release: Manifest,
-    policy: DevicePolicy,
-    placement: Placement,
-    room: int,
-    examples: Sequence[Example],
-) -> TunePlan:
-    """Returns the steps of a tune at a placement.
 
     Args:
-        facts: The device.
-        release: What it tunes.
-        policy: How.
-        placement: Which sites train.
-        room: Bytes of the quota for patch and prefix cache.
-        examples: What it trains on, at least one.
+        policy: What the device was told.
+        context: What the placement is decided from, or already why there can be no tune.
+        probed: Results of `probe_jobs`, in their order.
     """
-    rng = stream(facts.seed, Purpose.TUNING, facts.device, release.version)
-    batches = policy.tuning.batches(examples, rng)
-    ranks = dict.fromkeys(placement.sites, placement.rank)
-    lowest = min(site.layer for site in facts.priced.ranks(release.shapes, ranks))
-    cache = 0
-    if policy.tuning.prefix_cache and lowest > 0:
-        distinct = dict.fromkeys(example for batch in batches for example in batch)
-        tokens = sum(len(example.tokens) for example in distinct)
-        cache = charges.cache_bytes(release.shapes, tokens)
-        if placement.size_bytes(release.shapes) + cache > room:
+    if isinstance(context, str):
+        return context
+    context = replace(context, probed=tuple(probed))
+    rule = policy.placement
+    placement = rule.place(context)
+    while isinstance(placement, Placement):
+        if placement.size_bytes(context.release.shapes) > context.room_bytes:
+            return "patch_over_quota"
+        if fits_memory(context, placement):
+            return schedule(policy, context, placement)
+        placement = rule.smaller(placement) or "over_memory"
+    return placement
+
+
+def schedule(policy: DevicePolicy, context: PlacementContext, placement: Placement) -> TunePlan:
+    """Returns the steps of a tune at a placement, with a prefix cache where there is room."""
+    rule, batches = policy.placement, context.batches
+    if isinstance(rule, ProbingRule):
+        cache, entries = cheapest_tune(context, placement, cache=rule.prefix_cache)
+    else:
+        facts, release = context.facts, context.release
+        lowest = min(site.layer for site in facts.priced.ranks(release.shapes, placement.ranks))
+        cache = cached_bytes(context) if policy.tuning.prefix_cache and lowest > 0 else 0
+        if placement.size_bytes(release.shapes) + cache > context.room_bytes:
             cache = 0
-    entries = charges.tune(facts, release, ranks, batches, cached=cache > 0)
+        entries = charges.tune(facts, release, placement.ranks, batches, cached=cache > 0)
     return TunePlan(placement=placement, batches=batches, cache_bytes=cache, entries=entries)
-
-
-def fits_memory(
-    facts: Facts,
-    release: Manifest,
-    policy: DevicePolicy,
-    ranks: Ranks,
-    examples: Sequence[Example],
-) -> bool:
-    """Returns whether the largest step stays within the memory that a background job may take."""
-    longest = sorted((len(example.tokens) for example in examples), reverse=True)
-    batch = facts.priced.lengths(longest[: policy.tuning.batch])
-    shapes = facts.priced.shapes(release.shapes)
-    there = facts.priced.ranks(release.shapes, ranks)
-    peak = memory_peak_bytes(shapes, batch, there, facts.priced.bits_per_weight)
-    profile = facts.profile
-    return peak <= profile.usable_ram.value * profile.ram_gb.value * 1e9

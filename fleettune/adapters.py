@@ -1,59 +1,55 @@
 """Adapters: a placement says which sites carry one, a patch holds the trained factors.
 
 LoRA (Hu et al. 2021, arXiv:2106.09685): the weight of an adapted site becomes
-``W + (alpha / rank) * B @ A``.
+``W + (alpha / rank) * B @ A``. Sites of one shape may be tied: they share one pair and each has two
+vectors, ``W + (alpha / rank) * diag(v) @ B @ diag(u) @ A`` (METHODS A1.1). A tied pair is
+one pair everywhere: in memory, on disk, on the wire.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fleettune.sites import MODULES, Site, parse_site
+from fleettune.factors import Array, Factors, Tie, Tied
+from fleettune.sites import MODULES, Site, order, parse_site
 from fleettune.work import Shapes
-
-Array = NDArray[np.float32]
 
 _PARENT = {module: "self_attn" if module in "qkvo" else "mlp" for module in MODULES}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """Which sites of a backbone carry an adapter.
+    """Which sites of a backbone carry an adapter: dedicated, shared; all others are skipped.
 
     Attributes:
-        sites: The adapted sites, in forward order.
-        rank: Rank of every adapter.
-        alpha: LoRA's alpha; the update is scaled by ``alpha / rank``.
+        sites: The sites with an adapter of their own, in forward order.
+        rank: Rank of each of those.
+        alpha: Their alpha; the update is scaled by ``alpha / rank``.
+        ties: The sites that share, each in one tie and not among `sites`.
     """
 
     sites: tuple[Site, ...]
     rank: int
     alpha: float
+    ties: tuple[Tie, ...] = ()
+
+    @property
+    def ranks(self) -> dict[Site, int]:
+        """The rank at every adapted site, dedicated or shared, in forward order."""
+        found = dict.fromkeys(self.sites, self.rank)
+        found |= {site: tie.rank for tie in self.ties for site in tie.sites}
+        return {site: found[site] for site in sorted(found, key=order)}
 
     def size_bytes(self, shapes: Shapes) -> int:
-        """Returns the bytes of a patch with this placement, as fp32."""
+        """Returns the bytes of a patch with this placement, as fp32; a tied pair counts once."""
         matrices = shapes.matrices()
-        return sum(4 * self.rank * sum(matrices[site.module]) for site in self.sites)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Factors:
-    """The two factors of one site: ``a`` is ``(rank, n_in)``, ``b`` is ``(n_out, rank)``."""
-
-    a: Array
-    b: Array
-
-    def __post_init__(self) -> None:
-        if self.a.ndim != 2 or self.b.ndim != 2 or self.a.shape[0] != self.b.shape[1]:
-            raise ValueError(
-                "factors must be (rank, n_in) and (n_out, rank), got "
-                f"{self.a.shape} and {self.b.shape}"
-            )
+        dedicated = sum(4 * self.rank * sum(matrices[site.module]) for site in self.sites)
+        return dedicated + sum(tie.size_bytes(shapes) for tie in self.ties)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -62,25 +58,49 @@ class Patch:
 
     Attributes:
         release: Version of the release that it was tuned on.
-        alpha: LoRA's alpha.
-        factors: Factors by site.
+        alpha: LoRA's alpha at the sites with factors of their own.
+        factors: Those factors, by site.
+        ties: Pairs that several sites share; no site is in two of them or in `factors` as well.
     """
 
     release: int
     alpha: float
     factors: Mapping[Site, Factors]
+    ties: tuple[Tied, ...] = ()
+
+    def __post_init__(self) -> None:
+        sites = [*self.factors, *(site for tied in self.ties for site in tied.vectors)]
+        if len(set(sites)) < len(sites):
+            raise ValueError(f"a patch must adapt each site once, got {sorted(map(str, sites))}")
 
     @property
     def size_bytes(self) -> int:
-        """Bytes as stored and as sent: every factor in fp32."""
-        return sum(item.a.nbytes + item.b.nbytes for item in self.factors.values())
+        """Bytes as stored and as sent: every factor in fp32, a tied pair once."""
+        return sum(array.nbytes for array in to_arrays(self).values())
+
+    @property
+    def ranks(self) -> dict[Site, int]:
+        """The rank at every adapted site, in forward order."""
+        found = {site: item.a.shape[0] for site, item in self.factors.items()}
+        found |= {site: tied.pair.a.shape[0] for tied in self.ties for site in tied.vectors}
+        return {site: found[site] for site in sorted(found, key=order)}
+
+    def untied(self) -> Patch:
+        """Returns a patch that computes the same with factors of its own at every site."""
+        if not self.ties:
+            return self
+        found = dict(self.factors)
+        for tied in self.ties:
+            found |= tied.factors(self.alpha)
+        factors = {site: found[site] for site in sorted(found, key=order)}
+        return replace(self, factors=factors, ties=())
 
     def scale(self, site: Site) -> float:
-        """Returns ``alpha / rank`` of one site."""
+        """Returns ``alpha / rank`` of a site with factors of its own."""
         return self.alpha / self.factors[site].a.shape[0]
 
     def dense(self, site: Site) -> Array:
-        """Returns the effective update of one site, ``(n_out, n_in)``."""
+        """Returns the effective update of a site with factors of its own, ``(n_out, n_in)``."""
         item = self.factors[site]
         return np.asarray(np.float32(self.scale(site)) * (item.b @ item.a), dtype=np.float32)
 
@@ -92,12 +112,11 @@ class Patch:
             digest.update(f"{site} {item.a.shape} {item.b.shape}".encode())
             digest.update(item.a.tobytes())
             digest.update(item.b.tobytes())
+        for tied in self.ties:
+            for name, array in tied.arrays().items():
+                digest.update(f"tied {name} {array.shape}".encode())
+                digest.update(array.tobytes())
         return digest.hexdigest()
-
-
-def order(site: Site) -> tuple[int, int]:
-    """Returns the place of a site in a forward pass, for sorting."""
-    return site.layer, MODULES.index(site.module)
 
 
 def new_patch(
@@ -105,18 +124,42 @@ def new_patch(
 ) -> Patch:
     """Returns an untrained patch: A uniform in ±1/sqrt(n_in) (Kaiming, a = sqrt 5), B zero.
 
+    The vectors of tied sites are ones.
+
     Raises:
-        ValueError: If the rank is larger than a matrix allows.
+        ValueError: If the rank is larger than a matrix allows, or tied sites differ in shape.
     """
     matrices = shapes.matrices()
-    factors: dict[Site, Factors] = {}
-    for site in sorted(placement.sites, key=order):
-        n_in, n_out = matrices[site.module]
-        check_rank(placement.rank, n_in, n_out)
-        bound = 1 / np.sqrt(n_in)
-        a = rng.uniform(-bound, bound, size=(placement.rank, n_in)).astype(np.float32)
-        factors[site] = Factors(a=a, b=np.zeros((n_out, placement.rank), dtype=np.float32))
-    return Patch(release=release, alpha=placement.alpha, factors=factors)
+    factors = {
+        site: untrained(*matrices[site.module], placement.rank, rng)
+        for site in sorted(placement.sites, key=order)
+    }
+    ties = tuple(_untrained_tie(tie, shapes, rng) for tie in placement.ties)
+    return Patch(release=release, alpha=placement.alpha, factors=factors, ties=ties)
+
+
+def untrained(n_in: int, n_out: int, rank: int, rng: np.random.Generator) -> Factors:
+    """Returns the untrained factors of one site.
+
+    Raises:
+        ValueError: If the rank is larger than the matrix allows.
+    """
+    check_rank(rank, n_in, n_out)
+    bound = 1 / np.sqrt(n_in)
+    a = rng.uniform(-bound, bound, size=(rank, n_in)).astype(np.float32)
+    return Factors(a=a, b=np.zeros((n_out, rank), dtype=np.float32))
+
+
+def _untrained_tie(tie: Tie, shapes: Shapes, rng: np.random.Generator) -> Tied:
+    sizes = {shapes.matrices()[site.module] for site in tie.sites}
+    if len(sizes) > 1:
+        raise ValueError(f"tied sites must have one shape, got {sorted(sizes)} in {tie.sites}")
+    n_in, n_out = sizes.pop()
+    vectors = {
+        site: (np.ones(tie.rank, dtype=np.float32), np.ones(n_out, dtype=np.float32))
+        for site in sorted(tie.sites, key=order)
+    }
+    return Tied(pair=untrained(n_in, n_out, tie.rank, rng), alpha=tie.alpha, vectors=vectors)
 
 
 def check_rank(rank: int, n_in: int, n_out: int) -> None:
@@ -129,11 +172,17 @@ def check_rank(rank: int, n_in: int, n_out: int) -> None:
 
 
 def to_arrays(patch: Patch) -> dict[str, Array]:
-    """Returns the factors under stable names, ``3.q.a`` and ``3.q.b``."""
+    """Returns the factors under stable names, ``3.q.a`` and ``3.q.b``, a tied pair's once.
+
+    A tie's arrays begin with its number: ``tie0/alpha``, ``tie0/a``, ``tie0/b``, and for each site
+    ``tie0/3.q.u`` and ``tie0/3.q.v``.
+    """
     named: dict[str, Array] = {}
     for site in sorted(patch.factors, key=order):
         named[f"{site}.a"] = patch.factors[site].a
         named[f"{site}.b"] = patch.factors[site].b
+    for index, tied in enumerate(patch.ties):
+        named |= {f"tie{index}/{name}": array for name, array in tied.arrays().items()}
     return named
 
 
@@ -143,37 +192,74 @@ def from_arrays(arrays: Mapping[str, Array], release: int, alpha: float) -> Patc
     Raises:
         ValueError: If a name is no factor of a site or a factor is missing.
     """
-    sites = _sites(name.rpartition(".")[0] for name in arrays)
-    wanted = [f"{site}.{side}" for site in sites for side in "ab"]
+    own = {name: array for name, array in arrays.items() if "/" not in name}
+    sites = _complete(own, "ab", ())
+    return Patch(
+        release=release,
+        alpha=alpha,
+        factors={s: Factors(a=own[f"{s}.a"], b=own[f"{s}.b"]) for s in sites},
+        ties=tuple(map(_tied, _tie_parts(arrays))),
+    )
+
+
+def _tie_parts(arrays: Mapping[str, Array]) -> list[dict[str, Array]]:
+    """Returns the arrays of every tie by their names within it, in the order of the ties."""
+    parts: dict[str, dict[str, Array]] = {}
+    for name, array in arrays.items():
+        tie, slash, rest = name.partition("/")
+        if slash:
+            parts.setdefault(tie, {})[rest] = array
+    wanted = [f"tie{index}" for index in range(len(parts))]
+    if set(wanted) != set(parts):
+        raise ValueError(f"ties of a patch must be numbered from 0, got {sorted(parts)}")
+    return [parts[tie] for tie in wanted]
+
+
+def _tied(arrays: Mapping[str, Array]) -> Tied:
+    sites = _complete(arrays, "uv", ("alpha", "a", "b"))
+    return Tied(
+        pair=Factors(a=arrays["a"], b=arrays["b"]),
+        alpha=float(arrays["alpha"][0]),
+        vectors={site: (arrays[f"{site}.u"], arrays[f"{site}.v"]) for site in sites},
+    )
+
+
+def _complete(arrays: Mapping[str, Array], sides: str, beside: Sequence[str]) -> list[Site]:
+    """Returns the sites that arrays are about, after checking that nothing is missing or extra."""
+    sites = _sites(name.rpartition(".")[0] for name in arrays if name not in beside)
+    pairs = itertools.product(sites, sides)
+    wanted = [*beside, *(f"{site}.{side}" for site, side in pairs)]
     missing = [name for name in wanted if name not in arrays]
     if missing:
         raise ValueError(f"a patch must hold both factors of every site, missing {missing}")
     unknown = sorted(set(arrays) - set(wanted))
     if unknown:
         raise ValueError(f"a patch may hold the factors of sites only, got {unknown}")
-    return Patch(
-        release=release,
-        alpha=alpha,
-        factors={s: Factors(a=arrays[f"{s}.a"], b=arrays[f"{s}.b"]) for s in sites},
-    )
+    return sites
 
 
 def _sites(names: Iterable[str]) -> list[Site]:
     return sorted({parse_site(name) for name in names}, key=order)
 
 
+def peft_name(site: Site) -> str:
+    """Returns the name of a site's matrix in a Llama-like model of transformers."""
+    return f"model.layers.{site.layer}.{_PARENT[site.module]}.{site.module}_proj"
+
+
 def peft_key(site: Site, side: str) -> str:
     """Returns PEFT's state-dict key of one factor; `side` is ``A`` or ``B``."""
-    return (
-        f"base_model.model.model.layers.{site.layer}.{_PARENT[site.module]}."
-        f"{site.module}_proj.lora_{side}.weight"
-    )
+    return f"base_model.model.{peft_name(site)}.lora_{side}.weight"
 
 
 def to_peft(patch: Patch) -> dict[str, Array]:
-    """Returns the patch as a PEFT LoRA state dict (``adapter_model.safetensors`` keys)."""
+    """Returns the patch as a PEFT LoRA state dict (``adapter_model.safetensors`` keys).
+
+    PEFT knows no ties: every tied site gets factors of its own, ``v * B * u`` and ``A``.
+    """
+    plain = patch.untied().factors
     return {
         peft_key(site, side): array
-        for site in sorted(patch.factors, key=order)
-        for side, array in (("A", patch.factors[site].a), ("B", patch.factors[site].b))
+        for site in sorted(plain, key=order)
+        for side, array in (("A", plain[site].a), ("B", plain[site].b))
     }

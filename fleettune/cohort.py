@@ -14,6 +14,7 @@ from typing import Any
 from fleettune.backbone import Backbone, load_backbone
 from fleettune.cohort_probing import probe_cohort
 from fleettune.cohort_scoring import choose_cohort, embed_cohort, generate_cohort, score_cohort
+from fleettune.cohort_tied import tune_tied_cohort
 from fleettune.cohort_tuning import tune_cohort
 from fleettune.compute import (
     ChoiceJob,
@@ -24,6 +25,7 @@ from fleettune.compute import (
     Result,
     ScoreJob,
     TuneJob,
+    TuneResult,
     job_digest,
 )
 from fleettune.precision import REFERENCE
@@ -36,8 +38,15 @@ CUDA_TOKENS_PER_STEP = 24_576
 LEAST_DEVICES = 4
 """Devices that share a pass even if all jobs together would fill a single one."""
 
+
+def _tune(backbone: Backbone, jobs: Sequence[TuneJob]) -> Sequence[TuneResult]:
+    """Tunes jobs that all have tied sites, or none of which has any (see `_group`)."""
+    tied = any(job.start.ties for job in jobs)
+    return tune_tied_cohort(backbone, jobs) if tied else tune_cohort(backbone, jobs)
+
+
 _KERNELS: dict[type, Callable[[Backbone, Sequence[Any]], Sequence[Result]]] = {
-    TuneJob: tune_cohort,
+    TuneJob: _tune,
     ProbeJob: probe_cohort,
     ScoreJob: score_cohort,
     ChoiceJob: choose_cohort,
@@ -72,8 +81,8 @@ def _group(job: Job) -> _Group:
     if isinstance(job, TuneJob | ProbeJob):
         # a pass goes down to its lowest adapted layer, so a shallow device has no deep neighbours
         start = job.start if isinstance(job, TuneJob) else job.probe
-        cut = min(site.layer for site in start.factors)
-        return _Group(type(job), job.release, patched=True, shared=(cut,))
+        cut = min(site.layer for site in start.ranks)
+        return _Group(type(job), job.release, patched=True, shared=(cut, bool(start.ties)))
     shared: tuple[object, ...] = ()
     if isinstance(job, ChoiceJob):
         shared = job.answers

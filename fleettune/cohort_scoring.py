@@ -217,7 +217,7 @@ def _decode(
 
 def _patched(backbone: Backbone, patches: Sequence[Patch | None]) -> AbstractContextManager[None]:
     """Applies the patches; jobs with and without a patch never share a pass (see `cohort`)."""
-    real = [patch for patch in patches if patch is not None]
+    real = [patch.untied() for patch in patches if patch is not None]
     return applied(backbone, stack_patches(real, backbone)) if real else nullcontext()
 
 

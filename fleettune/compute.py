@@ -75,6 +75,8 @@ class ProbeJob:
                 "a probe's batches must each hold an example, got sizes "
                 f"{[len(batch) for batch in self.batches]}"
             )
+        if self.probe.ties:
+            raise ValueError("a probe must have factors of every site's own, got ties")
         trained = [str(site) for site, item in self.probe.factors.items() if item.b.any()]
         if trained:
             raise ValueError(f"a probe's B must be zero at every site, is not at {trained}")

@@ -28,6 +28,8 @@ class Purpose(IntEnum):
     AVAILABILITY = 13
     COEFFICIENTS = 14
     SYNTHESIS = 15
+    PROBE = 17
+    PLACEMENT = 18
 
 
 def stream(seed: int, purpose: Purpose, *keys: int) -> np.random.Generator:

@@ -28,3 +28,8 @@ def parse_site(text: str) -> Site:
     if not layer.isdecimal() or module not in MODULES:
         raise ValueError(f"a site must read layer.module with module in {MODULES}, got {text!r}")
     return Site(int(layer), module)
+
+
+def order(site: Site) -> tuple[int, int]:
+    """Returns the place of a site in a forward pass, for sorting."""
+    return site.layer, MODULES.index(site.module)

@@ -109,11 +109,17 @@ class Work:
 
 
 def forward_work(
-    shapes: Shapes, lengths: Lengths, head_tokens: int, ranks: Ranks, bytes_per_weight: float = 2.0
+    shapes: Shapes,
+    lengths: Lengths,
+    head_tokens: int,
+    ranks: Ranks,
+    bytes_per_weight: float = 2.0,
+    passes: int = 1,
 ) -> Work:
-    """Returns the work of one forward pass over a batch.
+    """Returns the work of one forward pass over a batch, or of several over parts of it.
 
-    Traffic reads each weight and adapter once, and moves the input and output of every matrix.
+    Traffic reads each weight and adapter once per pass, and moves the input and output of every
+    matrix.
 
     Args:
         shapes: The decoder.
@@ -121,25 +127,31 @@ def forward_work(
         head_tokens: Tokens on which the vocabulary head runs (supervised ones only).
         ranks: The adapters, kept apart from the weights (not merged).
         bytes_per_weight: Stored size of a backbone weight, in bytes.
+        passes: How many passes share the sequences, each once.
     """
     tokens, attention = _count(shapes, lengths, head_tokens)
     head, adapters = shapes.hidden * shapes.vocab, shapes.adapter_parameters(ranks)
     flop = 2 * tokens * (shapes.linear_parameters + adapters) + 2 * head_tokens * head
     weights = shapes.linear_parameters + (head if head_tokens else 0)
-    traffic = bytes_per_weight * weights + ADAPTER_BYTES * adapters
+    traffic = passes * (bytes_per_weight * weights + ADAPTER_BYTES * adapters)
     traffic += ACTIVATION_BYTES * _moved(shapes, tokens, head_tokens, shapes.layers)
     return Work(flop=float(flop + 2 * shapes.layers * attention), traffic_bytes=traffic)
 
 
 def backward_work(
-    shapes: Shapes, lengths: Lengths, head_tokens: int, ranks: Ranks, bytes_per_weight: float = 2.0
+    shapes: Shapes,
+    lengths: Lengths,
+    head_tokens: int,
+    ranks: Ranks,
+    bytes_per_weight: float = 2.0,
+    passes: int = 1,
 ) -> Work:
     """Returns the work of the backward pass that trains the adapters only.
 
     Frozen matrices pass a gradient to their input but get none themselves. Layers below the
     lowest adapted one do nothing; in that layer only what lies above an adapted matrix works.
-    Traffic: head and layers from the lowest adapted one up once, their activations twice (value
-    and gradient), each adapter twice (read and written).
+    Traffic: head and layers from the lowest adapted one up once per pass, their activations twice
+    (value and gradient), each adapter twice (read and written) per pass.
     """
     tokens, attention = _count(shapes, lengths, head_tokens)
     head, adapters = shapes.hidden * shapes.vocab, shapes.adapter_parameters(ranks)
@@ -157,7 +169,8 @@ def backward_work(
         n_in, n_out = matrices[site.module]
         to_input = site.layer > lowest or site.module in passed
         flop += 2 * tokens * rank * (2 * n_out + n_in + to_input * n_in)
-    traffic = bytes_per_weight * ((above + 1) * per_layer + head) + 2 * ADAPTER_BYTES * adapters
+    read = bytes_per_weight * ((above + 1) * per_layer + head)
+    traffic = passes * (read + 2 * ADAPTER_BYTES * adapters)
     traffic += 2 * ACTIVATION_BYTES * _moved(shapes, tokens, head_tokens, above + 1)
     return Work(flop=float(flop), traffic_bytes=traffic)
 

@@ -77,7 +77,7 @@ def fitting(
     """
     kept: dict[str, DevicePolicy] = {}
     for name, policy in arms.items():
-        policy.placement.place(shapes)
+        policy.placement.check(shapes)
         if isinstance(policy.adaptation, UserPrior) and not population.answers:
             if chosen:
                 raise ValueError(

@@ -1,4 +1,4 @@
-"""``fleettune``: run, report, compare, devices, calibrate, lexicon, doctor; lazily imported."""
+"""``fleettune``: run, report, compare, devices, calibrate, export, lexicon, doctor; lazily."""
 
 from __future__ import annotations
 
@@ -55,6 +55,14 @@ def _parser() -> argparse.ArgumentParser:
     calibrate.add_argument("--bits", type=float, default=16.0, help="bits per weight decoded (16)")
     calibrate.add_argument(
         "--into", type=Path, default=Path(), metavar="FOLDER", help="where NAME.yaml is written"
+    )
+    export = commands.add_parser("export", help="write a device's last patch for another library")
+    export.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
+    export.add_argument("--device", type=int, required=True, help="number of the device, from 0")
+    export.add_argument("--arm", help="whose patch, where several arms have one")
+    export.add_argument("--format", choices=("peft",), default="peft", help="peft: a LoRA folder")
+    export.add_argument(
+        "--into", type=Path, metavar="FOLDER", help="where to write; adapter_DEVICE by default"
     )
     lexicon = commands.add_parser("lexicon", help="derive a lexicon from a labelled corpus")
     lexicon.add_argument("corpus", type=Path, metavar="CORPUS.jsonl", help="one object per line")
@@ -131,6 +139,17 @@ def _calibrate(parsed: argparse.Namespace) -> int:
     return 0
 
 
+def _export(parsed: argparse.Namespace) -> int:
+    from simulations.patches import export_peft, read_patch  # noqa: PLC0415
+
+    device = cast(int, parsed.device)
+    kept = read_patch(cast(Path, parsed.run), device, cast(str | None, parsed.arm))
+    into = cast(Path | None, parsed.into) or Path(f"adapter_{device}")
+    export_peft(kept, into)
+    _console().print(str(into.resolve()), soft_wrap=True, highlight=False, markup=False)
+    return 0
+
+
 def _lexicon(parsed: argparse.Namespace) -> int:
     from simulations.lexicons import write_lexicons  # noqa: PLC0415
 
@@ -168,6 +187,7 @@ _COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "compare": _compare,
     "devices": _devices,
     "calibrate": _calibrate,
+    "export": _export,
     "lexicon": _lexicon,
     "doctor": _doctor,
 }

@@ -38,7 +38,10 @@ from strategies.sampling import Panel, Uniform
 from strategies.schedule import Schedule
 
 HARDWARE = Path(__file__).parent.parent / "conf" / "hardware"
-RUN_KEYS = ("seed", "rounds", "precision", "compute", "quality", "store", "resume")
+RUN_KEYS = (
+    *("seed", "rounds", "precision", "compute", "quality", "store"),
+    *("keep_patches", "resume"),
+)
 KEYS = (
     *RUN_KEYS,
     *("model", "data", "fleet", "storage", "annotation", "lexicon"),

@@ -27,6 +27,7 @@ from simulations.engines import open_engine
 from simulations.experiment import Experiment
 from simulations.grid import RUN_ID, CohortGrid, Registry
 from simulations.host_energy import Watch, told, watch
+from simulations.patches import keep_patches
 from simulations.progress import RunProgress
 from simulations.recorder import Recorder, write_frame
 from simulations.report import write_report
@@ -123,10 +124,13 @@ def _simulate(
             started = time.monotonic()
             recorder = Recorder()
             run_on_flower(registry, plan_file, recorder, done)
+            log.info("no patches are kept: devices' states stay in Flower's own simulation")
             return recorder.frame(), recorder.work(), time.monotonic() - started
         with Store(folder / STATE_FILE) as store:
             progress.devices_done((store.last_round + 1) * sampled)
             _run_on_grid(experiment, registry, plan_file, store, done)
+            count = min(experiment.run.keep_patches, experiment.fleet_settings.devices)
+            keep_patches(store, experiment.arms, count, folder)
             recorder = Recorder(store)
             return recorder.frame(), recorder.work(), store.host_seconds
 

@@ -48,6 +48,7 @@ class Run:
         compute: The processor.
         quality: The headline metric.
         store: Folder of the release store.
+        keep_patches: Devices, from number 0 on, whose last patch stays in the run's folder.
         resume: Folder of the interrupted run that this one continues; None for a new run.
     """
 
@@ -57,6 +58,7 @@ class Run:
     compute: ComputeSettings
     quality: Quality
     store: str
+    keep_patches: int
     resume: str | None = None
 
     def __post_init__(self) -> None:
@@ -64,6 +66,8 @@ class Run:
             raise ValueError(f"seed must be >= 0 and < 2^32, got {self.seed}")
         if self.rounds < 1:
             raise ValueError(f"rounds must be >= 1 night, got {self.rounds}")
+        if self.keep_patches < 0:
+            raise ValueError(f"keep_patches must be >= 0 devices, got {self.keep_patches}")
         check_processor(self.compute.device)
         check_precision(self.precision, self.compute.device)
 

@@ -30,8 +30,9 @@ class FleetUpdate:
     def with_patch(self, patch: Patch) -> FleetUpdate:
         """Returns the sums with one more patch in them."""
         sums, counts = dict(self.sums), dict(self.counts)
-        for site in patch.factors:
-            dense = patch.dense(site).astype(np.float64)
+        plain = patch.untied()
+        for site in plain.factors:
+            dense = plain.dense(site).astype(np.float64)
             sums[site] = sums[site] + dense if site in sums else dense
             counts[site] = counts.get(site, 0) + 1
         return FleetUpdate(sums=sums, counts=counts)

@@ -406,7 +406,7 @@ def test_tuning_changes_the_patch_and_counts_its_steps_and_tokens(
     assert state.patch is not None
     assert (
         state.patch.digest()
-        != new_start(night, night.policy.placement.place(releases[0].shapes)).digest()
+        != new_start(night, TopLayers(layers=1, rank=1, alpha=2.0).on(releases[0].shapes)).digest()
     )
     assert report.delta is state.patch
     # 6 exchanges are on the device; batches of 2 for 3 steps are each of them once.
@@ -468,7 +468,8 @@ def test_equal_nights_give_equal_bytes(releases: tuple[Manifest, Manifest]) -> N
 
 
 def patch_bytes(release: Manifest) -> int:
-    return policy(AlwaysRetune()).placement.place(release.shapes).size_bytes(release.shapes)
+    placement = TopLayers(layers=1, rank=1, alpha=2.0).on(release.shapes)
+    return placement.size_bytes(release.shapes)
 
 
 def test_a_patch_over_the_whole_quota_is_infeasible(releases: tuple[Manifest, Manifest]) -> None:

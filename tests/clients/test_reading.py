@@ -120,7 +120,7 @@ def test_no_selection_exceeds_a_quota_or_the_budget_of_questions(
     adaptation: Adaptation,
     per_1000: float | None,
 ) -> None:
-    patch = TopLayers(layers=1, rank=1, alpha=2.0).place(MANIFEST.shapes)
+    patch = TopLayers(layers=1, rank=1, alpha=2.0).on(MANIFEST.shapes)
     total = max(buffer_bytes, buffer_bytes + patch.size_bytes(MANIFEST.shapes) + spare)
     quota = Quota(buffer_bytes=buffer_bytes, total_bytes=total)
     chosen, state, asked = policy(selection, adaptation, quota, per_1000), DeviceState(), 0

@@ -11,7 +11,7 @@ from clients.adaptation import AlwaysRetune
 from clients.facts import Facts
 from clients.placement import TopLayers
 from clients.policy import DevicePolicy, Quota
-from clients.retune import TunePlan, plan_tune
+from clients.retune import TunePlan, open_context, plan_tune
 from clients.selection import Fifo
 from clients.state import DeviceState
 from clients.synthesis import NoSynthesis
@@ -68,7 +68,7 @@ def test_a_cache_is_kept_only_where_the_priced_model_has_layers_below(
 ) -> None:
     facts = replace(FACTS, priced=PricedAs(model=model))
     policy = replace(POLICY, placement=TopLayers(layers=layers, rank=1, alpha=2.0))
-    plan = plan_tune(facts, RELEASE, policy, DeviceState(), EXAMPLES)
+    plan = plan_tune(policy, open_context(facts, RELEASE, policy, DeviceState(), EXAMPLES))
     assert isinstance(plan, TunePlan)
     # two bytes for each of 8 numbers of 4 + 3 tokens
     assert plan.cache_bytes == (2 * 8 * 7 if cached else 0)
@@ -79,10 +79,18 @@ def test_a_cache_is_kept_only_where_the_priced_model_has_layers_below(
 
 
 def test_what_hinders_a_tune_is_named_in_one_word() -> None:
-    assert plan_tune(FACTS, RELEASE, POLICY, DeviceState(), ()) == "empty_buffer"
+    assert (
+        plan_tune(POLICY, open_context(FACTS, RELEASE, POLICY, DeviceState(), ())) == "empty_buffer"
+    )
     tight = replace(POLICY, quota=Quota(buffer_bytes=1, total_bytes=100))
-    assert plan_tune(FACTS, RELEASE, tight, DeviceState(), EXAMPLES) == "patch_over_quota"
+    assert (
+        plan_tune(tight, open_context(FACTS, RELEASE, tight, DeviceState(), EXAMPLES))
+        == "patch_over_quota"
+    )
     large = replace(FACTS, priced=PricedAs(model="llama-3.2-3b"))
     ram_gb = replace(FACTS.profile.ram_gb, value=1.0, low=1.0)
     large = replace(large, profile=replace(FACTS.profile, ram_gb=ram_gb))
-    assert plan_tune(large, RELEASE, POLICY, DeviceState(), EXAMPLES) == "over_memory"
+    assert (
+        plan_tune(POLICY, open_context(large, RELEASE, POLICY, DeviceState(), EXAMPLES))
+        == "over_memory"
+    )

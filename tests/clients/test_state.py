@@ -24,7 +24,7 @@ SHAPES = Shapes(hidden=8, layers=3, heads=2, kv_heads=1, head_dim=4, ffn=12, voc
 
 
 def some_patch() -> Patch:
-    placement = TopLayers(layers=2, rank=2, alpha=4.0).place(SHAPES)
+    placement = TopLayers(layers=2, rank=2, alpha=4.0).on(SHAPES)
     return new_patch(placement, SHAPES, 1, np.random.default_rng(0))
 
 

@@ -19,7 +19,7 @@ from clients.expansion import expanded
 from clients.facts import Facts
 from clients.placement import TopLayers
 from clients.policy import DevicePolicy, Quota, read_policy
-from clients.retune import TunePlan, plan_tune
+from clients.retune import TunePlan, open_context, plan_tune
 from clients.selection import Fifo
 from clients.state import DeviceState
 from clients.synthesis import NoSynthesis, SelfParaphrase, Source, Synthesis, TemplateRewrite
@@ -370,7 +370,7 @@ def planned(night: Visit, state: DeviceState) -> tuple[TunePlan, TunePlan]:
     """The plan of a tune without and with synthetic pairs."""
     facts, chosen, encoder = night.facts, night.policy, night.facts.encoder(night.release)
     examples = [encoder.example(exchange) for exchange in state.buffer]
-    plan = plan_tune(facts, night.release, chosen, state, examples)
+    plan = plan_tune(chosen, open_context(facts, night.release, chosen, state, examples))
     assert isinstance(plan, TunePlan)
     return plan, expanded(facts, night.release, chosen, state, plan, current_compute())
 
@@ -393,7 +393,8 @@ def test_buffer_patch_cache_and_pairs_never_exceed_the_quota(
     buffer = WORLD.day(device, 0)
     rule = replace(TEMPLATE, per_exchange=per_exchange)
     chosen = policy(rule)
-    patch_bytes = chosen.placement.place(release.shapes).size_bytes(release.shapes)
+    assert isinstance(chosen.placement, TopLayers)
+    patch_bytes = chosen.placement.on(release.shapes).size_bytes(release.shapes)
     buffer_bytes = sum(exchange.size_bytes for exchange in buffer)
     total = buffer_bytes + patch_bytes + spare
     chosen = replace(
@@ -462,7 +463,9 @@ def test_pairs_that_would_not_fit_the_memory_are_left_out(release: Manifest) -> 
         ram = Coefficient(value=ram_gb, low=ram_gb, high=ram_gb, tier="E", source="a test")
         small = replace(night, facts=replace(night.facts, profile=replace(PROFILE, ram_gb=ram)))
         examples = [small.facts.encoder(release).example(one) for one in state.buffer]
-        plan = plan_tune(small.facts, release, small.policy, state, examples)
+        plan = plan_tune(
+            small.policy, open_context(small.facts, release, small.policy, state, examples)
+        )
         return None if isinstance(plan, str) else planned(small, state)[1]
 
     sizes = [1e-3 * 1.1**power for power in range(60)]

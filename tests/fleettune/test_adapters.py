@@ -14,21 +14,21 @@ from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 from transformers import LlamaForCausalLM
 
 from fleettune.adapters import (
-    Factors,
     Patch,
     Placement,
     check_rank,
     from_arrays,
     new_patch,
-    order,
     peft_key,
     to_arrays,
     to_peft,
 )
 from fleettune.backbone import POCKET_FOLDER, load_backbone, read_shapes
+from fleettune.factors import Factors, Tie, Tied
 from fleettune.seeds import Purpose, stream
-from fleettune.sites import MODULES, Site, parse_site
+from fleettune.sites import MODULES, Site, order, parse_site
 from fleettune.stacked import applied, stack_patches
+from fleettune.wire import decode_patch, encode_patch
 from fleettune.work import Shapes
 
 # peft 0.21 asks transformers 5 for a name that it renames; nothing of ours depends on it.
@@ -245,3 +245,105 @@ def test_an_exported_patch_loads_into_peft_and_gives_the_same_logits() -> None:
     # Logits of about 10 in fp32 through eight layers.
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(dense, theirs, rtol=1e-4, atol=1e-4)
+
+
+TIE = Tie(sites=(Site(0, "gate"), Site(1, "gate"), Site(2, "gate")), rank=2, alpha=12.0)
+MIXED = Placement(sites=(Site(1, "q"), Site(2, "v")), rank=3, alpha=6.0, ties=(TIE,))
+
+
+def tied_patch(shapes: Shapes = SHAPES, placement: Placement = MIXED) -> Patch:
+    """A patch with a tie and everything drawn, as after training."""
+    rng = stream(4, Purpose.ADAPTER)
+    fresh = new_patch(placement, shapes, 2, rng)
+
+    def normal(array: np.ndarray) -> np.ndarray:
+        return rng.normal(0, 0.3, array.shape).astype(np.float32)
+
+    factors = {s: Factors(a=item.a, b=normal(item.b)) for s, item in fresh.factors.items()}
+    ties = tuple(
+        replace(
+            tied,
+            pair=Factors(a=tied.pair.a, b=normal(tied.pair.b)),
+            vectors={s: (normal(u), normal(v)) for s, (u, v) in tied.vectors.items()},
+        )
+        for tied in fresh.ties
+    )
+    return replace(fresh, factors=factors, ties=ties)
+
+
+def test_a_tied_site_by_hand() -> None:
+    # alpha / rank = 6 / 2 = 3; diag(v) B diag(u) A with u = (2, 1) and v = (1, -1).
+    a = np.array([[1, 2, 3], [0, -1, 1]], dtype=np.float32)
+    b = np.array([[1, 0], [2, 1]], dtype=np.float32)
+    u, v = np.array([2, 1], dtype=np.float32), np.array([1, -1], dtype=np.float32)
+    tied = Tied(pair=Factors(a=a, b=b), alpha=6.0, vectors={SITE: (u, v)})
+    patch = Patch(release=0, alpha=4.0, factors={}, ties=(tied,)).untied()
+    expected = 3 * np.diag(v) @ b @ np.diag(u) @ a
+    np.testing.assert_allclose(patch.dense(SITE), expected, rtol=1e-6)
+    assert patch.alpha == 4.0
+
+
+def test_a_tied_pair_counts_once_in_memory_and_in_bytes() -> None:
+    # q 3 * (8 + 8), v 3 * (8 + 4), the gates' pair 2 * (8 + 12), then 3 times u of 2 and v of 12,
+    # and the tie's alpha.
+    numbers = 3 * 16 + 3 * 12 + 2 * 20 + 3 * (2 + 12) + 1
+    patch = new_patch(MIXED, SHAPES, 0, stream(0, Purpose.ADAPTER))
+    assert patch.size_bytes == MIXED.size_bytes(SHAPES) == 4 * numbers
+    assert len(to_arrays(patch)) == 2 * 2 + 3 + 2 * 3
+    untied = new_patch(
+        Placement(sites=TIE.sites, rank=2, alpha=1.0), SHAPES, 0, stream(0, Purpose.ADAPTER)
+    )
+    assert untied.size_bytes == 4 * 3 * 2 * 20
+    assert (
+        MIXED.ranks
+        == patch.ranks
+        == {Site(1, "q"): 3, Site(2, "v"): 3} | dict.fromkeys(TIE.sites, 2)
+    )
+    assert not any(patch.untied().dense(site).any() for site in patch.ranks)
+
+
+def test_a_patch_with_ties_reads_back_from_its_arrays_and_from_the_wire() -> None:
+    patch = tied_patch()
+    back = from_arrays(dict(reversed(list(to_arrays(patch).items()))), 2, 6.0)
+    assert back.digest() == patch.digest()
+    assert decode_patch(encode_patch(patch), 2, 6.0).digest() == patch.digest()
+    assert back.ties[0].alpha == 12.0
+    assert patch.digest() != replace(patch, ties=()).digest()
+    other = replace(MIXED, ties=(replace(TIE, alpha=8.0),))
+    assert patch.digest() != tied_patch(placement=other).digest()
+
+
+def test_arrays_of_a_broken_tie_are_refused() -> None:
+    arrays = to_arrays(tied_patch())
+    with pytest.raises(ValueError, match=r"missing \['0.gate.u'\]"):
+        from_arrays({k: v for k, v in arrays.items() if k != "tie0/0.gate.u"}, 0, 1.0)
+    with pytest.raises(ValueError, match=r"numbered from 0, got .*tie2"):
+        from_arrays({**arrays, "tie2/a": arrays["tie0/a"]}, 0, 1.0)
+    with pytest.raises(ValueError, match=r"got \['c'\]|layer.module"):
+        from_arrays({**arrays, "tie0/c": arrays["tie0/a"]}, 0, 1.0)
+
+
+def test_impossible_ties_are_refused() -> None:
+    with pytest.raises(ValueError, match="two or more sites"):
+        Tie(sites=(SITE,), rank=2, alpha=1.0)
+    with pytest.raises(ValueError, match=r"exact in single precision, got 0\.1"):
+        Tie(sites=TIE.sites, rank=2, alpha=0.1)
+    mixed = Tie(sites=(Site(0, "q"), Site(0, "up")), rank=2, alpha=1.0)
+    with pytest.raises(ValueError, match="tied sites must have one shape"):
+        new_patch(replace(MIXED, ties=(mixed,)), SHAPES, 0, stream(0, Purpose.ADAPTER))
+    twice = replace(MIXED, sites=(Site(0, "gate"),))
+    with pytest.raises(ValueError, match="adapt each site once"):
+        new_patch(twice, SHAPES, 0, stream(0, Purpose.ADAPTER))
+    with pytest.raises(ValueError, match=r"shapes \(2,\) and \(12,\)"):
+        replace(tied_patch().ties[0], vectors={SITE: (np.ones(3), np.ones(12))})
+
+
+def test_ties_are_exported_to_peft_as_ordinary_adapters_of_every_site() -> None:
+    patch = tied_patch()
+    exported = to_peft(patch)
+    assert len(exported) == 2 * len(patch.ranks)
+    for site in patch.ranks:
+        a, b = exported[peft_key(site, "A")], exported[peft_key(site, "B")]
+        # PEFT's scale is one alpha over the site's own rank
+        dense = patch.alpha / patch.ranks[site] * b @ a
+        np.testing.assert_allclose(dense, patch.untied().dense(site), rtol=1e-5, atol=1e-7)

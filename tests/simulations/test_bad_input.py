@@ -58,6 +58,7 @@ def table(tmp_path: Path) -> Callable[..., str]:
         # ranges
         ("seed=-1", ["seed must be >= 0", "got -1"]),
         ("seed=5000000000", ["seed must be", "< 2^32, got 5000000000"]),
+        ("keep_patches=-1", ["keep_patches must be >= 0 devices, got -1"]),
         ("rounds=0", ["rounds must be >= 1 night, got 0"]),
         ("storage.buffer_bytes=-1", ["storage.buffer_bytes must be >= 1 byte, got -1"]),
         ("storage.total_bytes=100", ["storage.total_bytes must be >=", "got 100"]),
@@ -88,6 +89,7 @@ def table(tmp_path: Path) -> Callable[..., str]:
         ("+adaptation.x=3", ["adaptation.x is not a known key"]),
         # model and placement
         ("placement.rank=5000", ["placement.rank must be between 1 and 96", "got 5000"]),
+        ("placement=gradcut_released", ["gradcut_released", "gradcut", "top_layers"]),
         ("placement.layers=99", ["placement.layers must be between 1 and 8", "got 99"]),
         ("model=hf model.path=/nowhere", ["model.path must be a folder", "'/nowhere'"]),
         ("model=hf", ["model.path must be given"]),

@@ -32,7 +32,7 @@ def examples(user: int) -> tuple[Example, ...]:
 
 def tune_job(user: int) -> TuneJob:
     shapes = read_shapes(POCKET_FOLDER)
-    placement = TopLayers(layers=2, rank=4, alpha=8.0).place(shapes)
+    placement = TopLayers(layers=2, rank=4, alpha=8.0).on(shapes)
     own = examples(user)
     return TuneJob(
         release=str(POCKET_FOLDER),

@@ -1,0 +1,130 @@
+"""How the time of a training step follows the cut: adapters in the upper c of the layers.
+
+    python benchmarks/placement.py [--quick]
+
+A random model of SmolLM2-135M's shape (30 layers of 576) with a small vocabulary, LoRA of rank 8 on
+all seven matrices above the cut, one device, one thread, CPU seconds of this process, all cases
+interleaved, each case's best round. Passes: without a cache every step runs the layers below the
+cut forward (a probe's pass: no optimizer); with one it starts at the cut (steps of a tune beyond
+its first, so the cache is built outside the figure). Expected, of a full step (METHODS A1.4, E2):
+(1 + c) / 2 without a cache, c with one. Adapters cost on top, and the cut itself is a whole layer.
+One stray adapter block in layer 0 reaches down through all layers and gives the saving back.
+"""
+
+from __future__ import annotations
+
+from simulations.environment import prepare
+
+prepare()
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from fleettune.adapters import Placement, new_patch
+from fleettune.backbone import Backbone, load_backbone
+from fleettune.cohort_probing import probe_cohort
+from fleettune.cohort_tuning import tune_cohort
+from fleettune.compute import ProbeJob, TuneJob
+from fleettune.sites import MODULES, Site
+from fleettune.tokens import Example
+from lines import emit
+
+LAYERS, TOKENS, BATCH, RANK = 30, 64, 2, 8
+SHARES = (1.0, 0.75, 0.5, 0.25)
+STRAY = "0.5+layer0"
+
+
+def random_model(folder: Path) -> Backbone:
+    """Returns a random backbone of SmolLM2-135M's shape with 1024 tokens."""
+    config = LlamaConfig(
+        hidden_size=576,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        intermediate_size=1536,
+        vocab_size=1024,
+        tie_word_embeddings=True,
+    )
+    torch.manual_seed(0)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return load_backbone(folder)
+
+
+def layers_of(case: str) -> list[int]:
+    """Returns the adapted layers of a case."""
+    share = float(case.partition("+")[0])
+    upper = list(range(LAYERS - round(share * LAYERS), LAYERS))
+    return [0, *upper] if case == STRAY else upper
+
+
+def jobs_of(backbone: Backbone, case: str, steps: int) -> tuple[ProbeJob, TuneJob]:
+    """Returns the same passes as a probe and as a tune of that many steps over one batch."""
+    rng = np.random.default_rng(0)
+    drawn = rng.integers(4, backbone.shapes.vocab, (BATCH, TOKENS)).tolist()
+    batch = tuple(Example(tokens=tuple(row), prompt=TOKENS // 2) for row in drawn)
+    sites = tuple(Site(layer, module) for layer in layers_of(case) for module in MODULES)
+    patch = new_patch(Placement(sites=sites, rank=RANK, alpha=16.0), backbone.shapes, 0, rng)
+    batches = (batch,) * steps
+    tune = TuneJob(release="", start=patch, batches=batches, learning_rate=1e-3, clip=1.0)
+    return ProbeJob(release="", probe=patch, batches=batches), tune
+
+
+def cpu_s(run: Callable[[], object]) -> float:
+    """Returns the CPU seconds of this process that a call takes."""
+    started = time.process_time()
+    run()
+    return time.process_time() - started
+
+
+def step_s(backbone: Backbone, case: str, steps: int) -> tuple[float, float]:
+    """Returns the seconds of one step without and with a prefix cache."""
+    seconds: list[tuple[float, float]] = []
+    for count in (1, 1 + steps):
+        probe, tune = jobs_of(backbone, case, count)
+        without = cpu_s(partial(probe_cohort, backbone, [probe]))
+        seconds.append((without, cpu_s(partial(tune_cohort, backbone, [tune]))))
+    (short, short_cached), (long, long_cached) = seconds
+    return (long - short) / steps, (long_cached - short_cached) / steps
+
+
+def main() -> None:
+    """Prints one line per case and kind of pass."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one round of two steps")
+    quick = parser.parse_args().quick
+    torch.set_num_threads(1)
+    rounds, steps = (1, 2) if quick else (3, 4)
+    cases = [*map(str, SHARES), STRAY]
+    best: dict[str, tuple[float, float]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        backbone = random_model(Path(folder))
+        # the first pass of the largest case pays for its memory
+        step_s(backbone, "1.0", 1)
+        for _ in range(rounds):
+            for case in cases:
+                found = step_s(backbone, case, steps)
+                before = best.get(case, found)
+                best[case] = (min(found[0], before[0]), min(found[1], before[1]))
+    full, full_cached = best["1.0"]
+    for case in cases:
+        share = 1.0 if case == STRAY else len(layers_of(case)) / LAYERS
+        plain, cached = best[case]
+        detail = {"layers": len(layers_of(case)), "steps": steps, "rounds": rounds}
+        expected = {"expected": round((1 + share) / 2, 3), "cpu_s": round(plain, 3)}
+        emit(f"step_{case}", round(plain / full, 3), detail | expected)
+        expected = {"expected": round(share, 3), "cpu_s": round(cached, 3)}
+        emit(f"step_cached_{case}", round(cached / full_cached, 3), detail | expected)
+    half, stray = best["0.5"][0], best[STRAY][0]
+    emit("saving_given_back", round((stray - half) / (full - half), 3), {"expected": "> 0.6"})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Footprint: what a tune takes of a device, in joules, memory and storage, before it is begun."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from clients import charges
+from clients.facts import Facts
+from clients.placement import PlacementContext
+from fleettune.adapters import Placement
+from fleettune.energy import price
+from fleettune.memory import memory_peak_bytes
+from fleettune.work import Ranks
+from fleettune.workload import Entry, Workload
+
+
+def joules(facts: Facts, entries: Iterable[Entry]) -> float:
+    """Returns the joules of work on a device, its idle draw meanwhile included (simulated).
+
+    What heat adds to the idle draw is left out: it depends on the whole night.
+    """
+    workload = Workload()
+    for entry in entries:
+        workload = workload.plus(*entry)
+    return price(workload, facts.at).total().energy_j
+
+
+def peak_bytes(context: PlacementContext, ranks: Ranks) -> float:
+    """Returns the memory at the peak of the largest step with these adapters, as priced."""
+    priced, own = context.facts.priced, context.release.shapes
+    lengths = priced.lengths(context.largest)
+    there = priced.ranks(own, ranks)
+    return memory_peak_bytes(priced.shapes(own), lengths, there, priced.bits_per_weight)
+
+
+def memory_bytes(facts: Facts) -> float:
+    """Returns the memory that a background job may take of a device."""
+    return facts.profile.usable_ram.value * facts.profile.ram_gb.value * 1e9
+
+
+def fits_memory(context: PlacementContext, placement: Placement) -> bool:
+    """Returns whether the largest step stays within the memory that a background job may take."""
+    return peak_bytes(context, placement.ranks) <= memory_bytes(context.facts)
+
+
+def cached_bytes(context: PlacementContext) -> int:
+    """Returns the bytes of a prefix cache of all examples of the tune, at any cut."""
+    distinct = dict.fromkeys(example for batch in context.batches for example in batch)
+    tokens = sum(len(example.tokens) for example in distinct)
+    return charges.cache_bytes(context.release.shapes, tokens)
+
+
+def cheapest_tune(
+    context: PlacementContext, placement: Placement, *, cache: bool
+) -> tuple[int, list[Entry]]:
+    """Returns the bytes of the prefix cache and the work of a tune, in the way of fewer joules.
+
+    Without a cache the bytes are 0: where none is wanted, where it has no room beside the patch, or
+    where it saves nothing.
+    """
+    facts, release, batches = context.facts, context.release, context.batches
+    ranks = placement.ranks
+    plain = charges.tune(facts, release, ranks, batches, cached=False)
+    size_bytes = cached_bytes(context) if cache and min(site.layer for site in ranks) > 0 else 0
+    if not size_bytes or placement.size_bytes(release.shapes) + size_bytes > context.room_bytes:
+        return 0, plain
+    cached = charges.tune(facts, release, ranks, batches, cached=True)
+    if joules(facts, plain) <= joules(facts, cached):
+        return 0, plain
+    return size_bytes, cached

@@ -1,0 +1,257 @@
+"""GradCut by joule: adapters where a probe's gradients buy most per joule on this device.
+
+Ours (METHODS E1), after the idea of EdgeTune's GradCut. A probe measures the gradient at every
+site; joules and bytes come from the device's own profile at the priced shapes. Of all cuts the best
+is taken: the sites at or above it with the largest sum of benefits that a budget of joules, the
+memory and the quota allow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+from clients.benefits import BENEFITS, FISHER, aligned_groups, benefits, summed
+from clients.footprint import cheapest_tune, fits_memory, joules, memory_bytes, peak_bytes
+from clients.knapsack import Item, best_cut
+from clients.placement import PlacementContext, check_adapters
+from clients.site_costs import all_cuts, every_site_j, site_costs
+from fleettune.adapters import Factors, Patch, Placement, untrained
+from fleettune.compute import ProbeJob
+from fleettune.factors import Tie, check_tied_alpha
+from fleettune.seeds import Purpose, stream
+from fleettune.sites import MODULES, Site, order
+from fleettune.tokens import Example
+from fleettune.work import Shapes
+
+PROBES = ("device", "server")
+TRIES = 8
+"""Sites that may be refused before a plan is taken as full."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GradCut:
+    """Sites by benefit per marginal joule, at or above the best cut, within a budget.
+
+    Attributes:
+        rank: Rank of a dedicated adapter.
+        alpha: LoRA's alpha of a dedicated adapter.
+        budget: Joules of the tune, building the prefix cache included, as a share of what the same
+            tune would take with an adapter of this rank at every site and no cache; 0 to 1.
+        benefit: ``gradient`` or ``fisher`` (`clients.benefits.benefits`).
+        probe: ``device``: every device probes with its own examples and pays for it.
+        probe_rank: Rank of the probe's adapters.
+        probe_batches: Batches of the tune that the probe looks at.
+        share_above: Alignment of gradients from which sites of a module type share one pair, each
+            with scale vectors of its own; None: none do.
+        shared_rank: Rank of a shared pair.
+        shared_alpha: Its alpha.
+        prefix_cache: Whether the tune keeps a prefix cache (METHODS E2) where the quota allows and
+            it saves joules.
+
+    Raises:
+        ValueError: If a value breaks its rule, or asks for what is not there yet.
+    """
+
+    rank: int
+    alpha: float
+    budget: float
+    benefit: str
+    probe: str
+    probe_rank: int
+    probe_batches: int
+    share_above: float | None
+    shared_rank: int
+    shared_alpha: float
+    prefix_cache: bool
+
+    def __post_init__(self) -> None:
+        if not 0 < self.budget <= 1:
+            raise ValueError(f"placement.budget must be > 0 and <= 1, got {self.budget}")
+        if self.benefit not in BENEFITS:
+            raise ValueError(f"placement.benefit must be one of {BENEFITS}, got {self.benefit!r}")
+        if self.probe not in PROBES:
+            raise ValueError(f"placement.probe must be one of {PROBES}, got {self.probe!r}")
+        if self.probe == "server":
+            raise ValueError("placement.probe=server is not there yet: use placement.probe=device")
+        if self.probe_batches < 1:
+            raise ValueError(f"placement.probe_batches must be >= 1, got {self.probe_batches}")
+        if self.share_above is not None and not 0 < self.share_above <= 1:
+            raise ValueError(
+                f"placement.share_above must be null, or > 0 and <= 1, got {self.share_above}"
+            )
+        check_tied_alpha(self.shared_alpha)
+
+    def check(self, shapes: Shapes) -> None:
+        """Raises ValueError if a rank or alpha does not fit the model."""
+        check_adapters(shapes, self.rank, self.alpha)
+        check_adapters(shapes, self.shared_rank, self.shared_alpha)
+        check_adapters(shapes, self.probe_rank, 1.0)
+
+    def probes(self, context: PlacementContext) -> Sequence[ProbeJob]:
+        """Returns the probes: one of all batches, or for Fisher information one per batch.
+
+        Candidates are the sites at or above the deepest cut whose probe fits the memory.
+        """
+        own = context.release.shapes
+        depth = _deepest(context, self.probe_rank)
+        if depth == own.layers:
+            return ()
+        patch = _probe_patch(context, depth, self.probe_rank)
+        batches = context.batches[: self.probe_batches]
+        parts: list[tuple[tuple[Example, ...], ...]] = [batches]
+        if self.benefit == FISHER:
+            parts = [(batch,) for batch in batches]
+        return [ProbeJob(release=context.release.path, probe=patch, batches=part) for part in parts]
+
+    def place(self, context: PlacementContext) -> Placement | str:
+        """Returns the best cut's sites, or in one word what leaves no room for any.
+
+        The words: ``over_memory`` where not even a probe of the last layer fits,
+        ``no_benefit`` where no gradient is above zero, ``over_budget`` otherwise.
+        """
+        if not context.probed:
+            return "over_memory"
+        worth = benefits(context.probed, self.benefit)
+        if not any(value > 0 for value in worth.values()):
+            return "no_benefit"
+        found = self._best({site: value for site, value in worth.items() if value > 0}, context)
+        return "over_budget" if found is None else found
+
+    def _best(self, worth: dict[Site, float], context: PlacementContext) -> Placement | None:
+        costs = site_costs(context, self.rank)
+        # sums in another order may differ in the last bits
+        budget_j = (1 + 1e-9) * self.budget * every_site_j(context, self.rank)
+        items = [
+            Item(value=value, depth=site.layer, costs=costs[site]) for site, value in worth.items()
+        ]
+        cuts = all_cuts(context, sorted({site.layer for site in worth}), cache=self.prefix_cache)
+        limits = (budget_j, memory_bytes(context.facts), float(context.room_bytes))
+        filled = best_cut(items, cuts, limits)
+        if filled is None:
+            return None
+        taken = {site for place, site in enumerate(worth) if place in filled.taken}
+        rest = {site for site in worth if site.layer >= filled.cut.depth} - taken
+        by_joule = sorted(rest, key=lambda site: (-worth[site] / costs[site][0], order(site)))
+        placed = self._topped_up(context, self._placed(taken), by_joule, budget_j)
+        return self._shared(context, placed, budget_j)
+
+    def _shared(
+        self, context: PlacementContext, placement: Placement, budget_j: float
+    ) -> Placement:
+        """Ties what is aligned, group by group, where the pair's own rank stays within limits."""
+        if self.share_above is None:
+            return placement
+        gradients = summed(context.probed)
+        aligned = aligned_groups({s: gradients[s] for s in placement.sites}, self.share_above)
+        for group in aligned:
+            tie = Tie(sites=group, rank=self.shared_rank, alpha=self.shared_alpha)
+            sites = tuple(site for site in placement.sites if site not in group)
+            tied = replace(placement, sites=sites, ties=(*placement.ties, tie))
+            placement = tied if self._fits(context, tied, budget_j) else placement
+        return placement
+
+    def _fits(self, context: PlacementContext, placement: Placement, budget_j: float) -> bool:
+        _, entries = cheapest_tune(context, placement, cache=self.prefix_cache)
+        return (
+            joules(context.facts, entries) <= budget_j
+            and fits_memory(context, placement)
+            and placement.size_bytes(context.release.shapes) <= context.room_bytes
+        )
+
+    def _topped_up(
+        self, context: PlacementContext, placement: Placement, rest: list[Site], budget_j: float
+    ) -> Placement:
+        """Adds what the bounds of `clients.site_costs` left out and the true costs allow."""
+        refused = 0
+        for site in rest:
+            more = self._placed({*placement.sites, site})
+            fits = self._fits(context, more, budget_j)
+            placement = more if fits else placement
+            refused += not fits
+            if refused == TRIES:
+                break
+        return placement
+
+    def _placed(self, sites: Collection[Site]) -> Placement:
+        found = tuple(sorted(sites, key=order))
+        return Placement(sites=found, rank=self.rank, alpha=self.alpha)
+
+    def smaller(self, placement: Placement) -> Placement | None:
+        """Returns None: a placement was made to fit the memory."""
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RandomSameProfile:
+    """As many sites in every layer as GradCut takes there, drawn at random: does its score matter?
+
+    It probes and pays as `like` does. A draw may cost more joules than the budget of `like`, as
+    other matrices have other sizes; where it does not fit the memory there is no tune.
+
+    Every site drawn has an adapter of its own.
+
+    Attributes:
+        like: The rule whose profile is taken over.
+    """
+
+    like: GradCut
+
+    @property
+    def prefix_cache(self) -> bool:
+        """As `like`."""
+        return self.like.prefix_cache
+
+    def check(self, shapes: Shapes) -> None:
+        """Raises ValueError if a rank or alpha does not fit the model."""
+        self.like.check(shapes)
+
+    def probes(self, context: PlacementContext) -> Sequence[ProbeJob]:
+        """Returns the probes of `like`."""
+        return self.like.probes(context)
+
+    def place(self, context: PlacementContext) -> Placement | str:
+        """Returns a draw with the number of sites per layer of what `like` places."""
+        placed = self.like.place(context)
+        if isinstance(placed, str):
+            return placed
+        facts = context.facts
+        rng = stream(facts.seed, Purpose.PLACEMENT, facts.device, context.release.version)
+        layers = [site.layer for site in placed.ranks]
+        drawn = [
+            Site(layer, MODULES[int(place)])
+            for layer in sorted(set(layers))
+            for place in rng.choice(len(MODULES), layers.count(layer), replace=False)
+        ]
+        return replace(placed, sites=tuple(sorted(drawn, key=order)), ties=())
+
+    def smaller(self, placement: Placement) -> Placement | None:
+        """Returns None: another profile would be another question."""
+        return None
+
+
+def _deepest(context: PlacementContext, rank: int) -> int:
+    """Returns the lowest layer down to which every site can be probed; if none, how many layers."""
+    layers, limit = context.release.shapes.layers, memory_bytes(context.facts)
+    depth = layers
+    while depth > 0:
+        wider = {Site(layer, m): rank for layer in range(depth - 1, layers) for m in MODULES}
+        if peak_bytes(context, wider) > limit:
+            break
+        depth -= 1
+    return depth
+
+
+def _probe_patch(context: PlacementContext, depth: int, rank: int) -> Patch:
+    """Returns the probe: A random, one per module type and equal on all devices, B zero."""
+    shapes = context.release.shapes
+    found: dict[str, Factors] = {}
+    for index, (module, (n_in, n_out)) in enumerate(shapes.matrices().items()):
+        rng = stream(context.facts.seed, Purpose.PROBE, index)
+        found[module] = untrained(n_in, n_out, rank, rng)
+    factors = {
+        Site(layer, module): found[module]
+        for layer in range(depth, shapes.layers)
+        for module in MODULES
+    }
+    return Patch(release=context.release.version, alpha=float(rank), factors=factors)

@@ -1,0 +1,132 @@
+"""Patches that a finished run keeps, and their export in PEFT's adapter format.
+
+A run's device states go with its checkpoint. The last patch of its first devices stays, one
+safetensors file per arm and device: factors as they were trained (a tied pair once), and in the
+header what they belong to. No file holds a user's text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from safetensors import safe_open
+from safetensors.numpy import (
+    save_file,  # pyright: ignore[reportUnknownVariableType] - a path of any kind of text
+)
+
+from clients.state import read_state
+from fleettune.adapters import Patch, from_arrays, peft_name, to_arrays, to_peft
+from simulations.states import DeviceStates
+
+PATCHES = "patches"
+"""Folder of a run that holds the patches kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptPatch:
+    """A device's last patch.
+
+    Attributes:
+        patch: The patch.
+        base: Folder of the release that the device serves it with.
+    """
+
+    patch: Patch
+    base: str
+
+
+def keep_patches(states: DeviceStates, arms: Iterable[str], devices: int, folder: Path) -> int:
+    """Writes the patches of the first devices and returns how many of them held one.
+
+    Args:
+        states: Where the devices' states are.
+        arms: Names of all arms.
+        devices: How many devices, from number 0 on.
+        folder: The run's folder.
+    """
+    kept = 0
+    for arm in arms:
+        for device in range(devices):
+            holder = (arm, device + 1)
+            state = read_state(states.load([holder])[holder], arm)
+            if state.patch is None or state.held is None:
+                continue
+            file = _file(folder, arm, device)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            told = {"alpha": state.patch.alpha, "release": state.patch.release}
+            header = json.dumps(told | {"base": state.held.path})
+            save_file(to_arrays(state.patch), file, metadata={"fleettune": header})
+            kept += 1
+    return kept
+
+
+def read_patch(folder: Path, device: int, arm: str | None) -> KeptPatch:
+    """Returns a patch that a run kept.
+
+    Raises:
+        ValueError: If the run kept none of this device, or several arms did and none is named.
+    """
+    held = {file.parent.name: file for file in folder.glob(f"{PATCHES}/*/{device}.safetensors")}
+    if not held:
+        raise ValueError(
+            f"{folder} must hold a patch of device {device} in {PATCHES}/, got none: a run keeps "
+            "those of its first keep_patches devices, where they ever tuned"
+        )
+    if arm is None and len(held) > 1:
+        raise ValueError(f"--arm must be one of {', '.join(sorted(held))}: all of them hold one")
+    chosen = next(iter(held)) if arm is None else arm
+    if chosen not in held:
+        raise ValueError(f"--arm must be one of {', '.join(sorted(held))}, got {chosen!r}")
+    # safetensors has no types
+    opened: Any = safe_open(held[chosen], framework="numpy")
+    with opened as tensors:
+        header = json.loads(tensors.metadata()["fleettune"])
+        arrays = {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
+    patch = from_arrays(arrays, header["release"], header["alpha"])
+    return KeptPatch(patch=patch, base=header["base"])
+
+
+def export_peft(kept: KeptPatch, into: Path) -> None:
+    """Writes a folder that ``peft.PeftModel.from_pretrained`` loads onto the release.
+
+    Raises:
+        ValueError: If the folder holds an adapter already.
+    """
+    config = into / "adapter_config.json"
+    if config.exists():
+        raise ValueError(f"--into must name a folder without {config.name}, got {into}")
+    into.mkdir(parents=True, exist_ok=True)
+    save_file(to_peft(kept.patch), into / "adapter_model.safetensors", metadata={"format": "pt"})
+    config.write_text(json.dumps(peft_config(kept), indent=1, sort_keys=True))
+
+
+def peft_config(kept: KeptPatch) -> Mapping[str, Any]:
+    """Returns PEFT's description of a patch: every site by its full name, with its own rank."""
+    from peft import LoraConfig  # noqa: PLC0415 - seconds of import
+
+    ranks = {peft_name(site): rank for site, rank in kept.patch.ranks.items()}
+    config = LoraConfig(
+        base_model_name_or_path=kept.base,
+        task_type="CAUSAL_LM",
+        inference_mode=True,
+        r=max(ranks.values()),
+        rank_pattern=ranks,
+        lora_alpha=cast(int, kept.patch.alpha),
+        lora_dropout=0.0,
+        bias="none",
+        target_modules=list(ranks),
+    )
+    plain = cast(Mapping[str, Any], config.to_dict())
+    # sets have no order of their own
+    return {
+        key: sorted(cast(set[str], value)) if isinstance(value, set) else value
+        for key, value in plain.items()
+    }
+
+
+def _file(folder: Path, arm: str, device: int) -> Path:
+    return folder / PATCHES / arm / f"{device}.safetensors"

@@ -1,0 +1,151 @@
+"""Patches that a run keeps: read back as they were, and the same logits in plain PEFT."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import RecordDict
+from peft import PeftModel
+from transformers import LlamaForCausalLM
+
+from clients.state import DeviceState, write_state
+from fleettune.adapters import Patch, Placement, new_patch
+from fleettune.backbone import POCKET_FOLDER, load_backbone, read_shapes
+from fleettune.factors import Factors, Tie
+from fleettune.releases import Manifest
+from fleettune.seeds import Purpose, stream
+from fleettune.sites import Site
+from fleettune.stacked import applied, stack_patches
+from simulations.cli import main
+from simulations.patches import keep_patches, read_patch
+from simulations.states import MemoryStates
+
+SHAPES = read_shapes(POCKET_FOLDER)
+# layer 1 and layer 11 must not be taken for each other by a pattern; pocket has 8, so 1 and 7
+PLACEMENTS = {
+    "plain": Placement(sites=(Site(1, "q"), Site(7, "down")), rank=4, alpha=12.0),
+    "tied": Placement(
+        sites=(Site(1, "v"), Site(6, "gate")),
+        rank=2,
+        alpha=3.0,
+        ties=(Tie(sites=(Site(2, "up"), Site(5, "up"), Site(7, "up")), rank=4, alpha=8.0),),
+    ),
+}
+
+pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is dep:FutureWarning")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Tiny matrices on several threads wait for each other longer than they compute."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def trained(placement: Placement) -> Patch:
+    """A patch with everything drawn, as after training."""
+    rng = stream(1, Purpose.ADAPTER)
+    fresh = new_patch(placement, SHAPES, 3, rng)
+
+    def normal(array: np.ndarray) -> np.ndarray:
+        return rng.normal(0, 0.2, array.shape).astype(np.float32)
+
+    return replace(
+        fresh,
+        factors={s: Factors(a=f.a, b=normal(f.b)) for s, f in fresh.factors.items()},
+        ties=tuple(
+            replace(
+                tied,
+                pair=Factors(a=tied.pair.a, b=normal(tied.pair.b)),
+                vectors={s: (1 + normal(u), 1 + normal(v)) for s, (u, v) in tied.vectors.items()},
+            )
+            for tied in fresh.ties
+        ),
+    )
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run's folder with the patches of device 0 in two arms; device 1 holds none."""
+    held = Manifest(
+        version=3,
+        name="pocket",
+        path=str(POCKET_FOLDER),
+        digest="",
+        size_bytes=1,
+        shapes=SHAPES,
+        template="pocket",
+        max_tokens=64,
+    )
+    states = MemoryStates()
+    for arm, placement in PLACEMENTS.items():
+        for device, patch in ((0, trained(placement)), (1, None)):
+            records = RecordDict()
+            write_state(records, DeviceState(held=held, patch=patch), arm)
+            states.save({(arm, device + 1): records})
+    assert keep_patches(states, PLACEMENTS, 2, tmp_path / "run") == 2
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("arm", PLACEMENTS)
+def test_a_patch_is_kept_as_it_was(run: Path, arm: str) -> None:
+    kept = read_patch(run, 0, arm)
+    assert kept.patch.digest() == trained(PLACEMENTS[arm]).digest()
+    assert (kept.patch.release, kept.base) == (3, str(POCKET_FOLDER))
+    # the file holds a tied pair once: its bytes are the patch's and a header
+    file = run / "patches" / arm / "0.safetensors"
+    assert kept.patch.size_bytes < file.stat().st_size < kept.patch.size_bytes + 4096
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("arm", PLACEMENTS)
+def test_plain_peft_loads_the_export_and_gives_the_same_logits(
+    run: Path, arm: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    into = tmp_path / "adapter"
+    assert main(["export", str(run), "--device", "0", "--arm", arm, "--into", str(into)]) == 0
+    assert capsys.readouterr().out.strip() == str(into.resolve())
+    tokens = torch.as_tensor(stream(0, Purpose.TUNING).integers(4, 1024, size=(2, 20)))
+
+    backbone = load_backbone(POCKET_FOLDER)
+    plain = backbone.model(input_ids=tokens).logits
+    with applied(backbone, stack_patches([trained(PLACEMENTS[arm]).untied()], backbone)):
+        ours = backbone.model(input_ids=tokens).logits
+
+    base = LlamaForCausalLM.from_pretrained(POCKET_FOLDER, dtype=torch.float32)
+    theirs = PeftModel.from_pretrained(base, str(into)).eval()(input_ids=tokens).logits
+    assert float((ours - plain).abs().max()) > 0.1
+    # logits of about 10 in fp32 through eight layers
+    assert float((ours - theirs).abs().max()) <= 1e-4
+    assert float((ours - theirs).norm() / theirs.norm()) <= 1e-5
+
+
+def test_what_cannot_be_exported_is_said(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(*more: str) -> str:
+        assert main(["export", str(run), *more]) == 2
+        return " ".join(capsys.readouterr().err.split())
+
+    assert "patch of device 1 in patches/, got none" in said("--device", "1")
+    assert "--arm must be one of plain, tied: all of them" in said("--device", "0")
+    assert "--arm must be one of plain, tied, got 'x'" in said("--device", "0", "--arm", "x")
+    (tmp_path / "adapter_config.json").write_text("{}")
+    arguments = ("--device", "0", "--arm", "tied", "--into", str(tmp_path))
+    assert "without adapter_config.json" in said(*arguments)
+
+
+def test_an_export_is_the_same_bytes_every_time(run: Path, tmp_path: Path) -> None:
+    def exported(name: str) -> list[bytes]:
+        into = tmp_path / name
+        main(["export", str(run), "--device", "0", "--arm", "tied", "--into", str(into)])
+        return [file.read_bytes() for file in sorted(into.iterdir())]
+
+    assert exported("one") == exported("two")

@@ -20,7 +20,7 @@ from fleettune.radio import WIFI
 from fleettune.workload import Amount, Phase, Workload
 from simulations.experiment import HARDWARE
 from simulations.folds import STAGES
-from simulations.ledgers import NETWORK_J_PER_MB, arm_ledgers
+from simulations.ledgers import NETWORK_J_PER_MB, arm_ledgers, open_s
 from simulations.recorder import WORK_SCHEMA
 from simulations.summary import HostInfo, RunInfo, summarise
 from simulations.uncertainty import Uncertainty, estimate

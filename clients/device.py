@@ -18,7 +18,7 @@ from clients.expansion import expanded
 from clients.facts import Facts
 from clients.policy import DevicePolicy
 from clients.reading import Taken, arrivals, embed, lived, select
-from clients.retune import TunePlan, open_context, plan_tune, probe_jobs
+from clients.retune import TunePlan, open_context, peak_of, plan_tune, probe_jobs
 from clients.state import DeviceState, within
 from fleettune.adapters import Patch, Placement, new_patch
 from fleettune.compute import Compute, TuneJob
@@ -42,6 +42,7 @@ class Night:
         attendance: How it takes part.
         trained: The patch of this night, None if nothing was trained.
         plan: How that was trained.
+        peak_bytes: Memory at the peak of a tune, done or not.
         taken: What came of the exchanges that arrived.
     """
 
@@ -52,6 +53,7 @@ class Night:
     attendance: Attendance = Attendance.PRESENT
     trained: Patch | None = None
     plan: TunePlan | None = None
+    peak_bytes: int = 0
     taken: Taken = field(default_factory=Taken)
 
     @property
@@ -187,6 +189,7 @@ def _retune(visit: Visit, night: Night, compute: Compute) -> Night:
     if night.over:
         return night
     plan = plan_tune(visit.policy, context, [compute.probe(job) for job in jobs])
+    night = replace(night, peak_bytes=peak_of(visit.policy, context, plan))
     if isinstance(plan, str):
         hindered = replace(night.decision, action=Action.INFEASIBLE, reason=plan)
         return replace(night, decision=hindered)
@@ -257,6 +260,7 @@ def _statistics(visit: Visit, night: Night) -> Statistics:
         tune_steps=0 if night.plan is None else len(night.plan.batches),
         train_tokens=0 if night.plan is None else night.plan.tokens,
         cache_bytes=0 if night.plan is None else night.plan.cache_bytes,
+        peak_bytes=night.peak_bytes,
         **asdict(night.taken),
         synthesised=0 if night.plan is None else night.plan.synthesised,
         synthetic_kept=0 if night.plan is None else night.plan.synthetic_kept,

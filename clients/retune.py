@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from clients import charges
 from clients.facts import Facts
-from clients.footprint import cached_bytes, cheapest_tune, fits_memory
+from clients.footprint import cached_bytes, cheapest_tune, fits_memory, peak_bytes
 from clients.placement import PlacementContext, ProbingRule
 from clients.policy import DevicePolicy
 from clients.state import DeviceState
@@ -113,3 +113,18 @@ def schedule(policy: DevicePolicy, context: PlacementContext, placement: Placeme
             cache = 0
         entries = charges.tune(facts, release, placement.ranks, batches, cached=cache > 0)
     return TunePlan(placement=placement, batches=batches, cache_bytes=cache, entries=entries)
+
+
+def peak_of(policy: DevicePolicy, context: PlacementContext | str, plan: TunePlan | str) -> int:
+    """Returns the memory at the peak of a tune, or of one that a device could not hold.
+
+    0 where there is nothing to tune on, and where a probe was needed to place at all.
+    """
+    if isinstance(context, str):
+        return 0
+    placement: Placement | str = "unplaced"
+    if isinstance(plan, TunePlan):
+        placement = plan.placement
+    elif not isinstance(policy.placement, ProbingRule):
+        placement = policy.placement.place(context)
+    return round(peak_bytes(context, placement.ranks)) if isinstance(placement, Placement) else 0

@@ -37,7 +37,7 @@ _MANIFEST_TYPES: Types = {
 }
 _NUMBERS = (
     *("start_s", "night_s", "soc", "soc_after", "buffer_exchanges", "buffer_bytes", "stored_bytes"),
-    *("tune_steps", "train_tokens", "cache_bytes", "synthesised", "synthetic_kept"),
+    *("tune_steps", "train_tokens", "cache_bytes", "peak_bytes", "synthesised", "synthetic_kept"),
     *("arrived", "accepted", "asked"),
 )
 _OF_DELTA = ("delta_alpha", "delta_release")

@@ -27,6 +27,7 @@ from simulations.engines import open_engine
 from simulations.experiment import Experiment
 from simulations.grid import RUN_ID, CohortGrid, Registry
 from simulations.host_energy import Watch, told, watch
+from simulations.memory_flips import memory_flips
 from simulations.patches import keep_patches
 from simulations.progress import RunProgress
 from simulations.recorder import Recorder, write_frame
@@ -75,6 +76,9 @@ def run_experiment(experiment: Experiment, folder: Path, console: Console) -> di
     shares = {profile.name: share for profile, share in experiment.fleet.mix.parts}
     summary["represents"] = represented(rows, shares, experiment.fleet_settings.represents)
     summary["country"] = experiment.cost.country
+    profiles = [profile for profile, _ in experiment.fleet.mix.parts]
+    radio = experiment.fleet.radio
+    summary["memory_flipped"] = memory_flips(rows, profiles, radio, known.seed, known.draws)
     _finish(folder, summary)
     page = write_report(folder)
     console.print(headline_table(summary))

@@ -46,7 +46,7 @@ QUANTITY_NAMES: Mapping[str, str] = {
 def attendance_cells(summary: Mapping[str, Any]) -> Cells:
     """Device nights of every arm by how they ended, and what was wasted."""
     columns = ["arm", *ATTENDANCE, "infeasible", "wasted energy (low to high)"]
-    columns.append("lateness flips under a draw")
+    columns += ["lateness flips under a draw", "memory flips under a draw"]
     rows: list[list[str]] = []
     for name in arm_order(summary):
         arm = summary["arms"][name]
@@ -61,6 +61,7 @@ def attendance_cells(summary: Mapping[str, Any]) -> Cells:
                 f"{arm['counts']['infeasible']:,}",
                 marked(joules, tiers if wasted["total"] else {}),
                 "no deadline" if flipped is None else f"{100 * flipped:.1f} % of nights",
+                _memory(summary.get("memory_flipped", {}).get(name)),
             ]
         )
     return columns, rows
@@ -145,6 +146,10 @@ def tier_cells(summary: Mapping[str, Any]) -> Cells:
         for tier in TIERS
     ]
     return ["tier", "coefficients", "share in what decides the joules"], rows
+
+
+def _memory(flipped: float | None) -> str:
+    return UNKNOWN if flipped is None else f"{100 * flipped:.1f} % of tunes"
 
 
 def _bytes(value: float) -> str:

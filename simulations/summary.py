@@ -40,8 +40,8 @@ LABEL = (
     "bootstrap interval over devices at central coefficients"
 )
 NOT_COVERED = (
-    "decisions stay as simulated under every draw; memory, batteries, hours of charging and "
-    "interruptions are not drawn again"
+    "decisions stay as simulated under every draw; batteries, hours of charging and interruptions "
+    "are not drawn again"
 )
 
 

@@ -70,6 +70,7 @@ def save_profile(path: Path, text: str) -> None:
     """Writes a profile; refuses to overwrite one."""
     if path.exists():
         raise ValueError(f"{path} exists; choose another name or remove it")
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
 
 

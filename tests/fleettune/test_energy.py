@@ -78,7 +78,7 @@ def one_size_fits(profile: DeviceProfile, rows: list[tuple[float, float]]) -> fl
     tokens = 41_754
     fitted = 4 * 1e9 * tokens / dict(rows)[1e9] / 1e9
     throughput = Coefficient(value=fitted, low=fitted, high=fitted, tier="F", source="1B row")
-    at = central(replace(profile, eff_forward_gflops=throughput))
+    at = central(replace(profile, eff_forward_gflops=throughput), WIFI)
     others = [(weights, seconds) for weights, seconds in rows if weights != 1e9]
     return mean(abs(tuned_s(2 * weights * tokens, at) / seconds - 1) for weights, seconds in others)
 

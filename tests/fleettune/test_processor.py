@@ -88,6 +88,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[Backbone]:
     for kind in (torch.Tensor, FakeTensor):
         monkeypatch.setattr(kind, "numpy", zeros, raising=False)
         monkeypatch.setattr(kind, "__float__", lambda _: 0.0, raising=False)
+        monkeypatch.setattr(kind, "__int__", lambda _: 1, raising=False)
     with FakeTensorMode(allow_non_fake_inputs=True):
         with torch.device("meta"):
             model = LlamaForCausalLM(CONFIG)

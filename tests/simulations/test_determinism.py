@@ -181,7 +181,7 @@ def test_no_text_of_a_user_leaves_the_devices(whole: Path) -> None:
 
     world = SyntheticData(exchanges_per_day=2, history_days=2).open()
     said = [exchange.question.encode() for user in range(8) for exchange in world.day(user, 0)]
-    for file in whole.iterdir():
+    for file in filter(Path.is_file, whole.rglob("*")):
         content = file.read_bytes()
         assert not [text for text in said if text in content], file.name
 

@@ -18,7 +18,6 @@ from simulations.environment import prepare
 prepare()
 
 import argparse
-import json
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -29,7 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-from rates import counted_gflop, cpu_s, kind_of, machine, peak_gflops
+from rates import counted_gflop, cpu_s, kind_of, peak_gflops
 from torch.profiler import ProfilerActivity, profile
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -40,6 +39,7 @@ from fleettune.compute import TuneJob
 from fleettune.precision import bf16_units
 from fleettune.sites import MODULES, Site
 from fleettune.tokens import Example
+from lines import emit
 
 SMOLLM2 = Path(".cache/models/smollm2_135m")
 
@@ -185,11 +185,6 @@ def measure_share(case: Case) -> None:
     emit("matmul_share", round(rate / peak, 3), detail)
 
 
-def emit(name: str, value: float | str, detail: dict[str, Any]) -> None:
-    """Prints one figure as a JSON line."""
-    print(json.dumps({"name": name, "value": value, "detail": detail | machine()}), flush=True)
-
-
 def cases(folder: Path, *, quick: bool) -> list[Case]:
     """Returns all cases; `folder` holds the tuning night's random model."""
     rounds = 2 if quick else 4
@@ -218,6 +213,18 @@ def cases(folder: Path, *, quick: bool) -> list[Case]:
     return [pocket, smollm2, stack, every, night]
 
 
+def random_night(folder: Path) -> Path:
+    """Writes the tuning night's random model into a folder and returns it."""
+    torch.manual_seed(0)
+    LlamaForCausalLM(
+        LlamaConfig(
+            hidden_size=96, num_hidden_layers=8, num_attention_heads=4, num_key_value_heads=2,
+            intermediate_size=256, vocab_size=1024, tie_word_embeddings=True,
+        )
+    ).save_pretrained(folder)  # fmt: skip
+    return folder
+
+
 def obstacle(case: Case) -> str:
     """Returns why a case cannot be measured here; empty if it can."""
     if case.folder == SMOLLM2 and not (SMOLLM2 / "config.json").is_file():
@@ -236,14 +243,7 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "night"
-        torch.manual_seed(0)
-        LlamaForCausalLM(
-            LlamaConfig(
-                hidden_size=96, num_hidden_layers=8, num_attention_heads=4, num_key_value_heads=2,
-                intermediate_size=256, vocab_size=1024, tie_word_embeddings=True,
-            )
-        ).save_pretrained(folder)  # fmt: skip
+        folder = random_night(Path(scratch) / "night")
         todo = cases(folder, quick=asked.quick)
         for case in todo:
             if asked.figures and case.name not in asked.figures:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import platform
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -57,20 +55,3 @@ def kind_of(name: str) -> str:
     if "scaled_dot_product" in name:
         return "attention"
     return "elementwise, norms, softmax, copies" if name.startswith("aten::") else "autograd"
-
-
-def machine() -> dict[str, Any]:
-    """Returns what the figure was measured on."""
-    file = Path("/proc/cpuinfo")
-    lines = file.read_text().splitlines() if file.is_file() else []
-    words: dict[str, str] = {}
-    for line in lines:
-        key, _, value = line.partition(":")
-        words.setdefault(key.strip(), value.strip())
-    present = set(words.get("flags", "").split())
-    return {
-        "threads": torch.get_num_threads(),
-        "cpu": words.get("model name", platform.machine()),
-        "flags": [flag for flag in FLAGS if flag in present],
-        "torch": torch.__version__,
-    }

@@ -1,7 +1,8 @@
 """Products with frozen weights, forward and backward, laid out once for the matrix library.
 
-oneDNN's own layout is 2 to 10 % faster than the plain one (docs/LOG.md). It adds two copies of a
-small weight; large ones keep their own.
+In bf16 oneDNN's own layout is faster than the plain one (docs/LOG.md). It adds two copies of a
+small weight; large ones keep their own. In fp32 it would gain little and cost memory for every new
+shape of a batch, because oneDNN keeps the code that it made for each.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ def product(weight: Tensor, *, packs: bool = True) -> Product:
     """
     weight = weight.detach()
     small = weight.numel() * weight.element_size() <= PACKED_BYTES
-    if not (packs and small and weight.device.type == "cpu" and _has_layout()):
+    gains = weight.dtype == torch.bfloat16 and weight.device.type == "cpu"
+    if not (packs and small and gains and _has_layout()):
         return Product(weight, None)
     return Product(weight, (_pack(weight), _pack(weight.t().contiguous())))
 

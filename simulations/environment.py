@@ -15,11 +15,13 @@ QUIET = {
 }
 REPRODUCIBLE = {"MKL_CBWR": "AUTO"}
 """Asks the matrix library for the same result run after run on one kind of processor."""
+BOUNDED = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128", "LRU_CACHE_CAPACITY": "128"}
+"""oneDNN and torch keep code for every shape of product, by default of a thousand: up to 700 MB."""
 
 
 def prepare() -> None:
     """Sets the environment; call before importing anything that reads it."""
-    for name, value in {**QUIET, **REPRODUCIBLE}.items():
+    for name, value in {**QUIET, **REPRODUCIBLE, **BOUNDED}.items():
         os.environ.setdefault(name, value)
 
 

@@ -185,7 +185,12 @@ def device_profile(name: str, power_scope: str, **coefficients: object) -> Devic
     if unknown or missing:
         rule = f"must have {', '.join(COEFFICIENTS)}"
         raise ValueError(f"profile {name} {rule}; unknown {unknown}, missing {missing}")
-    read = {key: _coefficient(name, key, item) for key, item in coefficients.items()}
+    read = {
+        key: None
+        if item is None and key in MAINS
+        else read_coefficient(f"profile {name}", key, item)
+        for key, item in coefficients.items()
+    }
     # Keys were checked above, each value by its own constructor, the scope by the profile's.
     return DeviceProfile(name=name, power_scope=power_scope, **read)  # pyright: ignore[reportArgumentType]
 
@@ -245,23 +250,18 @@ def load_hardware(folder: Path) -> Mapping[str, DeviceProfile]:
     return profiles
 
 
-def _coefficient(profile: str, name: str, item: object) -> Coefficient | None:
-    """Returns one coefficient from its five-item list; errors name the profile and it."""
-    if item is None and name in MAINS:
-        return None
-    if (
-        not isinstance(item, Sequence)
-        or isinstance(item, str)
-        or len(cast("list[object]", item)) != 5
-    ):
+def read_coefficient(owner: str, name: str, item: object) -> Coefficient:
+    """Returns one coefficient from its five-item list; errors name its owner and it."""
+    is_list = isinstance(item, Sequence) and not isinstance(item, str)
+    if not is_list or len(cast("list[object]", item)) != 5:
         form = "must be [value, low, high, tier, source]"
-        raise ValueError(f"profile {profile}: {name} {form}, got {item!r}")
+        raise ValueError(f"{owner}: {name} {form}, got {item!r}")
     *numbers, tier, source = cast("Sequence[object]", item)
     for number in numbers:
         if isinstance(number, bool) or not isinstance(number, int | float):
-            raise ValueError(f"profile {profile}: {name} must begin with numbers, got {number!r}")
+            raise ValueError(f"{owner}: {name} must begin with numbers, got {number!r}")
     value, low, high = (float(cast("float", number)) for number in numbers)
     try:
         return Coefficient(value=value, low=low, high=high, tier=str(tier), source=str(source))
     except ValueError as error:
-        raise ValueError(f"profile {profile}: {name} {error}") from error
+        raise ValueError(f"{owner}: {name} {error}") from error

@@ -23,7 +23,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from fleettune.hardware import Coefficient, DeviceProfile
+from fleettune.hardware import Coefficient, DeviceProfile, read_coefficient
 
 Floats: TypeAlias = NDArray[np.float64]
 """One number, or one per device or draw."""
@@ -146,7 +146,9 @@ def cellular(name: str, **coefficients: object) -> Link:
     _check_names(name, coefficients, COEFFICIENTS)
     optional = ("down_j_per_mb", "up_j_per_mb")
     read = {
-        key: None if item is None and key in optional else _coefficient(name, key, item)
+        key: None
+        if item is None and key in optional
+        else read_coefficient(f"link {name}", key, item)
         for key, item in coefficients.items()
     }
     # keys were checked above, each value by its own constructor
@@ -157,7 +159,9 @@ def wifi(name: str, **coefficients: object) -> Wifi:
     """Returns Wi-Fi from five-item lists for rtt_s and tail_j; errors as `cellular`."""
     own = ("rtt_s", "tail_j")
     _check_names(name, coefficients, own)
-    return Wifi(name=name, **{key: _coefficient(name, key, coefficients[key]) for key in own})
+    return Wifi(
+        name=name, **{key: read_coefficient(f"link {name}", key, coefficients[key]) for key in own}
+    )
 
 
 def load_links(folder: Path) -> Mapping[str, Choice]:
@@ -200,19 +204,3 @@ def _check_names(name: str, given: Mapping[str, object], known: Sequence[str]) -
     if unknown or missing:
         rule = f"must have {', '.join(known)}"
         raise ValueError(f"link {name} {rule}; unknown {unknown}, missing {missing}")
-
-
-def _coefficient(link: str, key: str, item: object) -> Coefficient:
-    """Returns one coefficient from its five-item list; errors name the link and it."""
-    is_list = isinstance(item, Sequence) and not isinstance(item, str)
-    if not is_list or len(cast("list[object]", item)) != 5:
-        form = "must be [value, low, high, tier, source]"
-        raise ValueError(f"link {link}: {key} {form}, got {item!r}")
-    *numbers, tier, source = cast("Sequence[object]", item)
-    if not all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers):
-        raise ValueError(f"link {link}: {key} must begin with numbers, got {numbers!r}")
-    value, low, high = (float(cast("float", number)) for number in numbers)
-    try:
-        return Coefficient(value=value, low=low, high=high, tier=str(tier), source=str(source))
-    except ValueError as error:
-        raise ValueError(f"link {link}: {key} {error}") from error

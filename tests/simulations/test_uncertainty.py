@@ -19,7 +19,7 @@ from fleettune.hardware import Coefficient, DeviceProfile, load_hardware
 from fleettune.radio import WIFI
 from fleettune.workload import COMPUTING, Amount, Phase, Workload
 from simulations import repricing
-from simulations.draws import coefficient_draws, drawn, probed, triangular
+from simulations.draws import coefficient_draws, drawn, probed, split_triangle
 from simulations.experiment import HARDWARE
 from simulations.nights import BY_DAY, read_nights
 from simulations.recorder import WORK_SCHEMA
@@ -265,16 +265,27 @@ def test_tiers_are_weighted_by_what_they_move() -> None:
 
 
 @pytest.mark.parametrize(("low", "value", "high"), [(1, 2, 3), (1, 1, 2), (6, 50, 120), (2, 4, 4)])
-def test_draws_lie_in_their_range_with_the_mode_where_it_belongs(
+def test_draws_lie_in_their_range_with_the_value_as_their_median(
     low: float, value: float, high: float
 ) -> None:
     item = Coefficient(value=value, low=low, high=high, tier="E", source="made up")
-    ends = triangular(np.array([0.0, 1.0]), item)
-    assert ends == pytest.approx([low, high])
-    # the share below the mode: (mode - low) / (high - low), on the scale of the draw
-    scale = np.log if high / low > 3 else float
-    share = (scale(value) - scale(low)) / (scale(high) - scale(low))
-    assert triangular(np.array([share]), item) == pytest.approx([value])
+    ends = split_triangle(np.array([0.0, 0.5, 1.0]), item)
+    assert ends == pytest.approx([low, value, high])
+    # a triangle's mass up to halfway between its thin end and its thick one is a quarter
+    scale, back = (np.log, np.exp) if high / low > 3 else (float, float)
+    halfway = back((scale(low) + scale(value)) / 2)
+    assert split_triangle(np.array([0.125]), item) == pytest.approx([halfway])
+
+
+def test_an_estimate_that_profiles_share_is_drawn_once() -> None:
+    phone, other = PROFILES["pixel_7"], PROFILES["galaxy_s25"]
+    mine, theirs = (drawn(profile, WIFI, 5, 20) for profile in (phone, other))
+    assert phone.p_idle_w == other.p_idle_w
+    assert (mine["p_idle_w"] == theirs["p_idle_w"]).all()
+    assert (mine["radio_down_mbps"] == theirs["radio_down_mbps"]).all()
+    assert phone.p_train_w != other.p_train_w
+    quantiles = [(at["p_train_w"] > at["p_train_w"].mean()) for at in (mine, theirs)]
+    assert (quantiles[0] != quantiles[1]).any()
 
 
 def test_a_stream_belongs_to_its_coefficient_and_seed() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -66,6 +66,9 @@ class Example:
         return len(self.tokens) - self.prompt
 
 
+_KNOWN = 100_000
+
+
 @dataclass(frozen=True, slots=True)
 class Encoder:
     """Turns exchanges into examples with one tokenizer and template.
@@ -74,15 +77,25 @@ class Encoder:
         tokenizer: The model's tokenizer.
         template: Text around question and answer.
         max_tokens: Longest example, in tokens.
+        known: Token ids of texts seen; every arm and night asks for the same ones again.
     """
 
     tokenizer: Tokenizer
     template: Template
     max_tokens: int
+    known: dict[str, tuple[int, ...]] = field(
+        default_factory=dict[str, tuple[int, ...]], compare=False, repr=False
+    )
 
     def ids(self, text: str) -> list[int]:
         """Returns the token ids of a text, without special tokens added."""
-        return self.tokenizer.encode(text, add_special_tokens=False).ids
+        found = self.known.get(text)
+        if found is None:
+            if len(self.known) >= _KNOWN:
+                self.known.clear()
+            found = tuple(self.tokenizer.encode(text, add_special_tokens=False).ids)
+            self.known[text] = found
+        return list(found)
 
     def example(self, exchange: Exchange, context: Sequence[Exchange] = ()) -> Example:
         """Returns an exchange as tokens, with earlier exchanges before it.

@@ -18,7 +18,7 @@ from flwr.app import RecordDict
 
 from fleettune.cost import Stage
 from fleettune.statistics import Observation, Statistics
-from fleettune.wire import decode_report, take_observed
+from fleettune.wire import decode_statistics, take_observed
 from fleettune.workload import Workload
 
 STAGES = tuple(stage for stage in Stage if stage is not Stage.OBSERVE)
@@ -135,7 +135,7 @@ class Recorder:
     def __call__(self, arm: str, content: RecordDict) -> None:
         """Notes one reply."""
         seen, workload = take_observed(content)
-        self.rows.add_row(row(arm, decode_report(content).statistics, seen, workload))
+        self.rows.add_row(row(arm, decode_statistics(content), seen, workload))
 
     def frame(self) -> pl.DataFrame:
         """Returns all rows in the order of arm, device and round."""

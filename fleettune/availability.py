@@ -105,8 +105,8 @@ class Nightly:
         soc_spread: Standard deviation between devices.
         soc_jitter: Standard deviation between nights of one device.
         flaky: Share of devices that are taken off the charger while they work.
-        interruption: Probability per night that this happens to one of them, at a time uniform
-            over the window.
+        interruption: Probability per night that this happens to one of them.
+        interruption_h: Hours after the opening within which it does, at a uniform time.
         starved: Share of devices whose evening charge is low.
         starved_soc: Below which it is; uniform from 0.
     """
@@ -124,6 +124,7 @@ class Nightly:
     soc_jitter: float
     flaky: float
     interruption: float
+    interruption_h: float
     starved: float
     starved_soc: float
 
@@ -132,7 +133,7 @@ class Nightly:
             _check(name, getattr(self, name), 0, 1)
         for name in ("soc", "soc_spread", "soc_jitter", "starved_soc"):
             _check(name, getattr(self, name), 0, 1)
-        for name in ("start_h", "length_h"):
+        for name in ("start_h", "length_h", "interruption_h"):
             _check(name, getattr(self, name), 0, 24, "h")
         for name in ("start_spread_h", "start_jitter_h", "length_spread_h", "length_jitter_h"):
             _check(name, getattr(self, name), 0, 24, "h")
@@ -159,7 +160,7 @@ class Nightly:
             start_s=start_h * HOUR_S,
             length_s=length_s,
             soc=left * self.starved_soc if is_starved else soc,
-            stops_s=when * length_s if stops else None,
+            stops_s=when * min(length_s, self.interruption_h * HOUR_S) if stops else None,
         )
 
 

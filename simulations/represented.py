@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from simulations.extrapolation import Floats, extrapolate
+from simulations.extrapolation import Extrapolated, Floats, extrapolate
 from simulations.folds import split_arms
 
 QUANTITIES = ("energy_j", "energy_j_wasted", "down_bytes", "up_bytes")
@@ -30,11 +30,16 @@ def represented(
         return None
     return {
         arm: {
-            quantity: asdict(extrapolate(_by_class(part, quantity), shares, represents))
+            quantity: _at_least_nothing(extrapolate(_by_class(part, quantity), shares, represents))
             for quantity in QUANTITIES
         }
         for arm, part in split_arms(rows).items()
     }
+
+
+def _at_least_nothing(found: Extrapolated) -> dict[str, Any]:
+    """Returns a total as JSON; the normal interval of a rare quantity may reach below zero."""
+    return asdict(found if found.low is None else replace(found, low=max(0.0, found.low)))
 
 
 def _by_class(rows: pl.DataFrame, quantity: str) -> dict[str, Floats]:

@@ -136,3 +136,12 @@ def test_an_availability_comes_back_from_its_record(availability: Always | Night
     types = {"Always": Always, "Nightly": Nightly}
     assert from_record(to_record(availability), types, "availability") == availability
     assert isinstance(availability, Availability)
+
+
+def test_interruptions_happen_soon_after_the_opening_where_that_is_asked() -> None:
+    flaky = option("flaky")
+    stops = [flaky.window(0, device, 0).stops_s for device in range(2000)]
+    found = [stop for stop in stops if stop is not None]
+    # 30 % of devices, every second night, where there is a window at all (0.85 * 0.90)
+    assert len(found) / len(stops) == pytest.approx(0.3 * 0.5 * 0.85 * 0.9, abs=0.02)
+    assert max(found) <= 1800

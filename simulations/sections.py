@@ -35,6 +35,8 @@ LEDGER_NAMES: Mapping[str, str] = {
 }
 
 Cells = tuple[list[str], list[list[str]]]
+_OF_ARM: Mapping[str, str | None] = {"energy_j": None, "energy_j_wasted": "wasted_j"}
+"""Where an arm's energies hold total, low and high of a represented quantity."""
 QUANTITY_NAMES: Mapping[str, str] = {
     "energy_j": "simulated energy, device total",
     "energy_j_wasted": "simulated energy wasted",
@@ -103,7 +105,13 @@ def ledger_cells(summary: Mapping[str, Any]) -> Cells:
 
 def represented_cells(summary: Mapping[str, Any]) -> Cells:
     """Totals of the fleet that the simulated devices stand for; none without such a fleet."""
-    columns = ["arm", "quantity", "total [95 %, sampling of devices]", "device classes pooled"]
+    columns = [
+        "arm",
+        "quantity",
+        "total [95 %, sampling of devices]",
+        "low to high",
+        "pooled classes",
+    ]
     rows: list[list[str]] = []
     fleets: dict[str, dict[str, Any]] = summary.get("represents") or {}
     for name, quantities in fleets.items():
@@ -114,9 +122,23 @@ def represented_cells(summary: Mapping[str, Any]) -> Cells:
                 if found["low"] is None
                 else (f" [{shown(found['low'])}, {shown(found['high'])}]")
             )
+            spread = _spread(summary["arms"][name]["energy_j"], quantity, found["total"])
             pooled = ", ".join(found["pooled"]) or "none"
-            rows.append([name, QUANTITY_NAMES[quantity], shown(found["total"]) + bounds, pooled])
+            total = shown(found["total"]) + bounds
+            rows.append([name, QUANTITY_NAMES[quantity], total, spread, pooled])
     return columns, rows
+
+
+def _spread(joules: Mapping[str, Any], quantity: str, total: float) -> str:
+    """Returns what the coefficients' ranges make of a represented total of joules."""
+    if quantity not in _OF_ARM:
+        return ""
+    simulated = joules if _OF_ARM[quantity] is None else joules[_OF_ARM[quantity]]
+    if not simulated["total"] or simulated["low"] is None:
+        return UNKNOWN
+    low, high = (total * simulated[end] / simulated["total"] for end in ("low", "high"))
+    tiers = joules["ledgers"]["device_total"]["tiers"]
+    return marked(f"{energy(low)} to {energy(high)}", tiers)
 
 
 def serving_cells(summary: Mapping[str, Any]) -> Cells:

@@ -176,8 +176,8 @@ def _ledgers(summary: Mapping[str, Any]) -> str:
     count = next(iter(summary["represents"].values()))["energy_j"]["represents"]
     note = (
         f"Totals of a fleet of {count:,} devices of the same mix, stratified by device class. The "
-        "intervals cover the sampling of devices alone; low to high is what the coefficients' ranges "
-        f"make of a total. {joules_caption(summary)}"
+        "intervals cover the sampling of devices alone; low to high is what the ranges of the "
+        f"coefficients make of a total. {joules_caption(summary)}"
     )
     return f'{shown}<p class="note">{html.escape(note)}</p>{_scrolled(_plain(columns, rows))}'
 

@@ -35,7 +35,7 @@ LEDGER_NAMES: Mapping[str, str] = {
 }
 
 Cells = tuple[list[str], list[list[str]]]
-_OF_ARM: Mapping[str, str | None] = {"energy_j": None, "energy_j_wasted": "wasted_j"}
+_OF_ARM: Mapping[str, str] = {"energy_j": "", "energy_j_wasted": "wasted_j"}
 """Where an arm's energies hold total, low and high of a represented quantity."""
 QUANTITY_NAMES: Mapping[str, str] = {
     "energy_j": "simulated energy, device total",
@@ -133,7 +133,8 @@ def _spread(joules: Mapping[str, Any], quantity: str, total: float) -> str:
     """Returns what the coefficients' ranges make of a represented total of joules."""
     if quantity not in _OF_ARM:
         return ""
-    simulated = joules if _OF_ARM[quantity] is None else joules[_OF_ARM[quantity]]
+    part = _OF_ARM[quantity]
+    simulated = joules[part] if part else joules
     if not simulated["total"] or simulated["low"] is None:
         return UNKNOWN
     low, high = (total * simulated[end] / simulated["total"] for end in ("low", "high"))

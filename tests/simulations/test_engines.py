@@ -132,7 +132,7 @@ def start(command: Sequence[str], folder: Path, **settings: str) -> subprocess.P
 
 
 def finish(process: subprocess.Popen[str]) -> None:
-    said, _ = process.communicate(timeout=120)
+    said, _ = process.communicate(timeout=300)
     assert process.returncode == 0, said
 
 

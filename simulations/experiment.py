@@ -22,6 +22,7 @@ from fleettune.exchanges import Population
 from fleettune.fleet import Fleet, FleetData
 from fleettune.hardware import FleetMix, load_hardware
 from fleettune.personas import SyntheticData
+from fleettune.precision import REFERENCE
 from fleettune.processor import CPU
 from fleettune.radio import read_link
 from fleettune.releases import weights_file
@@ -202,6 +203,10 @@ def _run(plain: Mapping[str, Any]) -> Run:
 def _check_together(run: Run, engine: EngineSettings) -> None:
     if run.resume is not None and engine.name == "flower":
         raise ValueError("resume needs a checkpoint, and engine=flower keeps none; run it again")
+    if engine.name == "flower" and run.precision != REFERENCE:
+        raise ValueError(
+            f"engine=flower computes in reference precision only, got precision={run.precision}"
+        )
     if run.compute.device != CPU and engine.name != "inprocess":
         raise ValueError(
             f"compute.device must be cpu with engine={engine.name}, got {run.compute.device}; "

@@ -74,6 +74,7 @@ def table(tmp_path: Path) -> Callable[..., str]:
             ["engine.address must be null, auto or host:port, got 'nowhere'"],
         ),
         ("engine=flower engine.workers=2", ["one device at a time", "got 2 and 1"]),
+        ("engine=flower precision=fast", ["reference precision only, got precision=fast"]),
         ("data.drift=2", ["data.drift must be a share from 0 to 1, got 2"]),
         ("compute.device=tpu", ["compute.device must be one of ('cpu', 'cuda'), got 'tpu'"]),
         ("compute.device=0", ["compute.device must be text, got 0"]),

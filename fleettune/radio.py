@@ -32,8 +32,6 @@ COEFFICIENTS = (
     "rx_w", "tx_w", "down_j_per_mb", "up_j_per_mb", "down_mbps", "up_mbps", "rtt_s", "tail_j",
 )  # fmt: skip
 """Names of the coefficients of a link, in order."""
-FROM_DEVICE = ("rx_w", "tx_w", "down_mbps", "up_mbps")
-"""Those that Wi-Fi takes from the profile of a device."""
 
 
 class Radio(Protocol):

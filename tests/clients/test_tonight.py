@@ -6,6 +6,8 @@ import math
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from clients.attendance import Attendance, charge_after, charging_s, tonight_in
 from fleettune.availability import Window
@@ -51,3 +53,13 @@ def test_the_battery_gains_what_the_charger_gives_beyond_the_work() -> None:
     # 30 W of work: the battery gives the other half, 1.5 Wh.
     assert charge_after(0.5, PHONE, 10_800.0, 360.0) == pytest.approx(0.5 - 1.5 / 21.2)
     assert charge_after(1.0, BOX, 1e6, 10.0) == 1.0
+
+
+@given(st.floats(0.3, 0.6), st.floats(0, 9000), st.floats(1, 1500))
+def test_charger_and_battery_give_what_the_ledger_says(
+    soc: float, worked_j: float, time_s: float
+) -> None:
+    # far from full and empty, so the battery takes what is left over and gives what is missing
+    after = charge_after(soc, PHONE, worked_j, time_s)
+    from_battery_j = (soc - after) * 21.2 * 3600
+    assert 15 * time_s + from_battery_j == pytest.approx(worked_j, rel=1e-9, abs=1e-6)

@@ -22,6 +22,12 @@ from simulations.targets import configured
 log = logging.getLogger(__name__)
 
 POLICY_KEYS = ("adaptation", "selection", "synthesis", "placement")
+PLAIN_PARTS: Mapping[str, type] = {
+    "tuning": Tuning,
+    "storage": Quota,
+    "annotation": Annotation,
+}
+"""Keys of which an arm may change single fields."""
 REFERENCE = "always_retune"
 
 Plain = Mapping[str, Any]
@@ -60,9 +66,10 @@ def build_arms(plain: Plain, chosen: Mapping[str, str]) -> dict[str, DevicePolic
         if not isinstance(changes, Mapping):
             raise ValueError(f"arms.{name} must be a mapping of policy keys, got {changes!r}")
         own = cast(Plain, changes)
-        unknown = sorted(set(own) - set(POLICY_KEYS))
+        known = (*POLICY_KEYS, *PLAIN_PARTS)
+        unknown = sorted(set(own) - set(known))
         if unknown:
-            raise ValueError(f"arms.{name}.{unknown[0]} is no policy key; known are {POLICY_KEYS}")
+            raise ValueError(f"arms.{name}.{unknown[0]} is no policy key; known are {known}")
         arms[name] = _policy(plain, {**reference, **own}, f"arms.{name}")
     return arms
 
@@ -103,9 +110,15 @@ def foreign(policy: DevicePolicy) -> list[str]:
 def _policy(plain: Plain, parts: Plain, where: str) -> DevicePolicy:
     prefix = f"{where}." if where else ""
     values = {key: configured(parts[key], prefix + key) for key in POLICY_KEYS}
-    return DevicePolicy(
-        tuning=checked(Tuning, plain["tuning"], {}, "tuning"),
-        quota=checked(Quota, plain["storage"], {}, "storage"),
-        annotation=checked(Annotation, plain["annotation"], {}, "annotation"),
-        **values,
-    )
+    values |= {
+        key: checked(kind, {**plain[key], **_changes(parts, key, prefix)}, {}, prefix + key)
+        for key, kind in PLAIN_PARTS.items()
+    }
+    return DevicePolicy(**values)
+
+
+def _changes(parts: Plain, key: str, prefix: str) -> Plain:
+    changes: object = parts.get(key, {})
+    if not isinstance(changes, Mapping):
+        raise ValueError(f"{prefix}{key} must be a mapping of fields, got {changes!r}")
+    return cast(Plain, changes)

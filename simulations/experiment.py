@@ -31,7 +31,8 @@ from fleettune.traces import Trace
 from fleettune.typed import checked, to_record
 from simulations import lexicons
 from simulations.arms import POLICY_KEYS, build_arms, fitting, foreign
-from simulations.settings import CostSettings, EngineSettings, FleetSettings, Run, StudySettings
+from simulations.claims import StudySettings
+from simulations.settings import CostSettings, EngineSettings, FleetSettings, Run
 from simulations.targets import configured
 from strategies.plan import Arm, Plan
 from strategies.publisher import Source
@@ -149,6 +150,8 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
     engine = cast(EngineSettings, configured(plain["engine"], "engine"))
     _check_together(run, engine)
     cost = checked(CostSettings, plain["cost"], {}, "cost")
+    study = checked(StudySettings, plain["study"], {}, "study")
+    study.check_arms(tuple(arms))
     return Experiment(
         run=run,
         cost=cost,
@@ -169,7 +172,7 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
         schedule=checked(Schedule, plain["release"], {}, "release"),
         engine=engine,
         arms=arms,
-        study=checked(StudySettings, plain["study"], {}, "study"),
+        study=study,
     )
 
 

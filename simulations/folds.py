@@ -122,7 +122,7 @@ def _take(fold: DeviceFold, index: NDArray[np.intp]) -> DeviceFold:
 
 def numbers(rows: pl.DataFrame, column: str) -> Floats:
     """Returns a column as floats, NaN where unknown."""
-    return rows[column].fill_null(math.nan).to_numpy()
+    return rows[column].cast(pl.Float64).fill_null(math.nan).to_numpy()
 
 
 def compared(arm: DeviceFold, reference: DeviceFold, seed: int) -> dict[str, Any]:
@@ -134,6 +134,31 @@ def compared(arm: DeviceFold, reference: DeviceFold, seed: int) -> dict[str, Any
     }
 
 
+def compared_column(
+    arm: pl.DataFrame, reference: pl.DataFrame, column: str, seed: int
+) -> dict[str, Any]:
+    """Returns saving and difference of one column, paired by device, of arms of `split_arms`.
+
+    Raises:
+        ValueError: If there is no such column of numbers.
+    """
+    if column not in arm.columns or not arm[column].dtype.is_numeric():
+        raise ValueError(f"a claim's column must be one of numbers in rows.parquet, got {column!r}")
+    folds = [_fold_column(rows, column) for rows in (arm, reference)]
+    here, there = paired(*folds)
+    return {
+        "saving": _saving(here.energy_j, there.energy_j, seed),
+        "difference": mean_with_interval(here.quality - there.quality, seed),
+    }
+
+
+def _fold_column(rows: pl.DataFrame, column: str) -> DeviceFold:
+    """Returns a column's sum per device in place of joules, its mean in place of quality."""
+    devices, means = mean_by(rows, "device", column)
+    sums = rows.group_by("device").agg(pl.col(column).cast(pl.Float64).sum()).sort("device")
+    return DeviceFold(devices=devices, energy_j=sums[column].to_numpy(), quality=means)
+
+
 def _saving(arm_j: Floats, reference_j: Floats, seed: int) -> dict[str, Any]:
     """1 minus the ratio of summed joules, resampling whole devices."""
 
@@ -142,13 +167,13 @@ def _saving(arm_j: Floats, reference_j: Floats, seed: int) -> dict[str, Any]:
 
     spent_j = math.fsum(reference_j.tolist())
     mean = 1.0 - math.fsum(arm_j.tolist()) / spent_j if spent_j else math.nan
-    return {"mean": finite(mean), "ci95": _interval(statistic, len(arm_j), seed)}
+    return {"mean": finite(mean), "ci95": bootstrap_interval(statistic, len(arm_j), seed)}
 
 
 def mean_with_interval(per_device: Floats, seed: int) -> dict[str, Any]:
     """Returns the mean of the known values and its interval, None where unknown."""
     known = per_device[~np.isnan(per_device)]
-    ci95 = _interval(lambda index: known[index].mean(axis=1), len(known), seed)
+    ci95 = bootstrap_interval(lambda index: known[index].mean(axis=1), len(known), seed)
     return {"mean": mean_known(known), "ci95": ci95}
 
 
@@ -158,7 +183,9 @@ def mean_known(per_device: Floats) -> float | None:
     return finite(math.fsum(known.tolist()) / len(known)) if len(known) else None
 
 
-def _interval(statistic: Callable[[Indices], Floats], count: int, seed: int) -> list[float | None]:
+def bootstrap_interval(
+    statistic: Callable[[Indices], Floats], count: int, seed: int
+) -> list[float | None]:
     """Percentile interval of a statistic of device indices [draws, count]; none below 2 devices."""
     if count < 2:
         return [None, None]

@@ -67,19 +67,43 @@ def check_all(overrides: Sequence[str], *, sweep: bool) -> list[Experiment]:
         for job in jobs(overrides, sweep=sweep):
             try:
                 cfg = hydra.compose("config", overrides=job)
+                parts = study_configs(cfg, job)
             except (HydraException, OmegaConfBaseException, ValueError) as error:
                 raise ValueError(_sentence(error, job)) from error
             check_unchanged(cfg)
-            experiments += [build(seeded, chosen_policies(job)) for seeded in study_configs(cfg)]
+            experiments += [build(part, chosen_policies(job)) for part in parts]
     return experiments
 
 
-def study_configs(cfg: DictConfig) -> list[DictConfig]:
-    """Returns the configuration once per seed of its study; itself for a plain run."""
+def study_configs(cfg: DictConfig, overrides: Sequence[str]) -> list[DictConfig]:
+    """Returns the configuration once per world and seed of its study; itself for a plain run.
+
+    Args:
+        cfg: The composed configuration.
+        overrides: What it was composed from; a world's own overrides stand above these.
+    """
     seeds: Any = OmegaConf.select(cfg, "study.seeds") or []
     if not seeds:
         return [cfg]
-    return [OmegaConf.merge(cfg, {"seed": seed}) for seed in seeds]  # pyright: ignore[reportReturnType] - a DictConfig merged with a dict is one
+    worlds: Any = OmegaConf.select(cfg, "study.worlds") or [{"name": "", "overrides": []}]
+    return [
+        OmegaConf.merge(made, {"seed": seed, "study": {"world": world["name"]}})  # pyright: ignore[reportReturnType] - a DictConfig merged with a dict is one
+        for world in worlds
+        for made in [_in_world(cfg, overrides, list(world.get("overrides", ())))]
+        for seed in seeds
+    ]
+
+
+def _in_world(cfg: DictConfig, overrides: Sequence[str], own: Sequence[str]) -> DictConfig:
+    if not own:
+        return cfg
+    keys = {_key(override) for override in own}
+    kept = [override for override in overrides if _key(override) not in keys]
+    return hydra.compose("config", overrides=[*kept, *own])
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").partition("=")[0]
 
 
 def _sentence(error: Exception, job: Sequence[str]) -> str:
@@ -138,7 +162,8 @@ def _job(cfg: DictConfig, failures: list[int]) -> None:
         if cfg.resume is None:
             begin(cfg, list(given.task), list(given.hydra), folder)
         if OmegaConf.select(cfg, "study.seeds"):
-            run_study([build(c, chosen) for c in study_configs(cfg)], folder, console)
+            parts = study_configs(cfg, list(given.task))
+            run_study([build(part, chosen) for part in parts], folder, console)
         else:
             run_experiment(build(cfg, chosen), folder, console)
     except ValueError as error:

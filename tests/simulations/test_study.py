@@ -8,9 +8,8 @@ from typing import Any
 import polars as pl
 import pytest
 
+from simulations.claims import Claim, StudySettings, World, judge
 from simulations.recorder import SCHEMA
-from simulations.settings import Claim
-from simulations.study import judge
 
 CLAIM = Claim(
     claim="reuse_saves",
@@ -45,7 +44,7 @@ EQUAL = rows([(100.0, 0.5)] * 4, [(25.0, 0.25)] * 4)
 
 
 def verdict(frame: pl.DataFrame, claim: Claim) -> dict[str, Any]:
-    (outcome,) = judge(frame, [claim], "exact_match")
+    (outcome,) = judge({"": frame}, [claim], "exact_match")
     return outcome
 
 
@@ -55,6 +54,7 @@ def test_equal_devices_leave_no_doubt_by_hand() -> None:
         "estimate": 0.75,
         "ci95": [0.75, 0.75],
         "threshold": 0.5,
+        "direction": "above",
         "holds": True,
     }
     quality = replace(CLAIM, measure="quality_difference", threshold=-0.2, direction="below")
@@ -117,15 +117,15 @@ def test_one_device_proves_nothing() -> None:
 
 def test_claims_are_judged_in_order_and_the_order_of_rows_changes_nothing() -> None:
     claims = [CLAIM, replace(CLAIM, claim="other", direction="below")]
-    forward = judge(EQUAL, claims, "exact_match")
+    forward = judge({"": EQUAL}, claims, "exact_match")
     assert [outcome["claim"] for outcome in forward] == ["reuse_saves", "other"]
-    assert judge(EQUAL.reverse(), claims, "exact_match") == forward
+    assert judge({"": EQUAL.reverse()}, claims, "exact_match") == forward
 
 
 def test_a_claim_about_an_arm_that_did_not_run_is_refused() -> None:
     for changed in (replace(CLAIM, arm="oracle"), replace(CLAIM, against="oracle")):
         with pytest.raises(ValueError, match="claim reuse_saves is about arm 'oracle'"):
-            judge(EQUAL, [changed], "exact_match")
+            judge({"": EQUAL}, [changed], "exact_match")
 
 
 def test_a_claim_without_a_known_measure_or_direction_is_refused() -> None:
@@ -133,3 +133,59 @@ def test_a_claim_without_a_known_measure_or_direction_is_refused() -> None:
         replace(CLAIM, measure="joy")
     with pytest.raises(ValueError, match=r"direction must be one of .*got 'up'"):
         replace(CLAIM, direction="up")
+
+
+def test_a_column_is_summed_for_a_saving_and_averaged_for_a_difference_by_hand() -> None:
+    frame = EQUAL.with_columns(
+        tune_steps=pl.when(pl.col("arm") == "reuse").then(6).otherwise(24).cast(pl.Int64)
+    )
+    saving = replace(CLAIM, measure="saving", column="tune_steps")
+    assert verdict(frame, saving)["ci95"] == [0.75, 0.75]  # 1 - 6 / 24
+    difference = replace(CLAIM, measure="difference", column="tune_steps")
+    assert verdict(frame, difference)["estimate"] == -18
+
+
+def test_within_asks_for_the_whole_interval() -> None:
+    near = replace(CLAIM, measure="quality_difference", direction="within", threshold=0.25)
+    assert verdict(EQUAL, near)["holds"] is True  # the difference is -0.25 on every device
+    assert verdict(EQUAL, replace(near, threshold=0.24))["holds"] is False
+
+
+def test_what_it_takes_to_reach_a_quality_is_read_off_between_rungs_by_hand() -> None:
+    # ours: 0.0 for 0 J, 0.5 for 100 J; theirs: 0.25 for 100 J at the top, so ours needs 50 J.
+    nights = [("nothing", 0.0, 0.0), ("ours", 100.0, 0.5), ("theirs", 100.0, 0.25)]
+    frame = pl.DataFrame(
+        [made_up(arm, device, *numbers) for arm, *numbers in nights for device in range(4)],
+        schema=SCHEMA,
+    )
+    claim = replace(
+        CLAIM, measure="reach", column="energy_j", arm="ours", against="theirs", rungs=("nothing",)
+    )
+    outcome = verdict(frame, claim)
+    assert (outcome["estimate"], outcome["ci95"]) == (0.5, [0.5, 0.5])
+    never = replace(claim, arm="theirs", against="ours")
+    assert verdict(frame, never)["estimate"] is None  # it never reaches 0.5
+    assert verdict(frame, never)["holds"] is False
+
+
+def test_a_claim_may_compare_two_worlds() -> None:
+    worse = rows([(100.0, 0.25)] * 4, [(25.0, 0.25)] * 4)
+    claim = replace(
+        CLAIM, measure="quality_difference", arm="retune", against="retune", threshold=0.2
+    )
+    across = replace(claim, world="bursty", against_world="even")
+    (outcome,) = judge({"bursty": EQUAL, "even": worse}, [across], "exact_match")
+    assert outcome["estimate"] == 0.25
+
+
+def test_claims_about_unknown_worlds_arms_and_columns_are_refused_before_the_run() -> None:
+    with pytest.raises(ValueError, match="about world 'mars'; known are"):
+        StudySettings(name="s", claims=(replace(CLAIM, world="mars"),))
+    study = StudySettings(name="s", worlds=(World(name="a"),), claims=(CLAIM,), world="a")
+    study.check_arms(["retune", "reuse"])
+    with pytest.raises(ValueError, match="about arm 'reuse', which does not run"):
+        study.check_arms(["retune"])
+    with pytest.raises(ValueError, match="column must be given"):
+        replace(CLAIM, measure="saving")
+    with pytest.raises(ValueError, match=r"one of numbers in rows\.parquet, got 'joy'"):
+        verdict(EQUAL, replace(CLAIM, measure="saving", column="joy"))

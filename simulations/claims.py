@@ -1,0 +1,204 @@
+"""Claims: what a study puts to the test, in which worlds, and how each is judged.
+
+A claim compares two arms, paired by device, over all seeds of a world. Devices of different seeds
+are different people; a device of one world is the same person in another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from simulations.folds import compared, compared_column, fold_devices, split_arms
+from simulations.reach import reach_saving
+
+MEASURES = ("quality_difference", "energy_saving", "difference", "saving", "reach")
+COLUMN_MEASURES = ("difference", "saving", "reach")
+DIRECTIONS = ("above", "below", "not_above", "within")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """One sentence that a study puts to the test.
+
+    Attributes:
+        claim: Its name.
+        measure: ``quality_difference`` or ``energy_saving`` of `arm` against `against`;
+            ``difference`` of a column's mean per device; ``saving``: 1 minus the ratio of a
+            column's sums; ``reach``: 1 minus the ratio of what each needs of a column to reach the
+            mean quality of `against` (`simulations.reach`).
+        arm: The arm that it is about.
+        against: The arm that it is compared with.
+        threshold: The value to reach.
+        direction: ``above``: the interval's lower end must exceed the threshold; ``below``: the
+            upper end must stay under it; ``not_above``: the lower end must not exceed it;
+            ``within``: the whole interval must lie within plus or minus it.
+        column: A column of rows.parquet, for the measures of a column.
+        world: The world of `arm`; empty for the first one.
+        against_world: The world of `against`; empty for that of `arm`.
+        rungs: For ``reach``, the arms below `arm`, that do the same with less.
+        against_rungs: The arms below `against`.
+    """
+
+    claim: str
+    measure: str
+    arm: str
+    against: str
+    threshold: float
+    direction: str
+    column: str = ""
+    world: str = ""
+    against_world: str = ""
+    rungs: tuple[str, ...] = ()
+    against_rungs: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.measure not in MEASURES:
+            raise ValueError(f"a claim's measure must be one of {MEASURES}, got {self.measure!r}")
+        if self.direction not in DIRECTIONS:
+            raise ValueError(
+                f"a claim's direction must be one of {DIRECTIONS}, got {self.direction!r}"
+            )
+        if (self.measure in COLUMN_MEASURES) != bool(self.column):
+            raise ValueError(
+                f"claim {self.claim}: column must be given for {COLUMN_MEASURES} and only for "
+                f"them, got {self.column!r} with {self.measure}"
+            )
+
+    @property
+    def ladder(self) -> tuple[str, ...]:
+        """The arm with its rungs, from the lowest."""
+        return (*self.rungs, self.arm)
+
+    @property
+    def against_ladder(self) -> tuple[str, ...]:
+        """The other arm with its rungs, from the lowest."""
+        return (*self.against_rungs, self.against)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """One of the worlds in which a study runs.
+
+    Attributes:
+        name: What claims call it.
+        overrides: What it changes in the configuration, as on a command line.
+    """
+
+    name: str
+    overrides: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudySettings:
+    """Worlds, seeds and claims of a study.
+
+    Attributes:
+        name: Its name; ``none`` for a plain run.
+        seeds: Seeds to run; none for a plain run.
+        claims: What is put to the test, over all seeds together.
+        worlds: Where it runs; none: once, as configured.
+        world: The world that this part of the study is of; set by the launcher.
+    """
+
+    name: str
+    seeds: tuple[int, ...] = ()
+    claims: tuple[Claim, ...] = ()
+    worlds: tuple[World, ...] = ()
+    world: str = ""
+
+    def __post_init__(self) -> None:
+        names = [world.name for world in self.worlds]
+        if len(set(names)) < len(names):
+            raise ValueError(f"study.worlds must have different names, got {names}")
+        for claim in self.claims:
+            for world in (claim.world, claim.against_world):
+                if world and world not in names:
+                    raise ValueError(
+                        f"claim {claim.claim} is about world {world!r}; known are {names}"
+                    )
+
+    def check_arms(self, arms: Sequence[str]) -> None:
+        """Raises ValueError if a claim about this part's world names an arm that will not run."""
+        first = self.worlds[0].name if self.worlds else ""
+        for claim in self.claims:
+            world = claim.world or first
+            for place, named in (
+                (world, claim.ladder),
+                (claim.against_world or world, claim.against_ladder),
+            ):
+                missing = [arm for arm in named if arm not in arms]
+                if place == self.world and missing:
+                    raise ValueError(
+                        f"claim {claim.claim} is about arm {missing[0]!r}, which does not run; "
+                        f"arms are {', '.join(arms)}"
+                    )
+
+
+def judge(
+    worlds: Mapping[str, pl.DataFrame], claims: Sequence[Claim], metric: str
+) -> list[dict[str, Any]]:
+    """Returns every claim with its estimate, 95 % interval, threshold and whether it holds.
+
+    Args:
+        worlds: The rows of every world, the first one first.
+        claims: What to judge.
+        metric: The headline metric.
+
+    Raises:
+        ValueError: If a claim is about an arm without rows.
+    """
+    arms = {name: split_arms(rows) for name, rows in worlds.items()}
+    return [_judged(claim, arms, metric) for claim in claims]
+
+
+Arms = Mapping[str, pl.DataFrame]
+
+
+def _judged(claim: Claim, worlds: Mapping[str, Arms], metric: str) -> dict[str, Any]:
+    here = worlds[claim.world or next(iter(worlds))]
+    there = worlds[claim.against_world] if claim.against_world else here
+    for arms, ladder in ((here, claim.ladder), (there, claim.against_ladder)):
+        missing = [name for name in ladder if name not in arms]
+        if missing:
+            raise ValueError(f"claim {claim.claim} is about arm {missing[0]!r}, which did not run")
+    found = _measured(claim, here, there, metric)
+    low, high = found["ci95"]
+    return {
+        "claim": claim.claim,
+        "estimate": found["mean"],
+        "ci95": [low, high],
+        "threshold": claim.threshold,
+        "direction": claim.direction,
+        "holds": _holds(claim, low, high),
+    }
+
+
+def _measured(claim: Claim, here: Arms, there: Arms, metric: str) -> dict[str, Any]:
+    if claim.measure == "reach":
+        ladder = [here[name] for name in claim.ladder]
+        against = [there[name] for name in claim.against_ladder]
+        return reach_saving(ladder, against, claim.column, metric)
+    if claim.column:
+        both = here[claim.arm], there[claim.against]
+        return compared_column(*both, claim.column, seed=0)[claim.measure]
+    both = fold_devices(here[claim.arm], metric), fold_devices(there[claim.against], metric)
+    return compared(*both, seed=0)[claim.measure]
+
+
+def _holds(claim: Claim, low: float | None, high: float | None) -> bool:
+    """Returns whether an interval is where the claim says; an unknown end never is."""
+    if low is None or high is None:
+        known = low if claim.direction in ("above", "not_above") else high
+        if known is None or claim.direction == "within":
+            return False
+    low, high = (float("nan") if end is None else end for end in (low, high))
+    return {
+        "above": low > claim.threshold,
+        "below": high < claim.threshold,
+        "not_above": low <= claim.threshold,
+        "within": -claim.threshold <= low and high <= claim.threshold,
+    }[claim.direction]

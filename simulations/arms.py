@@ -110,8 +110,11 @@ def foreign(policy: DevicePolicy) -> list[str]:
 def _policy(plain: Plain, parts: Plain, where: str) -> DevicePolicy:
     prefix = f"{where}." if where else ""
     values = {key: configured(parts[key], prefix + key) for key in POLICY_KEYS}
+    fields = {"storage": "quota"}
     values |= {
-        key: checked(kind, {**plain[key], **_changes(parts, key, prefix)}, {}, prefix + key)
+        fields.get(key, key): checked(
+            kind, {**plain[key], **_changes(parts, key, prefix)}, {}, prefix + key
+        )
         for key, kind in PLAIN_PARTS.items()
     }
     return DevicePolicy(**values)

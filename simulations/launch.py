@@ -7,6 +7,7 @@ sentence.
 
 from __future__ import annotations
 
+import copy
 import logging
 import re
 import sys
@@ -87,11 +88,18 @@ def study_configs(cfg: DictConfig, overrides: Sequence[str]) -> list[DictConfig]
         return [cfg]
     worlds: Any = OmegaConf.select(cfg, "study.worlds") or [{"name": "", "overrides": []}]
     return [
-        OmegaConf.merge(made, {"seed": seed, "study": {"world": world["name"]}})  # pyright: ignore[reportReturnType] - a DictConfig merged with a dict is one
+        _part(made, seed, world["name"])
         for world in worlds
         for made in [_in_world(cfg, overrides, list(world.get("overrides", ())))]
         for seed in seeds
     ]
+
+
+def _part(cfg: DictConfig, seed: int, world: str) -> DictConfig:
+    part = copy.deepcopy(cfg)
+    OmegaConf.update(part, "seed", seed)
+    OmegaConf.update(part, "study.world", world, force_add=True)
+    return part
 
 
 def _in_world(cfg: DictConfig, overrides: Sequence[str], own: Sequence[str]) -> DictConfig:

@@ -33,6 +33,7 @@ from simulations import lexicons
 from simulations.arms import POLICY_KEYS, build_arms, fitting, foreign
 from simulations.settings import CostSettings, EngineSettings, FleetSettings, Run, StudySettings
 from simulations.targets import configured
+from strategies.external import check_external
 from strategies.plan import Arm, Plan
 from strategies.publisher import Source
 from strategies.sampling import Panel, Uniform
@@ -149,6 +150,8 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
     engine = cast(EngineSettings, configured(plain["engine"], "engine"))
     _check_together(run, engine)
     cost = checked(CostSettings, plain["cost"], {}, "cost")
+    schedule = checked(Schedule, plain["release"], {}, "release")
+    check_external(schedule, folder)
     return Experiment(
         run=run,
         cost=cost,
@@ -166,7 +169,7 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
             deadline_s=settings.deadline_s,
         ),
         model=model,
-        schedule=checked(Schedule, plain["release"], {}, "release"),
+        schedule=schedule,
         engine=engine,
         arms=arms,
         study=checked(StudySettings, plain["study"], {}, "study"),

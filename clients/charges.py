@@ -31,15 +31,6 @@ def ranks_of(patch: Patch | None) -> Ranks:
     return {} if patch is None else patch.ranks
 
 
-def download(facts: Facts, release: Manifest) -> list[Entry]:
-    """Returns the transfer of a release and its way to storage."""
-    size_bytes = facts.priced.release_bytes(release.shapes, release.size_bytes)
-    return [
-        (Stage.DOWNLOAD, Phase.RECEIVE, transferring(size_bytes)),
-        (Stage.DOWNLOAD, Phase.WRITE, moving(size_bytes)),
-    ]
-
-
 def check(facts: Facts, release: Manifest, patch: Patch | None, decision: Decision) -> list[Entry]:
     """Returns what a decision read and computed."""
     ranks, own = ranks_of(patch), release.shapes

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from clients import charges
 from clients.adaptation import Action, Decision
 from clients.attendance import Attendance, Tonight, charge_after
+from clients.download import Payload, download
 from clients.evaluation import observe
 from clients.expansion import expanded
 from clients.facts import Facts
@@ -40,6 +41,7 @@ class Night:
         day: What serving and reading the lived days asked, outside the night's window.
         night: What the night asked.
         attendance: How it takes part.
+        payload: What brought the release to it tonight.
         trained: The patch of this night, None if nothing was trained.
         plan: How that was trained.
         peak_bytes: Memory at the peak of a tune, done or not.
@@ -51,6 +53,7 @@ class Night:
     day: Workload = field(default_factory=Workload)
     night: Workload = field(default_factory=Workload)
     attendance: Attendance = Attendance.PRESENT
+    payload: Payload = Payload.NONE
     trained: Patch | None = None
     plan: TunePlan | None = None
     peak_bytes: int = 0
@@ -153,10 +156,12 @@ def _download(visit: Visit, night: Night) -> Night:
     """Brings the newest release to the device; a download cut short begins anew another night."""
     if night.state.release == visit.release.version:
         return night
-    night = _work(visit, night, charges.download(visit.facts, visit.release))
+    way = download(visit.facts, visit.release, night.state.held)
+    night = _work(visit, night, way.entries)
     if night.over:
         return night
-    return replace(night, state=replace(night.state, held=replace(visit.release, drifts=())))
+    held = replace(visit.release, drifts=(), deltas=())
+    return replace(night, payload=way.payload, state=replace(night.state, held=held))
 
 
 def _decide(visit: Visit, night: Night, compute: Compute) -> Night:
@@ -244,6 +249,7 @@ def _statistics(visit: Visit, night: Night) -> Statistics:
             release=night.state.release,
             profile=profile.name,
             attendance=night.attendance.value,
+            payload=night.payload.value,
             decision=night.decision.action.value,
             reason=reason,
         ),

@@ -30,7 +30,7 @@ class DeviceState:
 
     Attributes:
         last_day: Last day whose exchanges were read; -1 before the first night.
-        held: The release held, without its drifts; None before the first download.
+        held: The release held, without drifts and deltas; None before the first download.
         settled: Version of the newest release about which the device did what it decided; -1
             before the first one.
         buffer: Exchanges held, in time order.

@@ -99,11 +99,32 @@ class PricedAs:
         """Returns `tokens` of each."""
         return [self.tokens(count) for count in counts]
 
-    def release_bytes(self, own: Shapes, size_bytes: float) -> float:
-        """Returns the size of a release: as it is stored for ``own``, else by its weights."""
+    def release_bytes(self, own: Shapes, size_bytes: float, bits: float | None = None) -> float:
+        """Returns the size of a release: as it is sent for ``own``, else by its weights.
+
+        Args:
+            own: Shapes of the simulated backbone.
+            size_bytes: Bytes of a full download of it.
+            bits: Bits of a weight of a quantised release, where a full one has more; None for
+                releases that are not.
+        """
         if self.model == OWN:
             return size_bytes
-        return self.shapes(own).parameters * self.bytes_per_weight
+        sent = self.bits_per_weight if bits is None else min(bits, self.bits_per_weight)
+        return self.shapes(own).parameters * (sent / 8)
+
+    def delta_bytes(
+        self, own: Shapes, size_bytes: float, delta_bytes: float, bits: float | None = None
+    ) -> float:
+        """Returns the size of a delta: its share of a full download, whatever is priced.
+
+        Arguments as for `release_bytes`; `delta_bytes` are those of the simulated delta. A form
+        with few bits per weight, or of low rank, keeps its share: ranks do not grow less than the
+        matrices, and a model that is stored in few bits has deltas of fewer (our convention).
+        """
+        if self.model == OWN:
+            return delta_bytes
+        return self.release_bytes(own, size_bytes, bits) * (delta_bytes / size_bytes)
 
     def patch_bytes(self, own: Shapes, ranks: Ranks, size_bytes: float) -> float:
         """Returns the size of an adapter delta: the same bytes per adapter weight."""

@@ -84,6 +84,21 @@ class Drift:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Delta:
+    """What brings a device from one earlier version to a release.
+
+    Attributes:
+        since: The earlier version.
+        kind: Its form, as one word: ``int8``, ``fp16``, ``fp16_int8``, ``low_rank``, ``unchanged``.
+        size_bytes: Bytes of it.
+    """
+
+    since: int
+    kind: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """What a device is told of a release.
 
@@ -93,10 +108,13 @@ class Manifest:
         path: Folder of the release in the store.
         digest: SHA-256 of its weights file.
         size_bytes: Bytes of a full download.
+        bits: Mean bits of a weight in a full download of a quantised release; None for others.
+        parent: Version that it was made from; None if it was made from none of them.
         shapes: Shapes of the backbone.
         template: Text around question and answer.
         max_tokens: Longest example, in tokens.
         drifts: Drift since every earlier version.
+        deltas: Deltas on offer, at most one since each earlier version.
     """
 
     version: int
@@ -108,6 +126,13 @@ class Manifest:
     template: str
     max_tokens: int
     drifts: tuple[Drift, ...] = ()
+    deltas: tuple[Delta, ...] = ()
+    bits: float | None = None
+    parent: int | None = None
+
+    def delta_since(self, version: int) -> Delta | None:
+        """Returns the delta since an earlier version; None if none is on offer."""
+        return next((delta for delta in self.deltas if delta.since == version), None)
 
     def drift_since(self, version: int) -> Mapping[Site, Moments]:
         """Returns the drift of every matrix since an earlier version.
@@ -144,7 +169,7 @@ def file_digest(file: Path) -> str:
 
 def site_weights(folder: Path, layers: int) -> Iterable[tuple[Site, NDArray[np.float32]]]:
     """Yields every site's weight, ``(n_out, n_in)``, one at a time."""
-    with _open(weights_file(folder)) as tensors:
+    with open_weights(folder) as tensors:
         for layer in range(layers):
             for module in MODULES:
                 parent = "self_attn" if module in "qkvo" else "mlp"
@@ -152,8 +177,9 @@ def site_weights(folder: Path, layers: int) -> Iterable[tuple[Site, NDArray[np.f
                 yield Site(layer, module), tensors.get_tensor(name).float().numpy()
 
 
-def _open(file: Path) -> Any:  # noqa: ANN401 - safetensors has no types
-    return safe_open(file, framework="pt")  # numpy has no bfloat16
+def open_weights(folder: Path) -> Any:  # noqa: ANN401 - safetensors has no types
+    """Returns a model's weights, to be read one by one within a ``with`` statement."""
+    return safe_open(weights_file(folder), framework="pt")  # numpy has no bfloat16
 
 
 def drift_between(earlier: Path, later: Path, shapes: Shapes, since: int) -> Drift:

@@ -31,6 +31,7 @@ class Outcome:
         attendance: How it took part (`clients.attendance.Attendance`).
         decision: What it did about its patch (`clients.adaptation.Action`).
         reason: Why.
+        payload: What brought the release to it (`clients.download.Payload`).
     """
 
     device: int
@@ -40,9 +41,10 @@ class Outcome:
     decision: str
     reason: str
     attendance: str = "present"
+    payload: str = "none"
 
     def __post_init__(self) -> None:
-        for name in ("profile", "attendance", "decision", "reason"):
+        for name in ("profile", "attendance", "decision", "reason", "payload"):
             value = getattr(self, name)
             if not WORD.fullmatch(value):
                 raise ValueError(f"{name} must be a short lower-case word, got {value!r}")

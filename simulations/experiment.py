@@ -34,6 +34,7 @@ from simulations.arms import POLICY_KEYS, build_arms, fitting, foreign
 from simulations.claims import StudySettings
 from simulations.settings import CostSettings, EngineSettings, FleetSettings, Run
 from simulations.targets import configured
+from strategies.external import check_external
 from strategies.plan import Arm, Plan
 from strategies.publisher import Source
 from strategies.sampling import Panel, Uniform
@@ -152,6 +153,8 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
     cost = checked(CostSettings, plain["cost"], {}, "cost")
     study = checked(StudySettings, plain["study"], {}, "study")
     study.check_arms(tuple(arms))
+    schedule = checked(Schedule, plain["release"], {}, "release")
+    check_external(schedule, folder)
     return Experiment(
         run=run,
         cost=cost,
@@ -169,7 +172,7 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
             deadline_s=settings.deadline_s,
         ),
         model=model,
-        schedule=checked(Schedule, plain["release"], {}, "release"),
+        schedule=schedule,
         engine=engine,
         arms=arms,
         study=study,

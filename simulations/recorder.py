@@ -32,6 +32,7 @@ SCHEMA: dict[str, Any] = {
     "release": pl.Int64,
     "decision": pl.String,
     "reason": pl.String,
+    "payload": pl.String,
     "drift": pl.Float64,
     "strength": pl.Float64,
     "eval_exchanges": pl.Int64,

@@ -91,6 +91,7 @@ def _release(strategy: FleetStrategy, version: int) -> dict[str, object]:
     plan = strategy.publisher.schedule.plan(version)
     manifest = entry.manifest
     parent = [drift for drift in manifest.drifts if drift.since == version - 1]
+    delta = manifest.delta_since(version - 1)
     return {
         "version": version,
         "name": manifest.name,
@@ -102,6 +103,9 @@ def _release(strategy: FleetStrategy, version: int) -> dict[str, object]:
         "drift_rms": rms(parent[0]) if parent else 0.0,
         "loss_before": entry.trained.loss_before,
         "loss_after": entry.trained.loss_after,
+        "parent": manifest.parent,
         "size_bytes": manifest.size_bytes,
+        "delta": None if delta is None else delta.kind,
+        "delta_bytes": None if delta is None else delta.size_bytes,
         "digest": manifest.digest,
     }

@@ -1,4 +1,4 @@
-"""Publishing: trained releases become manifests with drift statistics for all earlier versions."""
+"""Publishing: releases become manifests, with drift since all earlier versions and payloads."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fleettune.backbone import read_shapes
-from fleettune.releases import Drift, Manifest, drift_between, weights_file
+from fleettune.releases import Delta, Drift, Manifest, drift_between, weights_file
 from fleettune.tokens import open_encoder
+from fleettune.work import Shapes
 from strategies.checkpoint import PublishedAt
-from strategies.schedule import Schedule
+from strategies.payloads import delta_between
+from strategies.quantised import quantised_bytes
+from strategies.schedule import ReleasePlan, Schedule
 from strategies.training import TrainedRelease, Vendor, shipped, train_release
 
 
@@ -79,6 +82,8 @@ class Publisher:
             encoder = open_encoder(folder, source.template, source.max_tokens)
             trained = train_release(parent, plan, self.vendor, encoder, version)
         shapes = read_shapes(trained.folder)
+        size_bytes = _full_bytes(trained, plan)
+        from_parent = plan is not None and plan.kind not in {"independent", "external"}
         drifts = tuple(
             drift_between(earlier.trained.folder, trained.folder, shapes, earlier.manifest.version)
             for earlier in self.published
@@ -88,13 +93,43 @@ class Publisher:
             name="initial" if plan is None else plan.name,
             path=str(trained.folder),
             digest=trained.digest,
-            size_bytes=weights_file(trained.folder).stat().st_size,
+            size_bytes=size_bytes,
             shapes=shapes,
             template=source.template,
             max_tokens=source.max_tokens,
             drifts=drifts,
+            deltas=self._deltas(version, trained, shapes),
+            bits=8 * size_bytes / shapes.parameters if _is_quantised(plan) else None,
+            parent=version - 1 if version and from_parent else None,
         )
         return Published(manifest=manifest, trained=trained, round=round_number)
+
+    def _deltas(self, version: int, trained: TrainedRelease, shapes: Shapes) -> tuple[Delta, ...]:
+        """Returns the deltas on offer since every earlier version; none unless asked for."""
+        if self.schedule.payload == "full":
+            return ()
+        plans = [self.schedule.plan(number) for number in range(version + 1)]
+        return tuple(
+            delta_between(
+                earlier.trained.folder,
+                trained.folder,
+                shapes,
+                earlier.manifest.version,
+                plans[earlier.manifest.version + 1 :],
+            )
+            for earlier in self.published
+        )
+
+
+def _full_bytes(trained: TrainedRelease, plan: ReleasePlan | None) -> int:
+    """Returns the bytes of a full download."""
+    if plan is None or not _is_quantised(plan):
+        return weights_file(trained.folder).stat().st_size
+    return quantised_bytes(trained.folder, plan.bits, embeddings=plan.embeddings)
+
+
+def _is_quantised(plan: ReleasePlan | None) -> bool:
+    return plan is not None and plan.kind == "quantised"
 
 
 def rms(drift: Drift) -> float:

@@ -1,8 +1,8 @@
-"""Training of releases: continued pretraining on text of users outside the fleet.
+"""Making of releases: trained on text of users outside the fleet, rewritten, or taken over.
 
 A release's folder is named by the digest of everything that decides its weights: the parent's
-weights, the plan, the data and the seed. So it is trained
-once and found again by content.
+weights, the plan, the data and the seed. So it is made once and found again by content. An
+external release stays where it lies.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,11 @@ from fleettune.exchanges import Population
 from fleettune.releases import file_digest, weights_file
 from fleettune.sites import MODULES
 from fleettune.tokens import Encoder
+from strategies.external import external_folder
+from strategies.independent import refresh
 from strategies.pretraining import PretrainPlan, pretrain
+from strategies.quantised import quantise
+from strategies.reparametrised import reparametrise
 from strategies.schedule import ReleasePlan
 
 log = logging.getLogger(__name__)
@@ -63,7 +67,8 @@ class TrainedRelease:
     Attributes:
         folder: Its folder.
         digest: SHA-256 of its weights.
-        loss_before: Mean training loss of the first steps, nats per token.
+        loss_before: Mean training loss of the first steps, nats per token; None where nothing was
+            trained.
         loss_after: Mean training loss of the last steps.
     """
 
@@ -82,7 +87,13 @@ def shipped(folder: Path) -> TrainedRelease:
 def train_release(
     parent: TrainedRelease, plan: ReleasePlan, vendor: Vendor, encoder: Encoder, version: int
 ) -> TrainedRelease:
-    """Returns the release that a plan makes from its parent, trained or found in the store."""
+    """Returns the release that a plan makes from its parent, made or found in the store.
+
+    Raises:
+        ValueError: If an external model cannot follow, or the text is too short to train on.
+    """
+    if plan.kind == "external":
+        return shipped(external_folder(plan, parent.folder))
     key = _key(parent, plan, vendor, version)
     folder = vendor.store / key
     record = folder / _RECORD
@@ -95,14 +106,12 @@ def train_release(
             loss_before=found["loss_before"],
             loss_after=found["loss_after"],
         )
-    losses = _train_into(folder, parent.folder, plan, vendor, encoder, version)
+    before, after = _make_into(folder, parent.folder, plan, vendor, encoder, version)
     digest = file_digest(weights_file(folder))
-    edge = max(1, len(losses) // 10)
-    before, after = sum(losses[:edge]) / edge, sum(losses[-edge:]) / edge
     # written last, so that a folder with a record is whole
     record.write_text(
         json.dumps(
-            {"digest": digest, "loss_before": before, "loss_after": after, "plan": asdict(plan)}
+            {"digest": digest, "loss_before": before, "loss_after": after, "plan": plan.identity}
         )
     )
     return TrainedRelease(folder=folder, digest=digest, loss_before=before, loss_after=after)
@@ -112,7 +121,7 @@ def _key(parent: TrainedRelease, plan: ReleasePlan, vendor: Vendor, version: int
     parts = {
         "recipe": RECIPE_VERSION,
         "parent": parent.digest,
-        "plan": asdict(plan),
+        "plan": plan.identity,
         "data": vendor.data,
         "seed": vendor.seed,
         "version": version,
@@ -120,20 +129,45 @@ def _key(parent: TrainedRelease, plan: ReleasePlan, vendor: Vendor, version: int
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _train_into(
+def _make_into(
     folder: Path,
     parent: Path,
     plan: ReleasePlan,
     vendor: Vendor,
     encoder: Encoder,
     version: int,
-) -> list[float]:
-    text = _corpus(plan, vendor, encoder, version)
+) -> tuple[float | None, float | None]:
+    """Writes a release and returns its loss before and after, None where nothing was trained."""
     model = load_backbone(parent).model
+    if plan.is_trained:
+        losses: list[float] = []
+        made = _trained(model, plan, vendor, encoder, version, losses)
+        _save(made, parent, folder)
+        edge = max(1, len(losses) // 10)
+        return sum(losses[:edge]) / edge, sum(losses[-edge:]) / edge
+    if plan.kind == "reparametrised":
+        reparametrise(model, plan.scale)
+    else:
+        quantise(model, plan.bits, embeddings=plan.embeddings)
+    _save(model, parent, folder)
+    return None, None
+
+
+def _trained(
+    model: Any,  # noqa: ANN401 - a transformers model
+    plan: ReleasePlan,
+    vendor: Vendor,
+    encoder: Encoder,
+    version: int,
+    losses: list[float],
+) -> Any:  # noqa: ANN401 - a transformers model
+    """Returns the model after a plan's training; notes the loss of every step in `losses`."""
+    text = _corpus(plan, vendor, encoder, version)
+    if plan.kind == "independent":
+        refresh(model, vendor.seed * 1000 + version)
     model.train()
     threads = torch.get_num_threads()
     torch.set_num_threads(TRAINING_THREADS)
-    losses: list[float] = []
     trained, parameters = _trainable(model, plan, vendor.seed, version)
     pretrain(
         trained,
@@ -146,9 +180,7 @@ def _train_into(
         _progress(losses, plan, version),
     )
     torch.set_num_threads(threads)
-    merged = trained.merge_and_unload() if plan.kind == "low_rank" else trained
-    _save(merged, parent, folder)
-    return losses
+    return trained.merge_and_unload() if plan.kind == "low_rank" else trained
 
 
 def _corpus(plan: ReleasePlan, vendor: Vendor, encoder: Encoder, version: int) -> Tensor:
@@ -171,7 +203,7 @@ def _trainable(
     seed: int,
     version: int,
 ) -> tuple[Any, Iterable[Tensor]]:
-    if plan.kind == "full":
+    if plan.kind != "low_rank":
         for parameter in model.parameters():
             parameter.requires_grad_(requires_grad=True)
         return model, list(model.parameters())

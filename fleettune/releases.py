@@ -8,8 +8,8 @@ a device decides without holding two models (METHODS A1.2, "design gift").
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import safe_open
 
+from fleettune.adapters import peft_name
+from fleettune.guidance import Guidance
 from fleettune.sites import MODULES, Site
+from fleettune.typed import OMIT_DEFAULT
 from fleettune.work import Shapes
 
 
@@ -97,6 +100,7 @@ class Manifest:
         template: Text around question and answer.
         max_tokens: Longest example, in tokens.
         drifts: Drift since every earlier version.
+        guidance: What the server says about reuse and retune; None: nothing.
     """
 
     version: int
@@ -108,6 +112,7 @@ class Manifest:
     template: str
     max_tokens: int
     drifts: tuple[Drift, ...] = ()
+    guidance: Guidance | None = field(default=None, metadata=OMIT_DEFAULT)
 
     def drift_since(self, version: int) -> Mapping[Site, Moments]:
         """Returns the drift of every matrix since an earlier version.
@@ -143,13 +148,16 @@ def file_digest(file: Path) -> str:
 
 
 def site_weights(folder: Path, layers: int) -> Iterable[tuple[Site, NDArray[np.float32]]]:
-    """Yields every site's weight, ``(n_out, n_in)``, one at a time."""
+    """Returns every site's weight, ``(n_out, n_in)``, one at a time."""
+    return weights_at(folder, (Site(layer, m) for layer in range(layers) for m in MODULES))
+
+
+def weights_at(folder: Path, sites: Iterable[Site]) -> Iterator[tuple[Site, NDArray[np.float32]]]:
+    """Yields the weights of some sites, ``(n_out, n_in)``, in the order given."""
     with _open(weights_file(folder)) as tensors:
-        for layer in range(layers):
-            for module in MODULES:
-                parent = "self_attn" if module in "qkvo" else "mlp"
-                name = f"model.layers.{layer}.{parent}.{module}_proj.weight"
-                yield Site(layer, module), tensors.get_tensor(name).float().numpy()
+        for site in sites:
+            name = f"{peft_name(site)}.weight"
+            yield site, tensors.get_tensor(name).float().numpy()
 
 
 def _open(file: Path) -> Any:  # noqa: ANN401 - safetensors has no types

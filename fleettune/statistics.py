@@ -61,6 +61,15 @@ class Statistics:
         soc_after: State of charge when it ended.
         drift: Drift that the decision looked at, None where it did not.
         strength: Patch strength that it looked at, None where it did not.
+        score: Number or probability by which the rule decided, None where it has none.
+        canary_before: Nats per token of the held-out exchanges under the new release with the old
+            patch; None where nobody looked.
+        canary_worse: Nats per token by which the release made them worse, as the rule measures it
+            and `fleettune.guidance` weighs it; None where that is not known.
+        canary_after: As `canary_before`, with the patch tuned in this round.
+        explored: 1 if the device retuned at random against its rule, 0 if not; None where its rule
+            does not explore.
+        propensity: Probability with which a device that saw the same was to retune.
         buffer_exchanges: Exchanges held.
         buffer_bytes: Bytes of their texts and of what the selection keeps beside them.
         stored_bytes: Bytes of everything that the device keeps under its quota.
@@ -79,6 +88,12 @@ class Statistics:
     ledger: Ledger
     drift: float | None = None
     strength: float | None = None
+    score: float | None = None
+    canary_before: float | None = None
+    canary_worse: float | None = None
+    canary_after: float | None = None
+    explored: int | None = None
+    propensity: float | None = None
     start_s: float = 0.0
     night_s: float = 0.0
     soc: float = 1.0

@@ -55,6 +55,8 @@ class Decision:
         start: What it starts from: ``fresh``, or ``old`` for the old patch where that fits.
         deferred: True if the retune is for the next night on which the device is present.
         recollection: What the rule keeps if the patch stays.
+        gain: Nats by which the observer says that a retune helps, where an oracle asked; it is an
+            observation and never among the numbers that are reported.
     """
 
     action: Action
@@ -74,6 +76,7 @@ class Decision:
     start: str = FRESH
     deferred: bool = False
     recollection: Recollection = field(default_factory=Recollection)
+    gain: float | None = None
 
 
 @runtime_checkable
@@ -200,7 +203,7 @@ class EdgeTuneReleased:
 
 
 def numbers_of(decision: Decision) -> dict[str, Any]:
-    """Returns what a decision saw, under the names of `fleettune.statistics.Statistics`."""
+    """Returns what is reported of a decision, by `fleettune.statistics.Statistics` name."""
     return {
         "drift": decision.drift,
         "strength": decision.strength,

@@ -112,6 +112,7 @@ def run_round(
     if observed:
         later = visit.round + 1
         observation = observe(visit.facts, kept, later, visit.policy.adaptation, compute)
+        observation = replace(observation, retune_gain=night.decision.gain)
     statistics = _statistics(visit, night)
     delta = None if night.over else night.trained
     workload = night.workload if observed else Workload()
@@ -172,9 +173,9 @@ def _decide(visit: Visit, night: Night, compute: Compute) -> Night:
     """Does what the policy decides about the patch; cut short, the next night decides again."""
     if night.over:
         return night
-    patch = night.state.patch
-    decision = weighed(visit.facts, visit.release, visit.policy, night.state, compute)
-    decided = _work(visit, night, charges.check(visit.facts, visit.release, patch, decision))
+    facts, release, state = visit.facts, visit.release, night.state
+    decision = weighed(facts, release, visit.policy, state, compute)
+    decided = _work(visit, night, charges.check(facts, release, state.patch, decision))
     if decided.over:
         return decided
     decided = _keeping(decided, decision)
@@ -184,9 +185,8 @@ def _decide(visit: Visit, night: Night, compute: Compute) -> Night:
     elif decision.action is Action.RETUNE:
         decided = _tried(visit, decided, _retune(visit, decided, compute), compute)
     if decided.over:
-        return replace(decided, decision=night.decision, state=night.state)
-    settled = replace(decided.state, settled=visit.release.version, before=None)
-    return replace(decided, state=settled)
+        return replace(decided, decision=night.decision, state=state)
+    return replace(decided, state=replace(decided.state, settled=release.version, before=None))
 
 
 def _keeping(night: Night, decision: Decision) -> Night:

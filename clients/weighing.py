@@ -120,7 +120,7 @@ def foreseen(
     return Decision(
         action=Action.RETUNE if helps else Action.REUSE,
         reason="retune_helps" if helps else "retune_does_not_help",
-        score=gain,
+        gain=gain,
     )
 
 

@@ -122,6 +122,7 @@ class Observation:
         exact_match: Share whose greedy answer equals the preferred one, token by token.
         approval: Share of answers that the user would accept (`clients.evaluation`).
         mae: Labels only: mean absolute error of the predicted values.
+        retune_gain: Nats by which a retune of this night helps on the days to come; an oracle's.
     """
 
     exchanges: int
@@ -129,6 +130,7 @@ class Observation:
     exact_match: float | None = None
     approval: float | None = None
     mae: float | None = None
+    retune_gain: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

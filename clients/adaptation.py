@@ -9,13 +9,17 @@ compare the drift of the target matrices with the strength of the patch, data-fr
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
+from clients.recollection import Recollection
 from fleettune.adapters import Patch
 from fleettune.releases import Manifest, Moments, moments
 from fleettune.sites import Site
+from fleettune.tokens import Example
+
+FRESH, OLD = "fresh", "old"
 
 
 class Action(StrEnum):
@@ -40,6 +44,19 @@ class Decision:
         strength: Strength of the patch, or None.
         read_bytes: Bytes that the rule read to decide, charged to the device.
         work_flop: FLOP that it took.
+        read_weights: Base weights that it read, in numbers; charged at their stored size.
+        passes: Examples that it scored, a forward pass each; charged as well.
+        score: Number or probability that it decided by, or None.
+        canary_before: What its canaries say of the old patch, in nats per token, or None.
+        canary_worse: Nats per token by which they got worse, or None where that is not known.
+        explored: 1 if it retunes at random against the rule, 0 if not, None if it never does.
+        propensity: Probability with which a device that saw the same was to retune, or None.
+        steps: Optimizer steps of the retune; None: as many as the tuning says.
+        start: What it starts from: ``fresh``, or ``old`` for the old patch where that fits.
+        deferred: True if the retune is for the next night on which the device is present.
+        recollection: What the rule keeps if the patch stays.
+        gain: Nats by which the observer says that a retune helps, where an oracle asked; it is an
+            observation and never among the numbers that are reported.
     """
 
     action: Action
@@ -48,6 +65,18 @@ class Decision:
     strength: float | None = None
     read_bytes: int = 0
     work_flop: float = 0.0
+    read_weights: int = 0
+    passes: tuple[tuple[Example, ...], ...] = ()
+    score: float | None = None
+    canary_before: float | None = None
+    canary_worse: float | None = None
+    explored: int | None = None
+    propensity: float | None = None
+    steps: int | None = None
+    start: str = FRESH
+    deferred: bool = False
+    recollection: Recollection = field(default_factory=Recollection)
+    gain: float | None = None
 
 
 @runtime_checkable
@@ -59,7 +88,12 @@ class Adaptation(Protocol):
         ...
 
 
-_FIRST = Decision(action=Action.RETUNE, reason="first_patch")
+FIRST_PATCH = Decision(action=Action.RETUNE, reason="first_patch")
+"""What every rule that trains says as long as there is no patch."""
+
+
+PUT_OFF = Decision(action=Action.NONE, reason="deferred")
+"""What a night reports in which a retune was decided on and left to another one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +102,7 @@ class AlwaysRetune:
 
     def decide(self, release: Manifest, patch: Patch | None) -> Decision:
         """Returns retune."""
-        return _FIRST if patch is None else Decision(action=Action.RETUNE, reason="always")
+        return FIRST_PATCH if patch is None else Decision(action=Action.RETUNE, reason="always")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +111,7 @@ class AlwaysReuse:
 
     def decide(self, release: Manifest, patch: Patch | None) -> Decision:
         """Returns reuse, but retune for the first patch."""
-        return _FIRST if patch is None else Decision(action=Action.REUSE, reason="always")
+        return FIRST_PATCH if patch is None else Decision(action=Action.REUSE, reason="always")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +185,7 @@ class EdgeTuneReleased:
     def decide(self, release: Manifest, patch: Patch | None) -> Decision:
         """Returns retune where the release drifted far beyond what the patch changes."""
         if patch is None:
-            return _FIRST
+            return FIRST_PATCH
         drift = pooled(release.drift_since(patch.release)).magnitude(self.k_var)
         plain = patch.untied()
         strength = pooled({site: moments(plain.dense(site)) for site in plain.factors}).magnitude(
@@ -164,8 +198,21 @@ class EdgeTuneReleased:
             drift=drift,
             strength=strength,
             read_bytes=patch.size_bytes,
-            work_flop=float(sum(_dense_flop(plain, site) for site in plain.factors)),
+            work_flop=float(sum(dense_flop(plain, site) for site in plain.factors)),
         )
+
+
+def numbers_of(decision: Decision) -> dict[str, Any]:
+    """Returns what is reported of a decision, by `fleettune.statistics.Statistics` name."""
+    return {
+        "drift": decision.drift,
+        "strength": decision.strength,
+        "score": decision.score,
+        "canary_before": decision.canary_before,
+        "canary_worse": decision.canary_worse,
+        "explored": decision.explored,
+        "propensity": decision.propensity,
+    }
 
 
 def pooled(by_site: Mapping[Site, Moments]) -> Moments:
@@ -173,7 +220,8 @@ def pooled(by_site: Mapping[Site, Moments]) -> Moments:
     return sum(by_site.values(), Moments())
 
 
-def _dense_flop(patch: Patch, site: Site) -> int:
+def dense_flop(patch: Patch, site: Site) -> int:
+    """Returns the FLOP of the moments of one site's update."""
     item = patch.factors[site]
     # the product of the factors, then square, square and two sums per entry
     return (2 * item.a.shape[0] + 4) * item.a.shape[1] * item.b.shape[0]

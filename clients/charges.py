@@ -36,10 +36,26 @@ def check(facts: Facts, release: Manifest, patch: Patch | None, decision: Decisi
     ranks, own = ranks_of(patch), release.shapes
     read_bytes = facts.priced.patch_bytes(own, ranks, decision.read_bytes)
     computed = facts.priced.dense_work(own, ranks, Work(flop=decision.work_flop))
+    weights_bytes = facts.priced.bytes_per_weight * decision.read_weights
+    weights = facts.priced.dense_work(own, ranks, Work(traffic_bytes=weights_bytes))
     return [
-        (Stage.CHECK, Phase.READ, moving(read_bytes)),
+        (Stage.CHECK, Phase.READ, moving(read_bytes + weights.traffic_bytes)),
         (Stage.CHECK, Phase.FORWARD, computing(computed)),
+        *(entry for each in decision.passes for entry in score(facts, release, ranks, each)),
     ]
+
+
+def score(
+    facts: Facts, release: Manifest, ranks: Ranks, examples: Sequence[Example]
+) -> list[Entry]:
+    """Returns one forward pass over examples, the head on their supervised tokens only."""
+    if not examples:
+        return []
+    lengths = facts.priced.lengths([len(example.tokens) for example in examples])
+    head = min(sum(lengths), facts.priced.tokens(sum(e.supervised for e in examples)))
+    shapes, there = facts.priced.shapes(release.shapes), facts.priced.ranks(release.shapes, ranks)
+    work = forward_work(shapes, lengths, head, there, facts.priced.bytes_per_weight)
+    return [(Stage.CHECK, Phase.PREFILL, computing(work))]
 
 
 def probe(facts: Facts, release: Manifest, jobs: Sequence[ProbeJob]) -> list[Entry]:

@@ -11,22 +11,25 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 
 from clients import charges
-from clients.adaptation import Action, Decision
+from clients.adaptation import PUT_OFF, Action, Decision, numbers_of
 from clients.attendance import Attendance, Tonight, charge_after
+from clients.baselines import TRIAL, Oracle
 from clients.download import Payload, download
 from clients.evaluation import observe
 from clients.expansion import expanded
 from clients.facts import Facts
 from clients.policy import DevicePolicy
 from clients.reading import Taken, arrivals, embed, lived, select
+from clients.recollection import Recollection
 from clients.retune import TunePlan, open_context, peak_of, plan_tune, probe_jobs
+from clients.sight import nats_per_token
 from clients.state import DeviceState, within
-from fleettune.adapters import Patch, Placement, new_patch
+from clients.weighing import budgeted, canary_examples, foreseen, start_of, trained_on, weighed
+from fleettune.adapters import Patch
 from fleettune.compute import Compute, TuneJob
 from fleettune.cost import Stage
 from fleettune.energy import Values, heat_s, price, work_s
 from fleettune.releases import Manifest
-from fleettune.seeds import Purpose, stream
 from fleettune.statistics import Outcome, Report, Statistics
 from fleettune.workload import Entry, Workload
 
@@ -44,6 +47,7 @@ class Night:
         payload: What brought the release to it tonight.
         trained: The patch of this night, None if nothing was trained.
         plan: How that was trained.
+        canary: Nats per token of its canaries behind the tune.
         peak_bytes: Memory at the peak of a tune, done or not.
         taken: What came of the exchanges that arrived.
     """
@@ -56,6 +60,7 @@ class Night:
     payload: Payload = Payload.NONE
     trained: Patch | None = None
     plan: TunePlan | None = None
+    canary: float | None = None
     peak_bytes: int = 0
     taken: Taken = field(default_factory=Taken)
 
@@ -102,12 +107,15 @@ def run_round(
         night = _download(visit, night)
         if night.state.settled != visit.release.version:
             night = _decide(visit, night, compute)
+        elif night.state.due is not None:
+            night = _catch_up(visit, night, night.state.due, compute)
         night = _upload(visit, night)
     kept = within(night.state, visit.policy.quota)
     observation = None
     if observed:
         later = visit.round + 1
         observation = observe(visit.facts, kept, later, visit.policy.adaptation, compute)
+        observation = replace(observation, retune_gain=night.decision.gain)
     statistics = _statistics(visit, night)
     delta = None if night.over else night.trained
     workload = night.workload if observed else Workload()
@@ -160,66 +168,90 @@ def _download(visit: Visit, night: Night) -> Night:
     night = _work(visit, night, way.entries)
     if night.over:
         return night
-    held = replace(visit.release, drifts=(), deltas=())
-    return replace(night, payload=way.payload, state=replace(night.state, held=held))
+    before = night.state.before or night.state.held
+    held = replace(visit.release, drifts=(), deltas=(), guidance=None)
+    state = replace(night.state, held=held, before=before)
+    return replace(night, payload=way.payload, state=state)
 
 
 def _decide(visit: Visit, night: Night, compute: Compute) -> Night:
     """Does what the policy decides about the patch; cut short, the next night decides again."""
     if night.over:
         return night
-    patch = night.state.patch
-    decision = visit.policy.adaptation.decide(visit.release, patch)
-    decided = _work(visit, night, charges.check(visit.facts, visit.release, patch, decision))
+    facts, release, state = visit.facts, visit.release, night.state
+    decision = weighed(facts, release, visit.policy, state, compute)
+    decided = _work(visit, night, charges.check(facts, release, state.patch, decision))
     if decided.over:
         return decided
-    decided = replace(decided, decision=decision)
-    if decision.action is Action.NEVER:
-        decided = replace(decided, state=replace(decided.state, patch=None))
-    if decision.action is Action.RETUNE:
-        decided = _retune(visit, decided, compute)
+    decided = _keeping(decided, decision)
+    if decision.action is Action.RETUNE and decision.deferred:
+        due = replace(decided.state, due=replace(decision, deferred=False, passes=()))
+        decided = replace(decided, state=due, decision=PUT_OFF)
+    elif decision.action is Action.RETUNE:
+        decided = _tried(visit, decided, _retune(visit, decided, compute), compute)
     if decided.over:
-        return replace(decided, decision=night.decision)
-    return replace(decided, state=replace(decided.state, settled=visit.release.version))
+        return replace(decided, decision=night.decision, state=state)
+    return replace(decided, state=replace(decided.state, settled=release.version, before=None))
+
+
+def _keeping(night: Night, decision: Decision) -> Night:
+    """Returns the night with a decision, and with what its rule keeps."""
+    patch = None if decision.action is Action.NEVER else night.state.patch
+    kept = replace(night.state, patch=patch, recollection=decision.recollection, due=None)
+    return replace(night, decision=decision, state=kept)
+
+
+def _tried(visit: Visit, kept: Night, tuned: Night, compute: Compute) -> Night:
+    """Returns the night with the retune, or without it where an oracle knows better."""
+    rule = visit.policy.adaptation
+    if not isinstance(rule, Oracle) or kept.decision.reason != TRIAL or tuned.trained is None:
+        return tuned
+    told = foreseen(visit.facts, rule, (kept.state, tuned.state), visit.round, compute)
+    return replace(tuned if told.action is Action.RETUNE else kept, decision=told)
+
+
+def _catch_up(visit: Visit, night: Night, due: Decision, compute: Compute) -> Night:
+    """Does a retune that was put off; cut short, it stays due."""
+    done = _retune(visit, _keeping(night, due), compute)
+    if done.over:
+        return replace(done, decision=night.decision, state=night.state)
+    return done
 
 
 def _retune(visit: Visit, night: Night, compute: Compute) -> Night:
     """Trains a new patch where the device can; what hinders it is its decision's reason."""
-    release, tuning = visit.release, visit.policy.tuning
-    encoder = visit.facts.encoder(release)
-    examples = [encoder.example(exchange) for exchange in night.state.answered]
-    context = open_context(visit.facts, release, visit.policy, night.state, examples)
-    jobs = probe_jobs(visit.policy, context)
+    visit = replace(visit, policy=budgeted(visit.policy, night.decision))
+    facts, release, policy, state = visit.facts, visit.release, visit.policy, night.state
+    encoder = facts.encoder(release)
+    examples = [encoder.example(e) for e in trained_on(facts, policy.adaptation, state)]
+    context = open_context(facts, release, policy, state, examples)
+    jobs = probe_jobs(policy, context)
     night = _work(visit, night, charges.probe(visit.facts, release, jobs))
     if night.over:
         return night
-    plan = plan_tune(visit.policy, context, [compute.probe(job) for job in jobs])
-    night = replace(night, peak_bytes=peak_of(visit.policy, context, plan))
+    plan = plan_tune(policy, context, [compute.probe(job) for job in jobs])
+    night = replace(night, peak_bytes=peak_of(policy, context, plan))
     if isinstance(plan, str):
         hindered = replace(night.decision, action=Action.INFEASIBLE, reason=plan)
         return replace(night, decision=hindered)
-    plan = expanded(visit.facts, release, visit.policy, night.state, plan, compute)
-    night = _work(visit, night, plan.entries)
+    plan = expanded(facts, release, policy, state, plan, compute)
+    canaries = canary_examples(facts, release, policy, state)
+    looking = charges.score(facts, release, plan.placement.ranks, canaries)
+    night = _work(visit, night, [*plan.entries, *looking])
     if night.over:
         return night
     result = compute.tune(
         TuneJob(
             release=release.path,
-            start=new_start(visit, plan.placement),
+            start=start_of(facts, release, plan.placement, state.patch, night.decision),
             batches=plan.batches,
-            learning_rate=tuning.learning_rate,
-            clip=tuning.clip,
+            learning_rate=policy.tuning.learning_rate,
+            clip=policy.tuning.clip,
         )
     )
-    state = replace(night.state, patch=result.patch)
-    return replace(night, state=state, trained=result.patch, plan=plan)
-
-
-def new_start(visit: Visit, placement: Placement) -> Patch:
-    """Returns the untrained patch that this device's tune on this release starts from."""
-    facts, release = visit.facts, visit.release
-    rng = stream(facts.seed, Purpose.ADAPTER, facts.device, release.version)
-    return new_patch(placement, release.shapes, release.version, rng)
+    canary = nats_per_token(release, result.patch, canaries, compute)
+    state = replace(state, patch=result.patch, recollection=Recollection(canary=canary))
+    return replace(night, state=state, trained=result.patch, plan=plan, canary=canary)
 
 
 def _upload(visit: Visit, night: Night) -> Night:
@@ -258,8 +290,8 @@ def _statistics(visit: Visit, night: Night) -> Statistics:
         night_s=night_s,
         soc=tonight.soc,
         soc_after=charge_after(tonight.soc, profile, worked_j, night_s),
-        drift=night.decision.drift,
-        strength=night.decision.strength,
+        **numbers_of(night.decision),
+        canary_after=night.canary,
         buffer_exchanges=len(night.state.buffer),
         buffer_bytes=night.state.buffer_bytes,
         stored_bytes=night.state.stored_bytes,

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from clients.adaptation import Adaptation, Retrieve, UserPrior
+from clients.adaptation import Retrieve, UserPrior
 from clients.facts import Facts
+from clients.policy import AdaptationRule
 from clients.state import DeviceState
 from fleettune.compute import ChoiceJob, Compute, EmbedJob, ScoreJob
 from fleettune.exchanges import Exchange
@@ -30,7 +31,7 @@ def observe(
     facts: Facts,
     state: DeviceState,
     day: int,
-    adaptation: Adaptation,
+    adaptation: AdaptationRule,
     compute: Compute,
 ) -> Observation:
     """Returns the quality on the user's exchanges of a day that the device has not lived yet.

@@ -13,6 +13,7 @@ from clients.policy import DevicePolicy
 from clients.retune import TunePlan, open_context, schedule
 from clients.state import DeviceState
 from clients.synthesis import Draw, Source
+from clients.weighing import trained_on
 from fleettune.compute import Compute
 from fleettune.releases import Manifest
 from fleettune.seeds import Purpose, stream
@@ -36,8 +37,9 @@ def expanded(
     present = 0 if state.patch is None else state.patch.size_bytes
     free = policy.quota.total_bytes - state.buffer_bytes - state.extra_bytes
     encoder = facts.encoder(release)
+    own = trained_on(facts, policy.adaptation, state)
     source = Source(
-        buffer=state.answered,
+        buffer=own,
         answers=frozenset(answer.response for answer in facts.population.answers),
         room_bytes=free - max(size_bytes, present),
         release=release.path,
@@ -48,7 +50,7 @@ def expanded(
     made = policy.synthesis.expand(source, compute)
     if not made.candidates:
         return plan
-    examples = [encoder.example(exchange) for exchange in (*state.answered, *made.pairs)]
+    examples = [encoder.example(exchange) for exchange in (*own, *made.pairs)]
     kept = len(made.pairs)
     context = open_context(facts, release, policy, state, examples)
     if kept and not isinstance(context, str) and fits_memory(context, plan.placement):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import TypeAlias, cast
 
 from clients.adaptation import (
     Adaptation,
@@ -22,12 +22,16 @@ from clients.adaptation import (
     UserPrior,
 )
 from clients.annotation import Annotation
+from clients.baselines import Oracle, Periodic, PerRelease, RandomAtRate
+from clients.canary import Canary
 from clients.coresets import Herding, KCenter
+from clients.edgetune import EdgeTune
 from clients.gradcut import GradCut, RandomSameProfile
 from clients.lexicon import Lexicon
 from clients.placement import AttentionOnly, EverySite, PlacementRule, TopLayers
 from clients.quality import Quality
 from clients.selection import Fifo, RandomReplace, Reservoir, Selection
+from clients.sight import Weighing
 from clients.synthesis import NoSynthesis, SelfParaphrase, Synthesis, TemplateRewrite
 from clients.tuning import Tuning
 from fleettune.typed import Record, from_record
@@ -57,13 +61,16 @@ class Quota:
             )
 
 
-PARTS: Mapping[str, type] = {
-    "selection": Selection,
-    "synthesis": Synthesis,
-    "adaptation": Adaptation,
-    "placement": PlacementRule,
+AdaptationRule: TypeAlias = Adaptation | Weighing
+"""A rule that needs release and patch only, or one that looks at more of its device."""
+
+PARTS: Mapping[str, tuple[type, ...]] = {
+    "selection": (Selection,),
+    "synthesis": (Synthesis,),
+    "adaptation": (Adaptation, Weighing),
+    "placement": (PlacementRule,),
 }
-"""The exchangeable parts of a policy and the protocol that each must follow."""
+"""The exchangeable parts of a policy and the protocols of which each must follow one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,19 +79,18 @@ class DevicePolicy:
 
     selection: Selection
     synthesis: Synthesis
-    adaptation: Adaptation
+    adaptation: AdaptationRule
     placement: PlacementRule
     tuning: Tuning
     quota: Quota
     annotation: Annotation = field(default_factory=Annotation)
 
     def __post_init__(self) -> None:
-        for name, kind in PARTS.items():
+        for name, kinds in PARTS.items():
             part = getattr(self, name)
-            if not isinstance(part, kind):
-                raise ValueError(
-                    f"{name} must be of kind {kind.__name__}, got {type(part).__name__}"
-                )
+            if not isinstance(part, kinds):
+                named = " or ".join(kind.__name__ for kind in kinds)
+                raise ValueError(f"{name} must be of kind {named}, got {type(part).__name__}")
 
 
 BUILT_IN: Mapping[str, type] = {
@@ -109,6 +115,12 @@ BUILT_IN: Mapping[str, type] = {
         Retrieve,
         UserPrior,
         EdgeTuneReleased,
+        EdgeTune,
+        Canary,
+        Periodic,
+        RandomAtRate,
+        PerRelease,
+        Oracle,
         AttentionOnly,
         EverySite,
         GradCut,

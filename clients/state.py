@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import cast
+from typing import Any, cast
 
 from flwr.app import ConfigRecord, RecordDict
 
+from clients.adaptation import Action, Decision
 from clients.buffer import ANSWERED, Item, Note, total_bytes
 from clients.policy import Quota
+from clients.recollection import Recollection
 from fleettune.adapters import Patch
 from fleettune.exchanges import Exchange
 from fleettune.releases import Manifest
 from fleettune.typed import to_record
 from fleettune.wire import decode_patch, encode_patch, read_manifest
 
-SCHEMA = 3
+SCHEMA = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +42,10 @@ class DeviceState:
         extra_bytes: Bytes kept besides buffer and patch (embeddings for retrieval).
         seen: Exchanges that ever arrived.
         asked: Preferred answers that the user was ever asked for.
+        before: The release held before `held`, kept until the device has settled what to do about
+            that; None otherwise.
+        recollection: What its rule of adaptation keeps about the patch.
+        due: A retune that was put off to another night; None without one.
     """
 
     last_day: int = -1
@@ -50,6 +57,9 @@ class DeviceState:
     notes: tuple[Note, ...] = ()
     seen: int = 0
     asked: int = 0
+    before: Manifest | None = None
+    recollection: Recollection = field(default_factory=Recollection)
+    due: Decision | None = None
 
     @property
     def items(self) -> tuple[Item, ...]:
@@ -137,6 +147,9 @@ def read_state(records: RecordDict, arm: str = "") -> DeviceState:
         ),
         seen=plain["seen"],
         asked=plain["asked"],
+        before=None if plain["before"] is None else read_manifest(plain["before"]),
+        recollection=Recollection(**plain["recollection"]),
+        due=None if plain["due"] is None else _decision(plain["due"]),
     )
 
 
@@ -156,8 +169,20 @@ def write_state(records: RecordDict, state: DeviceState, arm: str = "") -> None:
         ],
         "seen": state.seen,
         "asked": state.asked,
+        "before": None if state.before is None else to_record(state.before),
+        "recollection": asdict(state.recollection),
+        "due": None if state.due is None else asdict(replace(state.due, passes=())),
     }
     records[f"{arm}/device"] = ConfigRecord({"schema": SCHEMA, "json": json.dumps(plain)})
     records.pop(f"{arm}/patch", None)
     if patch is not None:
         records[f"{arm}/patch"] = encode_patch(patch)
+
+
+def _decision(plain: Mapping[str, Any]) -> Decision:
+    kept: dict[str, Any] = {
+        "action": Action(plain["action"]),
+        "passes": (),
+        "recollection": Recollection(**plain["recollection"]),
+    }
+    return Decision(**{**plain, **kept})

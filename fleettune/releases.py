@@ -8,8 +8,8 @@ a device decides without holding two models (METHODS A1.2, "design gift").
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import safe_open
 
+from fleettune.adapters import peft_name
+from fleettune.guidance import Guidance
 from fleettune.sites import MODULES, Site
+from fleettune.typed import OMIT_DEFAULT
 from fleettune.work import Shapes
 
 
@@ -115,6 +118,7 @@ class Manifest:
         max_tokens: Longest example, in tokens.
         drifts: Drift since every earlier version.
         deltas: Deltas on offer, at most one since each earlier version.
+        guidance: What the server says about reuse and retune; None: nothing.
     """
 
     version: int
@@ -129,6 +133,7 @@ class Manifest:
     deltas: tuple[Delta, ...] = ()
     bits: float | None = None
     parent: int | None = None
+    guidance: Guidance | None = field(default=None, metadata=OMIT_DEFAULT)
 
     def delta_since(self, version: int) -> Delta | None:
         """Returns the delta since an earlier version; None if none is on offer."""
@@ -168,13 +173,16 @@ def file_digest(file: Path) -> str:
 
 
 def site_weights(folder: Path, layers: int) -> Iterable[tuple[Site, NDArray[np.float32]]]:
-    """Yields every site's weight, ``(n_out, n_in)``, one at a time."""
+    """Returns every site's weight, ``(n_out, n_in)``, one at a time."""
+    return weights_at(folder, (Site(layer, m) for layer in range(layers) for m in MODULES))
+
+
+def weights_at(folder: Path, sites: Iterable[Site]) -> Iterator[tuple[Site, NDArray[np.float32]]]:
+    """Yields the weights of some sites, ``(n_out, n_in)``, in the order given."""
     with open_weights(folder) as tensors:
-        for layer in range(layers):
-            for module in MODULES:
-                parent = "self_attn" if module in "qkvo" else "mlp"
-                name = f"model.layers.{layer}.{parent}.{module}_proj.weight"
-                yield Site(layer, module), tensors.get_tensor(name).float().numpy()
+        for site in sites:
+            name = f"{peft_name(site)}.weight"
+            yield site, tensors.get_tensor(name).float().numpy()
 
 
 def open_weights(folder: Path) -> Any:  # noqa: ANN401 - safetensors has no types

@@ -30,6 +30,9 @@ class Purpose(IntEnum):
     SYNTHESIS = 15
     PROBE = 17
     PLACEMENT = 18
+    CANARY = 31
+    EXPLORATION = 32
+    RANDOM_RETUNE = 33
 
 
 def stream(seed: int, purpose: Purpose, *keys: int) -> np.random.Generator:

@@ -63,6 +63,15 @@ class Statistics:
         soc_after: State of charge when it ended.
         drift: Drift that the decision looked at, None where it did not.
         strength: Patch strength that it looked at, None where it did not.
+        score: Number or probability by which the rule decided, None where it has none.
+        canary_before: Nats per token of the held-out exchanges under the new release with the old
+            patch; None where nobody looked.
+        canary_worse: Nats per token by which the release made them worse, as the rule measures it
+            and `fleettune.guidance` weighs it; None where that is not known.
+        canary_after: As `canary_before`, with the patch tuned in this round.
+        explored: 1 if the device retuned at random against its rule, 0 if not; None where its rule
+            does not explore.
+        propensity: Probability with which a device that saw the same was to retune.
         buffer_exchanges: Exchanges held.
         buffer_bytes: Bytes of their texts and of what the selection keeps beside them.
         stored_bytes: Bytes of everything that the device keeps under its quota.
@@ -81,6 +90,12 @@ class Statistics:
     ledger: Ledger
     drift: float | None = None
     strength: float | None = None
+    score: float | None = None
+    canary_before: float | None = None
+    canary_worse: float | None = None
+    canary_after: float | None = None
+    explored: int | None = None
+    propensity: float | None = None
     start_s: float = 0.0
     night_s: float = 0.0
     soc: float = 1.0
@@ -109,6 +124,7 @@ class Observation:
         exact_match: Share whose greedy answer equals the preferred one, token by token.
         approval: Share of answers that the user would accept (`clients.evaluation`).
         mae: Labels only: mean absolute error of the predicted values.
+        retune_gain: Nats by which a retune of this night helps on the days to come; an oracle's.
     """
 
     exchanges: int
@@ -116,6 +132,7 @@ class Observation:
     exact_match: float | None = None
     approval: float | None = None
     mae: float | None = None
+    retune_gain: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,12 +18,20 @@ Record = Mapping[str, Any]
 Types = Mapping[str, type]
 
 TYPE = "type"
+OMIT_DEFAULT: Mapping[str, bool] = {"omit_default": True}
+"""Metadata of a field that a record leaves out while it holds its default."""
 
 
 def to_record(value: object) -> Any:  # noqa: ANN401 - JSON: mapping, sequence or scalar
     """Returns a frozen dataclass as plain mappings, lists and scalars, its type by name."""
     if is_dataclass(value) and not isinstance(value, type):
-        named = {field.name: to_record(getattr(value, field.name)) for field in fields(value)}
+        named = {
+            field.name: to_record(getattr(value, field.name))
+            for field in fields(value)
+            if not (
+                field.metadata.get("omit_default") and getattr(value, field.name) == field.default
+            )
+        }
         return {TYPE: type(value).__name__, **named}
     if isinstance(value, tuple | list):
         return [to_record(item) for item in cast(Sequence[object], value)]
@@ -84,9 +92,7 @@ def _typed(hint: Any, value: Any, types: Types, where: str) -> Any:  # noqa: ANN
     if origin in (Union, UnionType):
         return _union(get_args(hint), value, types, where)
     if origin is tuple and isinstance(value, list | tuple):
-        item = get_args(hint)[0]
-        items = cast(Sequence[Any], value)
-        return tuple(_typed(item, one, types, f"{where}[{i}]") for i, one in enumerate(items))
+        return _tuple(get_args(hint), cast(Sequence[Any], value), types, where)
     if origin in (dict, Mapping) and isinstance(value, Mapping):
         item = get_args(hint)[1]
         named = cast(Mapping[str, Any], value)
@@ -96,6 +102,15 @@ def _typed(hint: Any, value: Any, types: Types, where: str) -> Any:  # noqa: ANN
     if _fits(hint, value):
         return float(cast(float, value)) if hint is float else cast(Any, value)
     raise ValueError(f"{where} must be {_name(hint)}, got {value!r}")
+
+
+def _tuple(hints: Sequence[Any], items: Sequence[Any], types: Types, where: str) -> tuple[Any, ...]:
+    if hints[-1] is Ellipsis:
+        hints = [hints[0]] * len(items)
+    if len(hints) != len(items):
+        raise ValueError(f"{where} must have {len(hints)} entries, got {len(items)}")
+    pairs = enumerate(zip(hints, items, strict=True))
+    return tuple(_typed(hint, one, types, f"{where}[{i}]") for i, (hint, one) in pairs)
 
 
 def _built(hint: Any, record: Record, types: Types, where: str) -> Any:  # noqa: ANN401 - any type
@@ -110,6 +125,9 @@ def _union(options: Sequence[Any], value: Any, types: Types, where: str) -> Any:
     real = [option for option in options if option is not NoneType]
     if len(real) == 1:
         return _typed(real[0], value, types, where)
+    if isinstance(value, Mapping) and TYPE in value and not all(map(is_dataclass, real)):
+        # protocols fit any type that is known here, so a fault in the value is told as it is
+        value = from_record(cast(Record, value), types, where)
     for option in real:
         try:
             return _typed(option, value, types, where)

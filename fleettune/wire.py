@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from fleettune.adapters import Patch, from_arrays, to_arrays
 from fleettune.cost import Cost, Ledger, Stage
+from fleettune.guidance import Guidance
 from fleettune.releases import Delta, Drift, Manifest, Moments, SiteDrift
 from fleettune.statistics import Observation, Outcome, Report, Statistics
 from fleettune.typed import Record, Types, checked, from_record, to_record
@@ -41,12 +42,18 @@ _MANIFEST_TYPES: Types = {
     "SiteDrift": SiteDrift,
     "Moments": Moments,
     "Delta": Delta,
+    "Guidance": Guidance,
 }
 _NUMBERS = (
     *("start_s", "night_s", "soc", "soc_after", "buffer_exchanges", "buffer_bytes", "stored_bytes"),
     *("tune_steps", "train_tokens", "cache_bytes", "peak_bytes", "synthesised", "synthetic_kept"),
     *("arrived", "accepted", "asked"),
 )
+_LOOKED = (
+    *("drift", "strength", "score", "canary_before", "canary_worse", "canary_after"),
+    *("explored", "propensity"),
+)
+"""Numbers of a decision, sent where its rule looked at them."""
 _OF_DELTA = ("delta_alpha", "delta_release")
 _COST_FIELDS = tuple(field.name for field in fields(Cost))
 
@@ -107,7 +114,7 @@ def encode_report(report: Report) -> RecordDict:
     """Returns the records of a device's report."""
     statistics = report.statistics
     numbers: dict[str, Any] = {name: getattr(statistics, name) for name in _NUMBERS}
-    looked = {name: getattr(statistics, name) for name in ("drift", "strength")}
+    looked = {name: getattr(statistics, name) for name in _LOOKED}
     numbers |= {name: value for name, value in looked.items() if value is not None}
     for stage, cost in statistics.ledger.costs:
         for name in _COST_FIELDS:

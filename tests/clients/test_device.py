@@ -19,7 +19,7 @@ from clients.adaptation import (
     NeverPersonalise,
     Retrieve,
 )
-from clients.device import Visit, new_start, run_round
+from clients.device import Visit, run_round
 from clients.facts import Facts
 from clients.placement import EverySite, TopLayers
 from clients.policy import DevicePolicy, Quota
@@ -28,6 +28,7 @@ from clients.selection import Fifo, Reservoir
 from clients.state import DeviceState
 from clients.synthesis import NoSynthesis
 from clients.tuning import Tuning
+from clients.weighing import new_start
 from fleettune.cost import Stage
 from fleettune.energy import central, price
 from fleettune.exchanges import Answer, Exchange, Population
@@ -405,10 +406,9 @@ def test_tuning_changes_the_patch_and_counts_its_steps_and_tokens(
     night = visit(releases[0], policy(AlwaysRetune(), steps=3))
     state, report = live(night)
     assert state.patch is not None
-    assert (
-        state.patch.digest()
-        != new_start(night, TopLayers(layers=1, rank=1, alpha=2.0).on(releases[0].shapes)).digest()
-    )
+    placement = TopLayers(layers=1, rank=1, alpha=2.0).on(releases[0].shapes)
+    start = new_start(night.facts, releases[0], placement)
+    assert state.patch.digest() != start.digest()
     assert report.delta is state.patch
     # 6 exchanges are on the device; batches of 2 for 3 steps are each of them once.
     lengths = [len(night.facts.encoder(releases[0]).example(e).tokens) for e in state.buffer]

@@ -1,0 +1,133 @@
+"""Weighing: a device asks its rule of adaptation, and what that means for a tune."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from clients.adaptation import FIRST_PATCH, OLD, Action, Decision
+from clients.baselines import Oracle
+from clients.evaluation import observe
+from clients.facts import Facts
+from clients.policy import AdaptationRule, DevicePolicy
+from clients.sight import HoldingOut, KeptOut, Sight, Weighing
+from clients.state import DeviceState
+from fleettune.adapters import Patch, Placement, new_patch, to_arrays
+from fleettune.compute import Compute
+from fleettune.exchanges import Exchange
+from fleettune.releases import Manifest
+from fleettune.seeds import Purpose, stream
+from fleettune.tokens import Example
+
+
+def weighed(
+    facts: Facts, release: Manifest, policy: DevicePolicy, state: DeviceState, compute: Compute
+) -> Decision:
+    """Returns what the rule says about a release that is new to the device."""
+    rule, patch = policy.adaptation, state.patch
+    if not isinstance(rule, Weighing):
+        return rule.decide(release, patch)
+    if patch is None:
+        return FIRST_PATCH
+    sight = Sight(
+        facts=facts,
+        release=release,
+        patch=patch,
+        before=state.before,
+        canaries=canaries(facts, rule, state),
+        recollection=state.recollection,
+        steps=policy.tuning.steps,
+        compute=compute,
+    )
+    return rule.weigh(sight)
+
+
+def trained_on(facts: Facts, rule: AdaptationRule, state: DeviceState) -> tuple[Exchange, ...]:
+    """Returns the exchanges that a tune may use: those answered, without the canaries."""
+    kept_out = _kept_out(rule)
+    if kept_out is None:
+        return state.answered
+    return tuple(e for e in state.answered if not kept_out.holds(facts, e))
+
+
+def canaries(facts: Facts, rule: AdaptationRule, state: DeviceState) -> tuple[Exchange, ...]:
+    """Returns the newest exchanges that a rule keeps out of every tune, in time order."""
+    kept_out = _kept_out(rule)
+    if kept_out is None:
+        return ()
+    held = tuple(e for e in state.answered if kept_out.holds(facts, e))
+    return held[-kept_out.most :]
+
+
+def canary_examples(
+    facts: Facts, release: Manifest, policy: DevicePolicy, state: DeviceState
+) -> tuple[Example, ...]:
+    """Returns the canaries as a release reads them."""
+    encoder = facts.encoder(release)
+    return tuple(map(encoder.example, canaries(facts, policy.adaptation, state)))
+
+
+def budgeted(policy: DevicePolicy, decision: Decision) -> DevicePolicy:
+    """Returns the policy with the steps of this retune."""
+    if decision.steps is None:
+        return policy
+    return replace(policy, tuning=replace(policy.tuning, steps=decision.steps))
+
+
+def new_start(facts: Facts, release: Manifest, placement: Placement) -> Patch:
+    """Returns the untrained patch of a device at a release."""
+    rng = stream(facts.seed, Purpose.ADAPTER, facts.device, release.version)
+    return new_patch(placement, release.shapes, release.version, rng)
+
+
+def start_of(
+    facts: Facts, release: Manifest, placement: Placement, old: Patch | None, decision: Decision
+) -> Patch:
+    """Returns the old patch to go on from where that is wanted and fits the placement, else fresh.
+
+    It fits if every factor has the shape that the fresh patch has, and every alpha is the same.
+    """
+    fresh = new_start(facts, release, placement)
+    if decision.start != OLD or old is None or _layout(old) != _layout(fresh):
+        return fresh
+    return replace(old, release=fresh.release)
+
+
+def foreseen(
+    facts: Facts,
+    rule: Oracle,
+    states: tuple[DeviceState, DeviceState],
+    today: int,
+    compute: Compute,
+) -> Decision:
+    """Returns what the observer tells an oracle: does a retune serve the days to come better?
+
+    Args:
+        facts: The device.
+        rule: Its margin, and how far it looks.
+        states: The device with its old patch, and with the one tuned on trial.
+        today: The last day that the device has lived.
+        compute: Its processor; nothing of this is charged.
+    """
+    loss: list[float] = []
+    for state in states:
+        seen = [observe(facts, state, today + d, rule, compute) for d in range(1, rule.days + 1)]
+        known = [(s.nll, s.exchanges) for s in seen if s.nll is not None]
+        if not known:
+            return Decision(action=Action.REUSE, reason="nothing_to_foresee")
+        loss.append(sum(nll * n for nll, n in known) / sum(n for _, n in known))
+    gain = loss[0] - loss[1]
+    helps = gain > rule.margin
+    return Decision(
+        action=Action.RETUNE if helps else Action.REUSE,
+        reason="retune_helps" if helps else "retune_does_not_help",
+        gain=gain,
+    )
+
+
+def _kept_out(rule: AdaptationRule) -> KeptOut | None:
+    return rule.kept_out if isinstance(rule, HoldingOut) else None
+
+
+def _layout(patch: Patch) -> object:
+    shapes = {name: array.shape for name, array in to_arrays(patch).items()}
+    return patch.alpha, [tied.alpha for tied in patch.ties], shapes

@@ -99,6 +99,38 @@ def tune(
     return [(Stage.TUNE, Phase.FORWARD, computing(forward)), *entries]
 
 
+def validation(
+    facts: Facts, release: Manifest, ranks: Ranks, held: Sequence[Example], how: tuple[int, bool]
+) -> list[Entry]:
+    """Returns the passes of a tune over what it holds out: forward, all examples in one pass.
+
+    Args:
+        facts: The device.
+        release: What it tunes.
+        ranks: The adapters, at simulated shapes.
+        held: The held-out examples.
+        how: How often, and whether hidden states at the cut are cached, as those of `tune` are.
+    """
+    times, cached = how
+    if not held or not times:
+        return []
+    shapes, there = facts.priced.shapes(release.shapes), facts.priced.ranks(release.shapes, ranks)
+    cut = min(site.layer for site in there) if cached else 0
+    upper = {Site(site.layer - cut, site.module): rank for site, rank in there.items()}
+    weight = facts.priced.bytes_per_weight
+    lengths = facts.priced.lengths([len(example.tokens) for example in held])
+    head = min(sum(lengths), facts.priced.tokens(sum(example.supervised for example in held)))
+    above = replace(shapes, layers=shapes.layers - cut)
+    forward = forward_work(above, lengths * times, head * times, upper, weight, times)
+    entries: list[Entry] = []
+    if cut:
+        size_bytes = cache_bytes(shapes, sum(lengths))
+        forward += forward_work(replace(shapes, layers=cut), lengths, 0, {}, weight)
+        entries.append((Stage.TUNE, Phase.WRITE, moving(size_bytes)))
+        entries.append((Stage.TUNE, Phase.READ, moving(size_bytes * times)))
+    return [(Stage.TUNE, Phase.FORWARD, computing(forward)), *entries]
+
+
 def cache_bytes(shapes: Shapes, tokens: int) -> int:
     """Returns the bytes of cached hidden states in half precision (METHODS E2)."""
     return 2 * shapes.hidden * tokens

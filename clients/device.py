@@ -20,8 +20,9 @@ from clients.policy import DevicePolicy
 from clients.reading import Taken, arrivals, embed, lived, select
 from clients.retune import TunePlan, open_context, peak_of, plan_tune, probe_jobs
 from clients.state import DeviceState, within
+from clients.stopping import tuned
 from fleettune.adapters import Patch, Placement, new_patch
-from fleettune.compute import Compute, TuneJob
+from fleettune.compute import Compute
 from fleettune.cost import Stage
 from fleettune.energy import Values, heat_s, price, work_s
 from fleettune.releases import Manifest
@@ -194,20 +195,19 @@ def _retune(visit: Visit, night: Night, compute: Compute) -> Night:
         hindered = replace(night.decision, action=Action.INFEASIBLE, reason=plan)
         return replace(night, decision=hindered)
     plan = expanded(visit.facts, release, visit.policy, night.state, plan, compute)
-    night = _work(visit, night, plan.entries)
+    if not plan.held.after:
+        night = _work(visit, night, plan.work)
     if night.over:
         return night
-    result = compute.tune(
-        TuneJob(
-            release=release.path,
-            start=new_start(visit, plan.placement),
-            batches=plan.batches,
-            learning_rate=tuning.learning_rate,
-            clip=tuning.clip,
-        )
+    patch, plan = tuned(
+        visit.facts, release, tuning, plan, new_start(visit, plan.placement), compute
     )
-    state = replace(night.state, patch=result.patch)
-    return replace(night, state=state, trained=result.patch, plan=plan)
+    # where a tune may stop early, only its end says what it asked
+    if plan.held.after:
+        night = _work(visit, night, plan.work)
+    if night.over:
+        return night
+    return replace(night, state=replace(night.state, patch=patch), trained=patch, plan=plan)
 
 
 def new_start(visit: Visit, placement: Placement) -> Patch:

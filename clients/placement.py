@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from clients.facts import Facts
+from clients.tuning import Held
 from fleettune import adapters
 from fleettune.compute import ProbeJob, ProbeResult
 from fleettune.releases import Manifest
@@ -28,6 +29,7 @@ class PlacementContext:
         largest: Simulated lengths of the largest step that there may be, in tokens.
         room_bytes: What the quota leaves for patch and prefix cache.
         probed: What the rule's probes found, in their order; empty for rules without any.
+        held: What the tune validates on.
     """
 
     facts: Facts
@@ -36,6 +38,7 @@ class PlacementContext:
     largest: tuple[int, ...]
     room_bytes: int
     probed: tuple[ProbeResult, ...] = ()
+    held: Held = field(default_factory=Held)
 
 
 @runtime_checkable

@@ -30,6 +30,7 @@ class Purpose(IntEnum):
     SYNTHESIS = 15
     PROBE = 17
     PLACEMENT = 18
+    HOLDOUT = 26
 
 
 def stream(seed: int, purpose: Purpose, *keys: int) -> np.random.Generator:

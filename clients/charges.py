@@ -57,10 +57,16 @@ def probe(facts: Facts, release: Manifest, jobs: Sequence[ProbeJob]) -> list[Ent
     Counted as training their adapters; the gradient of A, which a probe has no use for, is in it.
     """
     return [
-        (Stage.PROBE, phase, amount)
+        entry
         for job in jobs
-        for _, phase, amount in tune(facts, release, job.probe.ranks, job.batches, cached=False)
+        for entry in before_placing(facts, release, job.probe.ranks, job.batches)
     ]
+
+
+def before_placing(facts: Facts, release: Manifest, ranks: Ranks, batches: Batches) -> list[Entry]:
+    """Returns the passes of training steps that a placement is decided by."""
+    entries = tune(facts, release, ranks, batches, cached=False)
+    return [(Stage.PROBE, phase, amount) for _, phase, amount in entries]
 
 
 def tune(

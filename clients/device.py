@@ -16,6 +16,7 @@ from clients.attendance import Attendance, Tonight, charge_after
 from clients.evaluation import observe
 from clients.expansion import expanded
 from clients.facts import Facts
+from clients.placement import PlacementContext, TrainingRule
 from clients.policy import DevicePolicy
 from clients.reading import Taken, arrivals, embed, lived, select
 from clients.retune import TunePlan, open_context, peak_of, plan_tune, probe_jobs
@@ -185,11 +186,10 @@ def _retune(visit: Visit, night: Night, compute: Compute) -> Night:
     encoder = visit.facts.encoder(release)
     examples = [encoder.example(exchange) for exchange in night.state.answered]
     context = open_context(visit.facts, release, visit.policy, night.state, examples)
-    jobs = probe_jobs(visit.policy, context)
-    night = _work(visit, night, charges.probe(visit.facts, release, jobs))
+    night, context = _measured(visit, night, context, compute)
     if night.over:
         return night
-    plan = plan_tune(visit.policy, context, [compute.probe(job) for job in jobs])
+    plan = plan_tune(visit.policy, context)
     night = replace(night, peak_bytes=peak_of(visit.policy, context, plan))
     if isinstance(plan, str):
         hindered = replace(night.decision, action=Action.INFEASIBLE, reason=plan)
@@ -199,15 +199,41 @@ def _retune(visit: Visit, night: Night, compute: Compute) -> Night:
         night = _work(visit, night, plan.work)
     if night.over:
         return night
-    patch, plan = tuned(
-        visit.facts, release, tuning, plan, new_start(visit, plan.placement), compute
-    )
+    start = _start(visit, context, plan.placement)
+    patch, plan = tuned(visit.facts, release, tuning, plan, start, compute)
     # where a tune may stop early, only its end says what it asked
     if plan.held.after:
         night = _work(visit, night, plan.work)
     if night.over:
         return night
     return replace(night, state=replace(night.state, patch=patch), trained=patch, plan=plan)
+
+
+def _measured(
+    visit: Visit, night: Night, context: PlacementContext | str, compute: Compute
+) -> tuple[Night, PlacementContext | str]:
+    """Does what the placement rule wants to see before it places: nothing, probes or training."""
+    rule = visit.policy.placement
+    if isinstance(context, str):
+        return night, context
+    if isinstance(rule, TrainingRule):
+        trained = rule.train(context, visit.policy.tuning, compute)
+        if isinstance(trained, str):
+            return night, trained
+        return _work(visit, night, trained.entries), replace(context, trained=trained)
+    jobs = probe_jobs(visit.policy, context)
+    night = _work(visit, night, charges.probe(visit.facts, visit.release, jobs))
+    found = () if night.over else tuple(compute.probe(job) for job in jobs)
+    return night, replace(context, probed=found)
+
+
+def _start(visit: Visit, context: PlacementContext | str, placement: Placement) -> Patch:
+    """Returns what the tune starts from: an untrained patch, or what its rule makes of it."""
+    rule, fresh = visit.policy.placement, new_start(visit, placement)
+    trained = None if isinstance(context, str) else context.trained
+    if trained is None or not isinstance(rule, TrainingRule):
+        return fresh
+    return rule.start(trained, fresh)
 
 
 def new_start(visit: Visit, placement: Placement) -> Patch:

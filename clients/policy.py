@@ -24,6 +24,7 @@ from clients.adaptation import (
 from clients.annotation import Annotation
 from clients.coresets import Herding, KCenter
 from clients.gradcut import GradCut, RandomSameProfile
+from clients.gradcut_phases import GradCutReleased
 from clients.lexicon import Lexicon
 from clients.placement import AttentionOnly, EverySite, PlacementRule, TopLayers
 from clients.quality import Quality
@@ -112,6 +113,7 @@ BUILT_IN: Mapping[str, type] = {
         AttentionOnly,
         EverySite,
         GradCut,
+        GradCutReleased,
         RandomSameProfile,
         TopLayers,
         Tuning,

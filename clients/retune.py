@@ -89,6 +89,7 @@ def open_context(
         largest=tuple(longest[: policy.tuning.batch]),
         room_bytes=policy.quota.total_bytes - state.buffer_bytes - state.extra_bytes,
         held=Held(examples=held, after=after),
+        training=tuple(training),
     )
 
 
@@ -118,11 +119,12 @@ def plan_tune(
     Args:
         policy: What the device was told.
         context: What the placement is decided from, or already why there can be no tune.
-        probed: Results of `probe_jobs`, in their order.
+        probed: Results of `probe_jobs`, in their order, where the context has none yet.
     """
     if isinstance(context, str):
         return context
-    context = replace(context, probed=tuple(probed))
+    if probed:
+        context = replace(context, probed=tuple(probed))
     rule = policy.placement
     placement = rule.place(context)
     while isinstance(placement, Placement):
@@ -158,7 +160,8 @@ def schedule(policy: DevicePolicy, context: PlacementContext, placement: Placeme
 def peak_of(policy: DevicePolicy, context: PlacementContext | str, plan: TunePlan | str) -> int:
     """Returns the memory at the peak of a tune, or of one that a device could not hold.
 
-    0 where there is nothing to tune on, and where a probe was needed to place at all.
+    What a rule trained before it placed is counted. 0 where there is nothing to tune on, and where
+    a probe was needed to place at all.
     """
     if isinstance(context, str):
         return 0
@@ -167,4 +170,6 @@ def peak_of(policy: DevicePolicy, context: PlacementContext | str, plan: TunePla
         placement = plan.placement
     elif not isinstance(policy.placement, ProbingRule):
         placement = policy.placement.place(context)
-    return round(peak_bytes(context, placement.ranks)) if isinstance(placement, Placement) else 0
+    before = 0 if context.trained is None else context.trained.peak_bytes
+    after = peak_bytes(context, placement.ranks) if isinstance(placement, Placement) else 0
+    return round(max(before, after))

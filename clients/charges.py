@@ -64,10 +64,16 @@ def probe(facts: Facts, release: Manifest, jobs: Sequence[ProbeJob]) -> list[Ent
     Counted as training their adapters; the gradient of A, which a probe has no use for, is in it.
     """
     return [
-        (Stage.PROBE, phase, amount)
+        entry
         for job in jobs
-        for _, phase, amount in tune(facts, release, job.probe.ranks, job.batches, cached=False)
+        for entry in before_placing(facts, release, job.probe.ranks, job.batches)
     ]
+
+
+def before_placing(facts: Facts, release: Manifest, ranks: Ranks, batches: Batches) -> list[Entry]:
+    """Returns the passes of training steps that a placement is decided by."""
+    entries = tune(facts, release, ranks, batches, cached=False)
+    return [(Stage.PROBE, phase, amount) for _, phase, amount in entries]
 
 
 def tune(
@@ -103,6 +109,38 @@ def tune(
         forward += forward_work(replace(shapes, layers=cut), lengths, 0, {}, weight)
         entries.append((Stage.TUNE, Phase.WRITE, moving(cache_bytes(shapes, sum(lengths)))))
         entries.append((Stage.TUNE, Phase.READ, moving(cache_bytes(shapes, tokens))))
+    return [(Stage.TUNE, Phase.FORWARD, computing(forward)), *entries]
+
+
+def validation(
+    facts: Facts, release: Manifest, ranks: Ranks, held: Sequence[Example], how: tuple[int, bool]
+) -> list[Entry]:
+    """Returns the passes of a tune over what it holds out: forward, all examples in one pass.
+
+    Args:
+        facts: The device.
+        release: What it tunes.
+        ranks: The adapters, at simulated shapes.
+        held: The held-out examples.
+        how: How often, and whether hidden states at the cut are cached, as those of `tune` are.
+    """
+    times, cached = how
+    if not held or not times:
+        return []
+    shapes, there = facts.priced.shapes(release.shapes), facts.priced.ranks(release.shapes, ranks)
+    cut = min(site.layer for site in there) if cached else 0
+    upper = {Site(site.layer - cut, site.module): rank for site, rank in there.items()}
+    weight = facts.priced.bytes_per_weight
+    lengths = facts.priced.lengths([len(example.tokens) for example in held])
+    head = min(sum(lengths), facts.priced.tokens(sum(example.supervised for example in held)))
+    above = replace(shapes, layers=shapes.layers - cut)
+    forward = forward_work(above, lengths * times, head * times, upper, weight, times)
+    entries: list[Entry] = []
+    if cut:
+        size_bytes = cache_bytes(shapes, sum(lengths))
+        forward += forward_work(replace(shapes, layers=cut), lengths, 0, {}, weight)
+        entries.append((Stage.TUNE, Phase.WRITE, moving(size_bytes)))
+        entries.append((Stage.TUNE, Phase.READ, moving(size_bytes * times)))
     return [(Stage.TUNE, Phase.FORWARD, computing(forward)), *entries]
 
 

@@ -10,7 +10,7 @@ from clients import charges
 from clients.facts import Facts
 from clients.footprint import fits_memory
 from clients.policy import DevicePolicy
-from clients.retune import TunePlan, open_context, schedule
+from clients.retune import TunePlan, held_out, open_context, schedule
 from clients.state import DeviceState
 from clients.synthesis import Draw, Source
 from clients.weighing import trained_on
@@ -31,7 +31,8 @@ def expanded(
 
     The placement stands: pairs take what is left of the quota beside buffer and patch, the one
     that writes them or the one that is trained, and none is used if a step with them would not fit
-    the memory. Pairs and tuning are one piece of work, for the pairs are gone with the tune.
+    the memory. None is made from what the tune holds out. Pairs and tuning are one piece of work,
+    for the pairs are gone with the tune.
     """
     size_bytes = plan.placement.size_bytes(release.shapes)
     present = 0 if state.patch is None else state.patch.size_bytes
@@ -39,7 +40,7 @@ def expanded(
     encoder = facts.encoder(release)
     own = trained_on(facts, policy.adaptation, state)
     source = Source(
-        buffer=own,
+        buffer=held_out(facts, release, policy.tuning, own)[0],
         answers=frozenset(answer.response for answer in facts.population.answers),
         room_bytes=free - max(size_bytes, present),
         release=release.path,
@@ -50,18 +51,18 @@ def expanded(
     made = policy.synthesis.expand(source, compute)
     if not made.candidates:
         return plan
-    examples = [encoder.example(exchange) for exchange in (*own, *made.pairs)]
+    examples = [encoder.example(exchange) for exchange in own]
+    pairs = [encoder.example(pair) for pair in made.pairs]
     kept = len(made.pairs)
-    context = open_context(facts, release, policy, state, examples)
+    context = open_context(facts, release, policy, state, examples, pairs)
     if kept and not isinstance(context, str) and fits_memory(context, plan.placement):
         room = free - sum(pair.size_bytes for pair in made.pairs)
         plan = schedule(policy, replace(context, room_bytes=room), plan.placement)
     else:
         kept = 0
-    writing = charges.synthesise(facts, release, state.patch, made.writings)
     return replace(
         plan,
-        entries=[*writing, *plan.entries],
+        making=charges.synthesise(facts, release, state.patch, made.writings),
         synthesised=made.candidates,
         synthetic_kept=kept,
     )

@@ -43,10 +43,20 @@ def fits_memory(context: PlacementContext, placement: Placement) -> bool:
     return peak_bytes(context, placement.ranks) <= memory_bytes(context.facts)
 
 
+def tune_entries(context: PlacementContext, ranks: Ranks, *, cached: bool) -> list[Entry]:
+    """Returns what the whole schedule asks of the device, every validation included."""
+    facts, release, held = context.facts, context.release, context.held
+    times = len(held.after)
+    return [
+        *charges.tune(facts, release, ranks, context.batches, cached),
+        *charges.validation(facts, release, ranks, held.examples, (times, cached)),
+    ]
+
+
 def cached_bytes(context: PlacementContext) -> int:
     """Returns the bytes of a prefix cache of all examples of the tune, at any cut."""
     distinct = dict.fromkeys(example for batch in context.batches for example in batch)
-    tokens = sum(len(example.tokens) for example in distinct)
+    tokens = sum(len(example.tokens) for example in (*distinct, *context.held.examples))
     return charges.cache_bytes(context.release.shapes, tokens)
 
 
@@ -58,13 +68,12 @@ def cheapest_tune(
     Without a cache the bytes are 0: where none is wanted, where it has no room beside the patch, or
     where it saves nothing.
     """
-    facts, release, batches = context.facts, context.release, context.batches
-    ranks = placement.ranks
-    plain = charges.tune(facts, release, ranks, batches, cached=False)
+    facts, release, ranks = context.facts, context.release, placement.ranks
+    plain = tune_entries(context, ranks, cached=False)
     size_bytes = cached_bytes(context) if cache and min(site.layer for site in ranks) > 0 else 0
     if not size_bytes or placement.size_bytes(release.shapes) + size_bytes > context.room_bytes:
         return 0, plain
-    cached = charges.tune(facts, release, ranks, batches, cached=True)
+    cached = tune_entries(context, ranks, cached=True)
     if joules(facts, plain) <= joules(facts, cached):
         return 0, plain
     return size_bytes, cached

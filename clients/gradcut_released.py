@@ -1,11 +1,11 @@
 """GradCut as released (METHODS A1.1): scores, pruning, depth outliers, dedicated or shared.
 
-The decisions of both phases as functions of the trained scale vectors. There is no placement rule
-of them yet: phase 1 prunes in the middle of a tune, and no rule may train before it places.
+The decisions of both phases as functions of the trained scale vectors; `clients.gradcut_phases`
+trains them.
 
 Phase 1 trains one pair per module type with vectors u (rank) and v (outputs) per site and drops
 sites in steps; phase 2 removes depth outliers and gives dedicated adapters to sites whose score
-stands out. Deviations, all named in METHODS A1.3: the base is to stay frozen in phase 1, a step
+stands out. Deviations, all named in METHODS A1.3: the base stays frozen in phase 1, a step
 prunes below what is to be kept only with `overshoot`, as released, and equal scores or depths are
 mapped to 0 where the released code divides by zero.
 """
@@ -102,7 +102,9 @@ def dropped(scores: Mapping[Site, float], layers: int, recipe: ReleasedRecipe) -
     spare = len(scores) - recipe.keep(next(iter(scores)).module)
     if spare <= 0:
         return ()
-    count = recipe.prune_step if recipe.overshoot else min(recipe.prune_step, spare)
+    # a type that lost all its sites would have nothing to scale
+    spare = len(scores) - 1 if recipe.overshoot else spare
+    count = min(recipe.prune_step, spare)
     benefit = scaled(scores)
     cost = scaled({site: float(layers - site.layer) for site in scores})
     keys = {

@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from clients.facts import Facts
+from clients.tuning import Held, Tuning
 from fleettune import adapters
-from fleettune.compute import ProbeJob, ProbeResult
+from fleettune.compute import Compute, ProbeJob, ProbeResult
 from fleettune.releases import Manifest
 from fleettune.sites import MODULES, Site
 from fleettune.tokens import Example
 from fleettune.work import Shapes
+from fleettune.workload import Entry
 
 ATTENTION = ("q", "k", "v", "o")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Trained:
+    """What a rule's own training left before it places.
+
+    Attributes:
+        patch: What was trained.
+        scores: Score of every site that is left.
+        entries: What it asked of the device, charged as probing.
+        peak_bytes: Memory at its peak, as priced.
+    """
+
+    patch: adapters.Patch
+    scores: Mapping[Site, float]
+    entries: list[Entry]
+    peak_bytes: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +47,9 @@ class PlacementContext:
         largest: Simulated lengths of the largest step that there may be, in tokens.
         room_bytes: What the quota leaves for patch and prefix cache.
         probed: What the rule's probes found, in their order; empty for rules without any.
+        held: What the tune validates on.
+        training: What it trains on, every example once.
+        trained: What a rule that trains before it places left; None for other rules.
     """
 
     facts: Facts
@@ -36,6 +58,9 @@ class PlacementContext:
     largest: tuple[int, ...]
     room_bytes: int
     probed: tuple[ProbeResult, ...] = ()
+    held: Held = field(default_factory=Held)
+    training: tuple[Example, ...] = ()
+    trained: Trained | None = None
 
 
 @runtime_checkable
@@ -69,6 +94,19 @@ class ProbingRule(Protocol):
 
     def probes(self, context: PlacementContext) -> Sequence[ProbeJob]:
         """Returns what the device measures, and pays for; nothing where it has no memory for it."""
+        ...
+
+
+@runtime_checkable
+class TrainingRule(Protocol):
+    """A placement rule that trains before it places; `place` finds the outcome in its context."""
+
+    def train(self, context: PlacementContext, tuning: Tuning, compute: Compute) -> Trained | str:
+        """Returns what its training left, or in one word why there can be none."""
+        ...
+
+    def start(self, trained: Trained, fresh: adapters.Patch) -> adapters.Patch:
+        """Returns what the tune starts from, given the untrained patch of its placement."""
         ...
 
 

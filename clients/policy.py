@@ -27,6 +27,7 @@ from clients.canary import Canary
 from clients.coresets import Herding, KCenter
 from clients.edgetune import EdgeTune
 from clients.gradcut import GradCut, RandomSameProfile
+from clients.gradcut_phases import GradCutReleased
 from clients.lexicon import Lexicon
 from clients.placement import AttentionOnly, EverySite, PlacementRule, TopLayers
 from clients.quality import Quality
@@ -124,6 +125,7 @@ BUILT_IN: Mapping[str, type] = {
         AttentionOnly,
         EverySite,
         GradCut,
+        GradCutReleased,
         RandomSameProfile,
         TopLayers,
         Tuning,

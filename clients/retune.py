@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
-from clients import charges
 from clients.facts import Facts
-from clients.footprint import cached_bytes, cheapest_tune, fits_memory, peak_bytes
+from clients.footprint import cached_bytes, cheapest_tune, fits_memory, peak_bytes, tune_entries
 from clients.placement import PlacementContext, ProbingRule
 from clients.policy import DevicePolicy
 from clients.state import DeviceState
+from clients.tuning import Held, Tuning
 from fleettune.adapters import Placement
 from fleettune.compute import ProbeJob, ProbeResult
 from fleettune.releases import Manifest
 from fleettune.seeds import Purpose, stream
 from fleettune.tokens import Example
 from fleettune.workload import Entry
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +31,8 @@ class TunePlan:
         batches: The examples of every optimizer step.
         cache_bytes: Bytes of the device's prefix cache while it tunes; 0 without one.
         entries: What it asks of the device.
+        held: What it validates on.
+        making: What making synthetic pairs for it asked of the device.
         synthesised: Synthetic pairs made for it.
         synthetic_kept: Those that it trains on.
     """
@@ -36,8 +41,15 @@ class TunePlan:
     batches: tuple[tuple[Example, ...], ...]
     cache_bytes: int
     entries: list[Entry]
+    held: Held = field(default_factory=Held)
+    making: list[Entry] = field(default_factory=list[Entry])
     synthesised: int = 0
     synthetic_kept: int = 0
+
+    @property
+    def work(self) -> list[Entry]:
+        """Everything that it asks of the device."""
+        return [*self.making, *self.entries]
 
     @property
     def tokens(self) -> int:
@@ -51,19 +63,42 @@ def open_context(
     policy: DevicePolicy,
     state: DeviceState,
     examples: Sequence[Example],
+    pairs: Sequence[Example] = (),
 ) -> PlacementContext | str:
-    """Returns what a placement is decided from, or in one word why there can be no tune."""
+    """Returns what a placement is decided from, or in one word why there can be no tune.
+
+    Args:
+        facts: The device.
+        release: What it is to tune.
+        policy: What it was told.
+        state: What it holds.
+        examples: The answered exchanges; what is validated on is held out of them.
+        pairs: Synthetic pairs, which are only trained on.
+    """
     if not examples:
         return "empty_buffer"
-    longest = sorted((len(example.tokens) for example in examples), reverse=True)
+    kept, held = held_out(facts, release, policy.tuning, examples)
+    training = [*kept, *pairs]
+    longest = sorted((len(example.tokens) for example in training), reverse=True)
     rng = stream(facts.seed, Purpose.TUNING, facts.device, release.version)
+    after = policy.tuning.epoch_ends(len(training)) if held else ()
     return PlacementContext(
         facts=facts,
         release=release,
-        batches=policy.tuning.batches(examples, rng),
+        batches=policy.tuning.batches(training, rng),
         largest=tuple(longest[: policy.tuning.batch]),
         room_bytes=policy.quota.total_bytes - state.buffer_bytes - state.extra_bytes,
+        held=Held(examples=held, after=after),
+        training=tuple(training),
     )
+
+
+def held_out(
+    facts: Facts, release: Manifest, tuning: Tuning, items: Sequence[T]
+) -> tuple[tuple[T, ...], tuple[T, ...]]:
+    """Returns what a device trains on for a release and what it holds out, by its own stream."""
+    rng = stream(facts.seed, Purpose.HOLDOUT, facts.device, release.version)
+    return tuning.split(items, rng)
 
 
 def probe_jobs(policy: DevicePolicy, context: PlacementContext | str) -> Sequence[ProbeJob]:
@@ -84,11 +119,12 @@ def plan_tune(
     Args:
         policy: What the device was told.
         context: What the placement is decided from, or already why there can be no tune.
-        probed: Results of `probe_jobs`, in their order.
+        probed: Results of `probe_jobs`, in their order, where the context has none yet.
     """
     if isinstance(context, str):
         return context
-    context = replace(context, probed=tuple(probed))
+    if probed:
+        context = replace(context, probed=tuple(probed))
     rule = policy.placement
     placement = rule.place(context)
     while isinstance(placement, Placement):
@@ -102,7 +138,7 @@ def plan_tune(
 
 def schedule(policy: DevicePolicy, context: PlacementContext, placement: Placement) -> TunePlan:
     """Returns the steps of a tune at a placement, with a prefix cache where there is room."""
-    rule, batches = policy.placement, context.batches
+    rule = policy.placement
     if isinstance(rule, ProbingRule):
         cache, entries = cheapest_tune(context, placement, cache=rule.prefix_cache)
     else:
@@ -111,14 +147,21 @@ def schedule(policy: DevicePolicy, context: PlacementContext, placement: Placeme
         cache = cached_bytes(context) if policy.tuning.prefix_cache and lowest > 0 else 0
         if placement.size_bytes(release.shapes) + cache > context.room_bytes:
             cache = 0
-        entries = charges.tune(facts, release, placement.ranks, batches, cached=cache > 0)
-    return TunePlan(placement=placement, batches=batches, cache_bytes=cache, entries=entries)
+        entries = tune_entries(context, placement.ranks, cached=cache > 0)
+    return TunePlan(
+        placement=placement,
+        batches=context.batches,
+        cache_bytes=cache,
+        entries=entries,
+        held=context.held,
+    )
 
 
 def peak_of(policy: DevicePolicy, context: PlacementContext | str, plan: TunePlan | str) -> int:
     """Returns the memory at the peak of a tune, or of one that a device could not hold.
 
-    0 where there is nothing to tune on, and where a probe was needed to place at all.
+    What a rule trained before it placed is counted. 0 where there is nothing to tune on, and where
+    a probe was needed to place at all.
     """
     if isinstance(context, str):
         return 0
@@ -127,4 +170,6 @@ def peak_of(policy: DevicePolicy, context: PlacementContext | str, plan: TunePla
         placement = plan.placement
     elif not isinstance(policy.placement, ProbingRule):
         placement = policy.placement.place(context)
-    return round(peak_bytes(context, placement.ranks)) if isinstance(placement, Placement) else 0
+    before = 0 if context.trained is None else context.trained.peak_bytes
+    after = peak_bytes(context, placement.ranks) if isinstance(placement, Placement) else 0
+    return round(max(before, after))

@@ -14,13 +14,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from clients import charges
-from clients.footprint import cached_bytes, joules, peak_bytes
+from clients.footprint import cached_bytes, joules, peak_bytes, tune_entries
 from clients.knapsack import Costs, Cut
 from clients.placement import PlacementContext
 from fleettune.cost import Stage
 from fleettune.memory import ADAPTER_STATE_BYTES
 from fleettune.sites import MODULES, Site
+from fleettune.tokens import Example
 from fleettune.work import (
     ACTIVATION_BYTES,
     Lengths,
@@ -47,8 +47,7 @@ def every_site_j(context: PlacementContext, rank: int) -> float:
     """Returns the joules of the same tune with an adapter at every site and no cache."""
     shapes = context.release.shapes
     ranks = {Site(layer, module): rank for layer in range(shapes.layers) for module in MODULES}
-    entries = charges.tune(context.facts, context.release, ranks, context.batches, cached=False)
-    return joules(context.facts, entries)
+    return joules(context.facts, tune_entries(context, ranks, cached=False))
 
 
 def site_costs(context: PlacementContext, rank: int) -> Mapping[Site, Costs]:
@@ -77,18 +76,17 @@ def cut_j(context: PlacementContext, depth: int, *, cached: bool) -> float:
         depth: The layer.
         cached: True if the device keeps the hidden states below it.
     """
-    facts, release = context.facts, context.release
 
     def entries(rank: int) -> list[Entry]:
         ranks = {Site(depth, module): rank for module in MODULES}
-        return charges.tune(facts, release, ranks, context.batches, cached=cached)
+        return tune_entries(context, ranks, cached=cached)
 
     # everything that an adapter costs is linear in its rank, so this is the cost at rank 0
     bare = [
         (stage, phase, _extrapolated(one, two))
         for (stage, phase, one), (_, _, two) in zip(entries(1), entries(2), strict=True)
     ]
-    return joules(facts, bare)
+    return joules(context.facts, bare)
 
 
 def cut_bytes(context: PlacementContext, depth: int) -> float:
@@ -125,15 +123,15 @@ def _extrapolated(one: Amount, two: Amount) -> Amount:
 
 def _module_j(context: PlacementContext, module: str, rank: int) -> float:
     """Returns the joules that one adapter of a priced layer adds, above the lowest layer."""
-    facts, batches = context.facts, context.batches
+    facts, held = context.facts, context.held
     shapes = replace(facts.priced.shapes(context.release.shapes), layers=2)
-    tokens = sum(
-        length
-        for batch in batches
-        for length in facts.priced.lengths([len(example.tokens) for example in batch])
-    )
 
-    def added(work: Pass) -> Amount:
+    def added(work: Pass, batches: Sequence[Sequence[Example]]) -> Amount:
+        tokens = sum(
+            length
+            for batch in batches
+            for length in facts.priced.lengths([len(example.tokens) for example in batch])
+        )
         below = {Site(0, name): 1 for name in MODULES}
         without = work(shapes, [tokens], 0, below, passes=len(batches))
         adapted = work(shapes, [tokens], 0, {**below, Site(1, module): rank}, passes=len(batches))
@@ -141,7 +139,10 @@ def _module_j(context: PlacementContext, module: str, rank: int) -> float:
         return computing(Work(flop=adapted.flop - without.flop, traffic_bytes=moved_bytes))
 
     entries: list[Entry] = [
-        (Stage.TUNE, Phase.FORWARD, added(forward_work)),
-        (Stage.TUNE, Phase.BACKWARD, added(backward_work)),
+        (Stage.TUNE, Phase.FORWARD, added(forward_work, context.batches)),
+        (Stage.TUNE, Phase.BACKWARD, added(backward_work, context.batches)),
     ]
+    if held.after:
+        validated = [held.examples] * len(held.after)
+        entries.append((Stage.TUNE, Phase.FORWARD, added(forward_work, validated)))
     return joules(facts, entries)

@@ -35,7 +35,7 @@ def weighed(
         before=state.before,
         canaries=canaries(facts, rule, state),
         recollection=state.recollection,
-        steps=policy.tuning.steps,
+        steps=policy.tuning.epoch_ends(max(1, len(trained_on(facts, rule, state))))[-1],
         compute=compute,
     )
     return rule.weigh(sight)
@@ -70,7 +70,7 @@ def budgeted(policy: DevicePolicy, decision: Decision) -> DevicePolicy:
     """Returns the policy with the steps of this retune."""
     if decision.steps is None:
         return policy
-    return replace(policy, tuning=replace(policy.tuning, steps=decision.steps))
+    return replace(policy, tuning=replace(policy.tuning, steps=decision.steps, epochs=None))
 
 
 def new_start(facts: Facts, release: Manifest, placement: Placement) -> Patch:

@@ -26,8 +26,8 @@ from fleettune.compute import (
     ScoreJob,
     TuneJob,
     TuneResult,
-    job_digest,
 )
+from fleettune.digests import job_digest
 from fleettune.precision import REFERENCE
 from fleettune.processor import CPU, made_on
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fleettune.adapters import Patch
 from fleettune.backbone import Backbone
+from fleettune.cohort_tuning import kept_at, pauses
 from fleettune.compute import TuneJob, TuneResult
 from fleettune.factors import Factors, Tied
 from fleettune.optimizer import BETAS, EPSILON
@@ -105,9 +106,10 @@ def tune_tied_cohort(backbone: Backbone, jobs: Sequence[TuneJob]) -> list[TuneRe
     table = tabulate(jobs)
     lengths = torch.tensor([len(example.tokens) for example in table.examples])
     losses = torch.zeros(max(len(job.batches) for job in jobs), len(jobs))
+    kept: dict[tuple[int, int], Patch] = {}
     with cached_prefix(backbone, table.tokens, lengths, cut, MEMORY_BYTES) as prefix:
         start = 0
-        for end in sorted({len(job.batches) for job in jobs}):
+        for end in pauses(jobs):
             index = [place for place, job in enumerate(jobs) if len(job.batches) >= end]
             present = [devices[place] for place in index]
             stack = stack_patches([device.patch().untied() for device in present], backbone)
@@ -123,11 +125,13 @@ def tune_tied_cohort(backbone: Backbone, jobs: Sequence[TuneJob]) -> list[TuneRe
                 for row, (device, own) in enumerate(zip(present, pairs, strict=True)):
                     device.step(own, _rows(views, own, row))
             start = end
+            kept |= {(p, end): devices[p].patch() for p in index if end in kept_at(jobs[p])}
     return [
         TuneResult(
-            patch=device.patch(),
+            patch=kept[place, len(device.job.batches)],
             first_loss=float(losses[0, place]),
             last_loss=float(losses[len(device.job.batches) - 1, place]),
+            snapshots=tuple(kept[place, step] for step in device.job.keep_at),
         )
         for place, device in enumerate(devices)
     ]

@@ -53,25 +53,37 @@ def tune_cohort(
             stack, [job.learning_rate for job in jobs], [job.clip for job in jobs]
         ),
     )
-    patches: dict[int, Patch] = {}
+    patches: dict[tuple[int, int], Patch] = {}
     losses = torch.zeros(max(len(job.batches) for job in jobs), len(jobs))
     with cached_prefix(backbone, table.tokens, lengths, cut, prefix_bytes) as prefix:
         start = 0
-        for end in sorted({len(job.batches) for job in jobs}):
+        for end in pauses(jobs):
             _train(backbone, training, table, prefix, cut, range(start, end), losses)
             start = end
             for index, device in enumerate(training.devices):
-                if len(jobs[device].batches) == end:
-                    patches[device] = training.stack.patch(index, jobs[device].start)
-            training = _without_finished(backbone, training, jobs, end)
+                if end in kept_at(jobs[device]):
+                    patches[device, end] = training.stack.patch(index, jobs[device].start)
+            if any(len(jobs[device].batches) == end for device in training.devices):
+                training = _without_finished(backbone, training, jobs, end)
     return [
         TuneResult(
-            patch=patches[device],
+            patch=patches[device, len(job.batches)],
             first_loss=float(losses[0, device]),
             last_loss=float(losses[len(job.batches) - 1, device]),
+            snapshots=tuple(patches[device, step] for step in job.keep_at),
         )
         for device, job in enumerate(jobs)
     ]
+
+
+def kept_at(job: TuneJob) -> frozenset[int]:
+    """Returns after which steps of a job its patch is read."""
+    return frozenset((*job.keep_at, len(job.batches)))
+
+
+def pauses(jobs: Sequence[TuneJob]) -> list[int]:
+    """Returns after which steps a patch of any of the jobs is read, ascending."""
+    return sorted(frozenset[int]().union(*map(kept_at, jobs)))
 
 
 def _train(  # noqa: PLR0913, PLR0917 - what is trained, on what, and where losses go

@@ -7,9 +7,8 @@ and executes those of one kind and release as one batched pass.
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -32,6 +31,10 @@ class TuneJob:
         batches: The examples of every optimizer step.
         learning_rate: AdamW's learning rate, without weight decay.
         clip: Largest norm of the device's whole gradient.
+        keep_at: Numbers of steps, ascending, after which the patch is kept as it is then.
+
+    Raises:
+        ValueError: If a patch is to be kept after a step that there is not.
     """
 
     release: str
@@ -39,15 +42,31 @@ class TuneJob:
     batches: tuple[tuple[Example, ...], ...]
     learning_rate: float
     clip: float
+    keep_at: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        allowed = range(1, len(self.batches) + 1)
+        if sorted(set(self.keep_at)) != list(self.keep_at) or not {*self.keep_at} <= {*allowed}:
+            raise ValueError(
+                f"keep_at must ascend from 1 to {len(self.batches)} steps, got {self.keep_at}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TuneResult:
-    """A trained patch and the mean supervised loss of its first and last step, in nats."""
+    """A trained patch and the mean supervised loss of its first and last step, in nats.
+
+    Attributes:
+        patch: After the last step.
+        first_loss: Of the first step.
+        last_loss: Of the last one.
+        snapshots: The patch as it was at every `TuneJob.keep_at`.
+    """
 
     patch: Patch
     first_loss: float
     last_loss: float
+    snapshots: tuple[Patch, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,38 +276,3 @@ class Compute:
 def embedding_layers(shapes: Shapes) -> int:
     """Returns how many layers an embedding runs: the lower half, at half the joules of a pass."""
     return max(1, shapes.layers // 2)
-
-
-def job_digest(job: Job) -> str:
-    """Returns the SHA-256 of a job's inputs: equal jobs have equal results."""
-    digest = hashlib.sha256(f"{type(job).__name__} {job.release}".encode())
-    match job:
-        case TuneJob():
-            # the trained patch names its release, so the starting one's belongs to the inputs
-            digest.update(f"{job.start.release} {job.start.digest()}".encode())
-            digest.update(f"{job.learning_rate} {job.clip}".encode() + _batches(job.batches))
-        case ProbeJob():
-            digest.update(_patch(job.probe) + _batches(job.batches))
-        case ScoreJob():
-            digest.update(_patch(job.patch) + _examples(job.examples))
-        case ChoiceJob():
-            digest.update(_patch(job.patch) + repr((job.prompts, job.answers)).encode())
-        case EmbedJob():
-            digest.update(_patch(job.patch) + repr((job.prompts, job.skip)).encode())
-        case GenerateJob():
-            digest.update(_patch(job.patch) + repr(job.prompts).encode())
-            digest.update(f"{job.new_tokens} {job.stop}".encode())
-            digest.update(f"{job.temperature} {job.seeds}".encode())
-    return digest.hexdigest()
-
-
-def _patch(patch: Patch | None) -> bytes:
-    return b"none" if patch is None else patch.digest().encode()
-
-
-def _examples(examples: Sequence[Example]) -> bytes:
-    return repr([(example.tokens, example.prompt) for example in examples]).encode()
-
-
-def _batches(batches: Sequence[Sequence[Example]]) -> bytes:
-    return b"".join(map(_examples, batches))

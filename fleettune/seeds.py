@@ -30,6 +30,7 @@ class Purpose(IntEnum):
     SYNTHESIS = 15
     PROBE = 17
     PLACEMENT = 18
+    HOLDOUT = 26
     CANARY = 31
     EXPLORATION = 32
     RANDOM_RETUNE = 33

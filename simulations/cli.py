@@ -60,7 +60,12 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
     export.add_argument("--device", type=int, required=True, help="number of the device, from 0")
     export.add_argument("--arm", help="whose patch, where several arms have one")
-    export.add_argument("--format", choices=("peft",), default="peft", help="peft: a LoRA folder")
+    export.add_argument(
+        "--format",
+        choices=("peft", "gradcut"),
+        default="peft",
+        help="peft: a LoRA folder; gradcut: shared and dedicated parts as EdgeTune publishes them",
+    )
     export.add_argument(
         "--into", type=Path, metavar="FOLDER", help="where to write; adapter_DEVICE by default"
     )
@@ -141,11 +146,13 @@ def _calibrate(parsed: argparse.Namespace) -> int:
 
 def _export(parsed: argparse.Namespace) -> int:
     from simulations.patches import export_peft, read_patch  # noqa: PLC0415
+    from simulations.published import export_published  # noqa: PLC0415
 
     device = cast(int, parsed.device)
     kept = read_patch(cast(Path, parsed.run), device, cast(str | None, parsed.arm))
     into = cast(Path | None, parsed.into) or Path(f"adapter_{device}")
-    export_peft(kept, into)
+    write = export_published if parsed.format == "gradcut" else export_peft
+    write(kept, into)
     _console().print(str(into.resolve()), soft_wrap=True, highlight=False, markup=False)
     return 0
 

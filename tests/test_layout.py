@@ -20,6 +20,8 @@ SCHEDULE_DIGESTS = {
     1: "4ad34349396f95b1c5762ea66d7ce23d032f65efa142f3f44d55162320aa0427",
     2: "b969b41564ec325fe9a2c8a7edee593b2a0d5870336347c7007b70665728d1cf",
 }
+LATER_KEYS = ("epochs: null", "holdout: 0.0", "patience: null")
+"""Came after version 2 and change nothing at these values."""
 ROOMS = ("fleettune", "clients", "strategies", "simulations", "conf")
 OURS = [file for room in (*ROOMS, "benchmarks", "docs") for file in (ROOT / room).rglob("*.py")]
 OPTIONS = [
@@ -96,6 +98,7 @@ def test_the_default_schedule_is_the_one_whose_figures_stand_in_the_readme() -> 
     """
     files = ("release/pocket", "tuning/pocket", "data/synthetic", "cost/pocket")
     paths = [ROOT / "conf" / f"{file}.yaml" for file in files]
-    text = "".join(path.read_text(encoding="utf-8") for path in paths)
+    lines = "".join(path.read_text(encoding="utf-8") for path in paths).splitlines(keepends=True)
+    text = "".join(line for line in lines if not line.startswith(LATER_KEYS))
     digest = hashlib.sha256(text.encode()).hexdigest()
     assert digest == SCHEDULE_DIGESTS[2]

@@ -78,3 +78,49 @@ def test_counts_below_one_are_refused(name: str) -> None:
 def test_rates_must_be_positive_numbers(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"tuning.{name} must be > 0, got"):
         replace(TUNING, **{name: value})
+
+
+def test_epochs_make_as_many_steps_as_the_buffer_fills() -> None:
+    tuning = replace(TUNING, steps=None, epochs=3)
+    assert len(tuning.batches(examples(12), rng())) == 9
+    assert len(tuning.batches(examples(13), rng())) == 9  # the 13th waits for another epoch
+    assert len(tuning.batches(examples(2), rng())) == 3
+    assert tuning.epoch_ends(12) == (3, 6, 9)
+    assert tuning.batches(examples(12), rng()) == replace(TUNING, steps=9).batches(
+        examples(12), rng()
+    )
+
+
+def test_steps_cut_the_last_epoch_short() -> None:
+    assert replace(TUNING, steps=7).epoch_ends(12) == (3, 6, 7)
+    assert replace(TUNING, steps=6).epoch_ends(12) == (3, 6)
+    assert replace(TUNING, steps=2).epoch_ends(12) == (2,)
+
+
+@settings(derandomize=True)
+@given(st.integers(1, 40), st.floats(0, 0.99), st.integers(0, 9))
+def test_what_is_held_out_and_what_is_trained_on_are_all_of_it(
+    count: int, share: float, seed: int
+) -> None:
+    kept, held = replace(TUNING, holdout=share).split(range(count), rng(seed))
+    assert sorted((*kept, *held)) == list(range(count))
+    assert kept
+    assert list(kept) == sorted(kept)
+    assert bool(held) == (share > 0 and count > 1)
+    assert abs(len(held) - share * count) <= 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"epochs": 2}, "exactly one of tuning.steps and tuning.epochs must be given"),
+        ({"steps": None}, "exactly one of tuning.steps and tuning.epochs must be given"),
+        ({"steps": None, "epochs": 0}, "tuning.epochs must be >= 1, got 0"),
+        ({"holdout": 1.0}, "tuning.holdout must be >= 0 and < 1, got 1.0"),
+        ({"holdout": 0.2, "patience": 0}, "tuning.patience must be >= 1, got 0"),
+        ({"patience": 2}, "tuning.holdout must be > 0, got 0"),
+    ],
+)
+def test_schedules_that_cannot_be_are_refused(changes: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        replace(TUNING, **changes)

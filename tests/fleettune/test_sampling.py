@@ -10,7 +10,8 @@ import torch
 
 from fleettune.backbone import POCKET_FOLDER
 from fleettune.cohort import execute
-from fleettune.compute import GenerateJob, GenerateResult, job_digest
+from fleettune.compute import GenerateJob, GenerateResult
+from fleettune.digests import job_digest
 from fleettune.sampling import gumbel_draw
 from fleettune.tokens import Encoder, open_encoder
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,8 @@ from fleettune.compute import (
     Result,
     ScoreJob,
     TuneJob,
-    job_digest,
 )
+from fleettune.digests import job_digest
 from fleettune.seeds import Purpose, stream
 from fleettune.sites import Site
 from fleettune.suspension import current_compute, run_cohort
@@ -293,6 +294,7 @@ def test_a_jobs_digest_changes_with_every_input() -> None:
         tune(0, 0.1, 1.0, (longer,)),
         tune(0, 0.1, 1.0, (example, example)),
         tune(0, 0.1, 1.0, (example,), (example,)),
+        replace(tune(), keep_at=(1,)),
         ProbeJob(release=RELEASE, probe=starts[0], batches=((example,),)),
         ProbeJob(release=RELEASE, probe=starts[1], batches=((example,),)),
         ProbeJob(release=RELEASE, probe=starts[0], batches=((example, example),)),

@@ -1,0 +1,57 @@
+"""Deciding: a release that is new to the device is weighed, and what was decided is done."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from clients import charges
+from clients.adaptation import PUT_OFF, Action, Decision
+from clients.baselines import TRIAL, Oracle
+from clients.night import Night, Visit, charged
+from clients.retuning import retune
+from clients.weighing import foreseen, weighed
+from fleettune.compute import Compute
+
+
+def decide(visit: Visit, night: Night, compute: Compute) -> Night:
+    """Does what the policy decides about the patch; cut short, the next night decides again."""
+    if night.over:
+        return night
+    facts, release, state = visit.facts, visit.release, night.state
+    decision = weighed(facts, release, visit.policy, state, compute)
+    decided = charged(visit, night, charges.check(facts, release, state.patch, decision))
+    if decided.over:
+        return decided
+    decided = _keeping(decided, decision)
+    if decision.action is Action.RETUNE and decision.deferred:
+        due = replace(decided.state, due=replace(decision, deferred=False, passes=()))
+        decided = replace(decided, state=due, decision=PUT_OFF)
+    elif decision.action is Action.RETUNE:
+        decided = _tried(visit, decided, retune(visit, decided, compute), compute)
+    if decided.over:
+        return replace(decided, decision=night.decision, state=state)
+    return replace(decided, state=replace(decided.state, settled=release.version, before=None))
+
+
+def _keeping(night: Night, decision: Decision) -> Night:
+    """Returns the night with a decision, and with what its rule keeps."""
+    patch = None if decision.action is Action.NEVER else night.state.patch
+    kept = replace(night.state, patch=patch, recollection=decision.recollection, due=None)
+    return replace(night, decision=decision, state=kept)
+
+
+def _tried(visit: Visit, kept: Night, tuned: Night, compute: Compute) -> Night:
+    """Returns the night with the retune, or without it where an oracle knows better."""
+    rule = visit.policy.adaptation
+    if not isinstance(rule, Oracle) or kept.decision.reason != TRIAL or tuned.trained is None:
+        return tuned
+    told = foreseen(visit.facts, rule, (kept.state, tuned.state), visit.round, compute)
+    return replace(tuned if told.action is Action.RETUNE else kept, decision=told)
+
+
+def catch_up(visit: Visit, night: Night, due: Decision, compute: Compute) -> Night:
+    """Does a retune that was put off; cut short, it stays due."""
+    done = retune(visit, _keeping(night, due), compute)
+    if done.over:
+        return replace(done, decision=night.decision, state=night.state)
+    return done

@@ -1,0 +1,81 @@
+"""Retuning: what a device measures, places, trains and looks at when it tunes its patch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from clients import charges
+from clients.adaptation import Action
+from clients.expansion import expanded
+from clients.night import Night, Visit, charged
+from clients.placement import PlacementContext, TrainingRule
+from clients.recollection import Recollection
+from clients.retune import open_context, peak_of, plan_tune, probe_jobs
+from clients.sight import nats_per_token
+from clients.stopping import tuned
+from clients.weighing import budgeted, canary_examples, start_of, trained_on
+from fleettune.adapters import Patch, Placement
+from fleettune.compute import Compute
+
+
+def retune(visit: Visit, night: Night, compute: Compute) -> Night:
+    """Trains a new patch where the device can; what hinders it is its decision's reason."""
+    visit = replace(visit, policy=budgeted(visit.policy, night.decision))
+    facts, release, policy, state = visit.facts, visit.release, visit.policy, night.state
+    encoder = facts.encoder(release)
+    examples = [encoder.example(e) for e in trained_on(facts, policy.adaptation, state)]
+    context = open_context(facts, release, policy, state, examples)
+    night, context = _measured(visit, night, context, compute)
+    if night.over:
+        return night
+    plan = plan_tune(policy, context)
+    night = replace(night, peak_bytes=peak_of(policy, context, plan))
+    if isinstance(plan, str):
+        hindered = replace(night.decision, action=Action.INFEASIBLE, reason=plan)
+        return replace(night, decision=hindered)
+    plan = expanded(facts, release, policy, state, plan, compute)
+    canaries = canary_examples(facts, release, policy, state)
+    looking = charges.score(facts, release, plan.placement.ranks, canaries)
+    stops = bool(plan.held.after)
+    # where a tune may stop early, only its end says what it asked
+    night = night if stops else charged(visit, night, [*plan.work, *looking])
+    if night.over:
+        return night
+    start = _start(visit, night, context, plan.placement)
+    patch, plan = tuned(facts, release, policy.tuning, plan, start, compute)
+    night = charged(visit, night, [*plan.work, *looking]) if stops else night
+    if night.over:
+        return night
+    canary = nats_per_token(release, patch, canaries, compute)
+    state = replace(state, patch=patch, recollection=Recollection(canary=canary))
+    return replace(night, state=state, trained=patch, plan=plan, canary=canary)
+
+
+def _measured(
+    visit: Visit, night: Night, context: PlacementContext | str, compute: Compute
+) -> tuple[Night, PlacementContext | str]:
+    """Does what the placement rule wants to see before it places: nothing, probes or training."""
+    rule = visit.policy.placement
+    if isinstance(context, str):
+        return night, context
+    if isinstance(rule, TrainingRule):
+        trained = rule.train(context, visit.policy.tuning, compute)
+        if isinstance(trained, str):
+            return night, trained
+        return charged(visit, night, trained.entries), replace(context, trained=trained)
+    jobs = probe_jobs(visit.policy, context)
+    night = charged(visit, night, charges.probe(visit.facts, visit.release, jobs))
+    found = () if night.over else tuple(compute.probe(job) for job in jobs)
+    return night, replace(context, probed=found)
+
+
+def _start(
+    visit: Visit, night: Night, context: PlacementContext | str, placement: Placement
+) -> Patch:
+    """Returns what the tune starts from: an untrained patch, or what its rules make of it."""
+    rule, facts, release = visit.policy.placement, visit.facts, visit.release
+    start = start_of(facts, release, placement, night.state.patch, night.decision)
+    trained = None if isinstance(context, str) else context.trained
+    if trained is None or not isinstance(rule, TrainingRule):
+        return start
+    return rule.start(trained, start)

@@ -1,0 +1,262 @@
+"""GradCut as released, as a rule: phase 1 by hand, its charge, what the tune starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pytest
+import torch
+
+from clients import charges
+from clients.adaptation import AlwaysRetune
+from clients.device import Visit, run_round
+from clients.facts import Facts
+from clients.gradcut_phases import GradCutReleased
+from clients.gradcut_released import dropped, placed_released
+from clients.placement import PlacementContext, TopLayers, Trained, TrainingRule
+from clients.policy import DevicePolicy, Quota, read_policy
+from clients.retune import open_context
+from clients.selection import Fifo
+from clients.state import DeviceState
+from clients.synthesis import NoSynthesis
+from clients.tuning import Tuning
+from fleettune.adapters import Patch
+from fleettune.backbone import POCKET_FOLDER, read_shapes
+from fleettune.compute import Compute, Job, Result, TuneJob, TuneResult
+from fleettune.cost import Stage
+from fleettune.hardware import load_hardware
+from fleettune.personas import SyntheticData
+from fleettune.releases import Manifest
+from fleettune.sites import MODULES, Site
+from fleettune.statistics import Report
+from fleettune.suspension import current_compute
+from fleettune.typed import to_record
+
+SHAPES = read_shapes(POCKET_FOLDER)
+LAYERS = SHAPES.layers
+RELEASE = Manifest(
+    version=0,
+    name="pocket",
+    path=str(POCKET_FOLDER),
+    digest="",
+    size_bytes=2 * SHAPES.parameters,
+    shapes=SHAPES,
+    template="pocket",
+    max_tokens=128,
+)
+FACTS = Facts(
+    device=3,
+    user=3,
+    seed=5,
+    profile=load_hardware(Path(__file__).parents[2] / "conf" / "hardware")["oneplus_12r"],
+    population=SyntheticData(users=10, exchanges_per_day=3, history_days=4).open(),
+)
+RULE = GradCutReleased(
+    rank=4,
+    alpha=8.0,
+    shared_rank=4,
+    shared_alpha=8.0,
+    keep_attention=18 / 24,
+    keep_feed_forward=14 / 24,
+    prune_share=3 / 24,
+    prune_interval=5,
+    weight_importance=1.0,
+    weight_cost=2.0,
+    overshoot=False,
+)
+POLICY = DevicePolicy(
+    selection=Fifo(),
+    synthesis=NoSynthesis(),
+    adaptation=AlwaysRetune(),
+    placement=RULE,
+    tuning=Tuning(steps=4, batch=2, learning_rate=1e-2, clip=1.0),
+    quota=Quota(buffer_bytes=100_000, total_bytes=4_000_000),
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Tiny matrices on several threads wait for each other longer than they compute."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+class Seen:
+    """A processor that remembers the tunes asked of it."""
+
+    def __init__(self) -> None:
+        self.tunes: list[TuneJob] = []
+        self.patches: list[Patch] = []
+        inner = current_compute()
+
+        def run(job: Job) -> Result:
+            result = inner.run(job)
+            if isinstance(job, TuneJob):
+                self.tunes.append(job)
+                self.patches.append(cast(TuneResult, result).patch)
+            return result
+
+        self.compute = Compute(run)
+
+
+@pytest.fixture(scope="module")
+def night() -> tuple[Seen, DeviceState, Report]:
+    seen = Seen()
+    visit = Visit(facts=FACTS, round=0, release=RELEASE, policy=POLICY)
+    return seen, *run_round(visit, DeviceState(), seen.compute, observed=True)
+
+
+def context(facts: Facts = FACTS) -> PlacementContext:
+    encoder = facts.encoder(RELEASE)
+    examples = [encoder.example(exchange) for exchange in facts.population.day(3, 0)]
+    found = open_context(facts, RELEASE, POLICY, DeviceState(), examples)
+    assert isinstance(found, PlacementContext)
+    return found
+
+
+def test_the_released_counts_follow_the_depth_of_the_model() -> None:
+    assert LAYERS == 8
+    recipe = RULE.recipe(LAYERS)
+    assert (recipe.keep_attention, recipe.keep_feed_forward, recipe.prune_step) == (6, 5, 1)
+    recipe = RULE.recipe(24)
+    assert (recipe.keep_attention, recipe.keep_feed_forward, recipe.prune_step) == (18, 14, 3)
+    recipe = RULE.recipe(30)  # 22.5, 17.5 and 3.75, half up
+    assert (recipe.keep_attention, recipe.keep_feed_forward, recipe.prune_step) == (23, 18, 4)
+    assert RULE.recipe(2).prune_step == 1
+
+
+def test_phase_1_trains_tied_pairs_everywhere_and_drops_sites_in_steps(
+    night: tuple[Seen, DeviceState, Report],
+) -> None:
+    seen, _, _ = night
+    *phase_1, tune = seen.tunes
+    # 3 x 5 + 1 steps; sites go after steps 5, 10 and 15, counted from 0
+    assert [len(job.batches) for job in phase_1] == [6, 5, 5]
+    assert len(tune.batches) == 4
+    assert len(phase_1[0].start.ties) == len(MODULES)
+    assert not phase_1[0].start.factors
+    for module in MODULES:
+        counts = [sum(site.module == module for site in job.start.ranks) for job in phase_1]
+        assert counts == [8, 7, 6]
+    for before, after in zip(seen.patches, phase_1[1:], strict=False):
+        for old, new in zip(before.ties, after.start.ties, strict=True):
+            assert new.pair is old.pair
+            assert all(old.vectors[site] is vectors for site, vectors in new.vectors.items())
+
+
+def test_what_goes_follows_from_the_trained_vectors(
+    night: tuple[Seen, DeviceState, Report],
+) -> None:
+    seen, _, _ = night
+    before, after = seen.patches[0], seen.tunes[1].start
+    for tied in before.ties:
+        scores = {
+            site: float(np.linalg.norm(u) + np.linalg.norm(v))
+            for site, (u, v) in tied.vectors.items()
+        }
+        gone = tied.vectors.keys() - after.ranks.keys()
+        assert gone == set(dropped(scores, LAYERS, RULE.recipe(LAYERS)))
+
+
+def test_shared_sites_start_as_phase_1_left_them_and_dedicated_ones_fresh(
+    night: tuple[Seen, DeviceState, Report],
+) -> None:
+    seen, state, _ = night
+    learned = {next(iter(tied.vectors)).module: tied for tied in seen.patches[-2].ties}
+    start = seen.tunes[-1].start
+    assert start.ties
+    for tied in start.ties:
+        mine = learned[next(iter(tied.vectors)).module]
+        assert tied.pair is mine.pair
+        assert all(mine.vectors[site] is vectors for site, vectors in tied.vectors.items())
+        assert mine.pair.b.any()
+    assert start.factors
+    assert not any(item.b.any() for item in start.factors.values())
+    assert {item.a.shape[0] for item in start.factors.values()} == {4}
+    assert state.patch is not None
+    assert state.patch.ranks == start.ranks
+
+
+def test_phase_1_is_charged_as_probing_step_by_step(
+    night: tuple[Seen, DeviceState, Report],
+) -> None:
+    seen, _, report = night
+    entries = [
+        entry
+        for job in seen.tunes[:-1]
+        for entry in charges.tune(FACTS, RELEASE, job.start.ranks, job.batches, cached=False)
+    ]
+    flop = sum(amount.flop for _, _, amount in entries)
+    ledger = report.statistics.ledger
+    assert ledger.of(Stage.PROBE).work_flop == pytest.approx(flop)
+    assert report.statistics.tune_steps == 4
+    assert ledger.of(Stage.TUNE).work_flop < ledger.of(Stage.PROBE).work_flop
+
+
+def test_equal_nights_are_equal(night: tuple[Seen, DeviceState, Report]) -> None:
+    visit = Visit(facts=FACTS, round=0, release=RELEASE, policy=POLICY)
+    again, _ = run_round(visit, DeviceState(), current_compute(), observed=False)
+    assert again.patch is not None
+    assert night[1].patch is not None
+    assert again.patch.digest() == night[1].patch.digest()
+
+
+def test_a_device_without_memory_for_phase_1_trains_nothing() -> None:
+    gigabytes = replace(FACTS.profile.ram_gb, value=0.001, low=0.0005)
+    small = replace(FACTS, profile=replace(FACTS.profile, ram_gb=gigabytes))
+    seen = Seen()
+    visit = Visit(facts=small, round=0, release=RELEASE, policy=POLICY)
+    state, report = run_round(visit, DeviceState(), seen.compute, observed=False)
+    assert seen.tunes == []
+    assert state.patch is None
+    assert report.statistics.outcome.reason == "over_memory"
+    assert report.statistics.ledger.of(Stage.PROBE).energy_j == 0
+
+
+def test_it_places_what_the_decision_functions_say() -> None:
+    rng = np.random.default_rng(0)
+    scores = {Site(n, m): float(rng.uniform()) for n in range(2, LAYERS) for m in MODULES}
+    patch = Patch(release=0, alpha=8.0, factors={})
+    trained = Trained(patch=patch, scores=scores, entries=[], peak_bytes=0.0)
+    placed = RULE.place(replace(context(), trained=trained))
+    assert placed == placed_released(scores, LAYERS, RULE.recipe(LAYERS))
+    assert RULE.place(context()) == "untrained"
+
+
+def test_overshoot_drops_more_and_never_all() -> None:
+    released = replace(RULE, overshoot=True, keep_attention=0.1, prune_share=0.5).recipe(LAYERS)
+    left = {Site(n, "q"): float(n) for n in range(3)}
+    assert len(dropped(left, LAYERS, released)) == 2
+
+
+def test_it_is_told_apart_and_crosses_the_wire_as_data() -> None:
+    assert isinstance(RULE, TrainingRule)
+    assert not isinstance(TopLayers(layers=1, rank=1, alpha=1.0), TrainingRule)
+    assert read_policy(to_record(POLICY)) == POLICY
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"keep_attention": 0.0}, "placement.keep_attention must be > 0 and <= 1, got 0.0"),
+        ({"prune_share": 1.5}, "placement.prune_share must be > 0 and <= 1, got 1.5"),
+        ({"prune_interval": 0}, "placement.prune_interval must be >= 1, got 0"),
+        ({"shared_alpha": 0.1}, "exact in single precision"),
+    ],
+)
+def test_what_cannot_be_is_refused(changes: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        replace(RULE, **changes)
+
+
+def test_what_a_model_has_no_room_for_is_refused_at_launch() -> None:
+    with pytest.raises(ValueError, match="rank must be between 1 and"):
+        replace(RULE, shared_rank=5000).check(SHAPES)
+    with pytest.raises(ValueError, match="needs 2 layers that share, got 1"):
+        RULE.check(replace(SHAPES, layers=1))

@@ -11,11 +11,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 
 from clients import charges
-from clients.adaptation import Action, Decision
+from clients.adaptation import Action, Decision, FleetOnly
 from clients.attendance import Attendance, Tonight, charge_after
+from clients.delta import Written, write_delta
 from clients.evaluation import observe
 from clients.expansion import expanded
 from clients.facts import Facts
+from clients.fleet_patch import warm_start
 from clients.policy import DevicePolicy
 from clients.reading import Taken, arrivals, embed, lived, select
 from clients.retune import TunePlan, open_context, peak_of, plan_tune, probe_jobs
@@ -44,6 +46,8 @@ class Night:
         plan: How that was trained.
         peak_bytes: Memory at the peak of a tune, done or not.
         taken: What came of the exchanges that arrived.
+        begun: What of the fleet patch the tune started from.
+        written: The delta as it is sent.
     """
 
     state: DeviceState
@@ -55,6 +59,8 @@ class Night:
     plan: TunePlan | None = None
     peak_bytes: int = 0
     taken: Taken = field(default_factory=Taken)
+    begun: Patch | None = None
+    written: Written | None = None
 
     @property
     def workload(self) -> Workload:
@@ -69,13 +75,14 @@ class Night:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Visit:
-    """What a night is about: this device, tonight's release, its orders, its time."""
+    """What a night is about: this device, tonight's release, its orders, its time, the fleet's."""
 
     facts: Facts
     round: int
     release: Manifest
     policy: DevicePolicy
     tonight: Tonight = field(default_factory=Tonight)
+    fleet: Patch | None = None
 
 
 def run_round(
@@ -106,10 +113,14 @@ def run_round(
         later = visit.round + 1
         observation = observe(visit.facts, kept, later, visit.policy.adaptation, compute)
     statistics = _statistics(visit, night)
-    delta = None if night.over else night.trained
+    sent = None if night.over else night.written
     workload = night.workload if observed else Workload()
     return kept, Report(
-        statistics=statistics, delta=delta, observation=observation, workload=workload
+        statistics=statistics,
+        delta=None if sent is None else sent.change,
+        observation=observation,
+        workload=workload,
+        frame=None if sent is None else sent.sent.frame,
     )
 
 
@@ -161,6 +172,7 @@ def _download(visit: Visit, night: Night) -> Night:
 
 def _decide(visit: Visit, night: Night, compute: Compute) -> Night:
     """Does what the policy decides about the patch; cut short, the next night decides again."""
+    night = _take_fleet_patch(visit, night)
     if night.over:
         return night
     patch = night.state.patch
@@ -176,6 +188,18 @@ def _decide(visit: Visit, night: Night, compute: Compute) -> Night:
     if decided.over:
         return replace(decided, decision=night.decision)
     return replace(decided, state=replace(decided.state, settled=visit.release.version))
+
+
+def _take_fleet_patch(visit: Visit, night: Night) -> Night:
+    """Brings the fleet patch to a device that serves with nothing else."""
+    fleet, quota = visit.fleet, visit.policy.quota
+    if night.over or fleet is None or not isinstance(visit.policy.adaptation, FleetOnly):
+        return night
+    taken = replace(night.state, patch=fleet)
+    if taken.stored_bytes > quota.total_bytes:
+        return night
+    night = _work(visit, night, charges.fleet_patch(visit.facts, visit.release, fleet))
+    return night if night.over else replace(night, state=taken)
 
 
 def _retune(visit: Visit, night: Night, compute: Compute) -> Night:
@@ -194,20 +218,22 @@ def _retune(visit: Visit, night: Night, compute: Compute) -> Night:
         hindered = replace(night.decision, action=Action.INFEASIBLE, reason=plan)
         return replace(night, decision=hindered)
     plan = expanded(visit.facts, release, visit.policy, night.state, plan, compute)
-    night = _work(visit, night, plan.entries)
+    start, begun = warm_start(new_start(visit, plan.placement), visit.fleet)
+    brought = [] if begun is None else charges.fleet_patch(visit.facts, release, begun)
+    night = _work(visit, night, [*brought, *plan.entries])
     if night.over:
         return night
     result = compute.tune(
         TuneJob(
             release=release.path,
-            start=new_start(visit, plan.placement),
+            start=start,
             batches=plan.batches,
             learning_rate=tuning.learning_rate,
             clip=tuning.clip,
         )
     )
     state = replace(night.state, patch=result.patch)
-    return replace(night, state=state, trained=result.patch, plan=plan)
+    return replace(night, state=state, trained=result.patch, plan=plan, begun=begun)
 
 
 def new_start(visit: Visit, placement: Placement) -> Patch:
@@ -219,10 +245,17 @@ def new_start(visit: Visit, placement: Placement) -> Patch:
 
 def _upload(visit: Visit, night: Night) -> Night:
     """Sends delta and statistics; after the deadline nobody takes them."""
-    entries = charges.upload(visit.facts, visit.release, night.trained)
+    state = night.state
+    written = write_delta(visit.policy, state, night.trained, night.begun)
+    night = replace(night, written=written)
+    entries = charges.upload(visit.facts, visit.release, written)
     night = _work(visit, night, entries)
-    if night.over or _lasts_s(night.night, visit.facts.at) <= visit.tonight.deadline_s:
+    if night.over:
         return night
+    if _lasts_s(night.night, visit.facts.at) <= visit.tonight.deadline_s:
+        if written is not None:
+            state = replace(state, residual=written.sent.residual)
+        return replace(night, state=state)
     for stage, phase, amount in entries:
         rest = tuple(e for e in night.night.entries if e[0] is not stage)
         late = Workload(entries=rest).plus(Stage.WASTED, phase, amount)

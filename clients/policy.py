@@ -17,6 +17,7 @@ from clients.adaptation import (
     AlwaysRetune,
     AlwaysReuse,
     EdgeTuneReleased,
+    FleetOnly,
     NeverPersonalise,
     Retrieve,
     UserPrior,
@@ -30,6 +31,7 @@ from clients.quality import Quality
 from clients.selection import Fifo, RandomReplace, Reservoir, Selection
 from clients.synthesis import NoSynthesis, SelfParaphrase, Synthesis, TemplateRewrite
 from clients.tuning import Tuning
+from fleettune.codecs import CODECS, FP32, Codec
 from fleettune.typed import Record, from_record
 
 
@@ -40,8 +42,8 @@ class Quota:
     Attributes:
         buffer_bytes: Bytes of the exchanges in the buffer, as UTF-8, and of what the selection
             keeps beside them (`clients.buffer.Note`).
-        total_bytes: Bytes of everything: buffer, embeddings kept for retrieval, patch, and while
-            it is tuned the prefix cache.
+        total_bytes: Bytes of everything: buffer, embeddings kept for retrieval, patches, what a
+            codec left out, and while a patch is tuned the prefix cache.
     """
 
     buffer_bytes: int
@@ -62,6 +64,7 @@ PARTS: Mapping[str, type] = {
     "synthesis": Synthesis,
     "adaptation": Adaptation,
     "placement": PlacementRule,
+    "codec": Codec,
 }
 """The exchangeable parts of a policy and the protocol that each must follow."""
 
@@ -77,6 +80,7 @@ class DevicePolicy:
     tuning: Tuning
     quota: Quota
     annotation: Annotation = field(default_factory=Annotation)
+    codec: Codec = FP32
 
     def __post_init__(self) -> None:
         for name, kind in PARTS.items():
@@ -115,6 +119,8 @@ BUILT_IN: Mapping[str, type] = {
         RandomSameProfile,
         TopLayers,
         Tuning,
+        FleetOnly,
+        *CODECS,
     )
 }
 

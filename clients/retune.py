@@ -62,7 +62,7 @@ def open_context(
         release=release,
         batches=policy.tuning.batches(examples, rng),
         largest=tuple(longest[: policy.tuning.batch]),
-        room_bytes=policy.quota.total_bytes - state.buffer_bytes - state.extra_bytes,
+        room_bytes=policy.quota.total_bytes - state.buffer_bytes - state.beside_bytes,
     )
 
 

@@ -17,17 +17,16 @@ from clients.delta import Written, write_delta
 from clients.evaluation import observe
 from clients.expansion import expanded
 from clients.facts import Facts
-from clients.fleet_patch import warm_start
 from clients.policy import DevicePolicy
 from clients.reading import Taken, arrivals, embed, lived, select
 from clients.retune import TunePlan, open_context, peak_of, plan_tune, probe_jobs
+from clients.start import new_start, warm_start
 from clients.state import DeviceState, within
-from fleettune.adapters import Patch, Placement, new_patch
+from fleettune.adapters import Patch
 from fleettune.compute import Compute, TuneJob
 from fleettune.cost import Stage
 from fleettune.energy import Values, heat_s, price, work_s
 from fleettune.releases import Manifest
-from fleettune.seeds import Purpose, stream
 from fleettune.statistics import Outcome, Report, Statistics
 from fleettune.workload import Entry, Workload
 
@@ -218,7 +217,9 @@ def _retune(visit: Visit, night: Night, compute: Compute) -> Night:
         hindered = replace(night.decision, action=Action.INFEASIBLE, reason=plan)
         return replace(night, decision=hindered)
     plan = expanded(visit.facts, release, visit.policy, night.state, plan, compute)
-    start, begun = warm_start(new_start(visit, plan.placement), visit.fleet)
+    fresh = new_start(visit.facts, release, plan.placement, shared=tuning.frozen_a)
+    # a shared A stays what it is on all devices, so nothing of the fleet's goes into it
+    start, begun = warm_start(fresh, None if tuning.frozen_a else visit.fleet)
     brought = [] if begun is None else charges.fleet_patch(visit.facts, release, begun)
     night = _work(visit, night, [*brought, *plan.entries])
     if night.over:
@@ -230,17 +231,11 @@ def _retune(visit: Visit, night: Night, compute: Compute) -> Night:
             batches=plan.batches,
             learning_rate=tuning.learning_rate,
             clip=tuning.clip,
+            frozen_a=tuning.frozen_a,
         )
     )
     state = replace(night.state, patch=result.patch)
     return replace(night, state=state, trained=result.patch, plan=plan, begun=begun)
-
-
-def new_start(visit: Visit, placement: Placement) -> Patch:
-    """Returns the untrained patch that this device's tune on this release starts from."""
-    facts, release = visit.facts, visit.release
-    rng = stream(facts.seed, Purpose.ADAPTER, facts.device, release.version)
-    return new_patch(placement, release.shapes, release.version, rng)
 
 
 def _upload(visit: Visit, night: Night) -> Night:

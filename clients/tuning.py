@@ -21,6 +21,8 @@ class Tuning:
         clip: Largest norm of the whole gradient.
         prefix_cache: Whether the device keeps the hidden states below its lowest adapter while it
             tunes (METHODS E2): they count against its quota, writing and reading them costs joules.
+        frozen_a: Whether A keeps its first values, the same on all devices, and B alone trains
+            (FFA-LoRA): what `strategies.ffa` averages. Charged as a tune of both.
     """
 
     steps: int
@@ -28,6 +30,7 @@ class Tuning:
     learning_rate: float
     clip: float
     prefix_cache: bool = False
+    frozen_a: bool = False
 
     def __post_init__(self) -> None:
         for name, value in (("steps", self.steps), ("batch", self.batch)):

@@ -32,6 +32,7 @@ class TuneJob:
         batches: The examples of every optimizer step.
         learning_rate: AdamW's learning rate, without weight decay.
         clip: Largest norm of the device's whole gradient.
+        frozen_a: True if A stays as it is and B alone trains.
     """
 
     release: str
@@ -39,6 +40,7 @@ class TuneJob:
     batches: tuple[tuple[Example, ...], ...]
     learning_rate: float
     clip: float
+    frozen_a: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,7 +268,8 @@ def job_digest(job: Job) -> str:
         case TuneJob():
             # the trained patch names its release, so the starting one's belongs to the inputs
             digest.update(f"{job.start.release} {job.start.digest()}".encode())
-            digest.update(f"{job.learning_rate} {job.clip}".encode() + _batches(job.batches))
+            digest.update(f"{job.learning_rate} {job.clip} {job.frozen_a}".encode())
+            digest.update(_batches(job.batches))
         case ProbeJob():
             digest.update(_patch(job.probe) + _batches(job.batches))
         case ScoreJob():

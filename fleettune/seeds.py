@@ -30,6 +30,8 @@ class Purpose(IntEnum):
     SYNTHESIS = 15
     PROBE = 17
     PLACEMENT = 18
+    SKETCH = 31
+    SHARED_A = 32
 
 
 def stream(seed: int, purpose: Purpose, *keys: int) -> np.random.Generator:

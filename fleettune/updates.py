@@ -59,6 +59,10 @@ class Update:
             rank: Largest rank; None for as many as there are.
             tolerance: Singular values below this share of the largest are left out.
         """
+        return self.cut(rank, tolerance)[0]
+
+    def cut(self, rank: int | None = None, tolerance: float = EXACT) -> tuple[Update, float]:
+        """Returns `shortened`, and the Frobenius norm of what that leaves out."""
         outer, inner = np.linalg.qr(self.left), np.linalg.qr(self.right.T)
         u, s, vt = np.linalg.svd(outer.R @ inner.R.T, full_matrices=False)
         kept = max(1, int((s > tolerance * s[0]).sum()))
@@ -67,7 +71,15 @@ class Update:
         left, right = outer.Q @ (u[:, :kept] * root), (root[:, None] * vt[:kept]) @ inner.Q.T
         signs = np.sign(left[np.abs(left).argmax(axis=0), np.arange(kept)])
         signs[signs == 0] = 1
-        return Update(left=left * signs, right=signs[:, None] * right)
+        short = Update(left=left * signs, right=signs[:, None] * right)
+        return short, float(np.linalg.norm(s[kept:]))
+
+
+def of_dense(matrix: Matrix) -> Update:
+    """Returns a matrix as an update of full rank."""
+    u, s, vt = np.linalg.svd(matrix, full_matrices=False)
+    root = np.sqrt(s)
+    return Update(left=u * root, right=root[:, None] * vt)
 
 
 Updates = Mapping[Site, Update]

@@ -33,7 +33,9 @@ from simulations import lexicons
 from simulations.arms import POLICY_KEYS, build_arms, fitting, foreign
 from simulations.settings import CostSettings, EngineSettings, FleetSettings, Run, StudySettings
 from simulations.targets import configured
-from strategies.plan import Arm, Plan
+from strategies.aggregation import Aggregation
+from strategies.ffa import Ffa
+from strategies.plan import AGGREGATIONS, Arm, Plan
 from strategies.publisher import Source
 from strategies.sampling import Panel, Uniform
 from strategies.schedule import Schedule
@@ -41,12 +43,12 @@ from strategies.schedule import Schedule
 HARDWARE = Path(__file__).parent.parent / "conf" / "hardware"
 RUN_KEYS = (
     *("seed", "rounds", "precision", "compute", "quality", "store"),
-    *("keep_patches", "resume"),
+    *("keep_patches", "resume", "fleet_patch", "fleet_rank"),
 )
 KEYS = (
     *RUN_KEYS,
     *("model", "data", "fleet", "storage", "annotation", "lexicon"),
-    *("cost", "link", "availability", "release", "tuning", "engine"),
+    *("cost", "link", "availability", "release", "tuning", "engine", "aggregation"),
     *(*POLICY_KEYS, "reference", "arms", "study"),
 )
 """All keys of a configuration."""
@@ -67,6 +69,7 @@ class Experiment:
         arms: Policies by name, the reference first.
         study: Arms, seeds and claims of the study that this belongs to.
         metric: The headline metric, a key of `simulations.summary.HEADLINES`.
+        aggregation: How the server aggregates deltas.
     """
 
     run: Run
@@ -79,6 +82,7 @@ class Experiment:
     arms: Mapping[str, DevicePolicy]
     study: StudySettings
     metric: str
+    aggregation: Aggregation
 
     @property
     def reference(self) -> str:
@@ -116,6 +120,9 @@ class Experiment:
             data=self.fleet.data,
             store=self.run.store,
             observe=True,
+            aggregation=self.aggregation,
+            fleet_patch=self.run.fleet_patch,
+            fleet_rank=self.run.fleet_rank,
         )
 
 
@@ -148,6 +155,7 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
     policy_types(installed)
     engine = cast(EngineSettings, configured(plain["engine"], "engine"))
     _check_together(run, engine)
+    aggregation = _aggregation(plain["aggregation"], arms)
     cost = checked(CostSettings, plain["cost"], {}, "cost")
     return Experiment(
         run=run,
@@ -170,7 +178,18 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
         engine=engine,
         arms=arms,
         study=checked(StudySettings, plain["study"], {}, "study"),
+        aggregation=aggregation,
     )
+
+
+def _aggregation(node: object, arms: Mapping[str, DevicePolicy]) -> Aggregation:
+    rule = configured(node, "aggregation")
+    if isinstance(rule, Ffa) and not all(policy.tuning.frozen_a for policy in arms.values()):
+        raise ValueError("aggregation=ffa needs one A on all devices: add +tuning.frozen_a=true")
+    if not isinstance(rule, AGGREGATIONS):
+        known = ", ".join(kind.__name__ for kind in AGGREGATIONS)
+        raise ValueError(f"aggregation must be one of {known}, got {type(rule).__name__}")
+    return rule
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:

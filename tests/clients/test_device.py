@@ -19,12 +19,13 @@ from clients.adaptation import (
     NeverPersonalise,
     Retrieve,
 )
-from clients.device import Visit, new_start, run_round
+from clients.device import Visit, run_round
 from clients.facts import Facts
 from clients.placement import EverySite, TopLayers
 from clients.policy import DevicePolicy, Quota
 from clients.reading import EMBEDDING_BYTES
 from clients.selection import Fifo, Reservoir
+from clients.start import new_start
 from clients.state import DeviceState
 from clients.synthesis import NoSynthesis
 from clients.tuning import Tuning
@@ -407,7 +408,12 @@ def test_tuning_changes_the_patch_and_counts_its_steps_and_tokens(
     assert state.patch is not None
     assert (
         state.patch.digest()
-        != new_start(night, TopLayers(layers=1, rank=1, alpha=2.0).on(releases[0].shapes)).digest()
+        != new_start(
+            night.facts,
+            releases[0],
+            TopLayers(layers=1, rank=1, alpha=2.0).on(releases[0].shapes),
+            shared=False,
+        ).digest()
     )
     assert report.delta is state.patch
     # 6 exchanges are on the device; batches of 2 for 3 steps are each of them once.

@@ -1,4 +1,4 @@
-"""The fleet patch on a device: where a tune starts from what the fleet learned.
+"""What a tune starts from: a fresh patch, and in it what the fleet learned.
 
 A server that averages deltas may send the average back. Its factors carry the singular values in
 descending order, so its best approximation of a lower rank is its first components, and no device
@@ -11,9 +11,39 @@ from dataclasses import replace
 
 import numpy as np
 
-from fleettune.adapters import Patch
+from clients.facts import Facts
+from fleettune.adapters import Patch, Placement, new_patch, untrained
 from fleettune.factors import Array, Factors
-from fleettune.sites import Site
+from fleettune.releases import Manifest
+from fleettune.seeds import Purpose, stream
+from fleettune.sites import MODULES, Site, order
+
+
+def new_start(facts: Facts, release: Manifest, placement: Placement, *, shared: bool) -> Patch:
+    """Returns the untrained patch that a device's tune on a release starts from.
+
+    Args:
+        facts: The device.
+        release: The release.
+        placement: Which sites train.
+        shared: Whether A is the same on all devices, site by site, as it must be where it is
+            frozen; else it is the device's own.
+
+    Raises:
+        ValueError: If A is to be shared among devices and sites share a pair.
+    """
+    if not shared:
+        rng = stream(facts.seed, Purpose.ADAPTER, facts.device, release.version)
+        return new_patch(placement, release.shapes, release.version, rng)
+    if placement.ties:
+        raise ValueError("tuning.frozen_a must be false where sites share a pair of factors")
+    matrices = release.shapes.matrices()
+    factors: dict[Site, Factors] = {}
+    for site in sorted(placement.sites, key=order):
+        keys = (release.version, site.layer, MODULES.index(site.module))
+        rng = stream(facts.seed, Purpose.SHARED_A, *keys)
+        factors[site] = untrained(*matrices[site.module], placement.rank, rng)
+    return Patch(release=release.version, alpha=placement.alpha, factors=factors)
 
 
 def warm_start(fresh: Patch, fleet: Patch | None) -> tuple[Patch, Patch | None]:

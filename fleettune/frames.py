@@ -105,13 +105,15 @@ def read_frame(frame: bytes, expected: Expected | None = None) -> Patch:
     try:
         release, alpha = int(header["release"]), float(header["alpha"])
         sites, sizes = parse_sites(header["sites"]), parse_sizes(header["sizes"])
+    except RejectedError:
+        raise
     except (KeyError, ValueError) as error:
         raise RejectedError(Rejection.UNREADABLE, f"the header cannot be read: {error}") from error
     if not 0 < alpha < math.inf:
         raise RejectedError(Rejection.NOT_FINITE, f"alpha must be finite and > 0, got {alpha}")
     if expected is not None:
         _check(release, sites, sizes, expected)
-    return _patch(header["codec"], parts, (sites, sizes), release, alpha)
+    return _patch(header.get("codec", ""), parts, (sites, sizes), release, alpha)
 
 
 def _opened(frame: bytes) -> tuple[dict[str, str], Parts]:

@@ -124,6 +124,17 @@ class NeverPersonalise:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FleetOnly:
+    """Trains nothing: serves what the fleet learned, where the server sends it."""
+
+    def decide(self, release: Manifest, patch: Patch | None) -> Decision:
+        """Returns reuse, of the fleet's patch; never, as long as there is none."""
+        if patch is None:
+            return Decision(action=Action.NEVER, reason="no_fleet_patch")
+        return Decision(action=Action.REUSE, reason="fleet_patch")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Retrieve:
     """Trains nothing: the nearest buffered exchanges stand in the context at serving time.
 

@@ -52,6 +52,7 @@ def train(message: Message, context: Context) -> Message:
         release=request.release,
         policy=read_policy(request.policy, known.fleet.installed),
         tonight=tonight_in(window, profile, known.fleet.floor, known.fleet.deadline_s),
+        fleet=request.fleet,
     )
     state, report = run_round(
         visit, read_state(context.state, request.arm), current_compute(), observed=request.observe

@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from clients.adaptation import Decision
+from clients.delta import Written
 from clients.facts import Facts
 from fleettune.adapters import Patch
 from fleettune.compute import ProbeJob, embedding_layers
 from fleettune.cost import Stage
+from fleettune.frames import payload_bytes
 from fleettune.releases import Manifest
 from fleettune.sites import Site
 from fleettune.tokens import Example
@@ -149,12 +151,25 @@ def cache_bytes(shapes: Shapes, tokens: int) -> int:
     return 2 * shapes.hidden * tokens
 
 
-def upload(facts: Facts, release: Manifest, trained: Patch | None) -> list[Entry]:
-    """Returns the transfer of an adapter delta, where there is one, and statistics."""
-    delta = 0.0
-    if trained is not None:
-        delta = facts.priced.patch_bytes(release.shapes, ranks_of(trained), trained.size_bytes)
-    return [(Stage.UPLOAD, Phase.SEND, transferring(delta + STATISTICS_BYTES))]
+def upload(facts: Facts, release: Manifest, written: Written | None) -> list[Entry]:
+    """Returns the transfer of an adapter delta, where there is one, and statistics.
+
+    The header of the delta's frame is among the bytes of the statistics.
+    """
+    size_bytes = 0.0
+    if written is not None:
+        ranks, sent = ranks_of(written.change), payload_bytes(written.sent.frame)
+        size_bytes = facts.priced.patch_bytes(release.shapes, ranks, sent)
+    return [(Stage.UPLOAD, Phase.SEND, transferring(size_bytes + STATISTICS_BYTES))]
+
+
+def fleet_patch(facts: Facts, release: Manifest, sent: Patch) -> list[Entry]:
+    """Returns the transfer of a fleet patch and its way to storage."""
+    size_bytes = facts.priced.patch_bytes(release.shapes, ranks_of(sent), sent.size_bytes)
+    return [
+        (Stage.DOWNLOAD, Phase.RECEIVE, transferring(size_bytes)),
+        (Stage.DOWNLOAD, Phase.WRITE, moving(size_bytes)),
+    ]
 
 
 def serve(

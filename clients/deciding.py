@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from clients import charges
-from clients.adaptation import PUT_OFF, Action, Decision
+from clients.adaptation import PUT_OFF, Action, Decision, FleetOnly
 from clients.baselines import TRIAL, Oracle
 from clients.night import Night, Visit, charged
 from clients.retuning import retune
@@ -15,6 +15,7 @@ from fleettune.compute import Compute
 
 def decide(visit: Visit, night: Night, compute: Compute) -> Night:
     """Does what the policy decides about the patch; cut short, the next night decides again."""
+    night = _take_fleet_patch(visit, night)
     if night.over:
         return night
     facts, release, state = visit.facts, visit.release, night.state
@@ -31,6 +32,18 @@ def decide(visit: Visit, night: Night, compute: Compute) -> Night:
     if decided.over:
         return replace(decided, decision=night.decision, state=state)
     return replace(decided, state=replace(decided.state, settled=release.version, before=None))
+
+
+def _take_fleet_patch(visit: Visit, night: Night) -> Night:
+    """Brings the fleet patch to a device that serves with nothing else."""
+    fleet, quota = visit.fleet, visit.policy.quota
+    if night.over or fleet is None or not isinstance(visit.policy.adaptation, FleetOnly):
+        return night
+    taken = replace(night.state, patch=fleet)
+    if taken.stored_bytes > quota.total_bytes:
+        return night
+    night = charged(visit, night, charges.fleet_patch(visit.facts, visit.release, fleet))
+    return night if night.over else replace(night, state=taken)
 
 
 def _keeping(night: Night, decision: Decision) -> Night:

@@ -14,6 +14,7 @@ from clients import charges
 from clients.adaptation import Action, Decision, numbers_of
 from clients.attendance import Attendance, charge_after
 from clients.deciding import catch_up, decide
+from clients.delta import write_delta
 from clients.download import download
 from clients.evaluation import observe
 from clients.night import Night, Visit, charged, lasts_s
@@ -57,10 +58,14 @@ def run_round(
         observation = observe(visit.facts, kept, later, visit.policy.adaptation, compute)
         observation = replace(observation, retune_gain=night.decision.gain)
     statistics = _statistics(visit, night)
-    delta = None if night.over else night.trained
+    sent = None if night.over else night.written
     workload = night.workload if observed else Workload()
     return kept, Report(
-        statistics=statistics, delta=delta, observation=observation, workload=workload
+        statistics=statistics,
+        delta=None if sent is None else sent.change,
+        observation=observation,
+        workload=workload,
+        frame=None if sent is None else sent.sent.frame,
     )
 
 
@@ -94,10 +99,17 @@ def _download(visit: Visit, night: Night) -> Night:
 
 def _upload(visit: Visit, night: Night) -> Night:
     """Sends delta and statistics; after the deadline nobody takes them."""
-    entries = charges.upload(visit.facts, visit.release, night.trained)
+    state = night.state
+    written = write_delta(visit.policy, state, night.trained, night.begun)
+    night = replace(night, written=written)
+    entries = charges.upload(visit.facts, visit.release, written)
     night = charged(visit, night, entries)
-    if night.over or lasts_s(night.night, visit.facts.at) <= visit.tonight.deadline_s:
+    if night.over:
         return night
+    if lasts_s(night.night, visit.facts.at) <= visit.tonight.deadline_s:
+        if written is not None:
+            state = replace(state, residual=written.sent.residual)
+        return replace(night, state=state)
     for stage, phase, amount in entries:
         rest = tuple(e for e in night.night.entries if e[0] is not stage)
         late = Workload(entries=rest).plus(Stage.WASTED, phase, amount)

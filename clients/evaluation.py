@@ -56,12 +56,14 @@ def observe(
         for exchange, context in zip(later, contexts, strict=True)
     )
     if not answers:
-        scored = compute.score(ScoreJob(release=release.path, patch=state.patch, examples=examples))
+        scored = compute.score(
+            ScoreJob(release=release.path, patch=state.applied, examples=examples)
+        )
         return _free_text(examples, scored.nll, scored.hits)
     chosen = compute.choose(
         ChoiceJob(
             release=release.path,
-            patch=state.patch,
+            patch=state.applied,
             prompts=tuple(example.tokens[: example.prompt] for example in examples),
             answers=tuple(_answer_tokens(encoder, answer.response) for answer in answers),
         )

@@ -36,7 +36,7 @@ def expanded(
     """
     size_bytes = plan.placement.size_bytes(release.shapes)
     present = 0 if state.patch is None else state.patch.size_bytes
-    free = policy.quota.total_bytes - state.buffer_bytes - state.extra_bytes
+    free = policy.quota.total_bytes - state.buffer_bytes - state.beside_bytes
     encoder = facts.encoder(release)
     own = trained_on(facts, policy.adaptation, state)
     source = Source(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from clients.adaptation import Decision
 from clients.attendance import Attendance, Tonight
+from clients.delta import Written
 from clients.download import Payload
 from clients.facts import Facts
 from clients.policy import DevicePolicy
@@ -35,6 +36,8 @@ class Night:
         canary: Nats per token of its canaries behind the tune.
         peak_bytes: Memory at the peak of a tune, done or not.
         taken: What came of the exchanges that arrived.
+        begun: What of the fleet patch the tune started from.
+        written: The delta as it is sent.
     """
 
     state: DeviceState
@@ -48,6 +51,8 @@ class Night:
     canary: float | None = None
     peak_bytes: int = 0
     taken: Taken = field(default_factory=Taken)
+    begun: Patch | None = None
+    written: Written | None = None
 
     @property
     def workload(self) -> Workload:
@@ -62,13 +67,14 @@ class Night:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Visit:
-    """What a night is about: this device, tonight's release, its orders, its time."""
+    """What a night is about: this device, tonight's release, its orders, its time, the fleet's."""
 
     facts: Facts
     round: int
     release: Manifest
     policy: DevicePolicy
     tonight: Tonight = field(default_factory=Tonight)
+    fleet: Patch | None = None
 
 
 def charged(visit: Visit, night: Night, entries: list[Entry]) -> Night:

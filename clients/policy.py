@@ -17,6 +17,7 @@ from clients.adaptation import (
     AlwaysRetune,
     AlwaysReuse,
     EdgeTuneReleased,
+    FleetOnly,
     NeverPersonalise,
     Retrieve,
     UserPrior,
@@ -35,6 +36,7 @@ from clients.selection import Fifo, RandomReplace, Reservoir, Selection
 from clients.sight import Weighing
 from clients.synthesis import NoSynthesis, SelfParaphrase, Synthesis, TemplateRewrite
 from clients.tuning import Tuning
+from fleettune.codecs import CODECS, FP32, Codec
 from fleettune.typed import Record, from_record
 
 
@@ -45,8 +47,8 @@ class Quota:
     Attributes:
         buffer_bytes: Bytes of the exchanges in the buffer, as UTF-8, and of what the selection
             keeps beside them (`clients.buffer.Note`).
-        total_bytes: Bytes of everything: buffer, embeddings kept for retrieval, patch, and while
-            it is tuned the prefix cache.
+        total_bytes: Bytes of everything: buffer, embeddings kept for retrieval, patches, what a
+            codec left out, and while a patch is tuned the prefix cache.
     """
 
     buffer_bytes: int
@@ -70,6 +72,7 @@ PARTS: Mapping[str, tuple[type, ...]] = {
     "synthesis": (Synthesis,),
     "adaptation": (Adaptation, Weighing),
     "placement": (PlacementRule,),
+    "codec": (Codec,),
 }
 """The exchangeable parts of a policy and the protocols of which each must follow one."""
 
@@ -85,6 +88,7 @@ class DevicePolicy:
     tuning: Tuning
     quota: Quota
     annotation: Annotation = field(default_factory=Annotation)
+    codec: Codec = FP32
 
     def __post_init__(self) -> None:
         for name, kinds in PARTS.items():
@@ -129,6 +133,8 @@ BUILT_IN: Mapping[str, type] = {
         RandomSameProfile,
         TopLayers,
         Tuning,
+        FleetOnly,
+        *CODECS,
     )
 }
 

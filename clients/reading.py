@@ -143,7 +143,7 @@ def lived(
         turns = [len(encoder.example(exchange).tokens) for exchange in state.answered]
         context = policy.adaptation.neighbours * sum(turns) / len(turns)
         entries += charges.embed(facts, release, [one.prompt for one in arrived.examples])
-    return [*entries, *charges.serve(facts, release, state.patch, arrived.examples, context)]
+    return [*entries, *charges.serve(facts, release, state.applied, arrived.examples, context)]
 
 
 def _priority(facts: Facts) -> Priority:

@@ -87,7 +87,7 @@ def open_context(
         release=release,
         batches=policy.tuning.batches(training, rng),
         largest=tuple(longest[: policy.tuning.batch]),
-        room_bytes=policy.quota.total_bytes - state.buffer_bytes - state.extra_bytes,
+        room_bytes=policy.quota.total_bytes - state.buffer_bytes - state.beside_bytes,
         held=Held(examples=held, after=after),
         training=tuple(training),
     )

@@ -12,8 +12,9 @@ from clients.placement import PlacementContext, TrainingRule
 from clients.recollection import Recollection
 from clients.retune import open_context, peak_of, plan_tune, probe_jobs
 from clients.sight import nats_per_token
+from clients.start import new_start, warm_start
 from clients.stopping import tuned
-from clients.weighing import budgeted, canary_examples, start_of, trained_on
+from clients.weighing import budgeted, canary_examples, continued, trained_on
 from fleettune.adapters import Patch, Placement
 from fleettune.compute import Compute
 
@@ -36,19 +37,20 @@ def retune(visit: Visit, night: Night, compute: Compute) -> Night:
     plan = expanded(facts, release, policy, state, plan, compute)
     canaries = canary_examples(facts, release, policy, state)
     looking = charges.score(facts, release, plan.placement.ranks, canaries)
+    start, begun = _start(visit, night, context, plan.placement)
+    brought = [] if begun is None else charges.fleet_patch(facts, release, begun)
     stops = bool(plan.held.after)
     # where a tune may stop early, only its end says what it asked
-    night = night if stops else charged(visit, night, [*plan.work, *looking])
+    night = night if stops else charged(visit, night, [*brought, *plan.work, *looking])
     if night.over:
         return night
-    start = _start(visit, night, context, plan.placement)
     patch, plan = tuned(facts, release, policy.tuning, plan, start, compute)
-    night = charged(visit, night, [*plan.work, *looking]) if stops else night
+    night = charged(visit, night, [*brought, *plan.work, *looking]) if stops else night
     if night.over:
         return night
     canary = nats_per_token(release, patch, canaries, compute)
     state = replace(state, patch=patch, recollection=Recollection(canary=canary))
-    return replace(night, state=state, trained=patch, plan=plan, canary=canary)
+    return replace(night, state=state, trained=patch, plan=plan, canary=canary, begun=begun)
 
 
 def _measured(
@@ -71,11 +73,19 @@ def _measured(
 
 def _start(
     visit: Visit, night: Night, context: PlacementContext | str, placement: Placement
-) -> Patch:
-    """Returns what the tune starts from: an untrained patch, or what its rules make of it."""
-    rule, facts, release = visit.policy.placement, visit.facts, visit.release
-    start = start_of(facts, release, placement, night.state.patch, night.decision)
+) -> tuple[Patch, Patch | None]:
+    """Returns what the tune starts from, and the part of the fleet patch that is in it.
+
+    That is the old patch where the decision says so, what the placement rule trained before, or an
+    untrained patch with what the fleet learned in it.
+    """
+    rule, frozen = visit.policy.placement, visit.policy.tuning.frozen_a
+    fresh = new_start(visit.facts, visit.release, placement, shared=frozen)
+    old = continued(night.state.patch, fresh, night.decision)
+    if old is not None:
+        return old, None
     trained = None if isinstance(context, str) else context.trained
-    if trained is None or not isinstance(rule, TrainingRule):
-        return start
-    return rule.start(trained, start)
+    if trained is not None and isinstance(rule, TrainingRule):
+        return rule.start(trained, fresh), None
+    # a shared A stays what it is on all devices, so nothing of the fleet's goes into it
+    return warm_start(fresh, None if frozen else visit.fleet)

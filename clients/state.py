@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, cast
 
@@ -18,6 +18,7 @@ from clients.adaptation import Action, Decision
 from clients.buffer import ANSWERED, Item, Note, total_bytes
 from clients.policy import Quota
 from clients.recollection import Recollection
+from clients.shelf import EMPTY, Shelf, applicable, read_shelf, write_shelf
 from fleettune.adapters import Patch
 from fleettune.exchanges import Exchange
 from fleettune.releases import Manifest
@@ -46,6 +47,8 @@ class DeviceState:
             that; None otherwise.
         recollection: What its rule of adaptation keeps about the patch.
         due: A retune that was put off to another night; None without one.
+        residual: What a lossy codec left out of earlier deltas (`fleettune.feedback`).
+        shelf: Patches that are not in use.
     """
 
     last_day: int = -1
@@ -60,6 +63,8 @@ class DeviceState:
     before: Manifest | None = None
     recollection: Recollection = field(default_factory=Recollection)
     due: Decision | None = None
+    residual: Patch | None = None
+    shelf: Shelf = EMPTY
 
     @property
     def items(self) -> tuple[Item, ...]:
@@ -87,7 +92,22 @@ class DeviceState:
     def stored_bytes(self) -> int:
         """Bytes of everything that counts against the quota."""
         patch = 0 if self.patch is None else self.patch.size_bytes
-        return self.buffer_bytes + patch + self.extra_bytes
+        return self.buffer_bytes + patch + self.beside_bytes
+
+    @property
+    def beside_bytes(self) -> int:
+        """Bytes of what is kept besides the buffer and the patch in use."""
+        residual = 0 if self.residual is None else self.residual.size_bytes
+        return self.extra_bytes + self.shelf.size_bytes + residual
+
+    @property
+    def applied(self) -> Patch | None:
+        """The patch that it serves with; None where none was decided on for the release held.
+
+        A patch of another release is applied only behind the decision to reuse it: not between a
+        download and a decision that another night has to make.
+        """
+        return applicable(self.patch, self.release, reused=self.settled == self.release)
 
 
 def holding(state: DeviceState, items: tuple[Item, ...], extra_bytes: int) -> DeviceState:
@@ -131,15 +151,14 @@ def read_state(records: RecordDict, arm: str = "") -> DeviceState:
     if config["schema"] != SCHEMA:
         raise ValueError(f"device state must have schema {SCHEMA}, got {config['schema']}")
     plain = json.loads(cast(str, config["json"]))
-    patch = None
-    if f"{arm}/patch" in records:
-        patch = decode_patch(records.array_records[f"{arm}/patch"], *plain["patch"])
+    told = {name: plain.get(name) for name in ("patch", "residual")}
+    kept = {name: _read_patch(records, f"{arm}/{name}", value) for name, value in told.items()}
     return DeviceState(
         last_day=plain["last_day"],
         held=None if plain["held"] is None else read_manifest(plain["held"]),
         settled=plain["settled"],
         buffer=tuple(Exchange(**item) for item in plain["buffer"]),
-        patch=patch,
+        patch=kept["patch"],
         extra_bytes=plain["extra_bytes"],
         notes=tuple(
             Note(vector=base64.b64decode(vector), scores=tuple(scores), asked=asked)
@@ -150,13 +169,21 @@ def read_state(records: RecordDict, arm: str = "") -> DeviceState:
         before=None if plain["before"] is None else read_manifest(plain["before"]),
         recollection=Recollection(**plain["recollection"]),
         due=None if plain["due"] is None else _decision(plain["due"]),
+        residual=kept["residual"],
+        shelf=read_shelf(records, f"{arm}/shelf"),
     )
+
+
+def _read_patch(records: RecordDict, name: str, told: Sequence[float] | None) -> Patch | None:
+    if told is None:
+        return None
+    return decode_patch(records.array_records[name], int(told[0]), told[1])
 
 
 def write_state(records: RecordDict, state: DeviceState, arm: str = "") -> None:
     """Writes the state of a device into its records."""
-    patch = state.patch
-    plain = {
+    patch, residual = state.patch, state.residual
+    plain: dict[str, Any] = {
         "last_day": state.last_day,
         "held": None if state.held is None else to_record(state.held),
         "settled": state.settled,
@@ -173,10 +200,14 @@ def write_state(records: RecordDict, state: DeviceState, arm: str = "") -> None:
         "recollection": asdict(state.recollection),
         "due": None if state.due is None else asdict(replace(state.due, passes=())),
     }
+    if residual is not None:
+        plain["residual"] = [residual.release, residual.alpha]
     records[f"{arm}/device"] = ConfigRecord({"schema": SCHEMA, "json": json.dumps(plain)})
-    records.pop(f"{arm}/patch", None)
-    if patch is not None:
-        records[f"{arm}/patch"] = encode_patch(patch)
+    for name, kept in (("patch", patch), ("residual", residual)):
+        records.pop(f"{arm}/{name}", None)
+        if kept is not None:
+            records[f"{arm}/{name}"] = encode_patch(kept)
+    write_shelf(records, f"{arm}/shelf", state.shelf)
 
 
 def _decision(plain: Mapping[str, Any]) -> Decision:

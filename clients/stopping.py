@@ -47,6 +47,7 @@ def tuned(
             learning_rate=tuning.learning_rate,
             clip=tuning.clip,
             keep_at=plan.held.after,
+            frozen_a=tuning.frozen_a,
         )
     )
     if not plan.held.after:

@@ -42,6 +42,8 @@ class Tuning:
             trained on, from 0 to less than 1; at least one of two or more. The patch with the
             lowest loss there is kept.
         patience: Epochs without a lower loss there after which the tune stops; None: it never does.
+        frozen_a: Whether A keeps its first values, the same on all devices, and B alone trains
+            (FFA-LoRA): what `strategies.ffa` averages. Charged as a tune of both.
 
     Raises:
         ValueError: If a value breaks its rule, or steps and epochs are both given or both missing.
@@ -55,6 +57,7 @@ class Tuning:
     epochs: int | None = None
     holdout: float = 0.0
     patience: int | None = None
+    frozen_a: bool = False
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.epochs is None):

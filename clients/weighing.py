@@ -11,11 +11,10 @@ from clients.facts import Facts
 from clients.policy import AdaptationRule, DevicePolicy
 from clients.sight import HoldingOut, KeptOut, Sight, Weighing
 from clients.state import DeviceState
-from fleettune.adapters import Patch, Placement, new_patch, to_arrays
+from fleettune.adapters import Patch, to_arrays
 from fleettune.compute import Compute
 from fleettune.exchanges import Exchange
 from fleettune.releases import Manifest
-from fleettune.seeds import Purpose, stream
 from fleettune.tokens import Example
 
 
@@ -73,22 +72,13 @@ def budgeted(policy: DevicePolicy, decision: Decision) -> DevicePolicy:
     return replace(policy, tuning=replace(policy.tuning, steps=decision.steps, epochs=None))
 
 
-def new_start(facts: Facts, release: Manifest, placement: Placement) -> Patch:
-    """Returns the untrained patch of a device at a release."""
-    rng = stream(facts.seed, Purpose.ADAPTER, facts.device, release.version)
-    return new_patch(placement, release.shapes, release.version, rng)
-
-
-def start_of(
-    facts: Facts, release: Manifest, placement: Placement, old: Patch | None, decision: Decision
-) -> Patch:
-    """Returns the old patch to go on from where that is wanted and fits the placement, else fresh.
+def continued(old: Patch | None, fresh: Patch, decision: Decision) -> Patch | None:
+    """Returns the old patch to go on from where that is wanted and fits, else None.
 
     It fits if every factor has the shape that the fresh patch has, and every alpha is the same.
     """
-    fresh = new_start(facts, release, placement)
     if decision.start != OLD or old is None or _layout(old) != _layout(fresh):
-        return fresh
+        return None
     return replace(old, release=fresh.release)
 
 

@@ -58,7 +58,8 @@ def tune_cohort(
     with cached_prefix(backbone, table.tokens, lengths, cut, prefix_bytes) as prefix:
         start = 0
         for end in pauses(jobs):
-            _train(backbone, training, table, prefix, cut, range(start, end), losses)
+            frozen = [jobs[device].frozen_a for device in training.devices]
+            _train(backbone, training, table, prefix, cut, range(start, end), losses, frozen)
             start = end
             for index, device in enumerate(training.devices):
                 if end in kept_at(jobs[device]):
@@ -94,14 +95,22 @@ def _train(  # noqa: PLR0913, PLR0917 - what is trained, on what, and where loss
     cut: int,
     steps: range,
     losses: Tensor,
+    frozen: Sequence[bool],
 ) -> None:
-    """Trains through some steps that all of the devices have; writes ``losses[step, device]``."""
+    """Trains through some steps that all of the devices have; writes ``losses[step, device]``.
+
+    Where A is frozen its gradient is zero, which Adam without weight decay leaves as it is.
+    """
     run = training_pass(backbone, training.stack, cut)
     everybody = [True] * len(training.devices)
     for step in steps:
         chosen = places(table, training.devices, step)
         hidden = prefix[chosen.examples.to(prefix.device), : chosen.positions]
         found, gradient = run(hidden.to(backbone.device), chosen)
+        if any(frozen):
+            still = [place for place, is_frozen in enumerate(frozen) if is_frozen]
+            for a, _ in training.stack.factors.values():
+                training.stack.view(a, gradient)[still] = 0
         training.optimizer.step(gradient, everybody)
         losses[step, list(training.devices)] = found
 

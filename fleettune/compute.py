@@ -32,6 +32,7 @@ class TuneJob:
         learning_rate: AdamW's learning rate, without weight decay.
         clip: Largest norm of the device's whole gradient.
         keep_at: Numbers of steps, ascending, after which the patch is kept as it is then.
+        frozen_a: True if A stays as it is and B alone trains.
 
     Raises:
         ValueError: If a patch is to be kept after a step that there is not.
@@ -43,6 +44,7 @@ class TuneJob:
     learning_rate: float
     clip: float
     keep_at: tuple[int, ...] = ()
+    frozen_a: bool = False
 
     def __post_init__(self) -> None:
         allowed = range(1, len(self.batches) + 1)

@@ -25,8 +25,8 @@ def job_digest(job: Job) -> str:
         case TuneJob():
             # the trained patch names its release, so the starting one's belongs to the inputs
             digest.update(f"{job.start.release} {job.start.digest()}".encode())
-            digest.update(f"{job.learning_rate} {job.clip}".encode() + _batches(job.batches))
-            digest.update(repr(job.keep_at).encode())
+            digest.update(f"{job.learning_rate} {job.clip} {job.frozen_a}".encode())
+            digest.update(_batches(job.batches) + repr(job.keep_at).encode())
         case ProbeJob():
             digest.update(_patch(job.probe) + _batches(job.batches))
         case ScoreJob():

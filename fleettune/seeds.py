@@ -34,6 +34,8 @@ class Purpose(IntEnum):
     CANARY = 31
     EXPLORATION = 32
     RANDOM_RETUNE = 33
+    SKETCH = 34
+    SHARED_A = 35
 
 
 def stream(seed: int, purpose: Purpose, *keys: int) -> np.random.Generator:

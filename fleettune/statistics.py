@@ -141,13 +141,15 @@ class Report:
 
     Attributes:
         statistics: Goes to the server.
-        delta: The new patch where one was trained, against the release as shipped; goes to the
-            server.
+        delta: What a new patch changes beyond what the server sent, where one was trained; goes to
+            the server.
         observation: Goes to the experiment's recorder, never to the server.
         workload: What the ledger was priced from; to the recorder, never to the server.
+        frame: The delta as it is sent; None for single precision.
     """
 
     statistics: Statistics
     delta: Patch | None
     observation: Observation | None
     workload: Workload = field(default_factory=Workload)
+    frame: bytes | None = None

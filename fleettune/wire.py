@@ -1,6 +1,6 @@
 """Records on the wire: values to Flower's records and back. The only module here that knows Flower.
 
-Upwards there are exactly three records: ``delta`` (adapter factors), ``statistics`` (numbers) and
+Upwards there are exactly three records: ``delta`` (a frame), ``statistics`` (numbers) and
 ``outcome`` (short words), and in a simulation two more, ``observation`` and ``workload``, which
 the grid takes out before the strategy sees the reply. No encoder has a field for text, buffer or
 base weights.
@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 
 from fleettune.adapters import Patch, from_arrays, to_arrays
 from fleettune.cost import Cost, Ledger, Stage
+from fleettune.frames import Expected, read_frame, write_frame
 from fleettune.guidance import Guidance
+from fleettune.rejections import RejectedError, Rejection
 from fleettune.releases import Delta, Drift, Manifest, Moments, SiteDrift
 from fleettune.statistics import Observation, Outcome, Report, Statistics
 from fleettune.typed import Record, Types, checked, from_record, to_record
@@ -30,10 +32,13 @@ from fleettune.workload import Amount, Entry, Phase, Workload
 
 DELTA, STATISTICS, OUTCOME = "delta", "statistics", "outcome"
 OBSERVATION, WORKLOAD = "observation", "workload"
+REQUEST, FLEET = "request", "fleet"
 _NPY, _NPY_1_0 = "numpy.ndarray", b"\x93NUMPY\x01\x00"
 """Flower's name for arrays in NumPy's format, and how version 1.0 of that begins."""
 STATISTICS_BYTES = 1024
-"""Bytes charged for a report's statistics: at most about a hundred numbers and a few words."""
+"""Bytes charged for a report beside its delta's arrays: at most about a hundred numbers, a few
+words, and the header of the delta's frame."""
+FRAME = "frame"
 
 _MANIFEST_TYPES: Types = {
     "Manifest": Manifest,
@@ -54,7 +59,6 @@ _LOOKED = (
     *("explored", "propensity"),
 )
 """Numbers of a decision, sent where its rule looked at them."""
-_OF_DELTA = ("delta_alpha", "delta_release")
 _COST_FIELDS = tuple(field.name for field in fields(Cost))
 
 
@@ -68,6 +72,7 @@ class Request:
         release: The newest release.
         policy: The device's choices as a record of type names and fields.
         observe: True if the experiment's observer wants quality on later exchanges.
+        fleet: What the fleet learned, as a patch that a tune may start from; None without one.
     """
 
     arm: str
@@ -75,6 +80,7 @@ class Request:
     release: Manifest
     policy: Record
     observe: bool
+    fleet: Patch | None = None
 
 
 def encode_request(request: Request) -> RecordDict:
@@ -88,7 +94,10 @@ def encode_request(request: Request) -> RecordDict:
             "observe": request.observe,
         }
     )
-    return RecordDict({"request": config})
+    content = RecordDict({REQUEST: config})
+    if request.fleet is not None:
+        content[FLEET] = _framed(write_frame(request.fleet))
+    return content
 
 
 def decode_request(content: RecordDict) -> Request:
@@ -97,11 +106,19 @@ def decode_request(content: RecordDict) -> Request:
     Raises:
         ValueError: If a field is missing or does not fit.
     """
-    given: dict[str, Any] = dict(content.config_records["request"])
+    given: dict[str, Any] = dict(content.config_records[REQUEST])
     for name, read in (("release", _release), ("policy", json.loads)):
         if name in given:
             given[name] = read(given[name])
-    return checked(Request, given, _MANIFEST_TYPES, "request")
+    if FLEET in content:
+        given[FLEET] = _fleet(_frame(content, FLEET))
+    return checked(Request, given, _MANIFEST_TYPES, REQUEST)
+
+
+@lru_cache(maxsize=16)
+def _fleet(frame: bytes) -> Patch:
+    """Returns a fleet patch; all devices of a round are sent the same one."""
+    return read_frame(frame)
 
 
 @lru_cache(maxsize=32)
@@ -121,8 +138,8 @@ def encode_report(report: Report) -> RecordDict:
             numbers[f"{stage}.{name}"] = getattr(cost, name)
     content = RecordDict({OUTCOME: ConfigRecord(asdict(statistics.outcome))})
     if report.delta is not None:
-        numbers |= zip(_OF_DELTA, (report.delta.alpha, report.delta.release), strict=True)
-        content[DELTA] = encode_patch(report.delta)
+        frame = write_frame(report.delta) if report.frame is None else report.frame
+        content[DELTA] = _framed(frame)
     content[STATISTICS] = MetricRecord(numbers)
     if report.observation is not None:
         content[OBSERVATION] = _encode_observation(report.observation)
@@ -135,12 +152,12 @@ def decode_report(content: RecordDict) -> Report:
     """Returns a device's report, without observation and workload if the grid took them out.
 
     Raises:
-        ValueError: If a record is unknown or holds what a report may not hold.
+        ValueError: If a record is unknown or holds what a report may not hold; `RejectedError`
+            where that is the delta.
     """
-    numbers: dict[str, Any] = dict(content.metric_records[STATISTICS])
     return Report(
         statistics=decode_statistics(content),
-        delta=_delta(content, numbers),
+        delta=read_delta(content),
         observation=_observation(content),
         workload=_workload(content),
     )
@@ -157,7 +174,7 @@ def decode_statistics(content: RecordDict) -> Statistics:
         "ledger": _ledger(numbers),
         "drift": None,
         "strength": None,
-        **{key: n for key, n in numbers.items() if key not in _OF_DELTA and "." not in key},
+        **{key: number for key, number in numbers.items() if "." not in key},
     }
     return checked(Statistics, given, {}, STATISTICS)
 
@@ -244,11 +261,34 @@ def _workload(content: RecordDict) -> Workload:
     return Workload(entries=tuple(entries))
 
 
-def _delta(content: RecordDict, numbers: dict[str, Any]) -> Patch | None:
+def read_delta(content: RecordDict, expected: Expected | None = None) -> Patch | None:
+    """Returns a reply's delta, None without one.
+
+    Args:
+        content: The reply's records.
+        expected: What the delta must be; None where only its frame is checked.
+
+    Raises:
+        RejectedError: If it is not taken, with the reason.
+    """
     if DELTA not in content:
         return None
-    alpha, release = (numbers[name] for name in _OF_DELTA)
-    return decode_patch(content.array_records[DELTA], release, alpha)
+    return read_frame(_frame(content, DELTA), expected)
+
+
+def _framed(frame: bytes) -> ArrayRecord:
+    return ArrayRecord({FRAME: Array(np.frombuffer(frame, dtype=np.uint8))})
+
+
+def _frame(content: RecordDict, name: str) -> bytes:
+    record = content.array_records.get(name)
+    if record is None or set(record) != {FRAME}:
+        told = f"a {name} must be one array called {FRAME}"
+        raise RejectedError(Rejection.UNREADABLE, told)
+    try:
+        return _numpy(record[FRAME]).tobytes()
+    except (ValueError, TypeError) as error:
+        raise RejectedError(Rejection.UNREADABLE, f"no array of bytes: {error}") from error
 
 
 def _observation(content: RecordDict) -> Observation | None:

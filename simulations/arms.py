@@ -21,7 +21,7 @@ from simulations.targets import configured
 
 log = logging.getLogger(__name__)
 
-POLICY_KEYS = ("adaptation", "selection", "synthesis", "placement")
+POLICY_KEYS = ("adaptation", "selection", "synthesis", "placement", "codec")
 PLAIN_PARTS: Mapping[str, type] = {
     "tuning": Tuning,
     "storage": Quota,
@@ -98,8 +98,8 @@ def fitting(
 
 def foreign(policy: DevicePolicy) -> list[str]:
     """Returns the dotted paths of the policy's types that are not built in."""
-    parts = (policy.adaptation, policy.selection, policy.synthesis, policy.placement)
-    types = [type(part) for part in parts]
+    parts: list[object] = [getattr(policy, key) for key in POLICY_KEYS]
+    types: list[type] = [type(part) for part in parts]
     return [
         f"{kind.__module__}.{kind.__qualname__}"
         for kind in types

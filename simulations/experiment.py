@@ -34,8 +34,10 @@ from simulations.arms import POLICY_KEYS, build_arms, fitting, foreign
 from simulations.claims import StudySettings
 from simulations.settings import CostSettings, EngineSettings, FleetSettings, Run
 from simulations.targets import configured
+from strategies.aggregation import Aggregation
 from strategies.external import check_external
-from strategies.plan import Arm, Plan
+from strategies.ffa import Ffa
+from strategies.plan import AGGREGATIONS, Arm, Plan
 from strategies.publisher import Source
 from strategies.sampling import Panel, Uniform
 from strategies.schedule import Schedule
@@ -43,12 +45,12 @@ from strategies.schedule import Schedule
 HARDWARE = Path(__file__).parent.parent / "conf" / "hardware"
 RUN_KEYS = (
     *("seed", "rounds", "precision", "compute", "quality", "store"),
-    *("keep_patches", "resume"),
+    *("keep_patches", "resume", "fleet_patch", "fleet_rank"),
 )
 KEYS = (
     *RUN_KEYS,
     *("model", "data", "fleet", "storage", "annotation", "lexicon"),
-    *("cost", "link", "availability", "release", "tuning", "engine"),
+    *("cost", "link", "availability", "release", "tuning", "engine", "aggregation"),
     *(*POLICY_KEYS, "reference", "arms", "study"),
 )
 """All keys of a configuration."""
@@ -69,6 +71,7 @@ class Experiment:
         arms: Policies by name, the reference first.
         study: Arms, seeds and claims of the study that this belongs to.
         metric: The headline metric, a key of `simulations.summary.HEADLINES`.
+        aggregation: How the server aggregates deltas.
     """
 
     run: Run
@@ -81,6 +84,7 @@ class Experiment:
     arms: Mapping[str, DevicePolicy]
     study: StudySettings
     metric: str
+    aggregation: Aggregation
 
     @property
     def reference(self) -> str:
@@ -118,6 +122,9 @@ class Experiment:
             data=self.fleet.data,
             store=self.run.store,
             observe=True,
+            aggregation=self.aggregation,
+            fleet_patch=self.run.fleet_patch,
+            fleet_rank=self.run.fleet_rank,
         )
 
 
@@ -150,6 +157,7 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
     policy_types(installed)
     engine = cast(EngineSettings, configured(plain["engine"], "engine"))
     _check_together(run, engine)
+    aggregation = _aggregation(plain["aggregation"], arms)
     cost = checked(CostSettings, plain["cost"], {}, "cost")
     study = checked(StudySettings, plain["study"], {}, "study")
     study.check_arms(tuple(arms))
@@ -176,7 +184,18 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
         engine=engine,
         arms=arms,
         study=study,
+        aggregation=aggregation,
     )
+
+
+def _aggregation(node: object, arms: Mapping[str, DevicePolicy]) -> Aggregation:
+    rule = configured(node, "aggregation")
+    if isinstance(rule, Ffa) and not all(policy.tuning.frozen_a for policy in arms.values()):
+        raise ValueError("aggregation=ffa needs one A on all devices: add +tuning.frozen_a=true")
+    if not isinstance(rule, AGGREGATIONS):
+        known = ", ".join(kind.__name__ for kind in AGGREGATIONS)
+        raise ValueError(f"aggregation must be one of {known}, got {type(rule).__name__}")
+    return rule
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:

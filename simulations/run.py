@@ -176,8 +176,12 @@ def _write_server_tables(folder: Path) -> None:
     """Turns what the server left behind into Parquet tables."""
     rounds = json.loads((folder / "server_rounds.json").read_text())
     flat = [
-        {key: value for key, value in entry.items() if key != "decisions"}
-        | {f"decided_{name}": entry["decisions"].get(name, 0) for name in _decisions(rounds)}
+        {key: value for key, value in entry.items() if key not in _COUNTED}
+        | {
+            f"{prefix}_{name}": entry[key].get(name, 0)
+            for key, prefix in _COUNTED.items()
+            for name in _counted(rounds, key)
+        }
         for entry in rounds
     ]
     write_frame(pl.DataFrame(flat), folder / "rounds.parquet")
@@ -187,8 +191,12 @@ def _write_server_tables(folder: Path) -> None:
         (folder / name).unlink()
 
 
-def _decisions(rounds: list[dict[str, Any]]) -> list[str]:
-    return sorted({name for entry in rounds for name in entry["decisions"]})
+_COUNTED = {"decisions": "decided", "rejected": "rejected"}
+"""What a round counts by name, and how its columns begin."""
+
+
+def _counted(rounds: list[dict[str, Any]], key: str) -> list[str]:
+    return sorted({name for entry in rounds for name in entry[key]})
 
 
 def _run_info(experiment: Experiment) -> RunInfo:

@@ -12,6 +12,7 @@ from fleettune.carbon import INTENSITIES, WORLD
 from fleettune.precision import check_precision
 from fleettune.pricing import PricedAs
 from fleettune.processor import check_processor
+from strategies.fleet_patch import NONE, check_use
 
 METRICS = ("auto", "exact_match", "neg_mae", "neg_nll")
 SAMPLINGS = ("panel", "uniform")
@@ -49,6 +50,8 @@ class Run:
         quality: The headline metric.
         store: Folder of the release store.
         keep_patches: Devices, from number 0 on, whose last patch stays in the run's folder.
+        fleet_patch: Whether devices get the fleet patch (`strategies.fleet_patch.USES`).
+        fleet_rank: Its largest rank at a site.
         resume: Folder of the interrupted run that this one continues; None for a new run.
     """
 
@@ -59,6 +62,8 @@ class Run:
     quality: Quality
     store: str
     keep_patches: int
+    fleet_patch: str = NONE
+    fleet_rank: int = 8
     resume: str | None = None
 
     def __post_init__(self) -> None:
@@ -68,6 +73,7 @@ class Run:
             raise ValueError(f"rounds must be >= 1 night, got {self.rounds}")
         if self.keep_patches < 0:
             raise ValueError(f"keep_patches must be >= 0 devices, got {self.keep_patches}")
+        check_use(self.fleet_patch, self.fleet_rank)
         check_processor(self.compute.device)
         check_precision(self.precision, self.compute.device)
 

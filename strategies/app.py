@@ -16,6 +16,7 @@ from flwr.app import ArrayRecord, Context
 from flwr.serverapp import Grid, ServerApp
 from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType] - its stub has a bare PathLike
 
+from fleettune.frames import write_frame
 from strategies.checkpoint import Checkpoint
 from strategies.plan import read_plan
 from strategies.publisher import Publisher, rms
@@ -54,6 +55,9 @@ def main(grid: Grid, context: Context) -> None:
         sampling=plan.sampling,
         seed=plan.seed,
         observe=plan.observe,
+        aggregation=plan.aggregation,
+        fleet_patch=plan.fleet_patch,
+        fleet_rank=plan.fleet_rank,
         checkpoint=grid if isinstance(grid, Checkpoint) else None,
     )
     strategy.on_round = partial(_write_updates, strategy, file.parent)
@@ -72,7 +76,7 @@ def _write(strategy: FleetStrategy, folder: Path) -> None:
 
 
 def _write_updates(strategy: FleetStrategy, folder: Path) -> None:
-    """Writes the round's mean update of every arm that has one, over that of an earlier round.
+    """Writes every arm's fleet patch and mean update of the round, over those of an earlier one.
 
     Written before the round is made to last: if the process dies in between, the round is run again
     and writes the same file.
@@ -80,6 +84,8 @@ def _write_updates(strategy: FleetStrategy, folder: Path) -> None:
     for arm, update in strategy.updates.items():
         arrays = {str(site): value for site, value in update.mean().items()}
         save_file(arrays, folder / f"fleet_update_{arm}.safetensors")
+    for arm, fleet in strategy.fleets.items():
+        (folder / f"fleet_patch_{arm}.safetensors").write_bytes(write_frame(fleet))
 
 
 def _count(strategy: FleetStrategy) -> int:

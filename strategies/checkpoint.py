@@ -6,10 +6,13 @@ as stock Flower's, is used as it is, and the run begins at its first round.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
+from fleettune.adapters import Patch
+from fleettune.frames import read_frame, write_frame
 from strategies.rounds import RoundSum
 
 SCHEMA = 1
@@ -37,6 +40,14 @@ class PublishedAt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeptFleet:
+    """A fleet patch: its arm, and its frame in base64."""
+
+    arm: str
+    frame: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerState:
     """What the server knows after a round.
 
@@ -47,16 +58,27 @@ class ServerState:
         round: The round, 0-based.
         sums: One entry per arm and round so far.
         releases: What is out, oldest first.
+        fleets: The fleet patches of those arms that have one.
     """
 
     seed: int
     round: int
     sums: tuple[RoundSum, ...]
     releases: tuple[PublishedAt, ...]
+    fleets: tuple[KeptFleet, ...] = ()
 
     def plain(self) -> dict[str, Any]:
         """Returns the state as JSON can hold it."""
         return {"schema": SCHEMA, **asdict(self)}
+
+    def patches(self) -> dict[str, Patch]:
+        """Returns the fleet patches by arm."""
+        return {entry.arm: read_frame(base64.b64decode(entry.frame)) for entry in self.fleets}
+
+
+def kept_fleet(held: tuple[str, Patch]) -> KeptFleet:
+    """Returns an arm's fleet patch as JSON can hold it."""
+    return KeptFleet(arm=held[0], frame=base64.b64encode(write_frame(held[1])).decode())
 
 
 def read_server_state(plain: Mapping[str, Any]) -> ServerState:
@@ -72,4 +94,5 @@ def read_server_state(plain: Mapping[str, Any]) -> ServerState:
         round=plain["round"],
         sums=tuple(RoundSum(**entry) for entry in plain["sums"]),
         releases=tuple(PublishedAt(**entry) for entry in plain["releases"]),
+        fleets=tuple(KeptFleet(**entry) for entry in plain.get("fleets", ())),
     )

@@ -10,9 +10,17 @@ from typing import cast
 
 from fleettune.fleet import DATA_TYPES, FleetData
 from fleettune.typed import Record, Types, from_record, to_record
+from strategies.aggregation import Aggregation, Stack
+from strategies.clipping import NormClip
+from strategies.factor_averaging import FactorMean, ZeroPad
+from strategies.ffa import Ffa
+from strategies.fleet_patch import NONE, check_use
 from strategies.publisher import Source
+from strategies.robust import MedianOfMeans, TrimmedMean
+from strategies.rounds import STACK
 from strategies.sampling import Panel, Sampling, Uniform
 from strategies.schedule import ReleasePlan, Schedule
+from strategies.svd import Svd
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +46,9 @@ class Plan:
         data: Where text of users outside the fleet comes from.
         store: Folder of the release store.
         observe: True if an observer wants quality.
+        aggregation: How deltas are aggregated.
+        fleet_patch: Whether devices get the fleet patch (`strategies.fleet_patch.USES`).
+        fleet_rank: Its largest rank.
     """
 
     seed: int
@@ -50,6 +61,12 @@ class Plan:
     data: FleetData
     store: str
     observe: bool
+    aggregation: Aggregation = STACK
+    fleet_patch: str = NONE
+    fleet_rank: int = 8
+
+    def __post_init__(self) -> None:
+        check_use(self.fleet_patch, self.fleet_rank)
 
     def policies(self) -> Mapping[str, Record]:
         """Returns the policy record of every arm."""
@@ -65,8 +82,12 @@ class Plan:
         file.write_text(json.dumps(to_record(self)))
 
 
+AGGREGATIONS = (Stack, Svd, Ffa, FactorMean, ZeroPad, NormClip, TrimmedMean, MedianOfMeans)
+"""The rules of aggregation that a plan may name."""
+
 _TYPES: Types = {
     **DATA_TYPES,
+    **{cls.__name__: cls for cls in AGGREGATIONS},
     **{cls.__name__: cls for cls in (Plan, Arm, Source, Schedule, ReleasePlan, Panel, Uniform)},
 }
 

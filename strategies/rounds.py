@@ -1,19 +1,27 @@
 """Rounds on the server: replies stream into sums, one arm at a time, in the order of devices.
 
 Nothing of a reply stays but what was added, so a round of any size takes the memory of one reply
-and of the sums.
+and of the sums. A delta that cannot be taken is counted by its reason, and the round goes on.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from flwr.app import Message
 
-from fleettune.statistics import Report
-from fleettune.wire import decode_report
-from strategies.aggregation import FleetUpdate
+from fleettune.adapters import Patch
+from fleettune.frames import Expected
+from fleettune.rejections import RejectedError, Rejection
+from fleettune.statistics import Statistics
+from fleettune.wire import decode_statistics, read_delta
+from strategies.aggregation import Aggregate, Aggregation, Stack, StackAggregate, mean_norm
+
+log = logging.getLogger(__name__)
+
+STACK = Stack()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +39,7 @@ class RoundSum:
         down_bytes: Bytes received by all devices.
         failed: Devices whose reply was an error.
         update_norm: Frobenius norm of the mean effective update of this round's deltas.
+        rejected: Deltas that were not taken, by reason (`fleettune.rejections`).
     """
 
     arm: str
@@ -43,6 +52,15 @@ class RoundSum:
     down_bytes: float
     failed: int
     update_norm: float
+    rejected: Mapping[str, int] = field(default_factory=dict[str, int])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What the server reads of a reply: statistics, and the delta or why it is not taken."""
+
+    statistics: Statistics
+    delta: Patch | Rejection | None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,12 +69,14 @@ class RunningSum:
 
     Attributes:
         arm: The arm.
-        update: Sums of the deltas so far.
+        weights: How a device counts (`strategies.aggregation.WEIGHTS`).
+        update: Aggregate of the deltas so far.
         last_device: The device that was added last; -1 before the first one.
     """
 
     arm: str
-    update: FleetUpdate = field(default_factory=FleetUpdate)
+    weights: str = "uniform"
+    update: Aggregate = field(default_factory=StackAggregate)
     last_device: int = -1
     devices: int = 0
     failed: int = 0
@@ -64,14 +84,16 @@ class RunningSum:
     energy_j: float = 0.0
     up_bytes: float = 0.0
     down_bytes: float = 0.0
+    rejected: dict[str, int] = field(default_factory=dict[str, int])
 
-    def add(self, report: Report) -> None:
-        """Adds one device's report.
+    def add(self, reply: Reply) -> None:
+        """Adds one device's reply.
 
         Raises:
             RuntimeError: If its device does not come behind those before it.
         """
-        outcome, total = report.statistics.outcome, report.statistics.ledger.total()
+        statistics = reply.statistics
+        outcome, total = statistics.outcome, statistics.ledger.total()
         if outcome.device <= self.last_device:
             raise RuntimeError(
                 f"a grid that streams must yield an arm's replies in the order of devices, got "
@@ -83,8 +105,17 @@ class RunningSum:
         self.up_bytes += total.up_bytes
         self.down_bytes += total.down_bytes
         self.decisions[outcome.decision] = self.decisions.get(outcome.decision, 0) + 1
-        if report.delta is not None:
-            self.update = self.update.with_patch(report.delta)
+        if isinstance(reply.delta, Rejection):
+            self._reject(reply.delta)
+        elif reply.delta is not None:
+            weight = 1.0 if self.weights == "uniform" else float(statistics.buffer_exchanges)
+            try:
+                self.update.add(reply.delta, weight)
+            except RejectedError as error:
+                self._reject(error.reason)
+
+    def _reject(self, reason: Rejection) -> None:
+        self.rejected[reason.value] = self.rejected.get(reason.value, 0) + 1
 
     def closed(self, round_number: int, release: int) -> RoundSum:
         """Returns the sums when all replies are in."""
@@ -98,39 +129,62 @@ class RunningSum:
             up_bytes=self.up_bytes,
             down_bytes=self.down_bytes,
             failed=self.failed,
-            update_norm=self.update.norm(),
+            update_norm=mean_norm(self.update),
+            rejected=self.rejected,
         )
 
 
-def add_up(arms: Iterable[str], replies: Iterable[Message]) -> dict[str, RunningSum]:
-    """Returns every arm's sums over the replies, which are read once, one by one."""
-    sums = {arm: RunningSum(arm=arm) for arm in arms}
-    for arm, report in _in_order(replies):
-        if report is None:
+def add_up(
+    arms: Iterable[str],
+    replies: Iterable[Message],
+    rule: Aggregation = STACK,
+    expected: Expected | None = None,
+) -> dict[str, RunningSum]:
+    """Returns every arm's sums over the replies, which are read once, one by one.
+
+    Args:
+        arms: Names of all arms.
+        replies: What the devices sent.
+        rule: How deltas are aggregated.
+        expected: What a delta must be to be taken; None where only its frame is checked.
+    """
+    sums = {arm: RunningSum(arm=arm, weights=rule.weights, update=rule.open()) for arm in arms}
+    for arm, reply in _in_order(replies, expected):
+        if reply is None:
             sums[arm].failed += 1
         else:
-            sums[arm].add(report)
+            sums[arm].add(reply)
     return sums
 
 
-def _in_order(replies: Iterable[Message]) -> Iterator[tuple[str, Report | None]]:
+def _in_order(
+    replies: Iterable[Message], expected: Expected | None
+) -> Iterator[tuple[str, Reply | None]]:
     """Yields replies in an order in which every arm's devices ascend; None for an error.
 
     A grid that streams yields them so. One that returns them all at once, as stock Flower does in
     the order of arrival, has them in memory anyway, so these are sorted: a sum of floats depends
     on its order, and then equal experiments would not give equal bytes.
     """
+    decoded = (_decoded(reply, expected) for reply in replies)
     if isinstance(replies, Iterator):
-        yield from map(_decoded, replies)
+        yield from decoded
     else:
-        yield from sorted(map(_decoded, replies), key=_device)
+        yield from sorted(decoded, key=_device)
 
 
-def _decoded(reply: Message) -> tuple[str, Report | None]:
-    report = None if reply.has_error() else decode_report(reply.content)
-    return reply.metadata.group_id, report
+def _decoded(reply: Message, expected: Expected | None) -> tuple[str, Reply | None]:
+    arm = reply.metadata.group_id
+    if reply.has_error():
+        return arm, None
+    statistics = decode_statistics(reply.content)
+    try:
+        return arm, Reply(statistics=statistics, delta=read_delta(reply.content, expected))
+    except RejectedError as error:
+        log.warning("delta of device %d in arm %s: %s", statistics.outcome.device, arm, error)
+        return arm, Reply(statistics=statistics, delta=error.reason)
 
 
-def _device(entry: tuple[str, Report | None]) -> int:
-    report = entry[1]
-    return -1 if report is None else report.statistics.outcome.device
+def _device(entry: tuple[str, Reply | None]) -> int:
+    reply = entry[1]
+    return -1 if reply is None else reply.statistics.outcome.device

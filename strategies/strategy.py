@@ -16,12 +16,21 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricReco
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
+from fleettune.adapters import Patch
+from fleettune.frames import Expected
 from fleettune.typed import Record
 from fleettune.wire import Request, encode_request
-from strategies.aggregation import FleetUpdate
-from strategies.checkpoint import Checkpoint, PublishedAt, ServerState, read_server_state
+from strategies.aggregation import Aggregate, Aggregation
+from strategies.checkpoint import (
+    Checkpoint,
+    PublishedAt,
+    ServerState,
+    kept_fleet,
+    read_server_state,
+)
+from strategies.fleet_patch import NONE, START, grown
 from strategies.publisher import Publisher
-from strategies.rounds import RoundSum, add_up
+from strategies.rounds import STACK, RoundSum, add_up
 from strategies.sampling import Sampling
 
 
@@ -38,7 +47,11 @@ class FleetStrategy(Strategy):
         checkpoint: Makes rounds last; a run goes on behind the last one that did.
         on_round: Called after every round, before it is made to last.
         sums: One entry per arm and round, in order.
-        updates: The mean effective update of the last round's deltas, by arms that sent any.
+        aggregation: How deltas are aggregated.
+        fleet_patch: Whether devices get the fleet patch (`strategies.fleet_patch.USES`).
+        fleet_rank: Its largest rank.
+        updates: The aggregate of the last round's deltas, by arms that sent any.
+        fleets: The fleet patch by arms that have one.
     """
 
     arms: Mapping[str, Record]
@@ -49,7 +62,11 @@ class FleetStrategy(Strategy):
     checkpoint: Checkpoint | None = None
     on_round: Callable[[], None] = lambda: None
     sums: list[RoundSum] = field(default_factory=list[RoundSum])
-    updates: dict[str, FleetUpdate] = field(default_factory=dict[str, FleetUpdate])
+    aggregation: Aggregation = STACK
+    fleet_patch: str = NONE
+    fleet_rank: int = 8
+    updates: dict[str, Aggregate] = field(default_factory=dict[str, Aggregate])
+    fleets: dict[str, Patch] = field(default_factory=dict[str, Patch])
 
     def start(  # noqa: PLR0913, PLR0917 - Flower's signature
         self,
@@ -92,7 +109,14 @@ class FleetStrategy(Strategy):
         release = self.publisher.newest(night)
         contents = {
             arm: encode_request(
-                Request(arm=arm, round=night, release=release, policy=policy, observe=self.observe)
+                Request(
+                    arm=arm,
+                    round=night,
+                    release=release,
+                    policy=policy,
+                    observe=self.observe,
+                    fleet=self._fleet(arm),
+                )
             )
             for arm, policy in self.arms.items()
         }
@@ -112,11 +136,20 @@ class FleetStrategy(Strategy):
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Sums each arm's statistics and averages its deltas; returns the summed joules."""
-        running = add_up(self.arms, replies)
-        release = self.publisher.published[-1].manifest.version
+        manifest = self.publisher.published[-1].manifest
+        release = manifest.version
+        expected = Expected(
+            release=release,
+            shapes=manifest.shapes,
+            # a delta as large as the model is none
+            limit_bytes=manifest.size_bytes,
+        )
+        running = add_up(self.arms, replies, self.aggregation, expected)
         closed = [entry.closed(server_round - 1, release) for entry in running.values()]
         self.sums += closed
         self.updates = {arm: entry.update for arm, entry in running.items() if entry.update.counts}
+        if self.fleet_patch == START:
+            self._grow(release)
         totals: dict[str, int | float | list[int] | list[float]] = {
             f"{entry.arm}.energy_j": entry.energy_j for entry in closed
         }
@@ -137,6 +170,17 @@ class FleetStrategy(Strategy):
     def summary(self) -> None:
         """Says nothing: `simulations` prints the run's tables."""
 
+    def _fleet(self, arm: str) -> Patch | None:
+        """Returns an arm's fleet patch; the first arm's for one whose devices never tune."""
+        return self.fleets.get(arm) or self.fleets.get(next(iter(self.arms)))
+
+    def _grow(self, release: int) -> None:
+        sent = {arm: self._fleet(arm) for arm in self.updates}
+        for arm, update in self.updates.items():
+            fleet = grown(sent[arm], update.updates(), self.fleet_rank, release)
+            if fleet is not None:
+                self.fleets[arm] = fleet
+
     def _restore(self, plain: Mapping[str, Any] | None) -> int:
         """Takes over the state of an earlier process; returns the first round to run."""
         if plain is None:
@@ -146,6 +190,7 @@ class FleetStrategy(Strategy):
             raise ValueError(f"the checkpoint is of seed {state.seed}, the plan of {self.seed}")
         self.publisher.restore(state.releases)
         self.sums = list(state.sums)
+        self.fleets = state.patches()
         return state.round + 1
 
     def _state(self, night: int) -> ServerState:
@@ -157,6 +202,7 @@ class FleetStrategy(Strategy):
                 PublishedAt(round=entry.round, digest=entry.manifest.digest)
                 for entry in self.publisher.published
             ),
+            fleets=tuple(map(kept_fleet, self.fleets.items())),
         )
 
 

@@ -25,10 +25,10 @@ from clients.placement import EverySite, TopLayers
 from clients.policy import DevicePolicy, Quota
 from clients.reading import EMBEDDING_BYTES
 from clients.selection import Fifo, Reservoir
+from clients.start import new_start
 from clients.state import DeviceState
 from clients.synthesis import NoSynthesis
 from clients.tuning import Tuning
-from clients.weighing import new_start
 from fleettune.cost import Stage
 from fleettune.energy import central, price
 from fleettune.exchanges import Answer, Exchange, Population
@@ -407,7 +407,7 @@ def test_tuning_changes_the_patch_and_counts_its_steps_and_tokens(
     state, report = live(night)
     assert state.patch is not None
     placement = TopLayers(layers=1, rank=1, alpha=2.0).on(releases[0].shapes)
-    start = new_start(night.facts, releases[0], placement)
+    start = new_start(night.facts, releases[0], placement, shared=False)
     assert state.patch.digest() != start.digest()
     assert report.delta is state.patch
     # 6 exchanges are on the device; batches of 2 for 3 steps are each of them once.

@@ -20,11 +20,11 @@ from clients.placement import EverySite, PlacementContext, PlacementRule, TopLay
 from clients.policy import DevicePolicy, Quota
 from clients.retune import TunePlan, held_out, open_context, plan_tune, probe_jobs
 from clients.selection import Fifo
+from clients.start import new_start
 from clients.state import DeviceState
 from clients.stopping import held_loss, is_over, tuned
 from clients.synthesis import NoSynthesis, TemplateRewrite
 from clients.tuning import Tuning
-from clients.weighing import new_start
 from fleettune.adapters import Patch, to_arrays
 from fleettune.backbone import POCKET_FOLDER, read_shapes
 from fleettune.compute import Compute, TuneJob
@@ -157,7 +157,7 @@ def test_a_tune_ends_with_the_patch_and_at_the_step_where_one_that_really_stops_
     chosen = policy(tuning, rule)
     plan = planned(chosen, compute)
     assert bool(plan.placement.ties) == (rule is SHARING)
-    start = new_start(FACTS, RELEASE, plan.placement)
+    start = new_start(FACTS, RELEASE, plan.placement, shared=False)
     patch, done = tuned(FACTS, RELEASE, tuning, plan, start, compute)
     best, steps, losses = really_stopped(plan, tuning, start, compute)
     assert_close(patch, best)
@@ -292,7 +292,7 @@ def test_without_a_holdout_nothing_is_scored_and_the_last_patch_is_kept() -> Non
     tie = Tie(sites=(Site(6, "q"), Site(7, "q")), rank=2, alpha=4.0)
     tied = replace(plan, placement=replace(plan.placement, sites=(), ties=(tie,)))
     for each in (plan, tied):
-        start = new_start(FACTS, RELEASE, each.placement)
+        start = new_start(FACTS, RELEASE, each.placement, shared=False)
         patch, done = tuned(FACTS, RELEASE, tuning, each, start, current_compute())
         assert done is each
         assert patch.ranks == each.placement.ranks

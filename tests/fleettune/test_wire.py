@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import json
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,12 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleettune.adapters import Factors, Patch
+from fleettune.adapters import Factors, Patch, Placement, new_patch
 from fleettune.cost import Cost, Ledger, Stage
+from fleettune.frames import payload_bytes, write_frame
 from fleettune.hardware import load_hardware
 from fleettune.personas import SyntheticData
+from fleettune.rejections import RejectedError
 from fleettune.releases import Drift, Manifest, Moments, SiteDrift
 from fleettune.sites import MODULES, Site
 from fleettune.statistics import WORD, Observation, Outcome, Report, Statistics
@@ -224,12 +226,13 @@ def test_only_numbers_short_words_and_factors_leave_a_device(report: Report) -> 
     for record in content.array_records.values():
         assert report.delta is not None
         # rank * (inputs + outputs) numbers per site: no room for a base matrix beside them.
-        sizes = {name: math.prod(array.shape) for name, array in record.items()}
-        assert set(sizes) == {f"{site}.{side}" for site in report.delta.factors for side in "ab"}
-        for site, item in report.delta.factors.items():
-            rank, (n_in, n_out) = item.a.shape[0], SHAPES.matrices()[site.module]
-            assert sizes[f"{site}.a"] + sizes[f"{site}.b"] == rank * (n_in + n_out)
-        assert sum(sizes.values()) * 4 == report.delta.size_bytes
+        (array,) = record.values()
+        frame = array.numpy().tobytes()
+        assert payload_bytes(frame) == report.delta.size_bytes
+        header = json.loads(frame[8 : len(frame) - payload_bytes(frame)])
+        assert set(header) == {"__metadata__", "values"}
+        told = {"schema", "codec", "release", "alpha", "sites", "sizes", "digest"}
+        assert set(header["__metadata__"]) == told
 
 
 @settings(derandomize=True, deadline=None)
@@ -265,13 +268,20 @@ def test_the_fullest_report_fits_the_bytes_that_are_charged_for_it() -> None:
     cost = Cost(time_s=1, energy_j=1, work_flop=1, down_bytes=1, up_bytes=1)
     ledger = Ledger(costs=tuple((stage, cost) for stage in Stage))
     statistics = some_statistics(ledger=ledger, drift=1.0, strength=1.0)
+    # the standard placement: every site of four layers
+    sites = tuple(Site(layer, module) for layer in range(4, 8) for module in MODULES)
+    placement = Placement(sites=sites, rank=8, alpha=16.0)
+    pocket = replace(SHAPES, hidden=96, layers=8, heads=4, kv_heads=2, head_dim=24, ffn=256)
+    trained = new_patch(placement, pocket, 3, np.random.default_rng(0))
     content = encode_report(Report(statistics=statistics, delta=some_patch(), observation=None))
     outcome = content.config_records["outcome"]
     words = [value for value in outcome.values() if isinstance(value, str)]
     assert len(words) == 5
     numbers = len(content.metric_records["statistics"]) + len(outcome) - len(words)
+    frame = write_frame(trained)
+    header = len(frame) - payload_bytes(frame)
     # 8 bytes per number; the names are known to both sides.
-    assert 8 * numbers + sum(map(len, words)) <= STATISTICS_BYTES
+    assert 8 * numbers + sum(map(len, words)) + header <= STATISTICS_BYTES
 
 
 def test_observation_and_workload_are_taken_out_before_a_strategy_looks() -> None:
@@ -337,7 +347,7 @@ def test_a_record_with_more_than_a_report_may_hold_is_refused(
 def test_a_base_weight_has_no_place_in_a_delta(name: str) -> None:
     content = encode_report(some_report())
     content.array_records["delta"][name] = Array(np.ones((4, 8), dtype=np.float32))
-    with pytest.raises(ValueError, match=r"site must read|factors of sites only"):
+    with pytest.raises(RejectedError, match="a delta must be one array called frame"):
         decode_report(content)
 
 

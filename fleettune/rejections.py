@@ -1,0 +1,33 @@
+"""Rejections: why a delta is not taken, in one word that can be counted."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Rejection(StrEnum):
+    """What is wrong with a delta; the first fault that is found counts."""
+
+    OVERSIZED = "oversized_payload"
+    UNREADABLE = "unreadable"
+    SCHEMA = "wrong_schema"
+    CODEC = "unknown_codec"
+    DIGEST = "bad_digest"
+    RELEASE = "wrong_release"
+    SITE = "unknown_site"
+    SHAPE = "wrong_shape"
+    NOT_FINITE = "not_finite"
+    UNLIKE_A = "unlike_a"
+    UNLIKE_RANK = "unlike_rank"
+
+
+class RejectedError(ValueError):
+    """A delta that is not taken.
+
+    Attributes:
+        reason: Why.
+    """
+
+    def __init__(self, reason: Rejection, told: str) -> None:
+        super().__init__(f"{reason}: {told}")
+        self.reason = reason

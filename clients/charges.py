@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from clients.adaptation import Decision
-from clients.delta import Written
 from clients.facts import Facts
 from fleettune.adapters import Patch
 from fleettune.compute import ProbeJob, embedding_layers
@@ -151,14 +150,20 @@ def cache_bytes(shapes: Shapes, tokens: int) -> int:
     return 2 * shapes.hidden * tokens
 
 
-def upload(facts: Facts, release: Manifest, written: Written | None) -> list[Entry]:
+def upload(
+    facts: Facts, release: Manifest, change: Patch | None = None, frame: bytes = b""
+) -> list[Entry]:
     """Returns the transfer of an adapter delta, where there is one, and statistics.
 
-    The header of the delta's frame is among the bytes of the statistics.
+    Args:
+        facts: The device.
+        release: What it tuned.
+        change: The delta.
+        frame: The delta as it is sent; its header is among the bytes of the statistics.
     """
     size_bytes = 0.0
-    if written is not None:
-        ranks, sent = ranks_of(written.change), payload_bytes(written.sent.frame)
+    if change is not None:
+        ranks, sent = ranks_of(change), payload_bytes(frame)
         size_bytes = facts.priced.patch_bytes(release.shapes, ranks, sent)
     return [(Stage.UPLOAD, Phase.SEND, transferring(size_bytes + STATISTICS_BYTES))]
 

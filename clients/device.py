@@ -102,7 +102,8 @@ def _upload(visit: Visit, night: Night) -> Night:
     state = night.state
     written = write_delta(visit.policy, state, night.trained, night.begun)
     night = replace(night, written=written)
-    entries = charges.upload(visit.facts, visit.release, written)
+    parts = () if written is None else (written.change, written.sent.frame)
+    entries = charges.upload(visit.facts, visit.release, *parts)
     night = charged(visit, night, entries)
     if night.over:
         return night

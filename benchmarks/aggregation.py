@@ -1,0 +1,249 @@
+"""Aggregation: how wrong each rule is, and what ten thousand replies of mixed ranks cost.
+
+    python benchmarks/aggregation.py [--quick] [figure ...]
+
+``aggregation_error`` is the relative Frobenius error of every rule against the mean effective
+update, one line per drift: ten devices at one 256 x 256 matrix, once all of rank 8, once of ranks
+4, 8 and 16 at alpha 16, so with true scales 4, 2 and 1. Drift is the norm of a device's own part of
+its factors over that of the common part. ``aggregation_memory`` is the peak of traced memory while
+replies of mixed ranks and supports are added, over that of a hundred replies, with the milliseconds
+per reply. ``codec_bytes`` is how many times fewer bytes a delta takes than in single precision and
+than the full model, with its error. ``feedback_error`` is the error of what a server summed of
+top-k deltas over rounds.
+"""
+
+from __future__ import annotations
+
+from simulations.environment import prepare, quieten
+
+prepare()
+
+import argparse
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from clients.placement import TopLayers
+from fleettune.adapters import Patch, new_patch
+from fleettune.backbone import POCKET_FOLDER, read_shapes
+from fleettune.codecs import FP32, Codec, Fp16, Int8, TopK
+from fleettune.factors import Factors
+from fleettune.feedback import send
+from fleettune.frames import Expected, read_frame, write_frame
+from fleettune.releases import weights_file
+from fleettune.sites import MODULES, Site
+from fleettune.updates import Update, Updates, patch_of, stacked, total_norm, updates_of
+from lines import emit
+from strategies.aggregation import Aggregation, Stack
+from strategies.clipping import NormClip
+from strategies.factor_averaging import FactorMean, ZeroPad
+from strategies.sketches import MedianOfMeans, TrimmedMean
+from strategies.svd import Svd
+
+SITE = Site(0, "q")
+SIDE, DEVICES, ALPHA = 256, 10, 16.0
+DRIFTS = (0.1, 0.5, 1.0, 3.0)
+MIXED = (4, 8, 16)
+SHAPES = read_shapes(POCKET_FOLDER)
+
+
+def drifted(ranks: Sequence[int], drift: float, seed: int) -> list[Patch]:
+    """Returns devices that share the first components of one pair and drifted away from it."""
+    rng = np.random.default_rng(seed)
+    common_a, common_b = rng.normal(size=(max(ranks), SIDE)), rng.normal(size=(SIDE, max(ranks)))
+    found: list[Patch] = []
+    for rank in ranks:
+        a = common_a[:rank] + drift * rng.normal(size=(rank, SIDE))
+        b = common_b[:, :rank] + drift * rng.normal(size=(SIDE, rank))
+        item = Factors(a=a.astype(np.float32), b=b.astype(np.float32))
+        found.append(Patch(release=0, alpha=ALPHA, factors={SITE: item}))
+    return found
+
+
+def error(rule: Aggregation, patches: Sequence[Patch], *, unscaled: bool = False) -> float:
+    """Returns the relative Frobenius error of a rule.
+
+    Args:
+        rule: The rule.
+        patches: What it aggregates.
+        unscaled: Whether every patch is taken as if ``alpha / rank`` were 1.
+    """
+    truth = sum(patch.dense(SITE).astype(np.float64) for patch in patches) / len(patches)
+    aggregate = rule.open()
+    for patch in patches:
+        rank = patch.factors[SITE].a.shape[0]
+        aggregate.add(replace(patch, alpha=float(rank)) if unscaled else patch, 1.0)
+    found = aggregate.updates()[SITE].dense()
+    return float(np.linalg.norm(found - truth) / np.linalg.norm(truth))
+
+
+def measure_error(seeds: int) -> None:
+    """Prints the table of METHODS C, one line per drift."""
+    mixed = [MIXED[place % len(MIXED)] for place in range(DEVICES)]
+    columns: Mapping[str, Callable[[list[Patch], list[Patch]], float]] = {
+        "equal_factor_mean": lambda equal, _: error(FactorMean(), equal),
+        "equal_svd_8": lambda equal, _: error(Svd(rank=8), equal),
+        "mixed_zero_pad": lambda _, other: error(ZeroPad(rank=16, folded=False), other),
+        "mixed_zero_pad_folded": lambda _, other: error(ZeroPad(rank=16), other),
+        "mixed_stack_unscaled": lambda _, other: error(Stack(), other, unscaled=True),
+        "mixed_svd_16": lambda _, other: error(Svd(rank=16), other),
+        "mixed_stack": lambda _, other: error(Stack(), other),
+    }
+    for drift in DRIFTS:
+        pairs = [
+            (drifted([8] * DEVICES, drift, seed), drifted(mixed, drift, seed))
+            for seed in range(seeds)
+        ]
+        means = {
+            name: float(np.mean([rule(*pair) for pair in pairs])) for name, rule in columns.items()
+        }
+        table = {name: float(f"{value:.2g}") for name, value in means.items()}
+        detail = {"drift": drift, "ranks": mixed, "alpha": ALPHA, "seeds": seeds, **table}
+        emit("aggregation_error", table["mixed_stack"], detail)
+
+
+def replies(count: int) -> Iterator[Patch]:
+    """Yields deltas of mixed ranks and supports at the pocket model's shapes, one at a time."""
+    matrices = SHAPES.matrices()
+    for device in range(count):
+        rng = np.random.default_rng(device)
+        rank = MIXED[device % len(MIXED)]
+        layers = range(SHAPES.layers - 4, SHAPES.layers)
+        sites = [Site(layer, module) for layer in layers for module in MODULES]
+        factors: dict[Site, Factors] = {}
+        for site in sites[device % 3 :: 2]:
+            n_in, n_out = matrices[site.module]
+            a = rng.standard_normal((rank, n_in), dtype=np.float32)
+            b = rng.standard_normal((n_out, rank), dtype=np.float32)
+            factors[site] = Factors(a=a, b=b)
+        yield Patch(release=0, alpha=ALPHA, factors=factors)
+
+
+def spent(rule: Aggregation, count: int) -> tuple[float, float]:
+    """Returns the peak of traced memory in MB and the milliseconds per reply, reading included."""
+    expected = Expected(release=0, shapes=SHAPES, limit_bytes=10**7)
+    tracemalloc.start()
+    aggregate, busy_s = rule.open(), 0.0
+    for patch in replies(count):
+        frame = write_frame(patch)
+        before = time.perf_counter()
+        aggregate.add(read_frame(frame, expected), 1.0)
+        busy_s += time.perf_counter() - before
+    before = time.perf_counter()
+    aggregate.updates()
+    busy_s += time.perf_counter() - before
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak / 1e6, 1e3 * busy_s / count
+
+
+def measure_memory(count: int) -> None:
+    """Prints the peak over that of a hundred replies, for every rule that takes mixed ranks."""
+    rules: Mapping[str, Aggregation] = {
+        "stack": Stack(),
+        "svd": Svd(rank=8),
+        "zero_pad": ZeroPad(rank=16),
+        "norm_clip": NormClip(norm=100.0),
+        "trimmed_mean": TrimmedMean(trim=2),
+        "median": MedianOfMeans(groups=15),
+    }
+    for name, rule in rules.items():
+        few_mb, few_ms = spent(rule, 100)
+        many_mb, many_ms = spent(rule, count)
+        detail = {
+            "rule": name,
+            "is_exact": rule.is_exact,
+            "replies": count,
+            "at_most": 1.5,
+            "peak_mb": {"100": round(few_mb, 2), str(count): round(many_mb, 2)},
+            "ms_per_reply": {"100": round(few_ms, 3), str(count): round(many_ms, 3)},
+        }
+        emit("aggregation_memory", round(many_mb / few_mb, 3), detail)
+
+
+def trained_like(seed: int) -> Patch:
+    """Returns a patch of the standard placement whose components decay, as trained ones do."""
+    rng = np.random.default_rng(seed)
+    placement = TopLayers(layers=4, rank=8, alpha=ALPHA).on(SHAPES)
+    fresh = new_patch(placement, SHAPES, 0, rng)
+    decay = 0.5 ** np.arange(8)
+    factors = {
+        site: Factors(a=item.a, b=(0.05 * decay * rng.normal(size=item.b.shape)).astype(np.float32))
+        for site, item in fresh.factors.items()
+    }
+    return replace(fresh, factors=factors)
+
+
+def distance(one: Updates, other: Updates) -> float:
+    """Returns the relative Frobenius distance over all sites."""
+    apart: list[Update] = [stacked([one[site], other[site].times(-1)]) for site in one]
+    return total_norm(apart) / total_norm(one.values())
+
+
+def measure_bytes() -> None:
+    """Prints bytes of a delta by codec, headers included."""
+    patch = trained_like(0)
+    plain, model = len(write_frame(patch)), weights_file(POCKET_FOLDER).stat().st_size
+    codecs: tuple[Codec, ...] = (FP32, Fp16(), Int8(), TopK(fraction=0.1))
+    for codec in codecs:
+        frame = write_frame(patch, codec)
+        detail = {
+            "codec": codec.name,
+            "frame_bytes": len(frame),
+            "model_bytes": model,
+            "model_over_frame": round(model / len(frame), 1),
+            "relative_error": float(
+                f"{distance(updates_of(patch), updates_of(read_frame(frame))):.2g}"
+            ),
+        }
+        emit("codec_bytes", round(plain / len(frame), 2), detail)
+
+
+def measure_feedback(nights: int) -> None:
+    """Prints the error of the sum of a device's deltas, with and without error feedback."""
+    deltas = [trained_like(seed) for seed in range(nights)]
+    for feedback in (False, True):
+        codec = TopK(fraction=0.1, feedback=feedback)
+        residual: Patch | None = None
+        meant: dict[Site, Update] = {}
+        got: dict[Site, Update] = {}
+        errors: list[float] = []
+        for change in deltas:
+            made = send(change, codec, residual, 10**7)
+            residual = made.residual
+            meant = _sum(meant, updates_of(change))
+            got = _sum(got, updates_of(read_frame(made.frame)))
+            errors.append(round(distance(meant, got), 3))
+        detail = {"feedback": feedback, "fraction": 0.1, "error_by_round": errors}
+        emit("feedback_error", errors[-1], detail)
+
+
+def _sum(before: dict[Site, Update], more: Updates) -> dict[Site, Update]:
+    both = {s: stacked([before[s], more[s]]) if s in before else more[s] for s in more}
+    return updates_of(patch_of({s: update.shortened() for s, update in both.items()}, 0, 1.0))
+
+
+def main() -> None:
+    """Measures the figures asked for, all by default."""
+    parser = argparse.ArgumentParser(description="Aggregation of unlike patches.")
+    parser.add_argument("--quick", action="store_true", help="fewer seeds and replies")
+    parser.add_argument("figures", nargs="*", help="names of figures; all by default")
+    asked = parser.parse_intermixed_args()
+    quieten()
+    torch.set_num_threads(1)
+    figures: dict[str, Callable[[], None]] = {
+        "aggregation_error": lambda: measure_error(1 if asked.quick else 10),
+        "aggregation_memory": lambda: measure_memory(400 if asked.quick else 10_000),
+        "codec_bytes": measure_bytes,
+        "feedback_error": lambda: measure_feedback(5 if asked.quick else 20),
+    }
+    for name in asked.figures or figures:
+        figures[name]()
+
+
+if __name__ == "__main__":
+    main()

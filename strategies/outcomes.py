@@ -71,6 +71,10 @@ class DecisionReport:
             value = getattr(self, name)
             if not 0 <= value < math.inf:
                 raise ValueError(f"{name} must be finite and >= 0 {unit}, got {value}")
+        if self.retune_j > self.energy_j:
+            raise ValueError(
+                f"retune_j must be <= energy_j, {self.energy_j} J, got {self.retune_j} J"
+            )
 
     @property
     def retuned(self) -> bool:

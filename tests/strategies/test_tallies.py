@@ -22,6 +22,7 @@ amounts = st.floats(0, 1e6, allow_nan=False)
 def decision_reports(draw: st.DrawFn) -> DecisionReport:
     decision = draw(st.sampled_from(["retune", "reuse", "infeasible"]))
     seen = decision == "retune"
+    retune_j = draw(amounts) if seen else 0.0
     return DecisionReport(
         release=draw(st.integers(1, 3)),
         device_class=draw(st.sampled_from(["phone", "tablet", "watch"])),
@@ -30,8 +31,8 @@ def decision_reports(draw: st.DrawFn) -> DecisionReport:
         propensity=draw(st.sampled_from([0.05, 1.0])),
         explored=seen and draw(st.booleans()),
         gain=draw(st.none() | st.floats(-2, 5)) if seen else None,
-        energy_j=draw(amounts),
-        retune_j=draw(amounts) if seen else 0.0,
+        energy_j=retune_j + draw(amounts),
+        retune_j=retune_j,
         down_bytes=draw(amounts),
     )
 
@@ -106,7 +107,11 @@ def test_reports_have_one_order_of_their_own(
 
 def report(release: int, device_class: str, decision: str, retune_j: float = 0.0) -> DecisionReport:
     return DecisionReport(
-        release=release, device_class=device_class, decision=decision, retune_j=retune_j
+        release=release,
+        device_class=device_class,
+        decision=decision,
+        energy_j=1.0 + retune_j,
+        retune_j=retune_j,
     )
 
 
@@ -154,6 +159,7 @@ def test_a_cell_named_twice_is_refused() -> None:
         ({"explored": True}, "explored means a random retune, but the decision is reuse"),
         ({"gain": math.nan}, "gain must be finite, in nats per token, got nan"),
         ({"energy_j": -1.0}, "energy_j must be finite and >= 0 J, got -1.0"),
+        ({"retune_j": 1.0}, r"retune_j must be <= energy_j, 0\.0 J, got 1\.0 J"),
         ({"down_bytes": math.inf}, "down_bytes must be finite and >= 0 bytes, got inf"),
         ({"features": (("canary", -math.inf),)}, "feature canary must be finite, got -inf"),
         ({"features": (("a", 1.0), ("a", 2.0))}, "a name each of their own"),

@@ -72,6 +72,16 @@ def report(
 
 def measure_coverage(quick: bool) -> None:
     """Prints per fleet and rate how often intervals cover the outcome, and how wide they are."""
+    print_coverage("forecast_coverage", math.inf, quick)
+
+
+def measure_grown(quick: bool) -> None:
+    """Prints the same for cohorts that grow until the retune rate is within ten points."""
+    print_coverage("forecast_within_ten_points", WIDEST, quick)
+
+
+def print_coverage(figure: str, widest: float, quick: bool) -> None:
+    """Prints one line per fleet and rate."""
     releases, cohorts = (2, 20) if quick else (5, 40)
     for devices in FLEETS[:2] if quick else FLEETS:
         for rate in RATES:
@@ -81,6 +91,7 @@ def measure_coverage(quick: bool) -> None:
                     cohort_size(devices),
                     cohorts,
                     stream(seed, Purpose.SAMPLING, devices),
+                    widest,
                 )
                 for seed in range(releases)
             ]
@@ -93,10 +104,10 @@ def measure_coverage(quick: bool) -> None:
                 }
                 for name in studies[0].quantities
             }
-            size = cohort_size(devices)
-            extra = {"cohort": size, "releases": releases, "cohorts_each": cohorts}
+            sampled = round(mean([one.sampled for one in studies]), 1)
+            extra = {"sampled": sampled, "releases": releases, "cohorts_each": cohorts}
             value = detail["retune_rate"]["covered"]
-            emit(f"forecast_coverage_{devices}_{rate}", value, detail | extra)
+            emit(f"{figure}_{devices}_{rate}", value, detail | extra)
 
 
 def measure_sizes(quick: bool) -> None:
@@ -151,6 +162,7 @@ def main() -> None:
         "aggregation": measure_aggregation,
         "sizes": measure_sizes,
         "coverage": measure_coverage,
+        "grown": measure_grown,
     }
     for name in asked.figures or figures:
         figures[name](asked.quick)

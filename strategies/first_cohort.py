@@ -22,7 +22,7 @@ from strategies.forecast import (
 )
 from strategies.intervals import wilson
 from strategies.outcomes import DecisionReport, in_order
-from strategies.strata import DeviceClass
+from strategies.strata import DeviceClass, Fleet
 
 SHARE = 0.02
 """Of the fleet that receives a release first."""
@@ -91,16 +91,57 @@ def by_class(reports: Iterable[DecisionReport]) -> dict[str, list[DecisionReport
     return dict(sorted(found.items()))
 
 
-def drawn(
-    of_class: Mapping[str, Sequence[DecisionReport]], size: int, rng: np.random.Generator
-) -> list[DecisionReport]:
-    """Returns a stratified random cohort, without replacement, of what `by_class` gave."""
-    counts = allocated({name: len(members) for name, members in of_class.items()}, size)
-    return [
-        of_class[name][int(place)]
-        for name, count in counts.items()
-        for place in rng.choice(len(of_class[name]), size=count, replace=False)
-    ]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queue:
+    """A whole fleet's reports, each class in a random order; a cohort is the first ones of each.
+
+    Attributes:
+        of_class: Reports in that order, by class.
+    """
+
+    of_class: Mapping[str, Sequence[DecisionReport]]
+
+    @property
+    def devices(self) -> int:
+        """All devices."""
+        return sum(len(members) for members in self.of_class.values())
+
+    def cohort(self, size: int) -> list[DecisionReport]:
+        """Returns a stratified random cohort, without replacement."""
+        counts = allocated({name: len(found) for name, found in self.of_class.items()}, size)
+        return [report for name, count in counts.items() for report in self.of_class[name][:count]]
+
+
+def queued(of_class: Mapping[str, Sequence[DecisionReport]], rng: np.random.Generator) -> Queue:
+    """Returns what `by_class` gave in a random order."""
+    return Queue(
+        of_class={
+            name: [members[int(place)] for place in rng.permutation(len(members))]
+            for name, members in of_class.items()
+        }
+    )
+
+
+def forecast_within(fleet: Fleet, queue: Queue, size: int, widest: float) -> Forecast:
+    """Returns the forecast of a cohort that grows until the retune rate is known well enough.
+
+    A cohort whose interval is too wide is enlarged to the size that its own rate asks for, by a
+    tenth at least: what a server does that holds a release. The interval takes no notice of having
+    been looked at before.
+
+    Args:
+        fleet: All devices, by class.
+        queue: Where cohorts come from.
+        size: Devices of the first one.
+        widest: Largest half-width of the retune rate's interval.
+    """
+    while True:
+        found = forecast(fleet, queue.cohort(size))
+        rate = found.retune_rate
+        if rate.half_width <= widest or size == queue.devices:
+            return found
+        needed = size_needed(rate.value, queue.devices, widest)
+        size = min(queue.devices, max(needed, math.ceil(1.1 * size)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,14 +165,14 @@ class ForecastStudy:
 
     Attributes:
         devices: Devices of the fleet.
-        size: Devices of a cohort.
+        sampled: Devices of a cohort, on average.
         cohorts: Cohorts drawn.
         retune_rate: What came true, as a share of the devices.
         quantities: How the forecast of each quantity did, by `strategies.forecast.QUANTITIES`.
     """
 
     devices: int
-    size: int
+    sampled: float
     cohorts: int
     retune_rate: float
     quantities: Mapping[str, Coverage]
@@ -143,6 +184,7 @@ def resampled(
     size: int,
     cohorts: int,
     rng: np.random.Generator,
+    widest: float = math.inf,
 ) -> ForecastStudy:
     """Returns how forecasts from random first cohorts compare with the outcome.
 
@@ -152,6 +194,7 @@ def resampled(
         size: Devices of a cohort.
         cohorts: Cohorts to draw.
         rng: Where they are drawn from.
+        widest: Half-width of the retune rate's interval above which a cohort is enlarged.
 
     Raises:
         ValueError: If there is nothing to draw.
@@ -163,10 +206,12 @@ def resampled(
         name: DeviceClass(devices=len(members), retune_j=retune_j[name])
         for name, members in of_class.items()
     }
-    forecasts = [forecast(fleet, drawn(of_class, size, rng)) for _ in range(cohorts)]
+    forecasts = [
+        forecast_within(fleet, queued(of_class, rng), size, widest) for _ in range(cohorts)
+    ]
     return ForecastStudy(
         devices=outcome.devices,
-        size=size,
+        sampled=sum(one.sampled for one in forecasts) / cohorts,
         cohorts=cohorts,
         retune_rate=outcome.retune_rate,
         quantities={name: _coverage(name, forecasts, outcome) for name in QUANTITIES},

@@ -23,6 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from strategies.intervals import Interval, student
 from strategies.outcomes import DecisionReport
@@ -78,6 +79,20 @@ QUANTITIES = ("retune_rate", "energy_j", "down_bytes")
 def covers(forecast: Forecast, outcome: FleetOutcome) -> dict[str, bool]:
     """Returns for every forecast quantity whether its interval covers the outcome."""
     return {name: getattr(forecast, name).covers(getattr(outcome, name)) for name in QUANTITIES}
+
+
+def beside(forecast: Forecast, outcome: FleetOutcome) -> list[dict[str, Any]]:
+    """Returns one row per quantity, as JSON can hold it: forecast, limits, outcome, covered."""
+    covered = covers(forecast, outcome)
+    return [
+        {
+            "quantity": name,
+            **getattr(forecast, name).plain(),
+            "outcome": getattr(outcome, name),
+            "covered": covered[name],
+        }
+        for name in QUANTITIES
+    ]
 
 
 def outcome_of(reports: Iterable[DecisionReport]) -> FleetOutcome:

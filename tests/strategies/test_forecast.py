@@ -16,12 +16,13 @@ from strategies.first_cohort import (
     allocated,
     by_class,
     cohort_size,
-    drawn,
+    forecast_within,
     half_width,
+    queued,
     resampled,
     size_needed,
 )
-from strategies.forecast import FleetOutcome, covers, forecast, outcome_of, typical_retune_j
+from strategies.forecast import FleetOutcome, beside, covers, forecast, outcome_of, typical_retune_j
 from strategies.intervals import NORMAL, student, wilson
 from strategies.outcomes import DecisionReport
 from strategies.strata import DeviceClass, Stratum, rate_interval, stratified
@@ -145,7 +146,7 @@ def test_a_census_forecasts_exactly_what_happens(seed: int, devices: int, rate: 
 @given(st.integers(0, 99), st.data())
 def test_the_order_of_reports_changes_no_bit(seed: int, data: st.DataObject) -> None:
     reports = table(seed, 400, 0.3)
-    cohort = drawn(by_class(reports), 30, stream(seed, Purpose.SAMPLING))
+    cohort = queued(by_class(reports), stream(seed, Purpose.SAMPLING)).cohort(30)
     mixed = data.draw(st.permutations(cohort))
     assert forecast(fleet_of(reports), cohort) == forecast(fleet_of(reports), mixed)
 
@@ -156,10 +157,11 @@ def test_resampled_cohorts_cover_the_outcome(devices: int, rate: float) -> None:
     found = resampled(
         table(1, devices, rate), RETUNE_J, cohort_size(devices), 200, stream(2, Purpose.SAMPLING)
     )
-    assert found.size == (20 if devices == 1000 else 100)
-    # 95 % of 200 cohorts, less 3 binomial deviations of 1.5 %; skewed joules may lose a little
-    for name, floor in (("retune_rate", 0.905), ("energy_j", 0.89), ("down_bytes", 0.89)):
-        assert found.quantities[name].covered >= floor, (name, found.quantities[name])
+    assert found.sampled == (20 if devices == 1000 else 100)
+    # 95 % of 200 cohorts less 3 binomial deviations of 1.5 % is 90.5 %; Wilson's own coverage dips
+    # below its level near 0 and 1, and 20 devices say little of skewed joules and bytes
+    for name, quantity in found.quantities.items():
+        assert quantity.covered >= (0.88 if devices == 1000 else 0.905), (name, quantity)
 
 
 def test_ten_points_of_half_width_take_about_ninety_devices_at_worst() -> None:
@@ -170,6 +172,25 @@ def test_ten_points_of_half_width_take_about_ninety_devices_at_worst() -> None:
     few = resampled(table(1, 1000, 0.5), RETUNE_J, 20, 50, rng)
     assert few.quantities["retune_rate"].mean_half_width > 0.17
     assert few.quantities["retune_rate"].covered >= 0.9
+
+
+@pytest.mark.parametrize("rate", [0.02, 0.3, 0.9])
+def test_a_cohort_that_grows_until_ten_points_still_covers(rate: float) -> None:
+    found = resampled(
+        table(1, 1000, rate), RETUNE_J, 20, 200, stream(5, Purpose.SAMPLING), widest=0.1
+    )
+    assert found.quantities["retune_rate"].largest_half_width <= 0.1
+    # looking twice costs a little; 95 % of 200 cohorts less 3 deviations of 1.5 % would be 90.5 %
+    assert found.quantities["retune_rate"].covered >= 0.9
+    assert 20 <= found.sampled <= 90
+
+
+def test_a_cohort_grows_to_the_whole_fleet_at_most() -> None:
+    reports = [report("a", 1.0), report("a")] * 10
+    queue = queued({"a": reports}, stream(0, Purpose.SAMPLING))
+    fleet = {"a": DeviceClass(devices=20, retune_j=1.0)}
+    found = forecast_within(fleet, queue, 8, 1e-6)
+    assert (found.sampled, found.retune_rate.half_width) == (20, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -237,8 +258,8 @@ def test_a_cohort_takes_every_class_in_proportion(counts: dict[str, int], size: 
 
 def test_a_drawn_cohort_is_keyed_stratified_and_without_replacement() -> None:
     reports = [replace(one, energy_j=float(place)) for place, one in enumerate(table(0, 200, 0.0))]
-    members = by_class(reports)
-    cohort = drawn(members, 20, stream(0, Purpose.SAMPLING))
+    queue = queued(by_class(reports), stream(0, Purpose.SAMPLING))
+    cohort = queue.cohort(20)
     assert len({one.energy_j for one in cohort}) == 20
     assert {name: len(found) for name, found in by_class(cohort).items()} == {
         "budget": 3,
@@ -246,7 +267,8 @@ def test_a_drawn_cohort_is_keyed_stratified_and_without_replacement() -> None:
         "middle": 10,
         "rare": 1,
     }
-    assert cohort == drawn(by_class(reports[::-1]), 20, stream(0, Purpose.SAMPLING))
+    assert queue == queued(by_class(reports[::-1]), stream(0, Purpose.SAMPLING))
+    assert queue.devices == len(queue.cohort(200)) == 200
 
 
 def test_forecasts_stand_beside_outcomes() -> None:
@@ -254,11 +276,16 @@ def test_forecasts_stand_beside_outcomes() -> None:
     outcome = outcome_of(reports)
     assert outcome.devices == 1000
     assert outcome.energy_j == math.fsum(one.energy_j for one in reports)
-    found = forecast(fleet_of(reports), drawn(by_class(reports), 20, stream(0, Purpose.SAMPLING)))
+    found = forecast(
+        fleet_of(reports), queued(by_class(reports), stream(0, Purpose.SAMPLING)).cohort(20)
+    )
     assert covers(found, outcome)["retune_rate"]
     far = FleetOutcome(devices=1000, retune_rate=1.0, energy_j=0.0, down_bytes=1e12)
     assert not any(covers(found, far).values())
-    assert json.loads(json.dumps(found.energy_j.plain()))["value"] == found.energy_j.value
+    rate = json.loads(json.dumps(beside(found, outcome)))[0]
+    assert (rate["quantity"], rate["covered"]) == ("retune_rate", True)
+    assert rate["low"] <= rate["value"] <= rate["high"]
+    assert rate["outcome"] == outcome.retune_rate
 
 
 def test_typical_joules_come_from_earlier_releases() -> None:

@@ -63,6 +63,7 @@ def report(
         features=(("canary", canary), ("log_drift", -6.0)),
         propensity=1.0 if wanted else EXPLORE,
         explored=retuned and not wanted,
+        drift=1e-6,
         gain=canary - 0.3 + float(rng.normal(0, 0.3)) if retuned else None,
         energy_j=float(typical_j[0] * rng.lognormal(0, 0.2)) + retune_j,
         retune_j=retune_j,

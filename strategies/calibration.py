@@ -4,7 +4,7 @@ Wanted is the probability that retuning gains more than a margin, given what a d
 are known only of devices that retuned, most of them because their rule asked for it. A small share
 retunes at random, and every retune is weighted by one over its propensity, so that the sample
 stands for all devices that decided (Horvitz and Thompson 1952). Weights are cut at `max_weight`:
-an upper bound on what one device may decide, paid for with bias where propensities are smaller.
+a bound on what one device may decide, paid for with bias where propensities are smaller.
 Selection by the fitted features alone would not bias the coefficients; it biases them where a rule
 saw more than is fitted or the model is wrong, and it always biases error rates.
 
@@ -43,7 +43,7 @@ class RetuneRule:
     Attributes:
         intercept: Log odds where all features are 0.
         weights: Log odds per unit of a feature, by its name.
-        threshold: Probability above which a device retunes, from 0 to 1.
+        threshold: Probability above which a device retunes, between 0 and 1.
     """
 
     intercept: float
@@ -55,8 +55,8 @@ class RetuneRule:
             math.isfinite(value) for value in (self.intercept, *dict(self.weights).values())
         ):
             raise ValueError(f"coefficients must be finite, got {self.intercept}, {self.weights}")
-        if not 0 <= self.threshold <= 1:
-            raise ValueError(f"threshold must be from 0 to 1, got {self.threshold}")
+        if not 0 < self.threshold < 1:
+            raise ValueError(f"threshold must be > 0 and < 1, got {self.threshold}")
 
     def probability(self, report: DecisionReport) -> float:
         """Returns the probability that retuning helps, given a report's features."""

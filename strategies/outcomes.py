@@ -29,6 +29,7 @@ class DecisionReport:
         propensity: Probability with which it would retune, given what it saw; 1 where the rule asks
             for it, the share of random retunes where the rule asks for reuse.
         explored: True if it retuned at random, against its rule.
+        drift: Drift that it looked at, 0 or more; None where it did not look.
         gain: Nats per token that retuning gained on the canary exchanges, before less after; None
             where that was not seen.
         energy_j: Joules that taking over the release cost the device, all stages (simulated).
@@ -42,6 +43,7 @@ class DecisionReport:
     features: Features = ()
     propensity: float = 1.0
     explored: bool = False
+    drift: float | None = None
     gain: float | None = None
     energy_j: float = 0.0
     retune_j: float = 0.0
@@ -66,6 +68,8 @@ class DecisionReport:
                 raise ValueError(f"feature {name} must be finite, got {value}")
         if self.gain is not None and not math.isfinite(self.gain):
             raise ValueError(f"gain must be finite, in nats per token, got {self.gain}")
+        if self.drift is not None and not 0 <= self.drift < math.inf:
+            raise ValueError(f"drift must be finite and >= 0, got {self.drift}")
         amounts = (("energy_j", "J"), ("retune_j", "J"), ("down_bytes", "bytes"))
         for name, unit in amounts:
             value = getattr(self, name)
@@ -111,6 +115,7 @@ def _key(report: DecisionReport) -> tuple[object, ...]:
         report.features,
         report.propensity,
         report.explored,
+        -math.inf if report.drift is None else report.drift,
         -math.inf if report.gain is None else report.gain,
         report.energy_j,
         report.retune_j,

@@ -8,7 +8,6 @@ because their rule asked for it; `strategies.calibration` weights them, a sketch
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,9 +15,6 @@ from typing import Any
 from strategies.outcomes import DecisionReport
 from strategies.sketches import Sketch, read_sketch, sketched
 from strategies.tallies import Tally, read_tally, tallied
-
-LOG_DRIFT = "log_drift"
-"""Feature whose exponential is sketched as drift."""
 
 ByRelease = tuple[tuple[int, Sketch], ...]
 """(Version of a release, sketch), ascending."""
@@ -72,9 +68,8 @@ def gathered(reports: Iterable[DecisionReport], alpha: float = 0.01) -> ReuseSta
     drift: dict[int, list[float]] = {}
     gain: dict[int, list[float]] = {}
     for report in every:
-        for name, value in report.features:
-            if name == LOG_DRIFT:
-                drift.setdefault(report.release, []).append(math.exp(value))
+        if report.drift is not None:
+            drift.setdefault(report.release, []).append(report.drift)
         if report.gain is not None:
             gain.setdefault(report.release, []).append(report.gain)
     return ReuseStatistics(

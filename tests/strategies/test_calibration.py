@@ -95,6 +95,36 @@ def test_weighting_recovers_the_error_rates_of_the_whole_fleet() -> None:
     assert abs((plain.errors.false_retune or 0.0) - truth.errors.false_retune) > 0.05
 
 
+def test_one_release_with_random_retunes_mends_a_rule_that_fires_too_late() -> None:
+    def night(seed: int, rule: RetuneRule) -> list[DecisionReport]:
+        """2,000 devices under a rule; retuning gains what the canary lost, give or take."""
+        rng = stream(seed, Purpose.COEFFICIENTS)
+        canary = [float(value) for value in rng.uniform(0.0, 1.0, 2_000)]
+        gains = [float(value) for value in canary + rng.normal(-0.3, 0.1, 2_000)]
+        lots = rng.random(2_000) < EXPLORE
+        made: list[DecisionReport] = []
+        for seen, gain, lot in zip(canary, gains, lots, strict=True):
+            wants = rule.probability(reused(seen)) > rule.threshold
+            chance = 1.0 if wants else EXPLORE
+            made.append(retuned(seen, gain, chance) if wants or lot else reused(seen))
+        return made
+
+    # asks for a canary above 0.8, where one above 0.35 means a gain above the margin
+    late = RetuneRule(intercept=-8.0, weights=(("canary", 10.0),), threshold=0.5)
+    mended = replace(CALIBRATION, prior=late).fit(night(0, late))
+    everybody = night(1, replace(late, intercept=100.0))
+    before = assess(late, everybody, MARGIN, CALIBRATION.max_weight).errors
+    after = assess(mended.rule, everybody, MARGIN, CALIBRATION.max_weight).errors
+    assert before.false_reuse is not None
+    assert after.false_reuse is not None
+    assert after.false_retune is not None
+    assert before.false_reuse > 0.6
+    # a canary within about 0.1 of the border says little, which is a fifth of all
+    assert after.false_reuse < 0.15
+    assert after.false_retune < 0.2
+    assert -mended.rule.intercept / mended.rule.weights[0][1] == pytest.approx(0.35, abs=0.05)
+
+
 def test_the_threshold_is_where_both_mistakes_are_expected_to_cost_the_same() -> None:
     for cost in (0.25, 1.0, 9.0):
         threshold = replace(CALIBRATION, false_reuse_cost=cost).threshold
@@ -204,7 +234,7 @@ def test_a_calibration_that_makes_no_sense_is_refused(
 
 
 def test_a_rule_that_makes_no_sense_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"threshold must be from 0 to 1, got 1\.5"):
+    with pytest.raises(ValueError, match=r"threshold must be > 0 and < 1, got 1\.5"):
         replace(PRIOR, threshold=1.5)
     with pytest.raises(ValueError, match="coefficients must be finite"):
         replace(PRIOR, intercept=math.nan)

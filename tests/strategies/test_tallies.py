@@ -28,6 +28,7 @@ def decision_reports(draw: st.DrawFn) -> DecisionReport:
         device_class=draw(st.sampled_from(["phone", "tablet", "watch"])),
         decision=decision,
         features=(("log_drift", draw(st.floats(-20, 5))), ("canary", draw(st.floats(-1, 3)))),
+        drift=draw(st.none() | st.floats(0, 1)),
         propensity=draw(st.sampled_from([0.05, 1.0])),
         explored=seen and draw(st.booleans()),
         gain=draw(st.none() | st.floats(-2, 5)) if seen else None,
@@ -140,6 +141,19 @@ def test_a_tally_by_hand() -> None:
     assert tally.of(release=2, device_class="watch") == Counts()
 
 
+def test_drift_and_gain_are_sketched_by_release() -> None:
+    def seen(release: int, drift: float | None, gain: float | None) -> DecisionReport:
+        return DecisionReport(
+            release=release, device_class="a", decision="retune", drift=drift, gain=gain
+        )
+
+    found = gathered([seen(1, 1e-4, 0.5), seen(1, 4e-4, None), seen(2, None, -0.25)], alpha=0.02)
+    assert [(version, sketch.count) for version, sketch in found.drift] == [(1, 2)]
+    assert [(version, sketch.count) for version, sketch in found.gain] == [(1, 1), (2, 1)]
+    assert found.drift[0][1].quantile(1.0) == pytest.approx(4e-4, rel=0.02)
+    assert found.gain[1][1].quantile(0.5) == pytest.approx(-0.25, rel=0.02)
+
+
 def test_an_empty_tally_has_no_rates() -> None:
     nobody = Tally().of()
     assert (nobody.retune_rate, nobody.reuse_rate, nobody.joules_per_retune) == (None, None, None)
@@ -161,6 +175,7 @@ def test_a_cell_named_twice_is_refused() -> None:
         ({"energy_j": -1.0}, "energy_j must be finite and >= 0 J, got -1.0"),
         ({"retune_j": 1.0}, r"retune_j must be <= energy_j, 0\.0 J, got 1\.0 J"),
         ({"down_bytes": math.inf}, "down_bytes must be finite and >= 0 bytes, got inf"),
+        ({"drift": -0.1}, r"drift must be finite and >= 0, got -0\.1"),
         ({"features": (("canary", -math.inf),)}, "feature canary must be finite, got -inf"),
         ({"features": (("a", 1.0), ("a", 2.0))}, "a name each of their own"),
     ],

@@ -1,0 +1,196 @@
+"""Tallies and sketches are monoids to the last bit: any order, any split, one result."""
+
+from __future__ import annotations
+
+import json
+import math
+from fractions import Fraction
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from strategies.outcomes import REUSE, DecisionReport, in_order
+from strategies.reuse_statistics import ReuseStatistics, gathered, read_reuse_statistics
+from strategies.tallies import Counts, Tally, read_tally, tallied
+
+amounts = st.floats(0, 1e6, allow_nan=False)
+
+
+@st.composite
+def decision_reports(draw: st.DrawFn) -> DecisionReport:
+    decision = draw(st.sampled_from(["retune", "reuse", "infeasible"]))
+    seen = decision == "retune"
+    retune_j = draw(amounts) if seen else 0.0
+    return DecisionReport(
+        release=draw(st.integers(1, 3)),
+        device_class=draw(st.sampled_from(["phone", "tablet", "watch"])),
+        decision=decision,
+        features=(("log_drift", draw(st.floats(-20, 5))), ("canary", draw(st.floats(-1, 3)))),
+        drift=draw(st.none() | st.floats(0, 1)),
+        propensity=draw(st.sampled_from([0.05, 1.0])),
+        explored=seen and draw(st.booleans()),
+        gain=draw(st.none() | st.floats(-2, 5)) if seen else None,
+        energy_j=retune_j + draw(amounts),
+        retune_j=retune_j,
+        down_bytes=draw(amounts),
+    )
+
+
+many = st.lists(decision_reports(), max_size=20)
+
+
+@st.composite
+def splits(draw: st.DrawFn) -> tuple[list[DecisionReport], list[list[DecisionReport]]]:
+    """Reports, and the same ones shuffled and cut into parts, some of them empty."""
+    reports = draw(many)
+    mixed = draw(st.permutations(reports))
+    cuts = sorted(draw(st.lists(st.integers(0, len(mixed)), max_size=4)))
+    bounds = [0, *cuts, len(mixed)]
+    return reports, [mixed[a:b] for a, b in pairwise(bounds)]
+
+
+def as_bytes(statistics: ReuseStatistics) -> bytes:
+    return json.dumps(statistics.plain()).encode()
+
+
+@settings(derandomize=True, deadline=None)
+@given(splits())
+def test_any_order_and_any_split_of_reports_give_the_same_bytes(
+    both: tuple[list[DecisionReport], list[list[DecisionReport]]],
+) -> None:
+    reports, parts = both
+    merged = sum((gathered(part) for part in parts), ReuseStatistics())
+    backwards = sum((gathered(part) for part in reversed(parts)), ReuseStatistics())
+    one_by_one = sum((gathered([report]) for report in reports), ReuseStatistics())
+    assert as_bytes(gathered(reports)) == as_bytes(merged) == as_bytes(backwards)
+    assert merged == one_by_one
+
+
+@settings(derandomize=True, deadline=None)
+@given(many, many, many)
+def test_reuse_statistics_are_a_commutative_monoid(
+    a: list[DecisionReport], b: list[DecisionReport], c: list[DecisionReport]
+) -> None:
+    x, y, z = gathered(a), gathered(b), gathered(c)
+    assert x + y == y + x
+    assert (x + y) + z == x + (y + z)
+    assert x + ReuseStatistics() == ReuseStatistics() + x == x
+
+
+@settings(derandomize=True, deadline=None)
+@given(many)
+def test_joules_are_those_of_all_reports_but_for_half_a_microjoule_each(
+    reports: list[DecisionReport],
+) -> None:
+    exact = sum((Fraction(report.retune_j) for report in reports), Fraction())
+    assert abs(Fraction(tallied(reports).of().retune_uj, 10**6) - exact) <= len(reports) * Fraction(
+        1, 2 * 10**6
+    )
+
+
+@settings(derandomize=True, deadline=None)
+@given(many)
+def test_statistics_come_back_from_json(reports: list[DecisionReport]) -> None:
+    statistics = gathered(reports)
+    assert read_reuse_statistics(json.loads(as_bytes(statistics))) == statistics
+    assert read_tally(statistics.tally.plain()) == statistics.tally
+
+
+@settings(derandomize=True, deadline=None)
+@given(many.flatmap(lambda reports: st.tuples(st.just(reports), st.permutations(reports))))
+def test_reports_have_one_order_of_their_own(
+    both: tuple[list[DecisionReport], list[DecisionReport]],
+) -> None:
+    assert in_order(both[0]) == in_order(both[1])
+
+
+def report(release: int, device_class: str, decision: str, retune_j: float = 0.0) -> DecisionReport:
+    return DecisionReport(
+        release=release,
+        device_class=device_class,
+        decision=decision,
+        energy_j=1.0 + retune_j,
+        retune_j=retune_j,
+    )
+
+
+def test_a_tally_by_hand() -> None:
+    tally = tallied(
+        [
+            report(1, "phone", "retune", 10.25),
+            report(1, "phone", "reuse"),
+            report(1, "watch", "infeasible"),
+            report(1, "watch", "reuse"),
+            report(2, "phone", "retune", 0.1),
+            report(2, "phone", "retune", 0.2),
+        ]
+    )
+    first, phones = tally.of(release=1), tally.of(device_class="phone")
+    assert (first.devices, first.reused, first.retuned) == (4, 2, 1)
+    assert (first.retune_rate, first.reuse_rate) == (0.25, 0.5)
+    assert (first.retune_j, phones.retune_j) == (10.25, 10.55)
+    # as floats 0.1 + 0.2 is 0.30000000000000004
+    assert tally.by_release()[2] == Counts(devices=2, retuned=2, retune_uj=300_000)
+    assert tally.by_release()[2].joules_per_retune == 0.15
+    assert tally.by_class() == {
+        "phone": Counts(devices=4, reused=1, retuned=3, retune_uj=10_550_000),
+        "watch": Counts(devices=2, reused=1),
+    }
+    assert tally.of(release=2, device_class="watch") == Counts()
+
+
+def test_drift_and_gain_are_sketched_by_release() -> None:
+    def seen(release: int, drift: float | None, gain: float | None) -> DecisionReport:
+        return DecisionReport(
+            release=release, device_class="a", decision="retune", drift=drift, gain=gain
+        )
+
+    found = gathered([seen(1, 1e-4, 0.5), seen(1, 4e-4, None), seen(2, None, -0.25)], alpha=0.02)
+    assert [(version, sketch.count) for version, sketch in found.drift] == [(1, 2)]
+    assert [(version, sketch.count) for version, sketch in found.gain] == [(1, 1), (2, 1)]
+    assert found.drift[0][1].quantile(1.0) == pytest.approx(4e-4, rel=0.02)
+    assert found.gain[1][1].quantile(0.5) == pytest.approx(-0.25, rel=0.02)
+
+
+def test_an_empty_tally_has_no_rates() -> None:
+    nobody = Tally().of()
+    assert (nobody.retune_rate, nobody.reuse_rate, nobody.joules_per_retune) == (None, None, None)
+
+
+def test_a_cell_named_twice_is_refused() -> None:
+    cell = ((1, "phone"), Counts(devices=1))
+    with pytest.raises(ValueError, match="cells must name each release and class once"):
+        Tally(cells=(cell, cell))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"propensity": 1.5}, "propensity must be from 0 to 1, got 1.5"),
+        ({"decision": "retune", "propensity": 0.0}, "device that retuned must be > 0, got 0"),
+        ({"explored": True}, "explored means a random retune, but the decision is reuse"),
+        ({"gain": math.nan}, "gain must be finite, in nats per token, got nan"),
+        ({"energy_j": -1.0}, "energy_j must be finite and >= 0 J, got -1.0"),
+        ({"retune_j": 1.0}, r"retune_j must be <= energy_j, 0\.0 J, got 1\.0 J"),
+        ({"down_bytes": math.inf}, "down_bytes must be finite and >= 0 bytes, got inf"),
+        ({"drift": -0.1}, r"drift must be finite and >= 0, got -0\.1"),
+        ({"features": (("canary", -math.inf),)}, "feature canary must be finite, got -inf"),
+        ({"features": (("a", 1.0), ("a", 2.0))}, "a name each of their own"),
+    ],
+)
+def test_a_report_that_makes_no_sense_is_refused(changed: dict[str, object], message: str) -> None:
+    given_fields: dict[str, object] = {"release": 1, "device_class": "phone", "decision": REUSE}
+    with pytest.raises(ValueError, match=message):
+        DecisionReport(**(given_fields | changed))  # pyright: ignore[reportArgumentType] - bad on purpose
+
+
+def test_features_are_found_by_name_in_any_order() -> None:
+    made = DecisionReport(
+        release=1, device_class="a", decision=REUSE, features=(("b", 2.0), ("a", 1.0))
+    )
+    assert made.features == (("a", 1.0), ("b", 2.0))
+    assert made.feature("b") == 2.0
+    with pytest.raises(ValueError, match="must have the feature canary"):
+        made.feature("canary")

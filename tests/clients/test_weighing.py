@@ -204,6 +204,7 @@ def test_the_canary_is_compared_with_the_night_of_its_tune(
     _, report = live(visit(damaged, policy(CANARY)), state)
     seen = report.statistics
     assert seen.canary_before is not None
+    assert state.recollection.canary is not None
     assert seen.canary_worse == seen.canary_before - state.recollection.canary
     assert seen.score == seen.canary_worse
 

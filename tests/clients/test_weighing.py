@@ -41,7 +41,7 @@ from fleettune.suspension import current_compute
 from fleettune.tokens import Example
 from fleettune.wire import decode_report, encode_report, take_observed
 from fleettune.work import forward_work
-from fleettune.workload import Phase, computing
+from fleettune.workload import Phase, computing, moving
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -472,6 +472,22 @@ def test_a_projection_needs_the_old_release_which_is_kept_until_it_is_settled(
     assert (later.before, later.settled) == (None, 1)
     # one number is kept, and grows with every release that is reused
     assert later.recollection.path == pytest.approx(math.sqrt(report.statistics.drift or 0))
+
+
+def test_a_projection_charges_the_weights_of_both_releases(
+    releases: tuple[Manifest, Manifest],
+) -> None:
+    chosen = policy(replace(EDGETUNE, scope="projected", kappa=1e9))
+    state, _ = live(visit(releases[0], chosen))
+    _, report = live(visit(releases[1], chosen, 1), state, observed=True)
+    assert state.patch is not None
+    # two bytes for every weight of the top layer's seven matrices, in each of two releases
+    entries = sum(n_in * n_out for n_in, n_out in releases[0].shapes.matrices().values())
+    read = report.workload.of(Stage.CHECK, Phase.READ)
+    assert read == moving(state.patch.size_bytes + 2 * 2 * entries)
+    # a difference and two products of rank 2 for every entry, and less for the factors
+    flop = report.workload.of(Stage.CHECK, Phase.FORWARD).flop
+    assert 9 * entries < flop < 10 * 9 * entries
 
 
 # The oracle

@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 
 from clients.adaptation import AlwaysReuse, EdgeTuneReleased, Retrieve, UserPrior
+from clients.baselines import Oracle, Periodic, PerRelease, RandomAtRate
+from clients.canary import Canary
+from clients.edgetune import EdgeTune
 from clients.placement import EverySite, TopLayers
 from clients.policy import DevicePolicy, Quota, read_policy
 from clients.selection import Fifo, Reservoir
@@ -48,7 +51,30 @@ def test_a_policy_survives_the_wire(policy: DevicePolicy) -> None:
 
 
 def test_every_rule_of_adaptation_survives_the_wire() -> None:
-    for rule in (AlwaysReuse(), UserPrior(smoothing=0.5)):
+    rules = (
+        AlwaysReuse(),
+        UserPrior(smoothing=0.5),
+        Canary(share=0.2, most=4, margin=0.1, paired=True),
+        Periodic(every=2),
+        RandomAtRate(rate=0.5),
+        PerRelease(kappa=0.5, k_var=0.25, nominal_strength=1.0),
+        Oracle(margin=0.0, days=1),
+        EdgeTune(
+            scope="projected",
+            threshold="calibrated",
+            kappa=0.5,
+            k_var=0.25,
+            canary=True,
+            canary_share=0.2,
+            canary_most=4,
+            canary_paired=False,
+            steps_at_threshold=3,
+            steps_max=None,
+            start="old",
+            defer=True,
+        ),
+    )
+    for rule in rules:
         record = sent(POLICY, adaptation=to_record(rule))
         assert read_policy(record).adaptation == rule
 

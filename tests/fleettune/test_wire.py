@@ -73,6 +73,12 @@ all_statistics = st.builds(
     night_s=amounts,
     drift=st.none() | amounts,
     strength=st.none() | amounts,
+    score=st.none() | st.floats(-1e6, 1e6),
+    canary_before=st.none() | amounts,
+    canary_worse=st.none() | st.floats(-1e6, 1e6),
+    canary_after=st.none() | amounts,
+    explored=st.none() | st.integers(0, 1),
+    propensity=st.none() | st.floats(0, 1),
     buffer_exchanges=counts,
     buffer_bytes=counts,
     stored_bytes=counts,
@@ -87,6 +93,7 @@ observations = st.builds(
     exact_match=st.none() | st.floats(0, 1),
     approval=st.none() | st.floats(0, 1),
     mae=st.none() | amounts,
+    retune_gain=st.none() | st.floats(-1e6, 1e6),
 )
 
 
@@ -267,7 +274,10 @@ def test_every_profile_of_the_catalogue_can_be_reported() -> None:
 def test_the_fullest_report_fits_the_bytes_that_are_charged_for_it() -> None:
     cost = Cost(time_s=1, energy_j=1, work_flop=1, down_bytes=1, up_bytes=1)
     ledger = Ledger(costs=tuple((stage, cost) for stage in Stage))
-    statistics = some_statistics(ledger=ledger, drift=1.0, strength=1.0)
+    looked = ("drift", "strength", "score", "canary_before", "canary_worse", "canary_after")
+    statistics = some_statistics(
+        ledger=ledger, explored=1, propensity=1.0, **dict.fromkeys(looked, 1.0)
+    )
     # the standard placement: every site of four layers
     sites = tuple(Site(layer, module) for layer in range(4, 8) for module in MODULES)
     placement = Placement(sites=sites, rank=8, alpha=16.0)

@@ -19,15 +19,22 @@ from clients.facts import Facts
 from clients.placement import PlacementContext, TrainingRule
 from clients.policy import DevicePolicy
 from clients.reading import Taken, arrivals, embed, lived, select
-from clients.retune import TunePlan, open_context, peak_of, plan_tune, probe_jobs
+from clients.retune import (
+    TunePlan,
+    open_context,
+    peak_of,
+    plan_tune,
+    probe_jobs,
+    start_of,
+    with_probes,
+)
 from clients.state import DeviceState, within
 from clients.stopping import tuned
-from fleettune.adapters import Patch, Placement, new_patch
+from fleettune.adapters import Patch
 from fleettune.compute import Compute
 from fleettune.cost import Stage
 from fleettune.energy import Values, heat_s, price, work_s
 from fleettune.releases import Manifest
-from fleettune.seeds import Purpose, stream
 from fleettune.statistics import Outcome, Report, Statistics
 from fleettune.workload import Entry, Workload
 
@@ -194,12 +201,14 @@ def _retune(visit: Visit, night: Night, compute: Compute) -> Night:
     if isinstance(plan, str):
         hindered = replace(night.decision, action=Action.INFEASIBLE, reason=plan)
         return replace(night, decision=hindered)
-    plan = expanded(visit.facts, release, visit.policy, night.state, plan, compute)
+    if not isinstance(context, str):
+        plan = expanded(context, visit.policy, night.state, plan, compute)
     if not plan.held.after:
         night = _work(visit, night, plan.work)
     if night.over:
         return night
-    start = _start(visit, context, plan.placement)
+    trained = None if isinstance(context, str) else context.trained
+    start = start_of(visit.policy, visit.facts, release, plan.placement, trained)
     patch, plan = tuned(visit.facts, release, tuning, plan, start, compute)
     # where a tune may stop early, only its end says what it asked
     if plan.held.after:
@@ -224,23 +233,7 @@ def _measured(
     jobs = probe_jobs(visit.policy, context)
     night = _work(visit, night, charges.probe(visit.facts, visit.release, jobs))
     found = () if night.over else tuple(compute.probe(job) for job in jobs)
-    return night, replace(context, probed=found)
-
-
-def _start(visit: Visit, context: PlacementContext | str, placement: Placement) -> Patch:
-    """Returns what the tune starts from: an untrained patch, or what its rule makes of it."""
-    rule, fresh = visit.policy.placement, new_start(visit, placement)
-    trained = None if isinstance(context, str) else context.trained
-    if trained is None or not isinstance(rule, TrainingRule):
-        return fresh
-    return rule.start(trained, fresh)
-
-
-def new_start(visit: Visit, placement: Placement) -> Patch:
-    """Returns the untrained patch that this device's tune on this release starts from."""
-    facts, release = visit.facts, visit.release
-    rng = stream(facts.seed, Purpose.ADAPTER, facts.device, release.version)
-    return new_patch(placement, release.shapes, release.version, rng)
+    return night, with_probes(context, jobs, found)
 
 
 def _upload(visit: Visit, night: Night) -> Night:

@@ -26,6 +26,7 @@ from clients.coresets import Herding, KCenter
 from clients.gradcut import GradCut, RandomSameProfile
 from clients.gradcut_phases import GradCutReleased
 from clients.lexicon import Lexicon
+from clients.lora_drop import LoraDrop
 from clients.placement import AttentionOnly, EverySite, PlacementRule, TopLayers
 from clients.quality import Quality
 from clients.selection import Fifo, RandomReplace, Reservoir, Selection
@@ -114,6 +115,7 @@ BUILT_IN: Mapping[str, type] = {
         EverySite,
         GradCut,
         GradCutReleased,
+        LoraDrop,
         RandomSameProfile,
         TopLayers,
         Tuning,

@@ -6,13 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from clients import charges
 from clients.facts import Facts
-from clients.footprint import cached_bytes, cheapest_tune, fits_memory, peak_bytes, tune_entries
-from clients.placement import PlacementContext, ProbingRule
+from clients.footprint import (
+    cached_bytes,
+    cheapest_tune,
+    fits_memory,
+    joules,
+    peak_bytes,
+    tune_entries,
+)
+from clients.placement import PlacementContext, ProbingRule, Trained, TrainingRule
 from clients.policy import DevicePolicy
 from clients.state import DeviceState
 from clients.tuning import Held, Tuning
-from fleettune.adapters import Placement
+from fleettune.adapters import Patch, Placement, new_patch
 from fleettune.compute import ProbeJob, ProbeResult
 from fleettune.releases import Manifest
 from fleettune.seeds import Purpose, stream
@@ -108,6 +116,28 @@ def probe_jobs(policy: DevicePolicy, context: PlacementContext | str) -> Sequenc
     return policy.placement.probes(context)
 
 
+def with_probes(
+    context: PlacementContext, jobs: Sequence[ProbeJob], probed: Sequence[ProbeResult]
+) -> PlacementContext:
+    """Returns the context with what probes found and took."""
+    entries = charges.probe(context.facts, context.release, jobs)
+    return replace(context, probed=tuple(probed), probed_j=joules(context.facts, entries))
+
+
+def refitted(
+    policy: DevicePolicy, context: PlacementContext, placement: Placement
+) -> TunePlan | None:
+    """Returns another tune at a placement, placed anew where its rule's limits ask for it.
+
+    None where that does not fit the device.
+    """
+    rule = policy.placement
+    if isinstance(rule, ProbingRule) and not rule.allows(context, placement):
+        plan = plan_tune(policy, context)
+        return None if isinstance(plan, str) else plan
+    return schedule(policy, context, placement) if fits_memory(context, placement) else None
+
+
 def plan_tune(
     policy: DevicePolicy, context: PlacementContext | str, probed: Sequence[ProbeResult] = ()
 ) -> TunePlan | str:
@@ -124,7 +154,7 @@ def plan_tune(
     if isinstance(context, str):
         return context
     if probed:
-        context = replace(context, probed=tuple(probed))
+        context = with_probes(context, probe_jobs(policy, context), probed)
     rule = policy.placement
     placement = rule.place(context)
     while isinstance(placement, Placement):
@@ -155,6 +185,29 @@ def schedule(policy: DevicePolicy, context: PlacementContext, placement: Placeme
         entries=entries,
         held=context.held,
     )
+
+
+def start_of(
+    policy: DevicePolicy,
+    facts: Facts,
+    release: Manifest,
+    placement: Placement,
+    trained: Trained | None = None,
+) -> Patch:
+    """Returns what a tune starts from: an untrained patch, or what its rule makes of that.
+
+    Args:
+        policy: What the device was told.
+        facts: The device.
+        release: What it tunes.
+        placement: Where.
+        trained: What a rule that trains before it places left.
+    """
+    rng = stream(facts.seed, Purpose.ADAPTER, facts.device, release.version)
+    fresh = new_patch(placement, release.shapes, release.version, rng)
+    if trained is None or not isinstance(policy.placement, TrainingRule):
+        return fresh
+    return policy.placement.start(trained, fresh)
 
 
 def peak_of(policy: DevicePolicy, context: PlacementContext | str, plan: TunePlan | str) -> int:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from safetensors.numpy import (
-    load_file,
+    load_file,  # pyright: ignore[reportUnknownVariableType] - as below
     save_file,  # pyright: ignore[reportUnknownVariableType] - a path of any kind of text
 )
 

@@ -19,11 +19,12 @@ from clients.adaptation import (
     NeverPersonalise,
     Retrieve,
 )
-from clients.device import Visit, new_start, run_round
+from clients.device import Visit, run_round
 from clients.facts import Facts
 from clients.placement import EverySite, TopLayers
 from clients.policy import DevicePolicy, Quota
 from clients.reading import EMBEDDING_BYTES
+from clients.retune import start_of
 from clients.selection import Fifo, Reservoir
 from clients.state import DeviceState
 from clients.synthesis import NoSynthesis
@@ -405,10 +406,9 @@ def test_tuning_changes_the_patch_and_counts_its_steps_and_tokens(
     night = visit(releases[0], policy(AlwaysRetune(), steps=3))
     state, report = live(night)
     assert state.patch is not None
-    assert (
-        state.patch.digest()
-        != new_start(night, TopLayers(layers=1, rank=1, alpha=2.0).on(releases[0].shapes)).digest()
-    )
+    top = TopLayers(layers=1, rank=1, alpha=2.0).on(releases[0].shapes)
+    fresh = start_of(night.policy, night.facts, night.release, top)
+    assert state.patch.digest() != fresh.digest()
     assert report.delta is state.patch
     # 6 exchanges are on the device; batches of 2 for 3 steps are each of them once.
     lengths = [len(night.facts.encoder(releases[0]).example(e).tokens) for e in state.buffer]

@@ -12,13 +12,13 @@ import torch
 
 from clients import charges
 from clients.adaptation import AlwaysRetune
-from clients.device import Visit, new_start, run_round
+from clients.device import Visit, run_round
 from clients.facts import Facts
 from clients.footprint import joules
 from clients.gradcut import GradCut
 from clients.placement import EverySite, PlacementContext, PlacementRule, TopLayers
 from clients.policy import DevicePolicy, Quota
-from clients.retune import TunePlan, held_out, open_context, plan_tune, probe_jobs
+from clients.retune import TunePlan, held_out, open_context, plan_tune, probe_jobs, start_of
 from clients.selection import Fifo
 from clients.state import DeviceState
 from clients.stopping import held_loss, is_over, tuned
@@ -156,7 +156,7 @@ def test_a_tune_ends_with_the_patch_and_at_the_step_where_one_that_really_stops_
     chosen = policy(tuning, rule)
     plan = planned(chosen, compute)
     assert bool(plan.placement.ties) == (rule is SHARING)
-    start = new_start(visit(tuning, rule), plan.placement)
+    start = start_of(chosen, FACTS, RELEASE, plan.placement)
     patch, done = tuned(FACTS, RELEASE, tuning, plan, start, compute)
     best, steps, losses = really_stopped(plan, tuning, start, compute)
     assert_close(patch, best)
@@ -291,7 +291,7 @@ def test_without_a_holdout_nothing_is_scored_and_the_last_patch_is_kept() -> Non
     tie = Tie(sites=(Site(6, "q"), Site(7, "q")), rank=2, alpha=4.0)
     tied = replace(plan, placement=replace(plan.placement, sites=(), ties=(tie,)))
     for each in (plan, tied):
-        start = new_start(visit(tuning), each.placement)
+        start = start_of(policy(tuning), FACTS, RELEASE, each.placement)
         patch, done = tuned(FACTS, RELEASE, tuning, each, start, current_compute())
         assert done is each
         assert patch.ranks == each.placement.ranks

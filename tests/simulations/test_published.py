@@ -102,5 +102,5 @@ def test_what_has_no_place_in_the_format_is_refused() -> None:
     parts = to_published(patch())
     with pytest.raises(ValueError, match=r"must hold 3\.q\.B"):
         from_published(replace(parts, dedicated_loras={}))
-    with pytest.raises(ValueError, match="type must be shared or dedicated, got .'lost'"):
+    with pytest.raises(ValueError, match=r"type must be shared or dedicated, got .'lost'"):
         from_published(replace(parts, types={"3.q": "lost"}))

@@ -43,7 +43,8 @@ def download(facts: Facts, release: Manifest) -> list[Entry]:
 def check(facts: Facts, release: Manifest, patch: Patch | None, decision: Decision) -> list[Entry]:
     """Returns what a decision read and computed."""
     ranks, own = ranks_of(patch), release.shapes
-    read_bytes = facts.priced.patch_bytes(own, ranks, decision.read_bytes)
+    shared = () if patch is None else patch.shared
+    read_bytes = facts.priced.patch_bytes(own, ranks, decision.read_bytes, shared)
     computed = facts.priced.dense_work(own, ranks, Work(flop=decision.work_flop))
     return [
         (Stage.CHECK, Phase.READ, moving(read_bytes)),
@@ -146,7 +147,8 @@ def upload(facts: Facts, release: Manifest, trained: Patch | None) -> list[Entry
     """Returns the transfer of an adapter delta, where there is one, and statistics."""
     delta = 0.0
     if trained is not None:
-        delta = facts.priced.patch_bytes(release.shapes, ranks_of(trained), trained.size_bytes)
+        own, size_bytes = release.shapes, trained.size_bytes
+        delta = facts.priced.patch_bytes(own, trained.ranks, size_bytes, trained.shared)
     return [(Stage.UPLOAD, Phase.SEND, transferring(delta + STATISTICS_BYTES))]
 
 

@@ -224,5 +224,7 @@ def peak_of(policy: DevicePolicy, context: PlacementContext | str, plan: TunePla
     elif not isinstance(policy.placement, ProbingRule):
         placement = policy.placement.place(context)
     before = 0 if context.trained is None else context.trained.peak_bytes
-    after = peak_bytes(context, placement.ranks) if isinstance(placement, Placement) else 0
+    after = 0.0
+    if isinstance(placement, Placement):
+        after = peak_bytes(context, placement.ranks, placement.shared)
     return round(max(before, after))

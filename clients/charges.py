@@ -35,7 +35,8 @@ def ranks_of(patch: Patch | None) -> Ranks:
 def check(facts: Facts, release: Manifest, patch: Patch | None, decision: Decision) -> list[Entry]:
     """Returns what a decision read and computed."""
     ranks, own = ranks_of(patch), release.shapes
-    read_bytes = facts.priced.patch_bytes(own, ranks, decision.read_bytes)
+    shared = () if patch is None else patch.shared
+    read_bytes = facts.priced.patch_bytes(own, ranks, decision.read_bytes, shared)
     computed = facts.priced.dense_work(own, ranks, Work(flop=decision.work_flop))
     weights_bytes = facts.priced.bytes_per_weight * decision.read_weights
     weights = facts.priced.dense_work(own, ranks, Work(traffic_bytes=weights_bytes))
@@ -163,14 +164,15 @@ def upload(
     """
     size_bytes = 0.0
     if change is not None:
-        ranks, sent = ranks_of(change), payload_bytes(frame)
-        size_bytes = facts.priced.patch_bytes(release.shapes, ranks, sent)
+        own, sent = release.shapes, payload_bytes(frame)
+        size_bytes = facts.priced.patch_bytes(own, change.ranks, sent, change.shared)
     return [(Stage.UPLOAD, Phase.SEND, transferring(size_bytes + STATISTICS_BYTES))]
 
 
 def fleet_patch(facts: Facts, release: Manifest, sent: Patch) -> list[Entry]:
     """Returns the transfer of a fleet patch and its way to storage."""
-    size_bytes = facts.priced.patch_bytes(release.shapes, ranks_of(sent), sent.size_bytes)
+    own, ranks = release.shapes, ranks_of(sent)
+    size_bytes = facts.priced.patch_bytes(own, ranks, sent.size_bytes, sent.shared)
     return [
         (Stage.DOWNLOAD, Phase.RECEIVE, transferring(size_bytes)),
         (Stage.DOWNLOAD, Phase.WRITE, moving(size_bytes)),

@@ -102,8 +102,9 @@ def _upload(visit: Visit, night: Night) -> Night:
     state = night.state
     written = write_delta(visit.policy, state, night.trained, night.begun)
     night = replace(night, written=written)
-    parts = () if written is None else (written.change, written.sent.frame)
-    entries = charges.upload(visit.facts, visit.release, *parts)
+    change = None if written is None else written.change
+    frame = b"" if written is None else written.sent.frame
+    entries = charges.upload(visit.facts, visit.release, change, frame)
     night = charged(visit, night, entries)
     if night.over:
         return night

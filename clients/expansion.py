@@ -8,9 +8,9 @@ import numpy as np
 
 from clients import charges
 from clients.facts import Facts
-from clients.footprint import fits_memory
+from clients.placement import PlacementContext
 from clients.policy import DevicePolicy
-from clients.retune import TunePlan, held_out, open_context, schedule
+from clients.retune import TunePlan, held_out, open_context, refitted
 from clients.state import DeviceState
 from clients.synthesis import Draw, Source
 from clients.weighing import trained_on
@@ -20,8 +20,7 @@ from fleettune.seeds import Purpose, stream
 
 
 def expanded(
-    facts: Facts,
-    release: Manifest,
+    opened: PlacementContext,
     policy: DevicePolicy,
     state: DeviceState,
     plan: TunePlan,
@@ -29,11 +28,13 @@ def expanded(
 ) -> TunePlan:
     """Returns a tune's plan with synthetic pairs, and with what making them asks of the device.
 
-    The placement stands: pairs take what is left of the quota beside buffer and patch, the one
+    The placement stands unless a probing rule's limits do not allow the longer tune: then it places
+    anew, by the same probes. Pairs take what is left of the quota beside buffer and patch, the one
     that writes them or the one that is trained, and none is used if a step with them would not fit
     the memory. None is made from what the tune holds out. Pairs and tuning are one piece of work,
     for the pairs are gone with the tune.
     """
+    facts, release = opened.facts, opened.release
     size_bytes = plan.placement.size_bytes(release.shapes)
     present = 0 if state.patch is None else state.patch.size_bytes
     free = policy.quota.total_bytes - state.buffer_bytes - state.beside_bytes
@@ -55,13 +56,14 @@ def expanded(
     pairs = [encoder.example(pair) for pair in made.pairs]
     kept = len(made.pairs)
     context = open_context(facts, release, policy, state, examples, pairs)
-    if kept and not isinstance(context, str) and fits_memory(context, plan.placement):
+    longer: TunePlan | None = None
+    if kept and not isinstance(context, str):
         room = free - sum(pair.size_bytes for pair in made.pairs)
-        plan = schedule(policy, replace(context, room_bytes=room), plan.placement)
-    else:
-        kept = 0
+        seen = {name: getattr(opened, name) for name in ("probed", "probed_j", "trained")}
+        longer = refitted(policy, replace(context, room_bytes=room, **seen), plan.placement)
+    kept = 0 if longer is None else kept
     return replace(
-        plan,
+        longer or plan,
         making=charges.synthesise(facts, release, state.patch, made.writings),
         synthesised=made.candidates,
         synthetic_kept=kept,

@@ -9,8 +9,8 @@ from clients.facts import Facts
 from clients.placement import PlacementContext
 from fleettune.adapters import Placement
 from fleettune.energy import price
-from fleettune.memory import memory_peak_bytes
-from fleettune.work import Ranks
+from fleettune.memory import memory_peak_bytes, shared_bytes
+from fleettune.work import Groups, Ranks
 from fleettune.workload import Entry, Workload
 
 
@@ -25,12 +25,17 @@ def joules(facts: Facts, entries: Iterable[Entry]) -> float:
     return price(workload, facts.at).total().energy_j
 
 
-def peak_bytes(context: PlacementContext, ranks: Ranks) -> float:
-    """Returns the memory at the peak of the largest step with these adapters, as priced."""
+def peak_bytes(context: PlacementContext, ranks: Ranks, shared: Groups = ()) -> float:
+    """Returns the memory at the peak of the largest step with these adapters, as priced.
+
+    Sites of a group in `shared` hold and optimise one pair.
+    """
     priced, own = context.facts.priced, context.release.shapes
     lengths = priced.lengths(context.largest)
     there = priced.ranks(own, ranks)
-    return memory_peak_bytes(priced.shapes(own), lengths, there, priced.bits_per_weight)
+    shapes = priced.shapes(own)
+    peak = memory_peak_bytes(shapes, lengths, there, priced.bits_per_weight)
+    return peak - shared_bytes(shapes, there, priced.shared(own, ranks, shared))
 
 
 def memory_bytes(facts: Facts) -> float:
@@ -40,7 +45,8 @@ def memory_bytes(facts: Facts) -> float:
 
 def fits_memory(context: PlacementContext, placement: Placement) -> bool:
     """Returns whether the largest step stays within the memory that a background job may take."""
-    return peak_bytes(context, placement.ranks) <= memory_bytes(context.facts)
+    peak = peak_bytes(context, placement.ranks, placement.shared)
+    return peak <= memory_bytes(context.facts)
 
 
 def tune_entries(context: PlacementContext, ranks: Ranks, *, cached: bool) -> list[Entry]:

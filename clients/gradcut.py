@@ -8,23 +8,27 @@ memory and the quota allow.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from clients.benefits import BENEFITS, FISHER, aligned_groups, benefits, summed
 from clients.footprint import cheapest_tune, fits_memory, joules, memory_bytes, peak_bytes
-from clients.knapsack import Item, best_cut
+from clients.knapsack import Costs, Item, best_cut
 from clients.placement import PlacementContext, check_adapters
 from clients.site_costs import all_cuts, every_site_j, site_costs
-from fleettune.adapters import Factors, Patch, Placement, untrained
+from fleettune.adapters import Placement
 from fleettune.compute import ProbeJob
 from fleettune.factors import Tie, check_tied_alpha
+from fleettune.probing import probe_patch
 from fleettune.seeds import Purpose, stream
 from fleettune.sites import MODULES, Site, order
 from fleettune.tokens import Example
 from fleettune.work import Shapes
 
 PROBES = ("device", "server")
+BOTH, BENEFIT, COST = "both", "benefit", "cost"
+BY = (BOTH, BENEFIT, COST)
+"""What sites are taken by; all but the first are ablations."""
 TRIES = 8
 """Sites that may be refused before a plan is taken as full."""
 
@@ -48,6 +52,9 @@ class GradCut:
         shared_alpha: Its alpha.
         prefix_cache: Whether the tune keeps a prefix cache (METHODS E2) where the quota allows and
             it saves joules.
+        by: ``both``: the best cut, sites by benefit per joule. ``benefit``: by benefit alone,
+            ``cost``: by joules alone, each that still fits the budget and the memory.
+        count_probe: Whether the probe's joules come out of the budget.
 
     Raises:
         ValueError: If a value breaks its rule, or asks for what is not there yet.
@@ -64,8 +71,12 @@ class GradCut:
     shared_rank: int
     shared_alpha: float
     prefix_cache: bool
+    by: str = BOTH
+    count_probe: bool = False
 
     def __post_init__(self) -> None:
+        if self.by not in BY:
+            raise ValueError(f"placement.by must be one of {BY}, got {self.by!r}")
         if not 0 < self.budget <= 1:
             raise ValueError(f"placement.budget must be > 0 and <= 1, got {self.budget}")
         if self.benefit not in BENEFITS:
@@ -97,7 +108,8 @@ class GradCut:
         depth = _deepest(context, self.probe_rank)
         if depth == own.layers:
             return ()
-        patch = _probe_patch(context, depth, self.probe_rank)
+        seed, version = context.facts.seed, context.release.version
+        patch = probe_patch(seed, own, version, depth, self.probe_rank)
         batches = context.batches[: self.probe_batches]
         parts: list[tuple[tuple[Example, ...], ...]] = [batches]
         if self.benefit == FISHER:
@@ -118,10 +130,20 @@ class GradCut:
         found = self._best({site: value for site, value in worth.items() if value > 0}, context)
         return "over_budget" if found is None else found
 
-    def _best(self, worth: dict[Site, float], context: PlacementContext) -> Placement | None:
-        costs = site_costs(context, self.rank)
+    def allows(self, context: PlacementContext, placement: Placement) -> bool:
+        """Returns whether a placement stays within budget, memory and room of a tune."""
+        return self._fits(context, placement, self._budget_j(context))
+
+    def _budget_j(self, context: PlacementContext) -> float:
         # sums in another order may differ in the last bits
-        budget_j = (1 + 1e-9) * self.budget * every_site_j(context, self.rank)
+        whole_j = (1 + 1e-9) * self.budget * every_site_j(context, self.rank)
+        return whole_j - context.probed_j if self.count_probe else whole_j
+
+    def _best(self, worth: dict[Site, float], context: PlacementContext) -> Placement | None:
+        costs, budget_j = site_costs(context, self.rank), self._budget_j(context)
+        if self.by != BOTH:
+            taken = self._in_order(context, self._ranked(worth, costs, context), budget_j)
+            return None if taken is None else self._shared(context, taken, budget_j)
         items = [
             Item(value=value, depth=site.layer, costs=costs[site]) for site, value in worth.items()
         ]
@@ -134,7 +156,34 @@ class GradCut:
         rest = {site for site in worth if site.layer >= filled.cut.depth} - taken
         by_joule = sorted(rest, key=lambda site: (-worth[site] / costs[site][0], order(site)))
         placed = self._topped_up(context, self._placed(taken), by_joule, budget_j)
+        if len(placed.sites) < len(worth):
+            # an adapter alone may be bound by memory where the whole pass is not: bounds are loose
+            ranked = sorted(worth, key=lambda site: (-worth[site], order(site)))
+            other = self._in_order(context, ranked, budget_j) or placed
+            placed = max(placed, other, key=lambda one: sum(worth[site] for site in one.sites))
         return self._shared(context, placed, budget_j)
+
+    def _ranked(
+        self, worth: Mapping[Site, float], costs: Mapping[Site, Costs], context: PlacementContext
+    ) -> list[Site]:
+        """Returns sites by benefit, or by the joules of a tune of each alone, cut included."""
+        if self.by == BENEFIT:
+            return sorted(worth, key=lambda site: (-worth[site], order(site)))
+        reach: dict[int, float] = {}
+        for cut in all_cuts(context, sorted({s.layer for s in worth}), cache=self.prefix_cache):
+            reach[cut.depth] = min(cut.costs[0], reach.get(cut.depth, cut.costs[0]))
+        alone = {site: reach[site.layer] + costs[site][0] for site in worth}
+        return sorted(worth, key=lambda site: (alone[site], order(site)))
+
+    def _in_order(
+        self, context: PlacementContext, ranked: Sequence[Site], budget_j: float
+    ) -> Placement | None:
+        """Returns the sites that fit one after the other; None where none does."""
+        taken: Placement | None = None
+        for site in ranked:
+            more = self._placed({*(taken.sites if taken else ()), site})
+            taken = more if self._fits(context, more, budget_j) else taken
+        return taken
 
     def _shared(
         self, context: PlacementContext, placement: Placement, budget_j: float
@@ -225,6 +274,10 @@ class RandomSameProfile:
         ]
         return replace(placed, sites=tuple(sorted(drawn, key=order)), ties=())
 
+    def allows(self, context: PlacementContext, placement: Placement) -> bool:
+        """Returns True: a draw may cost more than the budget of `like`."""
+        return True
+
     def smaller(self, placement: Placement) -> Placement | None:
         """Returns None: another profile would be another question."""
         return None
@@ -240,18 +293,3 @@ def _deepest(context: PlacementContext, rank: int) -> int:
             break
         depth -= 1
     return depth
-
-
-def _probe_patch(context: PlacementContext, depth: int, rank: int) -> Patch:
-    """Returns the probe: A random, one per module type and equal on all devices, B zero."""
-    shapes = context.release.shapes
-    found: dict[str, Factors] = {}
-    for index, (module, (n_in, n_out)) in enumerate(shapes.matrices().items()):
-        rng = stream(context.facts.seed, Purpose.PROBE, index)
-        found[module] = untrained(n_in, n_out, rank, rng)
-    factors = {
-        Site(layer, module): found[module]
-        for layer in range(depth, shapes.layers)
-        for module in MODULES
-    }
-    return Patch(release=context.release.version, alpha=float(rank), factors=factors)

@@ -110,7 +110,7 @@ class GradCutReleased:
         facts, release = context.facts, context.release
         layers = release.shapes.layers
         recipe, patch = self.recipe(layers), self._everywhere(context)
-        peak = peak_bytes(context, patch.ranks)
+        peak = peak_bytes(context, patch.ranks, patch.shared)
         if peak > memory_bytes(facts):
             return "over_memory"
         steps = recipe.steps(layers)

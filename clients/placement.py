@@ -47,6 +47,7 @@ class PlacementContext:
         largest: Simulated lengths of the largest step that there may be, in tokens.
         room_bytes: What the quota leaves for patch and prefix cache.
         probed: What the rule's probes found, in their order; empty for rules without any.
+        probed_j: Joules of those probes (simulated).
         held: What the tune validates on.
         training: What it trains on, every example once.
         trained: What a rule that trains before it places left; None for other rules.
@@ -58,6 +59,7 @@ class PlacementContext:
     largest: tuple[int, ...]
     room_bytes: int
     probed: tuple[ProbeResult, ...] = ()
+    probed_j: float = 0.0
     held: Held = field(default_factory=Held)
     training: tuple[Example, ...] = ()
     trained: Trained | None = None
@@ -94,6 +96,13 @@ class ProbingRule(Protocol):
 
     def probes(self, context: PlacementContext) -> Sequence[ProbeJob]:
         """Returns what the device measures, and pays for; nothing where it has no memory for it."""
+        ...
+
+    def allows(self, context: PlacementContext, placement: adapters.Placement) -> bool:
+        """Returns whether a placement stays within the rule's limits for another tune.
+
+        It is asked when synthetic pairs have made a tune longer than the one it placed for.
+        """
         ...
 
 

@@ -30,6 +30,7 @@ from clients.edgetune import EdgeTune
 from clients.gradcut import GradCut, RandomSameProfile
 from clients.gradcut_phases import GradCutReleased
 from clients.lexicon import Lexicon
+from clients.lora_drop import LoraDrop
 from clients.placement import AttentionOnly, EverySite, PlacementRule, TopLayers
 from clients.quality import Quality
 from clients.selection import Fifo, RandomReplace, Reservoir, Selection
@@ -130,6 +131,7 @@ BUILT_IN: Mapping[str, type] = {
         EverySite,
         GradCut,
         GradCutReleased,
+        LoraDrop,
         RandomSameProfile,
         TopLayers,
         Tuning,

@@ -6,8 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from clients import charges
 from clients.facts import Facts
-from clients.footprint import cached_bytes, cheapest_tune, fits_memory, peak_bytes, tune_entries
+from clients.footprint import (
+    cached_bytes,
+    cheapest_tune,
+    fits_memory,
+    joules,
+    peak_bytes,
+    tune_entries,
+)
 from clients.placement import PlacementContext, ProbingRule
 from clients.policy import DevicePolicy
 from clients.state import DeviceState
@@ -108,6 +116,28 @@ def probe_jobs(policy: DevicePolicy, context: PlacementContext | str) -> Sequenc
     return policy.placement.probes(context)
 
 
+def with_probes(
+    context: PlacementContext, jobs: Sequence[ProbeJob], probed: Sequence[ProbeResult]
+) -> PlacementContext:
+    """Returns the context with what probes found and took."""
+    entries = charges.probe(context.facts, context.release, jobs)
+    return replace(context, probed=tuple(probed), probed_j=joules(context.facts, entries))
+
+
+def refitted(
+    policy: DevicePolicy, context: PlacementContext, placement: Placement
+) -> TunePlan | None:
+    """Returns another tune at a placement, placed anew where its rule's limits ask for it.
+
+    None where that does not fit the device.
+    """
+    rule = policy.placement
+    if isinstance(rule, ProbingRule) and not rule.allows(context, placement):
+        plan = plan_tune(policy, context)
+        return None if isinstance(plan, str) else plan
+    return schedule(policy, context, placement) if fits_memory(context, placement) else None
+
+
 def plan_tune(
     policy: DevicePolicy, context: PlacementContext | str, probed: Sequence[ProbeResult] = ()
 ) -> TunePlan | str:
@@ -124,7 +154,7 @@ def plan_tune(
     if isinstance(context, str):
         return context
     if probed:
-        context = replace(context, probed=tuple(probed))
+        context = with_probes(context, probe_jobs(policy, context), probed)
     rule = policy.placement
     placement = rule.place(context)
     while isinstance(placement, Placement):
@@ -171,5 +201,7 @@ def peak_of(policy: DevicePolicy, context: PlacementContext | str, plan: TunePla
     elif not isinstance(policy.placement, ProbingRule):
         placement = policy.placement.place(context)
     before = 0 if context.trained is None else context.trained.peak_bytes
-    after = peak_bytes(context, placement.ranks) if isinstance(placement, Placement) else 0
+    after = 0.0
+    if isinstance(placement, Placement):
+        after = peak_bytes(context, placement.ranks, placement.shared)
     return round(max(before, after))

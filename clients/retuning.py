@@ -10,7 +10,7 @@ from clients.expansion import expanded
 from clients.night import Night, Visit, charged
 from clients.placement import PlacementContext, TrainingRule
 from clients.recollection import Recollection
-from clients.retune import open_context, peak_of, plan_tune, probe_jobs
+from clients.retune import open_context, peak_of, plan_tune, probe_jobs, with_probes
 from clients.sight import nats_per_token
 from clients.start import new_start, warm_start
 from clients.stopping import tuned
@@ -34,7 +34,8 @@ def retune(visit: Visit, night: Night, compute: Compute) -> Night:
     if isinstance(plan, str):
         hindered = replace(night.decision, action=Action.INFEASIBLE, reason=plan)
         return replace(night, decision=hindered)
-    plan = expanded(facts, release, policy, state, plan, compute)
+    if not isinstance(context, str):
+        plan = expanded(context, policy, state, plan, compute)
     canaries = canary_examples(facts, release, policy, state)
     looking = charges.score(facts, release, plan.placement.ranks, canaries)
     start, begun = _start(visit, night, context, plan.placement)
@@ -68,7 +69,7 @@ def _measured(
     jobs = probe_jobs(visit.policy, context)
     night = charged(visit, night, charges.probe(visit.facts, visit.release, jobs))
     found = () if night.over else tuple(compute.probe(job) for job in jobs)
-    return night, replace(context, probed=found)
+    return night, with_probes(context, jobs, found)
 
 
 def _start(

@@ -45,6 +45,11 @@ class Placement:
         found |= {site: tie.rank for tie in self.ties for site in tie.sites}
         return {site: found[site] for site in sorted(found, key=order)}
 
+    @property
+    def shared(self) -> tuple[frozenset[Site], ...]:
+        """The sites of every tie."""
+        return tuple(frozenset(tie.sites) for tie in self.ties)
+
     def size_bytes(self, shapes: Shapes) -> int:
         """Returns the bytes of a patch with this placement, as fp32; a tied pair counts once."""
         matrices = shapes.matrices()
@@ -84,6 +89,11 @@ class Patch:
         found = {site: item.a.shape[0] for site, item in self.factors.items()}
         found |= {site: tied.pair.a.shape[0] for tied in self.ties for site in tied.vectors}
         return {site: found[site] for site in sorted(found, key=order)}
+
+    @property
+    def shared(self) -> tuple[frozenset[Site], ...]:
+        """The sites of every tied pair."""
+        return tuple(frozenset(tied.vectors) for tied in self.ties)
 
     def untied(self) -> Patch:
         """Returns a patch that computes the same with factors of its own at every site."""

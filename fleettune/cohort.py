@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fleettune.backbone import Backbone, load_backbone
+from fleettune.cohort_outputs import measure_cohort
 from fleettune.cohort_probing import probe_cohort
 from fleettune.cohort_scoring import choose_cohort, embed_cohort, generate_cohort, score_cohort
 from fleettune.cohort_tied import tune_tied_cohort
@@ -28,6 +29,7 @@ from fleettune.compute import (
     TuneResult,
 )
 from fleettune.digests import job_digest
+from fleettune.outputs import OutputJob
 from fleettune.precision import REFERENCE
 from fleettune.processor import CPU, made_on
 
@@ -49,6 +51,7 @@ _KERNELS: dict[type, Callable[[Backbone, Sequence[Any]], Sequence[Result]]] = {
     TuneJob: _tune,
     ProbeJob: probe_cohort,
     ScoreJob: score_cohort,
+    OutputJob: measure_cohort,
     ChoiceJob: choose_cohort,
     EmbedJob: embed_cohort,
     GenerateJob: generate_cohort,
@@ -105,7 +108,7 @@ def _tokens_per_step(job: Job) -> int:
         case TuneJob() | ProbeJob():
             longest = max(len(example.tokens) for batch in job.batches for example in batch)
             return longest * max(map(len, job.batches))
-        case ScoreJob():
+        case ScoreJob() | OutputJob():
             return sum(len(example.tokens) for example in job.examples)
         case GenerateJob():
             return len(job.prompts)

@@ -45,7 +45,7 @@ def score_cohort(backbone: Backbone, jobs: Sequence[ScoreJob]) -> list[ScoreResu
     hits = [[0] * len(job.examples) for job in jobs]
     longest = max(len(e.tokens) for job in jobs for e in job.examples)
     with _patched(backbone, [job.patch for job in jobs]):
-        for part in _slices([len(job.examples) for job in jobs], longest):
+        for part in slices([len(job.examples) for job in jobs], longest):
             rows = [jobs[d].examples[i] if i is not None else None for d, i in part]
             tokens = pad_tokens([(0,) if e is None else e.tokens for e in rows])
             hidden = backbone.layers(backbone.embed(tokens), 0, backbone.shapes.layers)
@@ -72,7 +72,7 @@ def choose_cohort(backbone: Backbone, jobs: Sequence[ChoiceJob]) -> list[ChoiceR
     longest = max(len(p) for job in jobs for p in job.prompts) + packed
     nll: list[list[tuple[float, ...]]] = [[() for _ in job.prompts] for job in jobs]
     with _patched(backbone, [job.patch for job in jobs]):
-        for part in _slices([len(job.prompts) for job in jobs], longest):
+        for part in slices([len(job.prompts) for job in jobs], longest):
             prompts = [jobs[d].prompts[i] if i is not None else (0,) for d, i in part]
             values = _choice_losses(backbone, prompts, answers)
             for (device, index), row in zip(part, values, strict=True):
@@ -130,7 +130,7 @@ def embed_cohort(backbone: Backbone, jobs: Sequence[EmbedJob]) -> list[EmbedResu
     found: list[list[Any]] = [[None] * len(job.prompts) for job in jobs]
     longest = max(len(p) for job in jobs for p in job.prompts)
     with _patched(backbone, [job.patch for job in jobs]):
-        for part in _slices([len(job.prompts) for job in jobs], longest):
+        for part in slices([len(job.prompts) for job in jobs], longest):
             prompts = [jobs[d].prompts[i] if i is not None else (0,) for d, i in part]
             tokens = pad_tokens(prompts)
             hidden = backbone.layers(backbone.embed(tokens), 0, middle)
@@ -178,7 +178,7 @@ def generate_cohort(backbone: Backbone, jobs: Sequence[GenerateJob]) -> list[Gen
     found: list[list[tuple[int, ...]]] = [[() for _ in job.prompts] for job in jobs]
     longest = max(len(p) for job in jobs for p in job.prompts) + jobs[0].new_tokens
     with _patched(backbone, [job.patch for job in jobs]):
-        for part in _slices([len(job.prompts) for job in jobs], longest):
+        for part in slices([len(job.prompts) for job in jobs], longest):
             prompts = [jobs[d].prompts[i] if i is not None else (0,) for d, i in part]
             seeds = [jobs[d].seeds[i] if i is not None and jobs[d].seeds else None for d, i in part]
             decoded = _decode(backbone, prompts, seeds, jobs[0])
@@ -221,7 +221,7 @@ def _patched(backbone: Backbone, patches: Sequence[Patch | None]) -> AbstractCon
     return applied(backbone, stack_patches(real, backbone)) if real else nullcontext()
 
 
-def _slices(counts: Sequence[int], longest: int) -> Iterator[list[tuple[int, int | None]]]:
+def slices(counts: Sequence[int], longest: int) -> Iterator[list[tuple[int, int | None]]]:
     """Yields (device, index) pairs, device-major, equal numbers per device, None as padding."""
     per_device = max(1, _TOKENS_PER_PASS // (len(counts) * longest))
     for start in range(0, max(counts), per_device):

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fleettune.adapters import Patch
+from fleettune.outputs import OutputJob, OutputResult
 from fleettune.sites import Site
 from fleettune.tokens import Example
 from fleettune.work import Shapes
@@ -236,8 +237,16 @@ class GenerateResult:
     tokens: tuple[tuple[int, ...], ...]
 
 
-Job = TuneJob | ProbeJob | ScoreJob | ChoiceJob | EmbedJob | GenerateJob
-Result = TuneResult | ProbeResult | ScoreResult | ChoiceResult | EmbedResult | GenerateResult
+Job = TuneJob | ProbeJob | ScoreJob | ChoiceJob | EmbedJob | GenerateJob | OutputJob
+Result = (
+    TuneResult
+    | ProbeResult
+    | ScoreResult
+    | ChoiceResult
+    | EmbedResult
+    | GenerateResult
+    | OutputResult
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +266,10 @@ class Compute:
     def probe(self, job: ProbeJob) -> ProbeResult:
         """Returns the gradient and the benefit of every candidate site."""
         return cast(ProbeResult, self.run(job))
+
+    def measure(self, job: OutputJob) -> OutputResult:
+        """Returns the squared norm of every adapter's output."""
+        return cast(OutputResult, self.run(job))
 
     def score(self, job: ScoreJob) -> ScoreResult:
         """Returns likelihoods and greedy hits."""

@@ -15,6 +15,7 @@ from fleettune.compute import (
     ScoreJob,
     TuneJob,
 )
+from fleettune.outputs import OutputJob
 from fleettune.tokens import Example
 
 
@@ -29,6 +30,8 @@ def job_digest(job: Job) -> str:
             digest.update(_batches(job.batches) + repr(job.keep_at).encode())
         case ProbeJob():
             digest.update(_patch(job.probe) + _batches(job.batches))
+        case OutputJob():
+            digest.update(_patch(job.patch) + _examples(job.examples))
         case ScoreJob():
             digest.update(_patch(job.patch) + _examples(job.examples))
         case ChoiceJob():

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from fleettune.work import Ranks, Shapes, inputs_with_gradient
+from fleettune.work import Groups, Ranks, Shapes, inputs_with_gradient
 
 ADAPTER_STATE_BYTES = 16.0
 """Bytes per adapter weight while it trains: weight, gradient, Adam's two moments, in float32."""
@@ -86,6 +86,12 @@ def memory_peak_bytes(
         + activation_bytes * saved
         + LOGIT_BYTES * supervised * shapes.vocab
     )
+
+
+def shared_bytes(shapes: Shapes, ranks: Ranks, shared: Groups) -> float:
+    """Returns what a peak has less where groups of sites hold and optimise one pair each."""
+    kept = shapes.kept_parameters(ranks, shared)
+    return ADAPTER_STATE_BYTES * (shapes.adapter_parameters(ranks) - kept)
 
 
 def _matrix_elements(shapes: Shapes, here: frozenset[str], *, below: bool) -> int:

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fleettune.sites import Site
-from fleettune.work import Ranks, Shapes, Work
+from fleettune.work import Groups, Ranks, Shapes, Work
 
 OWN = "own"
 """Priced at the simulated backbone's own shapes."""
@@ -126,12 +126,35 @@ class PricedAs:
             return delta_bytes
         return self.release_bytes(own, size_bytes, bits) * (delta_bytes / size_bytes)
 
-    def patch_bytes(self, own: Shapes, ranks: Ranks, size_bytes: float) -> float:
-        """Returns the size of an adapter delta: the same bytes per adapter weight."""
+    def shared(self, own: Shapes, ranks: Ranks, groups: Groups) -> list[frozenset[Site]]:
+        """Returns groups of sites that share a pair at the same relative depth.
+
+        Where several simulated layers fall on one of the priced model, a site with a pair of its
+        own keeps that, and one of two groups belongs to the first.
+        """
+        if self.model == OWN:
+            return [frozenset(group) for group in groups]
+        there = self.ranks(own, ranks)
+        members = {site for group in groups for site in group}
+        taken = set(self.ranks(own, {s: r for s, r in ranks.items() if s not in members}))
+        found: list[frozenset[Site]] = []
+        for group in groups:
+            placed = self.ranks(own, {site: ranks[site] for site in group})
+            free = {site for site in placed if there[site] == placed[site]} - taken
+            taken |= free
+            if free:
+                found.append(frozenset(free))
+        return found
+
+    def patch_bytes(
+        self, own: Shapes, ranks: Ranks, size_bytes: float, shared: Groups = ()
+    ) -> float:
+        """Returns the size of an adapter delta: the same bytes per weight that it holds."""
         if self.model == OWN or not ranks:
             return size_bytes
-        priced = self.shapes(own).adapter_parameters(self.ranks(own, ranks))
-        return size_bytes * priced / own.adapter_parameters(ranks)
+        groups = self.shared(own, ranks, shared)
+        priced = self.shapes(own).kept_parameters(self.ranks(own, ranks), groups)
+        return size_bytes * priced / own.kept_parameters(ranks, shared)
 
     def dense_work(self, own: Shapes, ranks: Ranks, work: Work) -> Work:
         """Returns work on whole adapted matrices, by the ratio of their entries."""

@@ -87,6 +87,15 @@ class Shapes:
         repeated = sum(sum(map(weights.__getitem__, sorted(group)[1:])) for group in shared)
         return sum(weights.values()) - repeated
 
+    def kept_parameters(self, ranks: Ranks, shared: Groups = ()) -> int:
+        """Returns the weights that are stored, sent and optimised: a shared pair once.
+
+        Every site of a group adds its two scale vectors, rank and outputs (METHODS A1.1).
+        """
+        matrices = self.matrices()
+        vectors = [ranks[site] + matrices[site.module][1] for group in shared for site in group]
+        return self.adapter_parameters(ranks, shared) + sum(vectors)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:

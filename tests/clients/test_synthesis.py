@@ -17,7 +17,7 @@ from clients.attendance import Tonight
 from clients.device import Visit, run_round
 from clients.expansion import expanded
 from clients.facts import Facts
-from clients.placement import TopLayers
+from clients.placement import PlacementContext, TopLayers
 from clients.policy import DevicePolicy, Quota, read_policy
 from clients.retune import TunePlan, open_context, plan_tune
 from clients.selection import Fifo
@@ -370,9 +370,11 @@ def planned(night: Visit, state: DeviceState) -> tuple[TunePlan, TunePlan]:
     """The plan of a tune without and with synthetic pairs."""
     facts, chosen, encoder = night.facts, night.policy, night.facts.encoder(night.release)
     examples = [encoder.example(exchange) for exchange in state.buffer]
-    plan = plan_tune(chosen, open_context(facts, night.release, chosen, state, examples))
+    opened = open_context(facts, night.release, chosen, state, examples)
+    assert isinstance(opened, PlacementContext)
+    plan = plan_tune(chosen, opened)
     assert isinstance(plan, TunePlan)
-    return plan, expanded(facts, night.release, chosen, state, plan, current_compute())
+    return plan, expanded(opened, chosen, state, plan, current_compute())
 
 
 @settings(

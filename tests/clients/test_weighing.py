@@ -26,10 +26,11 @@ from clients.placement import EverySite, TopLayers
 from clients.policy import AdaptationRule, DevicePolicy, Quota
 from clients.selection import Fifo
 from clients.sight import KeptOut
+from clients.start import new_start
 from clients.state import DeviceState, read_state, write_state
 from clients.synthesis import NoSynthesis, Synthesis, TemplateRewrite
 from clients.tuning import Tuning
-from clients.weighing import canaries, new_start, trained_on
+from clients.weighing import canaries, trained_on
 from fleettune.compute import Compute, Job, Result, ScoreJob, TuneJob
 from fleettune.cost import Stage
 from fleettune.exchanges import Answer, Exchange
@@ -445,7 +446,7 @@ def test_a_retune_starts_from_the_old_patch_where_that_is_wanted_and_fits(
     assert begun.release == 1
     placement = chosen.placement
     assert isinstance(placement, TopLayers | EverySite)
-    fresh = new_start(night.facts, releases[1], placement.on(releases[1].shapes))
+    fresh = new_start(night.facts, releases[1], placement.on(releases[1].shapes), shared=False)
     expected = state.patch if start == "old" and fits else fresh
     assert begun.digest() == expected.digest()
 

@@ -1,0 +1,214 @@
+"""Budgets of joules: never exceeded, with pairs, probes and validations; and their ablations."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clients import charges
+from clients.adaptation import AlwaysRetune
+from clients.expansion import expanded
+from clients.facts import Facts
+from clients.footprint import joules, memory_bytes, peak_bytes
+from clients.gradcut import GradCut
+from clients.placement import EverySite, PlacementContext
+from clients.policy import DevicePolicy, Quota
+from clients.retune import TunePlan, open_context, plan_tune, with_probes
+from clients.selection import Fifo
+from clients.state import DeviceState
+from clients.synthesis import NoSynthesis, TemplateRewrite
+from clients.tuning import Tuning
+from fleettune.adapters import Placement
+from fleettune.backbone import POCKET_FOLDER, read_shapes
+from fleettune.compute import ProbeResult
+from fleettune.hardware import load_hardware
+from fleettune.personas import SyntheticData
+from fleettune.pricing import PricedAs
+from fleettune.releases import Manifest
+from fleettune.sites import MODULES, Site
+from fleettune.suspension import current_compute
+
+SHAPES = read_shapes(POCKET_FOLDER)
+RELEASE = Manifest(
+    version=0,
+    name="pocket",
+    path=str(POCKET_FOLDER),
+    digest="",
+    size_bytes=2 * SHAPES.parameters,
+    shapes=SHAPES,
+    template="pocket",
+    max_tokens=128,
+)
+FACTS = Facts(
+    device=3,
+    user=3,
+    seed=5,
+    profile=load_hardware(Path(__file__).parents[2] / "conf" / "hardware")["oneplus_12r"],
+    population=SyntheticData(users=10, exchanges_per_day=3, history_days=4).open(),
+    priced=PricedAs(model="llama-3.2-1b", tokens_ratio=1.0),
+)
+RULE = GradCut(
+    rank=4,
+    alpha=8.0,
+    budget=0.5,
+    benefit="gradient",
+    probe="device",
+    probe_rank=2,
+    probe_batches=2,
+    share_above=None,
+    shared_rank=4,
+    shared_alpha=8.0,
+    prefix_cache=True,
+)
+EVERY = EverySite(rank=4, alpha=8.0).on(SHAPES).ranks
+SLACK = 1 + 1e-9
+
+
+def policy(rule: GradCut, tuning: Tuning) -> DevicePolicy:
+    return DevicePolicy(
+        selection=Fifo(),
+        synthesis=NoSynthesis(),
+        adaptation=AlwaysRetune(),
+        placement=rule,
+        tuning=tuning,
+        quota=Quota(buffer_bytes=100_000, total_bytes=4_000_000),
+    )
+
+
+def found_by_chance(seed: int) -> ProbeResult:
+    """What a probe might find: log-normal benefits, so that few sites are worth much."""
+    rng = np.random.default_rng(seed)
+    gradients = {
+        Site(layer, module): rng.lognormal(0, 1) * np.ones((2, 2), np.float32)
+        for layer in range(SHAPES.layers)
+        for module in MODULES
+    }
+    benefit = {site: float((array**2).sum()) for site, array in gradients.items()}
+    return ProbeResult(benefit=benefit, gradients=gradients)
+
+
+def opened(chosen: DevicePolicy) -> tuple[DeviceState, PlacementContext]:
+    exchanges = tuple(e for day in range(3) for e in FACTS.population.day(3, day))
+    state, encoder = DeviceState(buffer=exchanges), FACTS.encoder(RELEASE)
+    examples = [encoder.example(exchange) for exchange in exchanges]
+    found = open_context(FACTS, RELEASE, chosen, state, examples)
+    assert isinstance(found, PlacementContext)
+    return state, found
+
+
+def every_j(plan: TunePlan) -> float:
+    """Joules of a plan's own schedule with an adapter at every site and no cache, by hand."""
+    held, times = plan.held.examples, len(plan.held.after)
+    entries = charges.tune(FACTS, RELEASE, EVERY, plan.batches, cached=False)
+    return joules(
+        FACTS, [*entries, *charges.validation(FACTS, RELEASE, EVERY, held, (times, False))]
+    )
+
+
+schedules = st.sampled_from(
+    [
+        Tuning(steps=9, batch=2, learning_rate=1e-2, clip=1.0),
+        Tuning(steps=None, epochs=1, batch=2, learning_rate=1e-2, clip=1.0),
+        Tuning(steps=None, epochs=4, batch=2, learning_rate=1e-2, clip=1.0, holdout=0.25),
+    ]
+)
+
+
+@settings(derandomize=True, deadline=None, max_examples=40)
+@given(
+    st.integers(0, 1000),
+    st.sampled_from([0.3, 0.45, 0.6, 0.8]),
+    schedules,
+    st.integers(1, 4),
+    st.sampled_from(["both", "benefit", "cost"]),
+    st.booleans(),
+)
+def test_a_tune_with_synthetic_pairs_stays_within_the_budget_of_its_own_schedule(
+    seed: int,
+    budget: float,
+    tuning: Tuning,
+    pairs: int,
+    by: str,
+    counted: bool,
+) -> None:
+    # pairs are shared where the probe is not counted, which tries both
+    shared = None if counted else 0.7
+    rule = replace(RULE, budget=budget, count_probe=counted, by=by, share_above=shared)
+    chosen = policy(rule, tuning)
+    made = TemplateRewrite(per_exchange=pairs, rouge_low=0.0, rouge_high=1.0)
+    chosen = replace(chosen, synthesis=made)
+    state, place = opened(chosen)
+    probe_j = joules(FACTS, charges.probe(FACTS, RELEASE, rule.probes(place)))
+    place = with_probes(place, rule.probes(place), [found_by_chance(seed)])
+    plan = plan_tune(chosen, place)
+    if isinstance(plan, str):
+        assert plan == "over_budget"
+        return
+    longer = expanded(place, chosen, state, plan, current_compute())
+    spent_j = probe_j if counted else 0.0
+    for each in (plan, longer):
+        assert joules(FACTS, each.entries) + spent_j <= budget * every_j(each) * SLACK
+        assert peak_bytes(place, each.placement.ranks) <= memory_bytes(FACTS)
+    assert longer.synthetic_kept > 0 or longer.batches == plan.batches
+
+
+def test_a_placement_that_pairs_make_too_dear_is_made_anew() -> None:
+    # five epochs of the buffer share a cache; with pairs each example is seen once and written
+    tuning = Tuning(steps=24, batch=2, learning_rate=1e-2, clip=1.0)
+    made = TemplateRewrite(per_exchange=4, rouge_low=0.0, rouge_high=1.0)
+    moved = 0
+    for seed, budget in enumerate((0.4, 0.45, 0.5, 0.55, 0.6, 0.7)):
+        chosen = replace(policy(replace(RULE, budget=budget), tuning), synthesis=made)
+        state, place = opened(chosen)
+        place = with_probes(place, RULE.probes(place), [found_by_chance(seed)])
+        plan = plan_tune(chosen, place)
+        assert isinstance(plan, TunePlan)
+        longer = expanded(place, chosen, state, plan, current_compute())
+        assert joules(FACTS, longer.entries) <= budget * every_j(longer) * SLACK
+        moved += longer.placement != plan.placement
+    assert moved > 0
+
+
+def test_a_counted_probe_leaves_less_for_the_tune() -> None:
+    tuning = Tuning(steps=24, batch=2, learning_rate=1e-2, clip=1.0)
+    plans: list[Placement] = []
+    for counted in (False, True):
+        chosen = policy(replace(RULE, budget=0.7, count_probe=counted), tuning)
+        plan = plan_tune(chosen, opened(chosen)[1], [found_by_chance(1)])
+        assert isinstance(plan, TunePlan)
+        plans.append(plan.placement)
+    assert plans[1].size_bytes(SHAPES) < plans[0].size_bytes(SHAPES)
+    # two of 24 batches are probed, which leaves less of the budget than any cut takes
+    chosen = policy(replace(RULE, budget=0.2, count_probe=True), tuning)
+    assert plan_tune(chosen, opened(chosen)[1], [found_by_chance(1)]) == "over_budget"
+
+
+def test_ablations_take_the_most_beneficial_or_the_cheapest_sites() -> None:
+    tuning = Tuning(steps=9, batch=2, learning_rate=1e-2, clip=1.0)
+    found = found_by_chance(2)
+    placed: dict[str, Placement] = {}
+    for by in ("both", "benefit", "cost"):
+        rule = replace(RULE, rank=64, budget=0.8, by=by, prefix_cache=False)
+        place = opened(policy(rule, tuning))[1]
+        placement = rule.place(replace(place, probed=(found,)))
+        assert isinstance(placement, Placement)
+        placed[by] = placement
+    best = max(found.benefit, key=lambda site: found.benefit[site])
+    assert best in placed["benefit"].sites
+    # cheapest first: whole layers from the output down, and at most one of them in part
+    layers = [site.layer for site in placed["cost"].sites]
+    assert set(layers) == set(range(min(layers), SHAPES.layers))
+    assert all(layers.count(n) == len(MODULES) for n in set(layers) - {min(layers)})
+    worth = {by: sum(found.benefit[s] for s in p.sites) for by, p in placed.items()}
+    assert worth["both"] >= 0.99 * max(worth.values())
+    assert len({p.sites for p in placed.values()}) > 1
+
+
+def test_an_unknown_way_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"placement\.by must be one of .*, got 'luck'"):
+        replace(RULE, by="luck")

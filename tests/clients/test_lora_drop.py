@@ -1,0 +1,197 @@
+"""LoRA-drop: output norms as torch finds them, thresholds by hand, a night that pays for both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import LlamaForCausalLM
+
+from clients import charges
+from clients.adaptation import AlwaysRetune
+from clients.device import Visit, run_round
+from clients.facts import Facts
+from clients.lora_drop import LoraDrop
+from clients.placement import EverySite, TrainingRule
+from clients.policy import DevicePolicy, Quota, read_policy
+from clients.retune import open_context
+from clients.selection import Fifo
+from clients.state import DeviceState
+from clients.synthesis import NoSynthesis
+from clients.tuning import Tuning
+from fleettune.adapters import Patch, Placement, new_patch, peft_name
+from fleettune.backbone import POCKET_FOLDER, read_shapes
+from fleettune.cohort import execute
+from fleettune.cost import Stage
+from fleettune.factors import Factors, Tie
+from fleettune.hardware import load_hardware
+from fleettune.outputs import OutputJob, OutputResult
+from fleettune.personas import SyntheticData
+from fleettune.releases import Manifest
+from fleettune.seeds import Purpose, stream
+from fleettune.sites import MODULES, Site
+from fleettune.suspension import current_compute
+from fleettune.tokens import Example
+from fleettune.typed import to_record
+
+SHAPES = read_shapes(POCKET_FOLDER)
+RELEASE = Manifest(
+    version=0,
+    name="pocket",
+    path=str(POCKET_FOLDER),
+    digest="",
+    size_bytes=2 * SHAPES.parameters,
+    shapes=SHAPES,
+    template="pocket",
+    max_tokens=128,
+)
+FACTS = Facts(
+    device=3,
+    user=3,
+    seed=5,
+    profile=load_hardware(Path(__file__).parents[2] / "conf" / "hardware")["oneplus_12r"],
+    population=SyntheticData(users=10, exchanges_per_day=3, history_days=4).open(),
+)
+RULE = LoraDrop(rank=2, alpha=4.0, warm_up_steps=3, threshold=0.6)
+POLICY = DevicePolicy(
+    selection=Fifo(),
+    synthesis=NoSynthesis(),
+    adaptation=AlwaysRetune(),
+    placement=RULE,
+    tuning=Tuning(steps=4, batch=2, learning_rate=1e-2, clip=1.0),
+    quota=Quota(buffer_bytes=100_000, total_bytes=4_000_000),
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Tiny matrices on several threads wait for each other longer than they compute."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def examples() -> list[Example]:
+    encoder = FACTS.encoder(RELEASE)
+    return [encoder.example(exchange) for exchange in FACTS.population.day(3, 0)]
+
+
+def trained(key: int) -> Patch:
+    placement = Placement(
+        sites=(Site(1, "q"), Site(6, "down")),
+        rank=2,
+        alpha=4.0,
+        ties=(Tie(sites=(Site(2, "up"), Site(5, "up")), rank=3, alpha=6.0),),
+    )
+    rng = stream(key, Purpose.ADAPTER)
+    fresh = new_patch(placement, SHAPES, 0, rng)
+
+    def drawn(item: Factors) -> Factors:
+        return Factors(a=item.a, b=rng.normal(0, 0.3, item.b.shape).astype(np.float32))
+
+    ties = tuple(replace(tied, pair=drawn(tied.pair)) for tied in fresh.ties)
+    return replace(fresh, factors={s: drawn(f) for s, f in fresh.factors.items()}, ties=ties)
+
+
+def by_torch(patch: Patch, seen: list[Example]) -> dict[Site, float]:
+    """Output norms from forward hooks on the model of transformers, one example at a time."""
+    model = LlamaForCausalLM.from_pretrained(POCKET_FOLDER, dtype=torch.float32)
+    plain, found = patch.untied(), dict[Site, float]()
+
+    def hook(site: Site) -> None:
+        update = torch.tensor(plain.dense(site))
+
+        def added(_: object, given: tuple[torch.Tensor], out: torch.Tensor) -> torch.Tensor:
+            mine = given[0] @ update.t()
+            found[site] = found.get(site, 0.0) + float(mine.square().sum())
+            return out + mine
+
+        model.get_submodule(peft_name(site)).register_forward_hook(added)
+
+    for site in plain.factors:
+        hook(site)
+    with torch.no_grad():
+        for example in seen:
+            model(input_ids=torch.tensor([example.tokens]))
+    return found
+
+
+def test_output_norms_are_those_of_torch_for_every_device_of_a_pass() -> None:
+    seen = examples()
+    jobs = [
+        OutputJob(release=str(POCKET_FOLDER), patch=trained(1), examples=tuple(seen)),
+        OutputJob(release=str(POCKET_FOLDER), patch=trained(2), examples=tuple(seen[:1])),
+    ]
+    for job, result in zip(jobs, execute(jobs), strict=True):
+        assert isinstance(result, OutputResult)
+        # fp32 sums in another order
+        assert result.squares == pytest.approx(by_torch(job.patch, list(job.examples)), rel=1e-4)
+    with pytest.raises(ValueError, match="outputs need an adapter and an example, got 4 adapters"):
+        replace(jobs[0], examples=())
+
+
+def test_the_most_important_sites_stay_dedicated_by_hand() -> None:
+    # of q 5 + 3 of 10 are the first to hold 0.6; of up the first alone is
+    values = {"q": (5.0, 1.0, 3.0, 1.0), "up": (1.0, 8.0, 0.5, 0.5), "v": (1.0, 1.0, 1.0, 0.0)}
+    scores = {Site(n, m): value for m, row in values.items() for n, value in enumerate(row)}
+    placed = RULE.placed(scores)
+    assert placed.sites == (
+        *(Site(0, "q"), Site(0, "v"), Site(1, "v"), Site(1, "up")),
+        Site(2, "q"),
+    )
+    assert {tie.sites for tie in placed.ties} == {
+        (Site(1, "q"), Site(3, "q")),
+        (Site(2, "v"), Site(3, "v")),
+        (Site(0, "up"), Site(2, "up"), Site(3, "up")),
+    }
+    # one that is left alone has nobody to share with
+    assert replace(RULE, threshold=0.99).placed({Site(n, "q"): 1.0 for n in range(3)}).ties == ()
+    nothing = RULE.placed({Site(n, "q"): 0.0 for n in range(3)})
+    assert len(nothing.sites) == 3
+
+
+def test_a_night_pays_for_its_short_tune_and_its_look() -> None:
+    visit = Visit(facts=FACTS, round=0, release=RELEASE, policy=POLICY)
+    state, report = run_round(visit, DeviceState(), current_compute(), observed=True)
+    assert state.patch is not None
+    assert state.patch.ranks.keys() == {Site(n, m) for n in range(8) for m in MODULES}
+    assert state.patch.ties
+    encoder = FACTS.encoder(RELEASE)
+    seen = [encoder.example(exchange) for exchange in state.answered]
+    short = replace(POLICY.tuning, steps=3)
+    batches = short.batches(seen, stream(FACTS.seed, Purpose.PLACEMENT, FACTS.device, 0, 1))
+    ranks = EverySite(rank=2, alpha=4.0).on(SHAPES).ranks
+    asked = [
+        *charges.tune(FACTS, RELEASE, ranks, batches, cached=False),
+        *charges.validation(FACTS, RELEASE, ranks, seen, (1, False)),
+    ]
+    flop = sum(amount.flop for _, _, amount in asked)
+    assert report.statistics.ledger.of(Stage.PROBE).work_flop == pytest.approx(flop)
+    assert report.statistics.tune_steps == 4
+
+
+def test_without_memory_for_every_site_there_is_no_tune() -> None:
+    gigabytes = replace(FACTS.profile.ram_gb, value=0.001, low=0.0005)
+    small = replace(FACTS, profile=replace(FACTS.profile, ram_gb=gigabytes))
+    place = open_context(small, RELEASE, POLICY, DeviceState(), examples())
+    assert not isinstance(place, str)
+    assert RULE.train(place, POLICY.tuning, current_compute()) == "over_memory"
+    assert RULE.place(place) == "untrained"
+
+
+def test_it_is_a_rule_that_trains_and_crosses_the_wire() -> None:
+    assert isinstance(RULE, TrainingRule)
+    assert read_policy(to_record(POLICY)) == POLICY
+    for changes, said in (
+        ({"warm_up_steps": 0}, "warm_up_steps must be >= 1, got 0"),
+        ({"threshold": 0.0}, "threshold must be > 0 and <= 1, got 0.0"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            replace(RULE, **changes)
+    with pytest.raises(ValueError, match="rank must be between 1 and"):
+        replace(RULE, rank=5000).check(SHAPES)

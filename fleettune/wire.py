@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from fleettune.adapters import Patch, from_arrays, to_arrays
 from fleettune.cost import Cost, Ledger, Stage
-from fleettune.releases import Delta, Drift, Manifest, Moments, SiteDrift
+from fleettune.releases import Drift, Manifest, Moments, ReleaseDelta, SiteDrift
 from fleettune.statistics import Observation, Outcome, Report, Statistics
 from fleettune.typed import Record, Types, checked, from_record, to_record
 from fleettune.work import Shapes
@@ -40,7 +40,7 @@ _MANIFEST_TYPES: Types = {
     "Drift": Drift,
     "SiteDrift": SiteDrift,
     "Moments": Moments,
-    "Delta": Delta,
+    "ReleaseDelta": ReleaseDelta,
 }
 _NUMBERS = (
     *("start_s", "night_s", "soc", "soc_after", "buffer_exchanges", "buffer_bytes", "stored_bytes"),

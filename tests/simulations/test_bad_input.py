@@ -65,7 +65,10 @@ def table(tmp_path: Path) -> Callable[..., str]:
         ("tuning.learning_rate=-1", ["tuning.learning_rate must be > 0, got -1"]),
         ("release.every=0", ["release.every must be >= 1 night, got 0"]),
         ("release.plans=[]", ["release.plans must hold at least one plan, got none"]),
-        ("release.plans=[{name: x, kind: full}]", ["release.plans[0]", "steps must be >= 1, got 0"]),
+        (
+            "release.plans=[{name: x, kind: full}]",
+            ["release.plans[0]", "steps must be >= 1, got 0"],
+        ),
         ("engine.cohort_size=0", ["engine.cohort_size must be >= 1, got 0"]),
         ("engine.name=slurm", ["engine.name must be one of", "got 'slurm'"]),
         ("+engine.address=auto", ["engine.address is for engine=ray only", "'auto'"]),

@@ -116,11 +116,10 @@ class PricedAs:
     def delta_bytes(
         self, own: Shapes, size_bytes: float, delta_bytes: float, bits: float | None = None
     ) -> float:
-        """Returns the size of a delta: its share of a full download, whatever is priced.
+        """Returns the size of a delta: the same share of a full download (our convention).
 
-        Arguments as for `release_bytes`; `delta_bytes` are those of the simulated delta. A form
-        with few bits per weight, or of low rank, keeps its share: ranks do not grow less than the
-        matrices, and a model that is stored in few bits has deltas of fewer (our convention).
+        For low-rank factors that is an upper bound, since at a fixed rank their share falls with
+        the width. Arguments as for `release_bytes`; `delta_bytes` are those of the simulated delta.
         """
         if self.model == OWN:
             return delta_bytes

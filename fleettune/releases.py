@@ -87,7 +87,7 @@ class Drift:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Delta:
+class ReleaseDelta:
     """What brings a device from one earlier version to a release.
 
     Attributes:
@@ -130,12 +130,12 @@ class Manifest:
     template: str
     max_tokens: int
     drifts: tuple[Drift, ...] = ()
-    deltas: tuple[Delta, ...] = ()
+    deltas: tuple[ReleaseDelta, ...] = ()
     bits: float | None = None
     parent: int | None = None
     guidance: Guidance | None = field(default=None, metadata=OMIT_DEFAULT)
 
-    def delta_since(self, version: int) -> Delta | None:
+    def delta_since(self, version: int) -> ReleaseDelta | None:
         """Returns the delta since an earlier version; None if none is on offer."""
         return next((delta for delta in self.deltas if delta.since == version), None)
 

@@ -24,7 +24,7 @@ from fleettune.cost import Cost, Ledger, Stage
 from fleettune.frames import Expected, read_frame, write_frame
 from fleettune.guidance import Guidance
 from fleettune.rejections import RejectedError, Rejection
-from fleettune.releases import Delta, Drift, Manifest, Moments, SiteDrift
+from fleettune.releases import Drift, Manifest, Moments, ReleaseDelta, SiteDrift
 from fleettune.statistics import Observation, Outcome, Report, Statistics
 from fleettune.typed import Record, Types, checked, from_record, to_record
 from fleettune.work import Shapes
@@ -46,7 +46,7 @@ _MANIFEST_TYPES: Types = {
     "Drift": Drift,
     "SiteDrift": SiteDrift,
     "Moments": Moments,
-    "Delta": Delta,
+    "ReleaseDelta": ReleaseDelta,
     "Guidance": Guidance,
 }
 _NUMBERS = (

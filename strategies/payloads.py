@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fleettune.releases import Delta, open_weights
+from fleettune.releases import ReleaseDelta, open_weights
 from fleettune.sites import MODULES
 from fleettune.work import Shapes
 from strategies.schedule import ReleasePlan
@@ -32,7 +32,7 @@ LEVELS = 127
 
 def delta_between(
     earlier: Path, later: Path, shapes: Shapes, since: int, plans: Sequence[ReleasePlan | None]
-) -> Delta:
+) -> ReleaseDelta:
     """Returns the smallest delta of a release since an earlier version.
 
     Args:
@@ -44,11 +44,11 @@ def delta_between(
     """
     parts = [form_of(change) for change in _changes(earlier, later)]
     kinds = "_".join(sorted({kind for kind, _ in parts})) or "unchanged"
-    dense = Delta(since=since, kind=kinds, size_bytes=sum(size for _, size in parts))
+    dense = ReleaseDelta(since=since, kind=kinds, size_bytes=sum(size for _, size in parts))
     factors = factors_bytes(shapes, plans)
     if factors is None or factors >= dense.size_bytes:
         return dense
-    return Delta(since=since, kind="low_rank", size_bytes=factors)
+    return ReleaseDelta(since=since, kind="low_rank", size_bytes=factors)
 
 
 def form_of(change: Tensor) -> tuple[str, int]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fleettune.backbone import read_shapes
-from fleettune.releases import Delta, Drift, Manifest, drift_between, weights_file
+from fleettune.releases import Drift, Manifest, ReleaseDelta, drift_between, weights_file
 from fleettune.tokens import open_encoder
 from fleettune.work import Shapes
 from strategies.checkpoint import PublishedAt
@@ -104,7 +104,9 @@ class Publisher:
         )
         return Published(manifest=manifest, trained=trained, round=round_number)
 
-    def _deltas(self, version: int, trained: TrainedRelease, shapes: Shapes) -> tuple[Delta, ...]:
+    def _deltas(
+        self, version: int, trained: TrainedRelease, shapes: Shapes
+    ) -> tuple[ReleaseDelta, ...]:
         """Returns the deltas on offer since every earlier version; none unless asked for."""
         if self.schedule.payload == "full":
             return ()

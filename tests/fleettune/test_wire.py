@@ -19,7 +19,7 @@ from fleettune.frames import payload_bytes, write_frame
 from fleettune.hardware import load_hardware
 from fleettune.personas import SyntheticData
 from fleettune.rejections import RejectedError
-from fleettune.releases import Drift, Manifest, Moments, SiteDrift
+from fleettune.releases import Drift, Manifest, Moments, ReleaseDelta, SiteDrift
 from fleettune.sites import MODULES, Site
 from fleettune.statistics import WORD, Observation, Outcome, Report, Statistics
 from fleettune.wire import (
@@ -391,6 +391,9 @@ def some_request() -> Request:
         template="pocket",
         max_tokens=64,
         drifts=(drift,),
+        deltas=(ReleaseDelta(since=0, kind="int8", size_bytes=3),),
+        bits=5.5,
+        parent=0,
     )
     policy = {"type": "Fifo", "nested": {"type": "X", "list": [1, 2.5, None, "a"]}}
     return Request(arm="always_retune", round=3, release=release, policy=policy, observe=True)

@@ -67,3 +67,59 @@ def test_a_schedule_without_nights_or_plans_is_refused() -> None:
 def test_a_plan_that_trains_nothing_is_refused(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=rf"{field} must be .* got {value!r}$"):
         replace(MILD, **{field: value})
+
+
+QUANTISED = ReleasePlan(name="small", kind="quantised", bits=8)
+SAME = ReleasePlan(name="same", kind="reparametrised", scale=2.0)
+THEIRS = ReleasePlan(name="theirs", kind="external", path="/models/theirs")
+
+
+@pytest.mark.parametrize(
+    ("plan", "field", "value"),
+    [
+        (MILD, "rank", 8),
+        (MILD, "scale", 2.0),
+        (SEVERE, "bits", 4),
+        (QUANTISED, "steps", 3),
+        (QUANTISED, "vendor", 0.5),
+        (SAME, "embeddings", True),
+        (SAME, "learning_rate", 1e-3),
+        (THEIRS, "conversations", 5),
+        (replace(MILD, kind="independent"), "path", "/models/theirs"),
+    ],
+)
+def test_a_field_that_the_kind_does_not_read_is_refused(
+    plan: ReleasePlan, field: str, value: object
+) -> None:
+    told = rf"{field} must be left out for kind {plan.kind}, which reads .* only, got {value!r}$"
+    with pytest.raises(ValueError, match=told):
+        replace(plan, **{field: value})
+
+
+@pytest.mark.parametrize(
+    ("plan", "field", "value"),
+    [
+        (SAME, "scale", 0.0),
+        (SAME, "scale", -2.0),
+        (SAME, "scale", 65.0),
+        (SAME, "scale", 1.0),
+        (SAME, "scale", float("nan")),
+        (QUANTISED, "bits", 0),
+        (QUANTISED, "bits", 6),
+        (THEIRS, "path", ""),
+    ],
+)
+def test_a_rewritten_release_says_how(plan: ReleasePlan, field: str, value: object) -> None:
+    with pytest.raises(ValueError, match=rf"release {plan.name}: {field} must be .* got"):
+        replace(plan, **{field: value})
+
+
+def test_what_trains_nothing_trains_on_no_tokens() -> None:
+    assert [plan.tokens for plan in (QUANTISED, SAME, THEIRS)] == [0, 0, 0]
+    assert not any(plan.is_trained for plan in (QUANTISED, SAME, THEIRS))
+
+
+def test_devices_are_offered_full_releases_unless_asked_otherwise() -> None:
+    assert Schedule(every=1, plans=(MILD,)).payload == "full"
+    with pytest.raises(ValueError, match=r"release.payload must be one of .* got 'delta'"):
+        Schedule(every=1, plans=(MILD,), payload="delta")

@@ -18,7 +18,7 @@ from clients.footprint import joules, memory_bytes, peak_bytes
 from clients.gradcut import GradCut
 from clients.placement import EverySite, PlacementContext
 from clients.policy import DevicePolicy, Quota
-from clients.retune import TunePlan, open_context, plan_tune, with_probes
+from clients.retune import TunePlan, open_context, plan_tune, start_of, with_probes
 from clients.selection import Fifo
 from clients.state import DeviceState
 from clients.synthesis import NoSynthesis, TemplateRewrite
@@ -212,3 +212,45 @@ def test_ablations_take_the_most_beneficial_or_the_cheapest_sites() -> None:
 def test_an_unknown_way_is_refused() -> None:
     with pytest.raises(ValueError, match=r"placement\.by must be one of .*, got 'luck'"):
         replace(RULE, by="luck")
+
+
+@settings(derandomize=True, deadline=None, max_examples=25)
+@given(st.integers(0, 1000), st.sampled_from(["smollm2-360m", "qwen2.5-0.5b"]))
+def test_half_the_memory_above_the_weights_gets_a_smaller_plan_and_no_failure(
+    seed: int, model: str
+) -> None:
+    whole = replace(FACTS, priced=PricedAs(model=model, tokens_ratio=1.0))
+    rule = replace(RULE, budget=1.0)
+    tuning = Tuning(steps=9, batch=2, learning_rate=1e-2, clip=1.0)
+    chosen, place = policy(rule, tuning), replace(opened(policy(rule, tuning))[1], facts=whole)
+    needed = peak_bytes(place, EVERY) / 1e9 / whole.profile.usable_ram.value
+    weights = 2 * whole.priced.shapes(SHAPES).parameters / 1e9 / whole.profile.usable_ram.value
+    found, sizes = found_by_chance(seed), list[int]()
+    for ram_gb in (1.01 * needed, weights + (1.01 * needed - weights) / 2):
+        memory = replace(whole.profile.ram_gb, value=ram_gb, low=ram_gb / 2)
+        small = replace(place, facts=replace(whole, profile=replace(whole.profile, ram_gb=memory)))
+        (job,) = rule.probes(small)
+        kept = job.probe.factors.keys()
+        seen = ProbeResult(
+            benefit={site: found.benefit[site] for site in kept},
+            gradients={site: found.gradients[site] for site in kept},
+        )
+        plan = plan_tune(chosen, small, [seen])
+        assert isinstance(plan, TunePlan)
+        assert peak_bytes(small, plan.placement.ranks) <= memory_bytes(small.facts)
+        sizes.append(plan.placement.size_bytes(SHAPES))
+    assert 0 < sizes[1] < sizes[0]
+
+
+def test_an_upload_of_shared_pairs_is_smaller_as_priced() -> None:
+    tuning = Tuning(steps=24, batch=2, learning_rate=1e-2, clip=1.0)
+    sent: list[float] = []
+    for share_above in (None, 0.3):
+        chosen = policy(replace(RULE, budget=1.0, share_above=share_above), tuning)
+        plan = plan_tune(chosen, opened(chosen)[1], [found_by_chance(3)])
+        assert isinstance(plan, TunePlan)
+        patch = start_of(chosen, FACTS, RELEASE, plan.placement)
+        assert bool(patch.ties) == (share_above is not None)
+        ((_, _, amount),) = charges.upload(FACTS, RELEASE, patch)
+        sent.append(amount.moved_bytes)
+    assert sent[1] < 0.7 * sent[0]

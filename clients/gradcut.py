@@ -48,6 +48,8 @@ class GradCut:
         shared_alpha: Its alpha.
         prefix_cache: Whether the tune keeps a prefix cache (METHODS E2) where the quota allows and
             it saves joules.
+        patch: Largest patch before sharing, as a share of the bytes of one with an adapter of this
+            rank at every site; above 0 to 1.
 
     Raises:
         ValueError: If a value breaks its rule, or asks for what is not there yet.
@@ -64,10 +66,14 @@ class GradCut:
     shared_rank: int
     shared_alpha: float
     prefix_cache: bool
+    patch: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.budget <= 1:
-            raise ValueError(f"placement.budget must be > 0 and <= 1, got {self.budget}")
+        for name in ("budget", "patch"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(
+                    f"placement.{name} must be > 0 and <= 1, got {getattr(self, name)}"
+                )
         if self.benefit not in BENEFITS:
             raise ValueError(f"placement.benefit must be one of {BENEFITS}, got {self.benefit!r}")
         if self.probe not in PROBES:
@@ -91,10 +97,11 @@ class GradCut:
     def probes(self, context: PlacementContext) -> Sequence[ProbeJob]:
         """Returns the probes: one of all batches, or for Fisher information one per batch.
 
-        Candidates are the sites at or above the deepest cut whose probe fits the memory.
+        Candidates are the sites at or above the deepest cut whose probe fits the memory and whose
+        tune, before any adapter, fits the budget.
         """
         own = context.release.shapes
-        depth = _deepest(context, self.probe_rank)
+        depth = max(_deepest(context, self.probe_rank), self._affordable(context))
         if depth == own.layers:
             return ()
         patch = _probe_patch(context, depth, self.probe_rank)
@@ -111,22 +118,40 @@ class GradCut:
         ``no_benefit`` where no gradient is above zero, ``over_budget`` otherwise.
         """
         if not context.probed:
-            return "over_memory"
+            affordable = self._affordable(context) < context.release.shapes.layers
+            return "over_memory" if affordable else "over_budget"
         worth = benefits(context.probed, self.benefit)
         if not any(value > 0 for value in worth.values()):
             return "no_benefit"
         found = self._best({site: value for site, value in worth.items() if value > 0}, context)
         return "over_budget" if found is None else found
 
-    def _best(self, worth: dict[Site, float], context: PlacementContext) -> Placement | None:
-        costs = site_costs(context, self.rank)
+    def _budget_j(self, context: PlacementContext) -> float:
         # sums in another order may differ in the last bits
-        budget_j = (1 + 1e-9) * self.budget * every_site_j(context, self.rank)
+        return (1 + 1e-9) * self.budget * every_site_j(context, self.rank)
+
+    def _affordable(self, context: PlacementContext) -> int:
+        """Returns the lowest cut within the budget; the number of layers if there is none."""
+        layers, budget_j = context.release.shapes.layers, self._budget_j(context)
+        cuts = all_cuts(context, range(layers), cache=self.prefix_cache)
+        within = (cut.depth for cut in cuts if cut.costs[0] <= budget_j)
+        return min(within, default=layers)
+
+    def _best(self, worth: dict[Site, float], context: PlacementContext) -> Placement | None:
+        costs, own = site_costs(context, self.rank), context.release.shapes
+        budget_j = self._budget_j(context)
+        # the last dimension is the patch alone, the one before it the patch and the cache
         items = [
-            Item(value=value, depth=site.layer, costs=costs[site]) for site, value in worth.items()
+            Item(value=value, depth=site.layer, costs=(*costs[site], costs[site][-1]))
+            for site, value in worth.items()
         ]
-        cuts = all_cuts(context, sorted({site.layer for site in worth}), cache=self.prefix_cache)
-        limits = (budget_j, memory_bytes(context.facts), float(context.room_bytes))
+        depths = sorted({site.layer for site in worth})
+        cuts = [
+            replace(cut, costs=(*cut.costs, 0.0))
+            for cut in all_cuts(context, depths, cache=self.prefix_cache)
+        ]
+        room = float(context.room_bytes)
+        limits = (budget_j, memory_bytes(context.facts), room, self._patch_bytes(own))
         filled = best_cut(items, cuts, limits)
         if filled is None:
             return None
@@ -159,6 +184,11 @@ class GradCut:
             and placement.size_bytes(context.release.shapes) <= context.room_bytes
         )
 
+    def _patch_bytes(self, shapes: Shapes) -> float:
+        return (
+            self.patch * 4 * shapes.layers * self.rank * sum(map(sum, shapes.matrices().values()))
+        )
+
     def _topped_up(
         self, context: PlacementContext, placement: Placement, rest: list[Site], budget_j: float
     ) -> Placement:
@@ -166,7 +196,9 @@ class GradCut:
         refused = 0
         for site in rest:
             more = self._placed({*placement.sites, site})
-            fits = self._fits(context, more, budget_j)
+            shapes = context.release.shapes
+            fits = more.size_bytes(shapes) <= self._patch_bytes(shapes)
+            fits = fits and self._fits(context, more, budget_j)
             placement = more if fits else placement
             refused += not fits
             if refused == TRIES:

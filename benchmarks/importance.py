@@ -5,8 +5,8 @@
 Per user of the built-in world every score ranks all sites of the model, several times: with other
 seeds (the probe's random A, untrained factors, the order of the batches) on the same exchanges, and
 on two halves of the exchanges with one seed. One JSON line per score and comparison: the mean tau
-over users and pairs, 1 for the same ranking every time, 0 for none in common. `within_type` is the
-mean over the seven module types of tau among the sites of one: scores of unlike matrices may rank by
+over users and pairs, 1 for the same ranking, 0 for nothing in common. `within_type` is the mean
+over the seven module types of tau among the sites of one: scores of unlike matrices may rank by
 their sizes alone, as the released one does (its v begins at ones, so ||v|| at sqrt(n_out)).
 
     gradient         squared norm of the gradient to B, summed over the batches (METHODS E1)
@@ -219,7 +219,7 @@ def main() -> None:
     parser.add_argument("--scores", nargs="+", choices=SCORES, default=SCORES)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    users, seeds = (1, 2) if given.quick else (4, 4)
+    users, seeds = (1, 2) if given.quick else (3, 3)
     folder, template = MODELS[given.model]
     ranker = Ranker(backbone=load_backbone(folder), rate=RATE[given.model])
     encoder = open_encoder(folder, template, 128)

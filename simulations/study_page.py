@@ -54,10 +54,11 @@ $provenance
 """)
 _CLAIMS_NOTE = (
     "Arms are compared device by device; intervals are bootstrapped over the devices of all seeds, "
-    "at central coefficients. A claim holds where its whole interval does. Joules in claims are "
-    "simulated: energy j tuning is that of probing and tuning, above the idle draw "
-    "(device-marginal ledger). "
+    "at central coefficients. A claim holds where its whole interval does. energy_j_tuning is the "
+    "energy of probing and tuning, patch_bytes what is sent of a patch, both as priced. "
 )
+_MARGINAL = "device-marginal"
+"""Ledger of single stages: above the idle draw."""
 
 
 def write_study_page(
@@ -88,7 +89,7 @@ def write_study_page(
         facts=html.escape(_facts(first, study, list(worlds))),
         answer=html.escape(_answer(outcomes)),
         claims=plain(*claim_cells(study.claims, outcomes, metric)),
-        claims_note=html.escape(_CLAIMS_NOTE + joules_caption(first)),
+        claims_note=html.escape(_CLAIMS_NOTE + joules_caption(first, _MARGINAL)),
         worlds="\n".join(sections),
         provenance=_provenance(folder),
     )
@@ -135,8 +136,8 @@ def _world(
         title="What tuning costs and what it buys",
         caption="Up and to the left is better. Vertical bars are 95 % intervals over devices, "
         "horizontal bars the range of the coefficients, an error that the arms share. Dotted lines "
-        "join arms of one family. Joules of probes and tunes, above the idle draw (device-marginal "
-        f"ledger). {joules_caption(parts[0])}",
+        "join arms of one family. Joules of probes and tunes stand above the idle draw. "
+        f"{joules_caption(parts[0], _MARGINAL)}",
         figure=pareto(folds, study.families, metric),
     )
     title = f"World {world}" if world else "Arms"

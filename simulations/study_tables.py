@@ -114,7 +114,7 @@ def claim_cells(
     rows = [
         [
             one["claim"],
-            with_interval({"mean": one["estimate"], "ci95": one["ci95"]}, "+.4f"),
+            _estimate(one),
             f"{one['direction'].replace('_', ' ')} {one['threshold']:g}",
             verdict(one),
             compared_words(claim, metric),
@@ -122,6 +122,14 @@ def claim_cells(
         for claim, one in zip(claims, outcomes, strict=True)
     ]
     return columns, rows
+
+
+def _estimate(outcome: Mapping[str, Any]) -> str:
+    """An estimate with its interval; an end that no number can give is named so."""
+    if outcome["ci95"] == [None, None]:
+        return number(outcome["estimate"], "+.4f")
+    low, high = (number(end, "+.4f") for end in outcome["ci95"])
+    return f"{number(outcome['estimate'], '+.4f')} [{low}, {high}]"
 
 
 def verdict(outcome: Mapping[str, Any]) -> str:
@@ -147,7 +155,7 @@ def compared_words(claim: Claim, metric: str) -> str:
         f"{name} in {world}" if world else name
         for name, world in ((claim.arm, claim.world), (claim.against, claim.against_world))
     )
-    column = claim.column.replace("_", " ")
+    column = claim.column
     return {
         "quality_difference": f"{METRICS[metric]} of {arm} minus that of {against}",
         "energy_saving": f"share of the simulated joules of {against} that {arm} saves, "
@@ -198,7 +206,8 @@ def arms_caption(summary: Summary, seeds: int) -> str:
         "the largest step of a tune, as priced, whether it fitted or not. Patch: what is sent of "
         "it, as priced. Cache: hidden states below the cut, kept while tuning, in simulated bytes. "
         f"Quality intervals over devices of {seeds} seed{'s' if seeds > 1 else ''}; low to high "
-        f"added over seeds. {joules_caption(summary)} E: rests mostly on estimates."
+        f"added over seeds. {joules_caption(summary, 'device-marginal and device-total')} "
+        "E: rests mostly on estimates."
     )
 
 

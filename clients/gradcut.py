@@ -48,7 +48,7 @@ class GradCut:
         shared_alpha: Its alpha.
         prefix_cache: Whether the tune keeps a prefix cache (METHODS E2) where the quota allows and
             it saves joules.
-        patch: Largest patch before sharing, as a share of the bytes of one with an adapter of this
+        patch: Largest patch, as a share of the bytes of one with an adapter of this
             rank at every site; above 0 to 1.
 
     Raises:
@@ -138,8 +138,7 @@ class GradCut:
         return min(within, default=layers)
 
     def _best(self, worth: dict[Site, float], context: PlacementContext) -> Placement | None:
-        costs, own = site_costs(context, self.rank), context.release.shapes
-        budget_j = self._budget_j(context)
+        costs, budget_j = site_costs(context, self.rank), self._budget_j(context)
         # the last dimension is the patch alone, the one before it the patch and the cache
         items = [
             Item(value=value, depth=site.layer, costs=(*costs[site], costs[site][-1]))
@@ -151,7 +150,7 @@ class GradCut:
             for cut in all_cuts(context, depths, cache=self.prefix_cache)
         ]
         room = float(context.room_bytes)
-        limits = (budget_j, memory_bytes(context.facts), room, self._patch_bytes(own))
+        limits = (budget_j, memory_bytes(context.facts), room, self._patch_bytes(context))
         filled = best_cut(items, cuts, limits)
         if filled is None:
             return None
@@ -181,13 +180,14 @@ class GradCut:
         return (
             joules(context.facts, entries) <= budget_j
             and fits_memory(context, placement)
-            and placement.size_bytes(context.release.shapes) <= context.room_bytes
+            and placement.size_bytes(context.release.shapes)
+            <= min(context.room_bytes, self._patch_bytes(context))
         )
 
-    def _patch_bytes(self, shapes: Shapes) -> float:
-        return (
-            self.patch * 4 * shapes.layers * self.rank * sum(map(sum, shapes.matrices().values()))
-        )
+    def _patch_bytes(self, context: PlacementContext) -> float:
+        shapes = context.release.shapes
+        sides = sum(map(sum, shapes.matrices().values()))
+        return self.patch * 4 * shapes.layers * self.rank * sides
 
     def _topped_up(
         self, context: PlacementContext, placement: Placement, rest: list[Site], budget_j: float
@@ -196,9 +196,7 @@ class GradCut:
         refused = 0
         for site in rest:
             more = self._placed({*placement.sites, site})
-            shapes = context.release.shapes
-            fits = more.size_bytes(shapes) <= self._patch_bytes(shapes)
-            fits = fits and self._fits(context, more, budget_j)
+            fits = self._fits(context, more, budget_j)
             placement = more if fits else placement
             refused += not fits
             if refused == TRIES:
@@ -211,54 +209,6 @@ class GradCut:
 
     def smaller(self, placement: Placement) -> Placement | None:
         """Returns None: a placement was made to fit the memory."""
-        return None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RandomSameProfile:
-    """As many sites in every layer as GradCut takes there, drawn at random: does its score matter?
-
-    It probes and pays as `like` does. A draw may cost more joules than the budget of `like`, as
-    other matrices have other sizes; where it does not fit the memory there is no tune.
-
-    Every site drawn has an adapter of its own.
-
-    Attributes:
-        like: The rule whose profile is taken over.
-    """
-
-    like: GradCut
-
-    @property
-    def prefix_cache(self) -> bool:
-        """As `like`."""
-        return self.like.prefix_cache
-
-    def check(self, shapes: Shapes) -> None:
-        """Raises ValueError if a rank or alpha does not fit the model."""
-        self.like.check(shapes)
-
-    def probes(self, context: PlacementContext) -> Sequence[ProbeJob]:
-        """Returns the probes of `like`."""
-        return self.like.probes(context)
-
-    def place(self, context: PlacementContext) -> Placement | str:
-        """Returns a draw with the number of sites per layer of what `like` places."""
-        placed = self.like.place(context)
-        if isinstance(placed, str):
-            return placed
-        facts = context.facts
-        rng = stream(facts.seed, Purpose.PLACEMENT, facts.device, context.release.version)
-        layers = [site.layer for site in placed.ranks]
-        drawn = [
-            Site(layer, MODULES[int(place)])
-            for layer in sorted(set(layers))
-            for place in rng.choice(len(MODULES), layers.count(layer), replace=False)
-        ]
-        return replace(placed, sites=tuple(sorted(drawn, key=order)), ties=())
-
-    def smaller(self, placement: Placement) -> Placement | None:
-        """Returns None: another profile would be another question."""
         return None
 
 

@@ -23,10 +23,11 @@ from clients.adaptation import (
 )
 from clients.annotation import Annotation
 from clients.coresets import Herding, KCenter
-from clients.gradcut import GradCut, RandomSameProfile
+from clients.gradcut import GradCut
 from clients.lexicon import Lexicon
 from clients.placement import AttentionOnly, EverySite, PlacementRule, TopLayers
 from clients.quality import Quality
+from clients.same_profile import RandomSameProfile
 from clients.selection import Fifo, RandomReplace, Reservoir, Selection
 from clients.synthesis import NoSynthesis, SelfParaphrase, Synthesis, TemplateRewrite
 from clients.tuning import Tuning

@@ -20,10 +20,11 @@ from clients.benefits import kendall_tau
 from clients.device import Visit, run_round
 from clients.facts import Facts
 from clients.footprint import joules, memory_bytes, peak_bytes
-from clients.gradcut import GradCut, RandomSameProfile
+from clients.gradcut import GradCut
 from clients.placement import EverySite, PlacementContext, PlacementRule, ProbingRule, TopLayers
 from clients.policy import DevicePolicy, Quota, read_policy
 from clients.retune import open_context, plan_tune, probe_jobs
+from clients.same_profile import RandomSameProfile
 from clients.selection import Fifo
 from clients.site_costs import all_cuts, cut_bytes, cut_j, every_site_j, site_costs
 from clients.state import DeviceState, read_state, write_state

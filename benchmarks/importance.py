@@ -213,7 +213,7 @@ def examples_of(encoder: Encoder, user: int) -> list[Example]:
 
 def main() -> None:
     """Prints one line per score and comparison."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one user, two seeds")
     parser.add_argument("--model", choices=MODELS, default="pocket")
     parser.add_argument("--scores", nargs="+", choices=SCORES, default=SCORES)

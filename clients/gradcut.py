@@ -20,7 +20,6 @@ from fleettune.adapters import Placement
 from fleettune.compute import ProbeJob
 from fleettune.factors import Tie, check_tied_alpha
 from fleettune.probing import probe_patch
-from fleettune.seeds import Purpose, stream
 from fleettune.sites import MODULES, Site, order
 from fleettune.tokens import Example
 from fleettune.work import Shapes
@@ -55,6 +54,8 @@ class GradCut:
         by: ``both``: the best cut, sites by benefit per joule. ``benefit``: by benefit alone,
             ``cost``: by joules alone, each that still fits the budget and the memory.
         count_probe: Whether the probe's joules come out of the budget.
+        patch: Largest patch, as a share of the bytes of one with an adapter of this
+            rank at every site; above 0 to 1.
 
     Raises:
         ValueError: If a value breaks its rule, or asks for what is not there yet.
@@ -73,12 +74,13 @@ class GradCut:
     prefix_cache: bool
     by: str = BOTH
     count_probe: bool = False
+    patch: float = 1.0
 
     def __post_init__(self) -> None:
         if self.by not in BY:
             raise ValueError(f"placement.by must be one of {BY}, got {self.by!r}")
-        if not 0 < self.budget <= 1:
-            raise ValueError(f"placement.budget must be > 0 and <= 1, got {self.budget}")
+        _check_share("budget", self.budget)
+        _check_share("patch", self.patch)
         if self.benefit not in BENEFITS:
             raise ValueError(f"placement.benefit must be one of {BENEFITS}, got {self.benefit!r}")
         if self.probe not in PROBES:
@@ -102,10 +104,11 @@ class GradCut:
     def probes(self, context: PlacementContext) -> Sequence[ProbeJob]:
         """Returns the probes: one of all batches, or for Fisher information one per batch.
 
-        Candidates are the sites at or above the deepest cut whose probe fits the memory.
+        Candidates are the sites at or above the deepest cut whose probe fits the memory and whose
+        tune, before any adapter, fits the budget.
         """
         own = context.release.shapes
-        depth = _deepest(context, self.probe_rank)
+        depth = max(_deepest(context, self.probe_rank), self._affordable(context))
         if depth == own.layers:
             return ()
         seed, version = context.facts.seed, context.release.version
@@ -123,7 +126,8 @@ class GradCut:
         ``no_benefit`` where no gradient is above zero, ``over_budget`` otherwise.
         """
         if not context.probed:
-            return "over_memory"
+            affordable = self._affordable(context) < context.release.shapes.layers
+            return "over_memory" if affordable else "over_budget"
         worth = benefits(context.probed, self.benefit)
         if not any(value > 0 for value in worth.values()):
             return "no_benefit"
@@ -139,16 +143,30 @@ class GradCut:
         whole_j = (1 + 1e-9) * self.budget * every_site_j(context, self.rank)
         return whole_j - context.probed_j if self.count_probe else whole_j
 
+    def _affordable(self, context: PlacementContext) -> int:
+        """Returns the lowest cut within the budget; the number of layers if there is none."""
+        layers, budget_j = context.release.shapes.layers, self._budget_j(context)
+        cuts = all_cuts(context, range(layers), cache=self.prefix_cache)
+        within = (cut.depth for cut in cuts if cut.costs[0] <= budget_j)
+        return min(within, default=layers)
+
     def _best(self, worth: dict[Site, float], context: PlacementContext) -> Placement | None:
         costs, budget_j = site_costs(context, self.rank), self._budget_j(context)
         if self.by != BOTH:
             taken = self._in_order(context, self._ranked(worth, costs, context), budget_j)
             return None if taken is None else self._shared(context, taken, budget_j)
+        # the last dimension is the patch alone, the one before it the patch and the cache
         items = [
-            Item(value=value, depth=site.layer, costs=costs[site]) for site, value in worth.items()
+            Item(value=value, depth=site.layer, costs=(*costs[site], costs[site][-1]))
+            for site, value in worth.items()
         ]
-        cuts = all_cuts(context, sorted({site.layer for site in worth}), cache=self.prefix_cache)
-        limits = (budget_j, memory_bytes(context.facts), float(context.room_bytes))
+        depths = sorted({site.layer for site in worth})
+        cuts = [
+            replace(cut, costs=(*cut.costs, 0.0))
+            for cut in all_cuts(context, depths, cache=self.prefix_cache)
+        ]
+        room = float(context.room_bytes)
+        limits = (budget_j, memory_bytes(context.facts), room, self._patch_bytes(context))
         filled = best_cut(items, cuts, limits)
         if filled is None:
             return None
@@ -205,8 +223,14 @@ class GradCut:
         return (
             joules(context.facts, entries) <= budget_j
             and fits_memory(context, placement)
-            and placement.size_bytes(context.release.shapes) <= context.room_bytes
+            and placement.size_bytes(context.release.shapes)
+            <= min(context.room_bytes, self._patch_bytes(context))
         )
+
+    def _patch_bytes(self, context: PlacementContext) -> float:
+        shapes = context.release.shapes
+        sides = sum(map(sum, shapes.matrices().values()))
+        return self.patch * 4 * shapes.layers * self.rank * sides
 
     def _topped_up(
         self, context: PlacementContext, placement: Placement, rest: list[Site], budget_j: float
@@ -231,58 +255,6 @@ class GradCut:
         return None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RandomSameProfile:
-    """As many sites in every layer as GradCut takes there, drawn at random: does its score matter?
-
-    It probes and pays as `like` does. A draw may cost more joules than the budget of `like`, as
-    other matrices have other sizes; where it does not fit the memory there is no tune.
-
-    Every site drawn has an adapter of its own.
-
-    Attributes:
-        like: The rule whose profile is taken over.
-    """
-
-    like: GradCut
-
-    @property
-    def prefix_cache(self) -> bool:
-        """As `like`."""
-        return self.like.prefix_cache
-
-    def check(self, shapes: Shapes) -> None:
-        """Raises ValueError if a rank or alpha does not fit the model."""
-        self.like.check(shapes)
-
-    def probes(self, context: PlacementContext) -> Sequence[ProbeJob]:
-        """Returns the probes of `like`."""
-        return self.like.probes(context)
-
-    def place(self, context: PlacementContext) -> Placement | str:
-        """Returns a draw with the number of sites per layer of what `like` places."""
-        placed = self.like.place(context)
-        if isinstance(placed, str):
-            return placed
-        facts = context.facts
-        rng = stream(facts.seed, Purpose.PLACEMENT, facts.device, context.release.version)
-        layers = [site.layer for site in placed.ranks]
-        drawn = [
-            Site(layer, MODULES[int(place)])
-            for layer in sorted(set(layers))
-            for place in rng.choice(len(MODULES), layers.count(layer), replace=False)
-        ]
-        return replace(placed, sites=tuple(sorted(drawn, key=order)), ties=())
-
-    def allows(self, context: PlacementContext, placement: Placement) -> bool:
-        """Returns True: a draw may cost more than the budget of `like`."""
-        return True
-
-    def smaller(self, placement: Placement) -> Placement | None:
-        """Returns None: another profile would be another question."""
-        return None
-
-
 def _deepest(context: PlacementContext, rank: int) -> int:
     """Returns the lowest layer down to which every site can be probed; if none, how many layers."""
     layers, limit = context.release.shapes.layers, memory_bytes(context.facts)
@@ -293,3 +265,8 @@ def _deepest(context: PlacementContext, rank: int) -> int:
             break
         depth -= 1
     return depth
+
+
+def _check_share(name: str, value: float) -> None:
+    if not 0 < value <= 1:
+        raise ValueError(f"placement.{name} must be > 0 and <= 1, got {value}")

@@ -27,12 +27,13 @@ from clients.baselines import Oracle, Periodic, PerRelease, RandomAtRate
 from clients.canary import Canary
 from clients.coresets import Herding, KCenter
 from clients.edgetune import EdgeTune
-from clients.gradcut import GradCut, RandomSameProfile
+from clients.gradcut import GradCut
 from clients.gradcut_phases import GradCutReleased
 from clients.lexicon import Lexicon
 from clients.lora_drop import LoraDrop
 from clients.placement import AttentionOnly, EverySite, PlacementRule, TopLayers
 from clients.quality import Quality
+from clients.same_profile import RandomSameProfile
 from clients.selection import Fifo, RandomReplace, Reservoir, Selection
 from clients.sight import Weighing
 from clients.synthesis import NoSynthesis, SelfParaphrase, Synthesis, TemplateRewrite

@@ -28,8 +28,6 @@ PLAIN_PARTS: Mapping[str, type] = {
     "annotation": Annotation,
 }
 """Keys of which an arm may change single fields."""
-REFERENCE = "always_retune"
-
 Plain = Mapping[str, Any]
 
 
@@ -53,11 +51,14 @@ def build_arms(plain: Plain, chosen: Mapping[str, str]) -> dict[str, DevicePolic
         chosen: What the user asked for, by policy key; empty for the standard arms.
     """
     reference = cast(Plain, plain["reference"])
-    arms = {REFERENCE: _policy(plain, reference, "reference")}
+    named = reference["name"]
+    if not isinstance(named, str) or not named:
+        raise ValueError(f"reference.name must be the name of an arm, got {named!r}")
+    arms = {named: _policy(plain, reference, "reference")}
     if chosen:
         asked = {key: plain[key] if key in chosen else reference[key] for key in POLICY_KEYS}
         policy = _policy(plain, asked, "")
-        if policy != arms[REFERENCE]:
+        if policy != arms[named]:
             arms["+".join(chosen[key] for key in POLICY_KEYS if key in chosen)] = policy
         return arms
     for name, changes in cast(Mapping[str, object], plain["arms"]).items():

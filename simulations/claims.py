@@ -7,7 +7,7 @@ are different people; a device of one world is the same person in another.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
@@ -102,6 +102,8 @@ class StudySettings:
         claims: What is put to the test, over all seeds together.
         worlds: Where it runs; none: once, as configured.
         world: The world that this part of the study is of; set by the launcher.
+        families: Arms that do the same with more and more of something, by a name for them; the
+            page joins them by a line.
     """
 
     name: str
@@ -109,6 +111,7 @@ class StudySettings:
     claims: tuple[Claim, ...] = ()
     worlds: tuple[World, ...] = ()
     world: str = ""
+    families: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
 
     def __post_init__(self) -> None:
         names = [world.name for world in self.worlds]
@@ -120,6 +123,11 @@ class StudySettings:
                     raise ValueError(
                         f"claim {claim.claim} is about world {world!r}; known are {names}"
                     )
+
+    @property
+    def world_names(self) -> tuple[str, ...]:
+        """The worlds by name; one without a name where none is given."""
+        return tuple(world.name for world in self.worlds) or ("",)
 
     def check_arms(self, arms: Sequence[str]) -> None:
         """Raises ValueError if a claim about this part's world names an arm that will not run."""

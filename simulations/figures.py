@@ -13,10 +13,13 @@ import numpy as np
 import polars as pl
 
 from simulations.folds import DECISIONS, HEADLINES, STAGES, fold_devices, mean_by, paired
+from simulations.plots import INK as _INK
+from simulations.plots import SOFT as _SOFT
+from simulations.plots import Figure
+from simulations.plots import axis as _axis
+from simulations.plots import bars as _bars
+from simulations.plots import figure as _figure
 from simulations.tables import METRICS, arm_order, quality_metric, reference_arm
-
-Figure = dict[str, Any]
-"""A Plotly figure: {"data": [trace, ...], "layout": {...}}."""
 
 REFERENCE_COLOUR = "#555555"
 ARM_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -24,9 +27,6 @@ _STAGE_PALETTE = "#DDDDDD #88CCEE #44AA99 #999933 #AA4499 #DDCC77 #CC6677 #6699C
 _DECISION_PALETTE = "#44BB99 #EE8866 #DDDDDD #EEDD88 #882255"
 STAGE_COLOURS = dict(zip(STAGES, _STAGE_PALETTE.split(), strict=True))
 DECISION_COLOURS = dict(zip(DECISIONS, _DECISION_PALETTE.split(), strict=True))
-
-_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-_INK, _SOFT, _GRID = "#1f2933", "#616e7c", "#e4e7eb"
 
 
 def arm_colours(arms: Sequence[str]) -> dict[str, str]:
@@ -255,29 +255,3 @@ def _panel_title(place: int, arm: str) -> Figure:
         "yanchor": "bottom",
         "showarrow": False,
     }
-
-
-def _bars(value: float | None, low: float | None, high: float | None, colour: str) -> Figure:
-    """Error bars from low to high around a value; none where one of them is unknown."""
-    if value is None or low is None or high is None:
-        return {"visible": False}
-    sides = {"array": [high - value], "arrayminus": [value - low], "symmetric": False}
-    return {"type": "data", **sides, "color": colour, "thickness": 1.4, "width": 4}
-
-
-def _axis(title: str, **extra: object) -> Figure:
-    look = {"gridcolor": _GRID, "linecolor": "#9aa5b1", "zeroline": False, "automargin": True}
-    return {"title": {"text": title, "standoff": 12}, "showline": True, **look, **extra}
-
-
-def _figure(traces: list[Figure], **layout: object) -> Figure:
-    note = {"text": "nothing to show for this run", "xref": "paper", "yref": "paper"}
-    look = {
-        "height": 420,
-        "margin": {"l": 70, "r": 20, "t": 50, "b": 60},
-        "font": {"family": _FONT, "size": 13, "color": _INK},
-        "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
-        "hovermode": "closest",
-    }
-    empty = {"annotations": [note | {"x": 0.5, "y": 0.5, "showarrow": False}]}
-    return {"data": traces, "layout": look | layout | ({} if traces else empty)}

@@ -6,9 +6,7 @@ time stamp and no random id, so equal run directories give equal bytes.
 
 import html
 import json
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,12 @@ from plotly.offline import get_plotlyjs  # pyright: ignore[reportMissingTypeStub
 
 from simulations import figures
 from simulations.folds import split_arms
+from simulations.markup import Chart
+from simulations.markup import chart as _chart
+from simulations.markup import details as _details
+from simulations.markup import plain as _plain
+from simulations.markup import scrolled as _scrolled
+from simulations.markup import table as _table
 from simulations.page import PAGE, STYLE
 from simulations.sections import (
     attendance_cells,
@@ -39,17 +43,6 @@ from simulations.tables import (
 
 SCHEMA = 2
 _FILES = ("config.yaml", "versions.json", "rows.parquet", "releases.parquet", "host.json")
-_BOUNDS = re.compile(r" (\[[^\]]*\]|\([^)]* to [^)]*\))$")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chart:
-    """One figure of the page, with its title and what to read in it."""
-
-    key: str
-    title: str
-    caption: str
-    figure: figures.Figure
 
 
 def write_report(run_dir: Path) -> Path:
@@ -243,44 +236,6 @@ def _provenance(run_dir: Path, summary: Mapping[str, Any]) -> str:
             ),
         ]
     )
-
-
-def _chart(chart: Chart) -> str:
-    figure = json.dumps(chart.figure, allow_nan=False).replace("<", "\\u003c")
-    return f"""<figure>
-<h2>{html.escape(chart.title)}</h2>
-<figcaption>{html.escape(chart.caption)}</figcaption>
-<div class="scroll"><div class="chart" id="{chart.key}"></div></div>
-<script>Plotly.newPlot("{chart.key}",
-Object.assign({figure}, {{config: {{responsive: true, displaylogo: false}}}}));</script>
-</figure>"""
-
-
-def _scrolled(table: str) -> str:
-    return f'<div class="scroll">{table}</div>'
-
-
-def _details(title: str, body: str) -> str:
-    return f"<details><summary>{html.escape(title)}</summary>{body}</details>"
-
-
-def _plain(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return _table(columns, rows, [""] * len(rows))
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], before: Sequence[str]) -> str:
-    """An HTML table; `before` is markup put ahead of the first cell of each row."""
-    head = "".join(f"<th>{_cell(column)}</th>" for column in columns)
-    body = "".join(
-        f"<tr><td>{mark}" + "</td><td>".join(_cell(cell) for cell in row) + "</td></tr>\n"
-        for mark, row in zip(before, rows, strict=True)
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>"
-
-
-def _cell(text: str) -> str:
-    """Escaped text with a trailing [interval] or (range) on a second, quieter line."""
-    return _BOUNDS.sub(r"<br><small>\1</small>", html.escape(text))
 
 
 def _read_json(path: Path) -> dict[str, Any]:

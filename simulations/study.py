@@ -12,9 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 from simulations.claims import judge
+from simulations.columns import with_derived
 from simulations.experiment import Experiment
 from simulations.resume import end, is_finished
 from simulations.run import run_experiment
+from simulations.study_page import write_study_page
 
 
 def run_study(
@@ -42,7 +44,7 @@ def run_study(
             )
             run_experiment(experiment, part, console)
         frames = worlds.setdefault(world, [])
-        rows = pl.read_parquet(part / "rows.parquet")
+        rows = with_derived(pl.read_parquet(part / "rows.parquet"))
         # devices of different seeds are different people
         frames.append(rows.with_columns(pl.col("device") + 10_000_000 * len(frames)))
     first = experiments[0]
@@ -50,7 +52,9 @@ def run_study(
     outcomes = judge(rows, first.study.claims, first.metric)
     (folder / "study.json").write_text(json.dumps(outcomes, indent=1))
     end(folder)
+    page = write_study_page(folder, first.study, rows, outcomes)
     console.print(_table(first.study.name, outcomes))
+    console.print(f"Study page: {page.resolve()}", soft_wrap=True)
     return outcomes
 
 

@@ -61,11 +61,11 @@ def headline_caption(summary: Mapping[str, Any]) -> str:
     )
 
 
-def joules_caption(summary: Mapping[str, Any]) -> str:
+def joules_caption(summary: Mapping[str, Any], ledger: str = "device-total") -> str:
     """Ledger, pricing, range and tiers behind every number of joules, as sentences."""
     draws, shares = summary["monte_carlo"]["draws"], summary["coefficient_shares"]
     return (
-        f"Simulated joules, device-total ledger, {priced_as(summary)}; low to high hold 95 % of "
+        f"Simulated joules, {ledger} ledger, {priced_as(summary)}; low to high hold 95 % of "
         f"{draws:,} draws of the coefficients, which weigh {tier_mix(shares)}."
     )
 

@@ -18,8 +18,9 @@ from clients.footprint import joules, memory_bytes, peak_bytes
 from clients.gradcut import GradCut
 from clients.placement import EverySite, PlacementContext
 from clients.policy import DevicePolicy, Quota
-from clients.retune import TunePlan, open_context, plan_tune, start_of, with_probes
+from clients.retune import TunePlan, open_context, plan_tune, with_probes
 from clients.selection import Fifo
+from clients.start import new_start
 from clients.state import DeviceState
 from clients.synthesis import NoSynthesis, TemplateRewrite
 from clients.tuning import Tuning
@@ -178,7 +179,7 @@ def test_a_counted_probe_leaves_less_for_the_tune() -> None:
     tuning = Tuning(steps=24, batch=2, learning_rate=1e-2, clip=1.0)
     plans: list[Placement] = []
     for counted in (False, True):
-        chosen = policy(replace(RULE, budget=0.7, count_probe=counted), tuning)
+        chosen = policy(replace(RULE, probe_batches=9, budget=0.7, count_probe=counted), tuning)
         plan = plan_tune(chosen, opened(chosen)[1], [found_by_chance(1)])
         assert isinstance(plan, TunePlan)
         plans.append(plan.placement)
@@ -249,7 +250,7 @@ def test_an_upload_of_shared_pairs_is_smaller_as_priced() -> None:
         chosen = policy(replace(RULE, budget=1.0, share_above=share_above), tuning)
         plan = plan_tune(chosen, opened(chosen)[1], [found_by_chance(3)])
         assert isinstance(plan, TunePlan)
-        patch = start_of(chosen, FACTS, RELEASE, plan.placement)
+        patch = new_start(FACTS, RELEASE, plan.placement, shared=False)
         assert bool(patch.ties) == (share_above is not None)
         ((_, _, amount),) = charges.upload(FACTS, RELEASE, patch)
         sent.append(amount.moved_bytes)

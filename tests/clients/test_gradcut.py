@@ -20,12 +20,13 @@ from clients.benefits import kendall_tau
 from clients.device import Visit, run_round
 from clients.facts import Facts
 from clients.footprint import joules, memory_bytes, peak_bytes
-from clients.gradcut import GradCut, RandomSameProfile
+from clients.gradcut import GradCut
 from clients.placement import EverySite, PlacementContext, PlacementRule, ProbingRule, TopLayers
 from clients.policy import DevicePolicy, Quota, read_policy
 from clients.retune import open_context, plan_tune, probe_jobs
+from clients.same_profile import RandomSameProfile
 from clients.selection import Fifo
-from clients.site_costs import cut_bytes, cut_j, every_site_j, site_costs
+from clients.site_costs import all_cuts, cut_bytes, cut_j, every_site_j, site_costs
 from clients.state import DeviceState, read_state, write_state
 from clients.synthesis import NoSynthesis
 from clients.tuning import Tuning
@@ -223,6 +224,26 @@ def test_a_device_that_cannot_even_probe_says_so() -> None:
     assert plan_tune(policy(RULE), context(device)) == "over_memory"
 
 
+def test_a_budget_below_every_cut_is_not_probed_for() -> None:
+    rule = replace(RULE, budget=0.01)
+    assert probe_jobs(policy(rule), context(facts())) == ()
+    assert plan_tune(policy(rule), context(facts())) == "over_budget"
+
+
+@settings(derandomize=True, deadline=None, max_examples=20)
+@given(st.integers(0, 1000), st.sampled_from([0.02, 0.05, 0.2]), st.sampled_from([0.5, 1.0]))
+def test_a_patch_stays_within_its_share_of_bytes(seed: int, share: float, budget: float) -> None:
+    rule, probed = replace(RULE, budget=budget, patch=share), found_by_chance(seed)
+    place = replace(context(facts()), probed=(probed,))
+    placed = rule.place(place)
+    whole = EverySite(rank=4, alpha=8.0).on(SHAPES).size_bytes(SHAPES)
+    assert not isinstance(placed, str)
+    assert placed.size_bytes(SHAPES) <= share * whole
+    drawn = RandomSameProfile(like=rule).place(place)
+    assert not isinstance(drawn, str)
+    assert len(placed.sites) == len(drawn.sites)
+
+
 def test_a_quota_without_room_for_the_cache_leaves_it_out() -> None:
     rule = replace(RULE, budget=0.7)
     roomy = plan_tune(policy(rule), context(facts()), [found_by_chance(3)])
@@ -258,10 +279,14 @@ def test_a_night_probes_pays_for_it_and_trains_what_it_placed() -> None:
     assert state.patch is not None
     assert {item.a.shape[0] for item in state.patch.factors.values()} == {4}
     assert 0 < len(state.patch.factors) < len(ALL)
-    # Two of four batches, each forward and backward through all layers, at probe rank 2.
-    probed = context(facts(), steps=4).batches[:2]
-    ranks = dict.fromkeys(ALL, 2)
-    entries = charges.tune(facts(), RELEASE, ranks, probed, cached=False)
+    # Two of four batches, each forward and backward at probe rank 2 through the layers that half
+    # of the joules could ever reach.
+    place = context(facts(), steps=4)
+    cuts, budget_j = all_cuts(place, range(8), cache=True), 0.5 * every_site_j(place, 4)
+    lowest = min(cut.depth for cut in cuts if cut.costs[0] <= budget_j)
+    assert 0 < lowest <= min(site.layer for site in state.patch.factors)
+    ranks = {site: 2 for site in ALL if site.layer >= lowest}
+    entries = charges.tune(facts(), RELEASE, ranks, place.batches[:2], cached=False)
     work_flop = sum(amount.flop for _, _, amount in entries)
     assert ledger.of(Stage.PROBE).work_flop == pytest.approx(work_flop)
     assert ledger.of(Stage.PROBE).energy_j > 0
@@ -281,7 +306,7 @@ def test_fisher_probes_batch_by_batch() -> None:
 
 
 def test_all_sites_of_a_type_are_probed_with_one_a() -> None:
-    (job,) = probe_jobs(policy(RULE), context(facts()))
+    (job,) = probe_jobs(policy(replace(RULE, budget=1.0)), context(facts()))
     for module in MODULES:
         drawn = {job.probe.factors[Site(layer, module)].a.tobytes() for layer in range(8)}
         assert len(drawn) == 1

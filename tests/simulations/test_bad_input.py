@@ -150,6 +150,12 @@ def test_cuda_is_taken_where_torch_finds_it(monkeypatch: pytest.MonkeyPatch) -> 
     assert experiment.run.compute.device == "cuda"
 
 
+def test_the_reference_arm_has_the_name_that_it_is_given() -> None:
+    (experiment,) = check_all(["reference.name=every_site", "fleet.devices=8"], sweep=False)
+    assert experiment.reference == "every_site"
+    assert "reference.name must be the name of an arm, got 3" in refused("reference.name=3")
+
+
 def test_what_is_refused_was_good_without_the_fault() -> None:
     (experiment,) = check_all(["fleet.devices=8", "rounds=2"], sweep=False)
     assert (experiment.fleet_settings.devices, experiment.run.rounds) == (8, 2)

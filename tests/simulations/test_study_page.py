@@ -1,0 +1,212 @@
+"""A study's page: every claim and arm, joules as in the summaries, one self-contained file."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import plotly.graph_objects as go
+import polars as pl
+import pytest
+from plotly.offline import get_plotlyjs
+
+from simulations.claims import Claim, StudySettings, World, judge
+from simulations.columns import PATCH_BYTES, TUNING_J, with_derived
+from simulations.study_figures import grouped, pareto
+from simulations.study_page import write_study_page
+from simulations.study_tables import fold_world, verdict
+from simulations.tables import energy
+
+MakeRun = Callable[..., Path]
+CHROMIUM = shutil.which("chromium")
+CHROMIUM_ARGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
+    "--disable-background-networking --disable-component-update --disable-sync"
+)
+SEEDS = (1, 2)
+SAVES = Claim(
+    claim="saves_tuning",
+    measure="saving",
+    column=TUNING_J,
+    arm="edgetune_released",
+    against="always_retune",
+    threshold=0.2,
+    direction="above",
+)
+CLAIMS = (
+    SAVES,
+    Claim(
+        claim="gains_quality",
+        measure="quality_difference",
+        arm="always_reuse",
+        against="always_retune",
+        threshold=0.0,
+        direction="above",
+    ),
+)
+FAMILIES = {"always": ("always_retune", "always_reuse", "an_arm_that_does_not_run")}
+
+
+@pytest.fixture
+def tuned(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows with what a study tells of tunes: every release night of a retuning arm has one."""
+    tunes = (pl.col("decision") == "retune").cast(pl.Int64)
+    columns = {"tune_steps": 24, "peak_bytes": 2_000_000_000, "cache_bytes": 150_000}
+    return rows.with_columns(**{name: tunes * value for name, value in columns.items()})
+
+
+def write(
+    path: Path, make_run: MakeRun, frame: pl.DataFrame, worlds: tuple[str, ...] = ("even", "odd")
+) -> Path:
+    study = StudySettings(
+        name="made_up",
+        seeds=SEEDS,
+        claims=CLAIMS,
+        worlds=tuple(World(name=world) for world in worlds),
+        families=FAMILIES,
+    )
+    found: Mapping[str, pl.DataFrame] = {}
+    for world in study.world_names:
+        for seed in SEEDS:
+            make_run(path / world / f"seed_{seed}", frame=frame)
+        doubled = [frame.with_columns(pl.col("device") + 1000 * seed) for seed in SEEDS]
+        found = {**found, world: with_derived(pl.concat(doubled))}
+    (path / "config.yaml").write_text("seed: 7\n")
+    return write_study_page(path, study, found, judge(found, CLAIMS, "exact_match"))
+
+
+def own_text(page: Path) -> str:
+    text = page.read_text(encoding="utf-8")
+    assert text.count(get_plotlyjs()) == 1
+    return text.replace(get_plotlyjs(), "")
+
+
+def test_the_page_holds_every_claim_arm_and_world(
+    tmp_path: Path, make_run: MakeRun, tuned: pl.DataFrame
+) -> None:
+    text = own_text(write(tmp_path, make_run, tuned))
+    for name in (*tuned["arm"].unique(), "saves_tuning", "gains_quality"):
+        assert f"{name}</td>" in text
+    assert "<h2>World even</h2>" in text
+    assert "<h2>World odd</h2>" in text
+    assert "1 of 2 claims hold; not gains_quality." in text
+    assert "does not hold" in text
+
+
+def test_joules_of_tuning_are_those_of_probe_and_tune_per_device(
+    tmp_path: Path, make_run: MakeRun, tuned: pl.DataFrame
+) -> None:
+    text = own_text(write(tmp_path, make_run, tuned, ()))
+    part = tuned.filter(pl.col("arm") == "always_retune")
+    # both seeds hold the same rows, so a device's mean over both is that over one
+    per_device = part.select(pl.col("energy_j_tune") + pl.col("energy_j_probe")).sum().item() / 24
+    assert f"<td>{energy(per_device)} E<br><small>(" in text  # estimates decide it
+
+
+def test_derived_columns_by_hand() -> None:
+    frame = pl.DataFrame(
+        {
+            "energy_j_tune": [3.0, 0.0],
+            "energy_j_probe": [0.5, 0.0],
+            "up_bytes": [5024.0, 1024.0],  # 1,024 bytes of statistics in both
+            "tune_steps": [24, 0],
+        }
+    )
+    found = with_derived(frame)
+    assert found[TUNING_J].to_list() == [3.5, 0.0]
+    assert found[PATCH_BYTES].to_list() == [4000.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("direction", "ci95", "said"),
+    [
+        ("above", [0.3, 0.5], "holds"),
+        ("above", [0.1, 0.5], "not shown: the interval holds the threshold"),
+        ("above", [0.1, 0.15], "does not hold"),
+        ("above", [None, None], "not shown: unknown"),
+        ("below", [0.3, 0.5], "does not hold"),
+        ("not_above", [0.3, 0.5], "does not hold"),
+        ("within", [0.1, 0.3], "not shown: the interval holds the threshold"),
+        ("within", [0.3, 0.5], "does not hold"),
+    ],
+)
+def test_a_verdict_tells_refuted_from_open(
+    direction: str, ci95: list[float | None], said: str
+) -> None:
+    outcome = {"ci95": ci95, "threshold": 0.2, "direction": direction, "holds": said == "holds"}
+    assert verdict(outcome) == said
+
+
+def test_a_line_joins_a_family_and_other_arms_stand_alone(
+    tmp_path: Path, make_run: MakeRun, tuned: pl.DataFrame
+) -> None:
+    summary = json.loads((make_run(tmp_path / "run", frame=tuned) / "summary.json").read_text())
+    folds = fold_world(with_derived(tuned), [summary], "exact_match")
+    assert next(iter(folds)) == "always_retune"
+    assert grouped(list(folds), FAMILIES) == {
+        "always": ["always_retune", "always_reuse"],
+        "edgetune_released": ["edgetune_released"],
+        "never_personalise": ["never_personalise"],
+    }
+    figure = pareto(folds, FAMILIES, "exact_match")
+    assert [len(trace["x"]) for trace in figure["data"]] == [2, 1, 1]
+    assert go.Figure(figure).data  # raises on any unknown attribute
+
+
+def test_the_page_loads_nothing(tmp_path: Path, make_run: MakeRun, tuned: pl.DataFrame) -> None:
+    text = own_text(write(tmp_path, make_run, tuned))
+    assert not re.findall(r"https?://|//cdn|@import|url\(|<link|<iframe|<img|\ssrc=", text)
+
+
+def test_equal_studies_give_equal_bytes(
+    tmp_path: Path, make_run: MakeRun, tuned: pl.DataFrame
+) -> None:
+    first, second = (write(tmp_path / name, make_run, tuned) for name in ("a", "b"))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_every_string_is_escaped(tmp_path: Path, make_run: MakeRun, tuned: pl.DataFrame) -> None:
+    evil = "<script>alert(1)</script>"
+    renamed = tuned.with_columns(pl.col("arm").replace("never_personalise", evil))
+    text = own_text(write(tmp_path, make_run, renamed, (evil.replace("/", "_"),)))
+    assert "alert(1)" in text
+    assert "<script>alert" not in text
+
+
+def test_arms_without_quality_or_tunes_still_have_a_page(
+    tmp_path: Path, make_run: MakeRun, tuned: pl.DataFrame
+) -> None:
+    blind = [pl.lit(None).alias(name) for name in ("nll", "exact_match", "approval", "mae")]
+    bare = tuned.with_columns(*blind, tune_steps=0, peak_bytes=0, cache_bytes=0)
+    text = own_text(write(tmp_path, make_run, bare, ()))
+    assert text.count("nothing to show for this run") == 1
+    assert "NaN" not in text
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path: the page is not rendered")
+@pytest.mark.parametrize("width", [1200, 400])
+def test_a_browser_draws_every_chart_without_an_error(
+    tmp_path: Path, make_run: MakeRun, tuned: pl.DataFrame, width: int
+) -> None:
+    sync_api = pytest.importorskip("playwright.sync_api")
+    page_path = write(tmp_path, make_run, tuned)
+    complaints: list[str] = []
+    requests: list[str] = []
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=CHROMIUM_ARGS.split(), timeout=30_000
+        )
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(page_path.as_uri())
+        page.wait_for_function("document.querySelectorAll('.main-svg').length >= 6")
+        drawn = page.locator(".js-plotly-plot:has(.main-svg)").count()
+        overflow_px = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+        browser.close()
+    assert complaints == []
+    assert requests == [page_path.as_uri()]
+    assert drawn == 2
+    assert overflow_px <= 0

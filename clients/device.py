@@ -17,7 +17,7 @@ from clients.evaluation import observe
 from clients.expansion import expanded
 from clients.facts import Facts
 from clients.policy import DevicePolicy
-from clients.reading import Taken, arrivals, embed, lived, select
+from clients.reading import Taken, arrivals, embed, lived, recalled, select
 from clients.retune import TunePlan, open_context, peak_of, plan_tune, probe_jobs
 from clients.state import DeviceState, within
 from fleettune.adapters import Patch, Placement, new_patch
@@ -142,9 +142,10 @@ def _read_and_select(visit: Visit, night: Night, compute: Compute) -> Night:
     release = visit.release if state.held is None else state.held
     arrived = arrivals(facts, release, state.last_day, visit.round)
     readings = embed(policy, release, arrived, compute)
+    state, again = recalled(facts, release, policy, state, arrived, compute)
     state, taken = select(facts, release, policy, state, readings)
     day = night.day
-    for entry in lived(facts, visit.release, policy, state, arrived):
+    for entry in (*again, *lived(facts, visit.release, policy, state, arrived)):
         day = day.plus(*entry)
     return replace(night, state=replace(state, last_day=visit.round), day=day, taken=taken)
 

@@ -26,6 +26,8 @@ from fleettune.precision import REFERENCE
 from fleettune.processor import CPU
 from fleettune.radio import read_link
 from fleettune.releases import weights_file
+from fleettune.statistics import Writing
+from fleettune.streams import StreamData
 from fleettune.tokens import open_encoder
 from fleettune.traces import Trace
 from fleettune.typed import checked, to_record
@@ -92,6 +94,8 @@ class Experiment:
         data = self.fleet.data
         if isinstance(data, SyntheticData):
             return "synthetic_null" if data.null else "synthetic"
+        if isinstance(data, StreamData):
+            return f"streams_{data.order}" + ("_null" if data.null else "")
         path = Path(data.path)
         return f"{path.parent.name}/{path.name}"
 
@@ -167,6 +171,7 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
             availability=_availability(plain["availability"]),
             floor=settings.battery_floor,
             deadline_s=settings.deadline_s,
+            writing=Writing(answers=run.quality.generate, new_tokens=run.quality.new_tokens),
         ),
         model=model,
         schedule=checked(Schedule, plain["release"], {}, "release"),
@@ -269,8 +274,13 @@ def _metric(run: Run, data: FleetData, population: Population) -> str:
         raise ValueError(
             "quality.metric=neg_mae needs answers that are labels; these are free text"
         )
+    if run.quality.generate and population.answers:
+        raise ValueError(
+            "quality.generate must be 0 where answers are labels, "
+            f"got {run.quality.generate}: ROUGE-1 is of free text"
+        )
     if run.quality.metric != "auto":
         return run.quality.metric
-    if isinstance(data, SyntheticData):
+    if isinstance(data, SyntheticData | StreamData):
         return "exact_match"
     return "neg_mae" if population.answers else "neg_nll"

@@ -39,6 +39,7 @@ SCHEMA: dict[str, Any] = {
     "exact_match": pl.Float64,
     "approval": pl.Float64,
     "mae": pl.Float64,
+    "rouge1": pl.Float64,
     "buffer_exchanges": pl.Int64,
     "buffer_bytes": pl.Int64,
     "stored_bytes": pl.Int64,

@@ -85,6 +85,7 @@ observations = st.builds(
     exact_match=st.none() | st.floats(0, 1),
     approval=st.none() | st.floats(0, 1),
     mae=st.none() | amounts,
+    rouge1=st.none() | amounts,
 )
 
 

@@ -52,7 +52,7 @@ def one_row(arm: str, device: int, round_: int, rng: np.random.Generator) -> dic
     row["attendance"] = "present" if rng.random() < 0.9 else "late"
     row |= {"release": round_ // 4, "reason": "", "drift": None, "strength": None}
     row |= {"decision": rng.choice(decisions) if news else "none", "nll": 2.5 - quality}
-    row |= {"exact_match": quality, "approval": None, "mae": 1.2 - quality}
+    row |= {"exact_match": quality, "approval": None, "mae": 1.2 - quality, "rouge1": None}
     row |= {"time_s": 20 * energy_j, "down_bytes": 4e6 * news, "up_bytes": 2e5 * news}
     row |= {"start_s": 39_600.0 + 60 * device, "night_s": 20 * energy_j}
     idle_j = energy_j * IDLE_W / ABOVE_W

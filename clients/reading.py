@@ -129,7 +129,7 @@ def select(
     quota = policy.quota
     patch = state.stored_bytes - state.buffer_bytes - state.extra_bytes
     room = min(quota.buffer_bytes, quota.total_bytes - patch)
-    wanted = policy.selection.keep(state.items, readings, room, _priority(facts))
+    wanted = policy.selection.keep(state.items, readings, room, keyed_numbers(facts))
     kept = fitted(wanted, room)
     beside = 0
     if isinstance(policy.adaptation, Retrieve):
@@ -175,7 +175,8 @@ def lived(
     return [*entries, *charges.serve(facts, release, state.patch, arrived.examples, context)]
 
 
-def _priority(facts: Facts) -> Priority:
+def keyed_numbers(facts: Facts) -> Priority:
+    """Returns the random number of every exchange of a device, the same for ever."""
     known: dict[int, float] = {}
 
     def of(exchange: Exchange) -> float:

@@ -42,7 +42,9 @@ def corpora(folder: Path) -> dict[str, pl.DataFrame]:
     made = {
         "dolly15k": read["dolly15k"].filter(pl.col("context") == ""),
         "medquad": read["medquad"],
-        "goemotions": feelings.with_columns((pl.lit(FEELING) + pl.col("question")).alias("question")),
+        "goemotions": feelings.with_columns(
+            (pl.lit(FEELING) + pl.col("question")).alias("question")
+        ),
     }
     return {
         name: rows.select(

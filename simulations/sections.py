@@ -176,7 +176,7 @@ def intake_cells(rows: Mapping[str, pl.DataFrame]) -> Cells:
                 _percent(one["accepted"], one["arrived"]),
                 *(_percent(int(e["accepted"].sum()), int(e["arrived"].sum())) for e in ends),
                 number(1e3 * one["asked"] / one["arrived"], ".0f") if one["arrived"] else UNKNOWN,
-                number(float(np.mean(ends[1]["buffer_exchanges"])), ".1f"),
+                number(float(ends[1]["buffer_exchanges"].to_numpy().mean()), ".1f"),
                 f"{one['synthesised']:,}",
                 _percent(one["synthetic_kept"], one["synthesised"]),
             ]

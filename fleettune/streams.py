@@ -34,6 +34,9 @@ class StreamData:
             again, in an order of the user's own.
         order: ``bursts``, or ``iid``: the same exchanges in random order.
         held_out: Exchanges of every later day, the domains in turn.
+        skew: 0 gives every domain an equal share of the past. Above, every domain has one burst and
+            the rest are drawn with weights 1 / rank ** skew, in a ranking of the user's own; later
+            days stay even.
         null: True for the world without personas.
     """
 
@@ -42,6 +45,7 @@ class StreamData:
     burst: int = 30
     order: str = BURSTS
     held_out: int = 42
+    skew: float = 0.0
     null: bool = False
     seed: int = 0
 
@@ -54,6 +58,8 @@ class StreamData:
             raise ValueError(
                 f"data.burst must be <= data.history ({self.history} exchanges), got {self.burst}"
             )
+        if not 0 <= self.skew <= 10:
+            raise ValueError(f"data.skew must be from 0 to 10, got {self.skew}")
         if self.order not in ORDERS:
             raise ValueError(f"data.order must be one of {ORDERS}, got {self.order!r}")
 
@@ -98,7 +104,7 @@ def _past(config: StreamData, user: int) -> tuple[Exchange, ...]:
     rng = stream(config.seed, Purpose.STREAM, user, 0, _PAST)
     persona = draw_persona(stream(config.seed, Purpose.PERSONA, user))
     bursts = -(-config.history // config.burst)
-    domains = _in_turn(bursts, rng)
+    domains = _skewed(bursts, config.skew, rng) if config.skew else _in_turn(bursts, rng)
     found = [
         _exchange(config, persona, domains[place // config.burst], rng)
         for place in range(config.history)
@@ -125,6 +131,16 @@ def _in_turn(count: int, rng: np.random.Generator) -> list[str]:
     while len(found) < count:
         found += [DOMAINS[int(place)] for place in rng.permutation(len(DOMAINS))]
     return found[:count]
+
+
+def _skewed(count: int, skew: float, rng: np.random.Generator) -> list[str]:
+    """Returns domains in random order: each once, the rest by weights that fall with its rank."""
+    first = _in_turn(min(count, len(DOMAINS)), rng)
+    weights = 1.0 / np.arange(1, len(DOMAINS) + 1) ** skew
+    ranked = _in_turn(len(DOMAINS), rng)
+    drawn = rng.choice(len(DOMAINS), size=count - len(first), p=weights / weights.sum())
+    found = first + [ranked[int(place)] for place in drawn]
+    return [found[int(place)] for place in rng.permutation(count)]
 
 
 def _exchange(

@@ -59,6 +59,17 @@ def test_later_days_are_new_and_even_over_domains(user: int, day: int) -> None:
     assert not orders & {one.order for one in later}
 
 
+def test_a_skewed_past_holds_every_domain_and_some_far_more_often() -> None:
+    data = replace(BURSTS, history=600, skew=1.5)
+    for user in range(5):
+        counts = Counter(one.domain for one in data.open().day(user, 0))
+        assert set(counts) == set(DOMAINS)
+        assert min(counts.values()) >= 12
+        assert max(counts.values()) >= 3 * min(counts.values())
+        later = Counter(one.domain for one in data.open().day(user, 1))
+        assert set(later.values()) == {2}
+
+
 def test_a_user_is_the_built_in_worlds_and_the_null_worlds_is_nobody() -> None:
     def names(data: StreamData) -> set[str]:
         past = data.open().day(7, 0)
@@ -77,6 +88,7 @@ def test_a_stream_crosses_as_data_and_bad_ones_are_refused() -> None:
         ({"history": 0}, "data.history must be >= 1"),
         ({"burst": 85}, "data.burst must be <= data.history"),
         ({"order": "sorted"}, "data.order must be one of"),
+        ({"skew": -1.0}, "data.skew must be from 0 to 10"),
         ({"held_out": 0}, "data.held_out must be >= 1"),
     ):
         with pytest.raises(ValueError, match=told):

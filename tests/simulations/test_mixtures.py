@@ -44,6 +44,7 @@ def test_a_mixture_comes_in_bursts_and_deals_no_row_twice(tmp_path: Path) -> Non
         history_days=2,
         min_exchanges=18,
         outside_share=0.25,
+        max_chars=1000,
     )
     data.check()
     population = data.open()

@@ -189,7 +189,9 @@ def test_what_is_embedded_is_paid_by_its_flop() -> None:
         assert report.statistics.ledger.of(Stage.SELECT).energy_j > 0
 
 
-@pytest.mark.parametrize("selection", [Fifo(), Reservoir(), RandomReplace(), RULES[-1]])
+@pytest.mark.parametrize(
+    "selection", [Fifo(), Reservoir(), RandomReplace(), replace(PUBLISHED, scores=("dss",))]
+)
 def test_a_selection_without_embeddings_pays_nothing(selection: Selection) -> None:
     _, report = live(policy(selection))
     assert Stage.SELECT not in dict(report.statistics.ledger.costs)

@@ -47,6 +47,7 @@ def train(message: Message, context: Context) -> Message:
             population=known.population,
             priced=known.fleet.priced,
             radio=known.fleet.radio,
+            writing=known.fleet.writing,
         ),
         round=request.round,
         release=request.release,

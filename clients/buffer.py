@@ -7,7 +7,7 @@ number), scores in single precision (4 bytes each).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,16 +25,22 @@ class Note:
         vector: Its embedding, half-precision numbers as bytes; empty where none is kept.
         scores: Numbers of the selection rule, each rounded to single precision.
         asked: True if the user gave the preferred answer; without, it cannot be tuned on.
+        lent: True while the embedding lies in working memory only, made again for a selection.
     """
 
     vector: bytes = b""
     scores: tuple[float, ...] = ()
     asked: bool = False
+    lent: bool = False
 
     @property
     def size_bytes(self) -> int:
         """Bytes as stored."""
-        return len(self.vector) + SCORE_BYTES * len(self.scores)
+        return SCORE_BYTES * len(self.scores) + (0 if self.lent else len(self.vector))
+
+    def given_back(self) -> Note:
+        """Returns the note without an embedding that was lent."""
+        return replace(self, vector=b"", lent=False) if self.lent else self
 
 
 ANSWERED = Note(asked=True)
@@ -68,12 +74,14 @@ class Reading:
         vector: As `Note.vector`; empty where the selection asked for no pass.
         entropy: Entropy of its tokens' normalised hidden norms, in nats.
         tokens: Tokens that the entropy is over.
+        lent: As `Note.lent`.
     """
 
     exchange: Exchange
     vector: bytes = b""
     entropy: float = 0.0
     tokens: int = 0
+    lent: bool = False
 
     @property
     def order(self) -> int:

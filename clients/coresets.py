@@ -8,13 +8,13 @@ nearest to each other goes (Charikar et al. 1997, center-greedy with the centres
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clients.buffer import Item, Note, Reading, directions, in_time, stored_score, total_bytes
-from clients.selection import Priority, Text
+from clients.selection import AGAIN, STORED, Priority, Text, wanted
 
 _TEXTS = (Text.DIALOGUE.value, Text.QUESTION.value)
 
@@ -27,17 +27,19 @@ class KCenter:
 
     Attributes:
         text: What is embedded, ``dialogue`` or ``question``.
+        vectors: ``stored`` beside the exchanges, or made ``again`` whenever others arrive.
     """
 
     text: str = Text.DIALOGUE
+    vectors: str = STORED
 
     def __post_init__(self) -> None:
-        _check(self.text)
+        _check(self.text, self.vectors)
 
     @property
     def embedded(self) -> str:
         """What the device embeds."""
-        return self.text
+        return wanted(self.text, self.vectors)
 
     def keep(
         self,
@@ -49,7 +51,8 @@ class KCenter:
         """Returns what is left; what alone is too large is passed over."""
         kept = _spread(list(in_time(held)), quota_bytes, priority)
         for reading in sorted(arrived, key=lambda reading: reading.order):
-            new = Item(exchange=reading.exchange, note=Note(vector=reading.vector))
+            note = Note(vector=reading.vector, lent=reading.lent)
+            new = Item(exchange=reading.exchange, note=note)
             if new.size_bytes <= quota_bytes:
                 kept = _spread([*kept, new], quota_bytes, priority)
         return in_time(kept)
@@ -64,17 +67,19 @@ class Herding:
 
     Attributes:
         text: What is embedded, ``dialogue`` or ``question``.
+        vectors: ``stored`` beside the exchanges, or made ``again`` whenever others arrive.
     """
 
     text: str = Text.DIALOGUE
+    vectors: str = STORED
 
     def __post_init__(self) -> None:
-        _check(self.text)
+        _check(self.text, self.vectors)
 
     @property
     def embedded(self) -> str:
         """What the device embeds."""
-        return self.text
+        return wanted(self.text, self.vectors)
 
     def keep(
         self,
@@ -85,7 +90,10 @@ class Herding:
     ) -> tuple[Item, ...]:
         """Returns the exchanges that a greedy choice from held and arrived takes while one fits."""
         new = [
-            Item(exchange=reading.exchange, note=Note(vector=reading.vector, scores=(1.0,)))
+            Item(
+                exchange=reading.exchange,
+                note=Note(vector=reading.vector, scores=(1.0,), lent=reading.lent),
+            )
             for reading in arrived
         ]
         every = in_time((*held, *new))
@@ -95,17 +103,15 @@ class Herding:
         kept = _herd(every, weights, quota_bytes, priority)
         share = stored_score(float(weights.sum()) / max(1, len(kept)))
         return in_time(
-            Item(
-                exchange=item.exchange,
-                note=Note(vector=item.note.vector, scores=(share,), asked=item.note.asked),
-            )
-            for item in kept
+            Item(exchange=item.exchange, note=replace(item.note, scores=(share,))) for item in kept
         )
 
 
-def _check(text: str) -> None:
+def _check(text: str, vectors: str) -> None:
     if text not in _TEXTS:
         raise ValueError(f"text must be one of {_TEXTS}, got {text!r}")
+    if vectors not in (STORED, AGAIN):
+        raise ValueError(f"vectors must be one of {(STORED, AGAIN)}, got {vectors!r}")
 
 
 def _spread(items: list[Item], quota_bytes: int, priority: Priority) -> list[Item]:
@@ -121,7 +127,7 @@ def _crowded(items: Sequence[Item], priority: Priority) -> int:
     rows = directions([item.note.vector for item in items])
     apart = 1.0 - rows @ rows.T
     np.fill_diagonal(apart, np.inf)
-    nearest = np.sort(apart, axis=1)
+    nearest = np.partition(apart, 1, axis=1)[:, :2]
     second = nearest[:, 1]
     # rounded, so that equal distances are equal whatever the order of their sums
     keys = [

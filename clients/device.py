@@ -18,7 +18,7 @@ from clients.delta import write_delta
 from clients.download import download
 from clients.evaluation import observe
 from clients.night import Night, Visit, charged, lasts_s
-from clients.reading import arrivals, embed, lived, select
+from clients.reading import arrivals, embed, lived, recalled, select
 from clients.state import DeviceState, within
 from fleettune.compute import Compute
 from fleettune.cost import Stage
@@ -76,9 +76,10 @@ def _read_and_select(visit: Visit, night: Night, compute: Compute) -> Night:
     release = visit.release if state.held is None else state.held
     arrived = arrivals(facts, release, state.last_day, visit.round)
     readings = embed(policy, release, arrived, compute)
+    state, again = recalled(facts, release, policy, state, arrived, compute)
     state, taken = select(facts, release, policy, state, readings)
     day = night.day
-    for entry in lived(facts, visit.release, policy, state, arrived):
+    for entry in (*again, *lived(facts, visit.release, policy, state, arrived)):
         day = day.plus(*entry)
     return replace(night, state=replace(state, last_day=visit.round), day=day, taken=taken)
 

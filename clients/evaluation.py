@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from clients.acceptance import rouge_1
 from clients.adaptation import Retrieve, UserPrior
 from clients.facts import Facts
 from clients.policy import AdaptationRule
 from clients.state import DeviceState
-from fleettune.compute import ChoiceJob, Compute, EmbedJob, ScoreJob
+from fleettune.compute import ChoiceJob, Compute, EmbedJob, GenerateJob, ScoreJob
 from fleettune.exchanges import Exchange
 from fleettune.labels import absolute_error, predicted, user_prior
 from fleettune.releases import Manifest
@@ -59,7 +61,8 @@ def observe(
         scored = compute.score(
             ScoreJob(release=release.path, patch=state.applied, examples=examples)
         )
-        return _free_text(examples, scored.nll, scored.hits)
+        seen = _free_text(examples, scored.nll, scored.hits)
+        return replace(seen, rouge1=_written(facts, state, release, later, examples, compute))
     chosen = compute.choose(
         ChoiceJob(
             release=release.path,
@@ -96,6 +99,32 @@ def _prompt(encoder: Encoder, exchange: Exchange) -> tuple[int, ...]:
 
 def _answer_tokens(encoder: Encoder, response: str) -> tuple[int, ...]:
     return (*encoder.ids(response), *encoder.ids(encoder.template.after))
+
+
+def _written(
+    facts: Facts,
+    state: DeviceState,
+    release: Manifest,
+    later: Sequence[Exchange],
+    examples: Sequence[Example],
+    compute: Compute,
+) -> float | None:
+    """Returns the mean ROUGE-1 of the answers that the model writes; None where it writes none."""
+    writing = facts.writing
+    count = min(writing.answers, len(later))
+    if count == 0:
+        return None
+    encoder = facts.encoder(release)
+    job = GenerateJob(
+        release=release.path,
+        patch=state.applied,
+        prompts=tuple(example.tokens[: example.prompt] for example in examples[:count]),
+        new_tokens=writing.new_tokens,
+        stop=encoder.stop,
+    )
+    texts = [encoder.text(tokens) for tokens in compute.generate(job).tokens]
+    scores = [rouge_1(text, one.response) for text, one in zip(texts, later[:count], strict=True)]
+    return math.fsum(scores) / count
 
 
 def _free_text(

@@ -11,6 +11,7 @@ from fleettune.hardware import DeviceProfile
 from fleettune.pricing import PricedAs
 from fleettune.radio import WIFI, Radio
 from fleettune.releases import Manifest
+from fleettune.statistics import Writing
 from fleettune.tokens import Encoder, open_encoder
 
 
@@ -26,6 +27,7 @@ class Facts:
         population: Where its user's exchanges come from.
         priced: Which model its costs are counted for.
         radio: How it is connected.
+        writing: What the experiment's observer lets the model write.
     """
 
     device: int
@@ -35,6 +37,7 @@ class Facts:
     population: Population
     priced: PricedAs = field(default_factory=PricedAs)
     radio: Radio = WIFI
+    writing: Writing = field(default_factory=Writing)
 
     @property
     def at(self) -> Values:

@@ -17,6 +17,7 @@ another exchange of the domain is 1.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,12 +34,22 @@ from clients.buffer import (
     total_bytes,
 )
 from clients.lexicon import Lexicon, hits, words_of
-from clients.selection import Priority, Text, shrunk, shuffled, without
+from clients.selection import (
+    AGAIN,
+    STORED,
+    Priority,
+    Text,
+    shrunk,
+    shuffled,
+    wanted,
+    without,
+)
 
 EOE, DSS, IDD = "eoe", "dss", "idd"
 SCORES = (EOE, DSS, IDD)
 PUBLISHED, STANDARDISED = "published", "standardised"
-ALL_THREE, WEIGHTED = "all_three", "weighted"
+ALL_THREE, WEIGHTED, BALANCED = "all_three", "weighted", "balanced"
+MEAN, NEAREST = "mean", "nearest"
 NONE, DECAY, RESCORED = "none", "decay", "rescored"
 NO_DOMAIN = -1
 
@@ -52,9 +63,13 @@ class Quality:
         scores: Which of ``eoe``, ``dss``, ``idd`` are used; all three as published.
         eoe: ``published``, or ``standardised``: exp(-(log n - H) n / (n - 1)), whose mean does not
             depend on the number of tokens n where norms spread alike.
+        idd: ``mean`` dissimilarity to those of the domain as published, or that to the ``nearest``,
+            which a group of many does not hide a copy in.
         rule: ``all_three``: an arrival replaces one held exchange that it beats on every score
             used, a random one among several. ``weighted``: it replaces the one of lowest weighted
-            sum of scores in standard deviations, if its own is higher.
+            sum of scores in standard deviations, if its own is higher. ``balanced``: likewise, but
+            within one domain: the one that holds most exchanges, the arrival counted. Where that
+            is not the arrival's own, the lowest of it goes in any case.
         weights: One weight per score used, for ``weighted``; empty for equal ones.
         aging: ``none`` as published: a held exchange keeps the scores that it came with, and the
             buffer freezes. ``decay``: they halve every `half_life`, which follows a user who
@@ -64,17 +79,21 @@ class Quality:
         text: What is scored, ``dialogue`` or ``question``. In a dialogue the preferred answer
             stands for the one that was shown, whether or not the user is asked later.
         embedding: ``backbone``, the device's own model.
+        vectors: ``stored`` beside the exchanges as published, for IDD; or made ``again`` whenever
+            others arrive, with no byte of the quota spent on them.
     """
 
     lexicon: tuple[Lexicon, ...]
     scores: tuple[str, ...] = SCORES
     eoe: str = PUBLISHED
+    idd: str = MEAN
     rule: str = ALL_THREE
     weights: tuple[float, ...] = ()
     aging: str = NONE
     half_life: float = 100.0
     text: str = Text.DIALOGUE
     embedding: str = "backbone"
+    vectors: str = STORED
 
     def __post_init__(self) -> None:
         _check_choices(self)
@@ -92,7 +111,9 @@ class Quality:
     @property
     def embedded(self) -> str:
         """What the device embeds; nothing where lexicons alone decide."""
-        return self.text if {EOE, IDD} & set(self.scores) else Text.NOTHING
+        if IDD in self.scores:
+            return wanted(self.text, self.vectors)
+        return self.text if EOE in self.scores else Text.NOTHING
 
     def keep(
         self,
@@ -136,11 +157,15 @@ def scored(rule: Quality, reading: Reading, held: Sequence[Item]) -> Item:
             values.append(specificity(counts, len(words)))
         else:
             group = [item.note.vector for item in held if _domain(rule, item) == domain]
-            values.append(dissimilarity(reading.vector, group))
+            values.append(dissimilarity(reading.vector, group, rule.idd))
     uses_idd = IDD in rule.scores
     note = Note(
         vector=reading.vector if uses_idd else b"",
-        scores=(*map(stored_score, values), *([float(domain)] if uses_idd else [])),
+        lent=uses_idd and reading.lent,
+        scores=(
+            *map(stored_score, values),
+            *([float(domain)] if uses_idd or rule.rule == BALANCED else []),
+        ),
     )
     return Item(exchange=reading.exchange, note=note)
 
@@ -160,13 +185,36 @@ def beaten(rule: Quality, new: Item, held: Sequence[Item], number: float) -> lis
     if rule.rule == ALL_THREE:
         worse = np.flatnonzero((own > others).all(axis=1)).tolist()
         return [held[place] for place in shuffled(worse, number)]
-    every = np.vstack([others, own])
-    spread = every.std(axis=0)
-    every = (every - every.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
-    sums = every @ np.array(rule.weights or (1.0,) * used)
+    if rule.rule == BALANCED:
+        return _crowding(rule, new, held, number)
+    sums = _sums(rule, np.vstack([others, own]))
     places = shuffled(range(len(held)), number)
     lowest = sorted(places, key=lambda place: float(sums[place]))
     return [held[place] for place in lowest if sums[place] < sums[-1]]
+
+
+def _crowding(rule: Quality, new: Item, held: Sequence[Item], number: float) -> list[Item]:
+    every = [*held, new]
+    domains = [_domain(rule, item) for item in every]
+    counts = Counter(domains)
+    most = max(counts.values())
+    own = counts[domains[-1]] == most
+    largest = domains[-1] if own else min(d for d, count in counts.items() if count == most)
+    places = [place for place, domain in enumerate(domains) if domain == largest]
+    used = len(rule.scores)
+    present = _present(rule, new, held)
+    present = np.vstack([present, new.note.scores[:used]])
+    sums = dict(zip(places, _sums(rule, present[places]), strict=True))
+    order = shuffled([place for place in places if place < len(held)], number)
+    lowest = sorted(order, key=lambda place: float(sums[place]))
+    return [every[p] for p in lowest if not own or sums[p] < sums[len(held)]]
+
+
+def _sums(rule: Quality, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns the weighted sums of scores in standard deviations, one per row."""
+    spread = values.std(axis=0)
+    values = (values - values.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    return values @ np.array(rule.weights or (1.0,) * len(rule.scores))
 
 
 def evenness(entropy: float, tokens: int, kind: str) -> float:
@@ -188,12 +236,13 @@ def dominant(counts: Sequence[int]) -> int:
     return int(np.argmax(counts)) if any(counts) else NO_DOMAIN
 
 
-def dissimilarity(vector: bytes, group: Sequence[bytes]) -> float:
+def dissimilarity(vector: bytes, group: Sequence[bytes], kind: str = MEAN) -> float:
     """Returns IDD of an embedding against those of its domain."""
     if not group:
         return 1.0
     rows = directions([*group, vector])
-    return float((1.0 - rows[:-1] @ rows[-1]).mean())
+    apart = 1.0 - rows[:-1] @ rows[-1]
+    return float(apart.mean() if kind == MEAN else apart.min())
 
 
 def _domain(rule: Quality, item: Item) -> int:
@@ -218,16 +267,21 @@ def _rescored(rule: Quality, held: Sequence[Item]) -> NDArray[np.float64]:
     domains = np.array([_domain(rule, item) for item in held])
     peers = domains[:, None] == domains[None]
     np.fill_diagonal(peers, val=False)
-    apart = np.where(peers, 1.0 - rows @ rows.T, 0.0).sum(axis=1)
+    apart = 1.0 - rows @ rows.T
+    if rule.idd == NEAREST:
+        return np.where(peers, apart, 1.0).min(axis=1)
     sizes = peers.sum(axis=1)
-    return np.where(sizes > 0, apart / np.maximum(sizes, 1), 1.0)
+    sums = np.where(peers, apart, 0.0).sum(axis=1)
+    return np.where(sizes > 0, sums / np.maximum(sizes, 1), 1.0)
 
 
 def _check_choices(rule: Quality) -> None:
     choices = {
         "eoe": (PUBLISHED, STANDARDISED),
-        "rule": (ALL_THREE, WEIGHTED),
+        "idd": (MEAN, NEAREST),
+        "rule": (ALL_THREE, WEIGHTED, BALANCED),
         "aging": (NONE, DECAY, RESCORED),
+        "vectors": (STORED, AGAIN),
         "text": (Text.DIALOGUE.value, Text.QUESTION.value),
     }
     for name, allowed in choices.items():

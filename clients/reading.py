@@ -57,22 +57,49 @@ def arrivals(facts: Facts, release: Manifest, last_day: int, today: int) -> Arri
     return Arrivals(exchanges=exchanges, examples=tuple(map(encoder.example, exchanges)))
 
 
-def texts(policy: DevicePolicy, arrived: Arrivals) -> list[tuple[int, ...]]:
+def texts(policy: DevicePolicy, examples: Sequence[Example]) -> list[tuple[int, ...]]:
     """Returns the tokens of what the selection wants embedded; nothing where it wants none."""
     match policy.selection.embedded:
         case Text.NOTHING:
             return []
-        case Text.QUESTION:
-            return [example.tokens[: example.prompt] for example in arrived.examples]
+        case Text.QUESTION | Text.QUESTION_AGAIN:
+            return [example.tokens[: example.prompt] for example in examples]
         case _:
-            return [example.tokens for example in arrived.examples]
+            return [example.tokens for example in examples]
+
+
+def lends(policy: DevicePolicy) -> bool:
+    """Returns whether embeddings are made again for every selection instead of stored."""
+    return policy.selection.embedded in (Text.QUESTION_AGAIN, Text.DIALOGUE_AGAIN)
+
+
+def recalled(
+    facts: Facts,
+    release: Manifest,
+    policy: DevicePolicy,
+    state: DeviceState,
+    arrived: Arrivals,
+    compute: Compute,
+) -> tuple[DeviceState, list[Entry]]:
+    """Returns the state with embeddings lent to what is held, and what making them asked."""
+    if not (lends(policy) and state.buffer and arrived.exchanges):
+        return state, []
+    encoder = facts.encoder(release)
+    prompts = tuple(texts(policy, [encoder.example(exchange) for exchange in state.buffer]))
+    found = compute.embed(EmbedJob(release=release.path, patch=None, prompts=prompts, skip=1))
+    items = tuple(
+        replace(item, note=replace(item.note, vector=stored_vector(vector), lent=True))
+        for item, vector in zip(state.items, found.vectors, strict=True)
+    )
+    entries = charges.embed(facts, release, list(map(len, prompts)))
+    return holding(state, items, state.extra_bytes), entries
 
 
 def embed(
     policy: DevicePolicy, release: Manifest, arrived: Arrivals, compute: Compute
 ) -> list[Reading]:
     """Returns the arrivals with what one pass over them says, where the selection asks for it."""
-    prompts = tuple(texts(policy, arrived))
+    prompts = tuple(texts(policy, arrived.examples))
     if not prompts:
         return [Reading(exchange=exchange) for exchange in arrived.exchanges]
     # the first token draws attention to itself whatever the text is
@@ -83,6 +110,7 @@ def embed(
             vector=stored_vector(vector),
             entropy=float(entropy),
             tokens=int(tokens),
+            lent=lends(policy),
         )
         for exchange, vector, entropy, tokens in zip(
             arrived.exchanges, found.vectors, found.entropy, found.tokens, strict=True
@@ -101,7 +129,7 @@ def select(
     quota = policy.quota
     patch = state.stored_bytes - state.buffer_bytes - state.extra_bytes
     room = min(quota.buffer_bytes, quota.total_bytes - patch)
-    wanted = policy.selection.keep(state.items, readings, room, _priority(facts))
+    wanted = policy.selection.keep(state.items, readings, room, keyed_numbers(facts))
     kept = fitted(wanted, room)
     beside = 0
     if isinstance(policy.adaptation, Retrieve):
@@ -110,6 +138,7 @@ def select(
     seen = state.seen + len(readings)
     before = {item.order: item.note.asked for item in state.items}
     kept, asked = ask(kept, before, policy.annotation.left(seen, state.asked))
+    kept = tuple(replace(item, note=item.note.given_back()) for item in kept)
     state = holding(state, kept, beside * len(kept))
     taken = Taken(arrived=len(readings), accepted=_accepted(kept, before), asked=asked)
     return replace(state, seen=seen, asked=state.asked + asked), taken
@@ -132,7 +161,7 @@ def lived(
         arrived: The exchanges of those days.
     """
     entries: list[Entry] = []
-    embedded = texts(policy, arrived)
+    embedded = texts(policy, arrived.examples)
     if embedded:
         entries += charges.embed(facts, release, list(map(len, embedded)))
     if isinstance(policy.adaptation, UserPrior):
@@ -146,10 +175,16 @@ def lived(
     return [*entries, *charges.serve(facts, release, state.applied, arrived.examples, context)]
 
 
-def _priority(facts: Facts) -> Priority:
+def keyed_numbers(facts: Facts) -> Priority:
+    """Returns the random number of every exchange of a device, the same for ever."""
+    known: dict[int, float] = {}
+
     def of(exchange: Exchange) -> float:
-        rng = stream(facts.seed, Purpose.SELECTION, facts.device, exchange.order)
-        return float(rng.random())
+        # some rules ask for the number of every held exchange with every arrival
+        if exchange.order not in known:
+            rng = stream(facts.seed, Purpose.SELECTION, facts.device, exchange.order)
+            known[exchange.order] = float(rng.random())
+        return known[exchange.order]
 
     return of
 

@@ -22,11 +22,26 @@ T = TypeVar("T")
 
 
 class Text(StrEnum):
-    """Which text of an exchange a selection wants embedded when it arrives."""
+    """Which text of an exchange a selection wants embedded when it arrives.
+
+    With ``again`` that of the exchanges held as well, whenever others arrive: then no embedding is
+    stored, and what is saved in bytes is paid in passes.
+    """
 
     NOTHING = "nothing"
     QUESTION = "question"
     DIALOGUE = "dialogue"
+    QUESTION_AGAIN = "question_again"
+    DIALOGUE_AGAIN = "dialogue_again"
+
+
+STORED, AGAIN = "stored", "again"
+"""What becomes of embeddings behind a selection: kept under the quota, or made again."""
+
+
+def wanted(text: str, vectors: str) -> Text:
+    """Returns the value of `Text` for a text and what becomes of its embedding."""
+    return Text(f"{text}_{AGAIN}" if vectors == AGAIN else text)
 
 
 @runtime_checkable

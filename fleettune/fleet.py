@@ -27,16 +27,19 @@ from fleettune.personas import SyntheticData
 from fleettune.pricing import PricedAs
 from fleettune.radio import WIFI, Choice, Link, Wifi
 from fleettune.seeds import Purpose, stream
+from fleettune.statistics import Writing
+from fleettune.streams import StreamData
 from fleettune.tables import TableData
 from fleettune.traces import Trace
 from fleettune.typed import Types, from_record, to_record
 
-DATA_TYPES: Types = {"SyntheticData": SyntheticData, "TableData": TableData}
+DATA_TYPES: Types = {kind.__name__: kind for kind in (SyntheticData, StreamData, TableData)}
 FACT_TYPES: Types = {
-    kind.__name__: kind for kind in (PricedAs, Link, Wifi, Coefficient, Always, Nightly, Trace)
+    kind.__name__: kind
+    for kind in (PricedAs, Link, Wifi, Coefficient, Always, Nightly, Trace, Writing)
 }
 
-FleetData = SyntheticData | TableData
+FleetData = SyntheticData | StreamData | TableData
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +56,7 @@ class Fleet:
         availability: When they may work.
         floor: State of charge below which no work starts, from 0 to 1.
         deadline_s: Seconds that the server waits from a device's start; None: for ever.
+        writing: What the experiment's observer lets the model write.
     """
 
     seed: int
@@ -64,6 +68,7 @@ class Fleet:
     availability: Availability = field(default_factory=Always)
     floor: float = SOC_FLOOR
     deadline_s: float | None = None
+    writing: Writing = field(default_factory=Writing)
 
     def profile(self, device: int) -> DeviceProfile:
         """Returns the hardware of a device."""
@@ -81,6 +86,7 @@ class Fleet:
             "availability": to_record(self.availability),
             "floor": self.floor,
             "deadline_s": self.deadline_s,
+            "writing": to_record(self.writing),
         }
         file.write_text(json.dumps(plain))
 
@@ -105,6 +111,7 @@ def read_fleet(file: Path) -> Fleet:
         availability=from_record(plain["availability"], FACT_TYPES, "availability"),
         floor=plain["floor"],
         deadline_s=plain["deadline_s"],
+        writing=from_record(plain["writing"], FACT_TYPES, "writing"),
     )
 
 

@@ -125,6 +125,8 @@ class Observation:
         approval: Share of answers that the user would accept (`clients.evaluation`).
         mae: Labels only: mean absolute error of the predicted values.
         retune_gain: Nats by which a retune of this night helps on the days to come; an oracle's.
+        rouge1: Free text, where the observer lets the model write: mean ROUGE-1 F1 of the greedy
+            answers against the preferred ones, 0 to 1.
     """
 
     exchanges: int
@@ -133,6 +135,26 @@ class Observation:
     approval: float | None = None
     mae: float | None = None
     retune_gain: float | None = None
+    rouge1: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Writing:
+    """How much the observer lets the model write at every evaluation, charged to nobody.
+
+    Attributes:
+        answers: Later exchanges, the first ones, whose answer the model writes greedily.
+        new_tokens: Most tokens of one answer.
+    """
+
+    answers: int = 0
+    new_tokens: int = 48
+
+    def __post_init__(self) -> None:
+        if self.answers < 0:
+            raise ValueError(f"answers must be >= 0, got {self.answers}")
+        if self.new_tokens < 1:
+            raise ValueError(f"new_tokens must be >= 1 token, got {self.new_tokens}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,18 +20,20 @@ from fleettune.availability import Availability
 from fleettune.backbone import BackboneSource, read_shapes, resolve_folder
 from fleettune.exchanges import Population
 from fleettune.fleet import Fleet, FleetData
-from fleettune.hardware import FleetMix, load_hardware
 from fleettune.personas import SyntheticData
 from fleettune.precision import REFERENCE
 from fleettune.processor import CPU
 from fleettune.radio import read_link
 from fleettune.releases import weights_file
+from fleettune.statistics import Writing
+from fleettune.streams import StreamData
 from fleettune.tokens import open_encoder
 from fleettune.traces import Trace
 from fleettune.typed import checked, to_record
 from simulations import lexicons
 from simulations.arms import POLICY_KEYS, build_arms, fitting, foreign
 from simulations.claims import StudySettings
+from simulations.mixes import mix_of
 from simulations.settings import CostSettings, EngineSettings, FleetSettings, Run
 from simulations.targets import configured
 from strategies.aggregation import Aggregation
@@ -42,7 +44,6 @@ from strategies.publisher import Source
 from strategies.sampling import Panel, Uniform
 from strategies.schedule import Schedule
 
-HARDWARE = Path(__file__).parent.parent / "conf" / "hardware"
 RUN_KEYS = (
     *("seed", "rounds", "precision", "compute", "quality", "store"),
     *("keep_patches", "resume", "fleet_patch", "fleet_rank"),
@@ -97,6 +98,8 @@ class Experiment:
         data = self.fleet.data
         if isinstance(data, SyntheticData):
             return "synthetic_null" if data.null else "synthetic"
+        if isinstance(data, StreamData):
+            return f"streams_{data.order}" + ("_null" if data.null else "")
         path = Path(data.path)
         return f"{path.parent.name}/{path.name}"
 
@@ -145,7 +148,7 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
     data = cast(FleetData, configured(plain["data"], "data", seed=run.seed))
     population = _population(data)
     settings = checked(FleetSettings, plain["fleet"], {}, "fleet")
-    mix = _mix(settings)
+    mix = mix_of(settings)
     if settings.devices > population.users:
         raise ValueError(
             f"fleet.devices must be <= {population.users}, the users of this data, "
@@ -178,6 +181,7 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
             availability=_availability(plain["availability"]),
             floor=settings.battery_floor,
             deadline_s=settings.deadline_s,
+            writing=Writing(answers=run.quality.generate, new_tokens=run.quality.new_tokens),
         ),
         model=model,
         schedule=schedule,
@@ -267,32 +271,19 @@ def _population(data: FleetData) -> Population:
         raise ValueError(str(error) if known else f"data: {error}") from error
 
 
-def _mix(settings: FleetSettings) -> FleetMix:
-    profiles = dict(load_hardware(HARDWARE))
-    if settings.profiles is not None:
-        own = load_hardware(Path(settings.profiles))
-        if taken := sorted(set(own) & set(profiles)):
-            raise ValueError(f"fleet.profiles must use names of their own; {taken[0]!r} is taken")
-        profiles |= own
-    unknown = sorted(set(settings.mix) - set(profiles))
-    if unknown:
-        raise ValueError(
-            f"fleet.mix names the unknown device class {unknown[0]!r}; known are "
-            f"{', '.join(sorted(profiles))}; see `fleettune devices`"
-        )
-    # a share of 0 takes a class out of a mix from the command line
-    parts = tuple((profiles[name], share) for name, share in settings.mix.items() if share != 0)
-    return FleetMix(name="fleet", parts=parts)
-
-
 def _metric(run: Run, data: FleetData, population: Population) -> str:
     """Returns the headline metric: as asked, or the one that fits the data."""
     if run.quality.metric == "neg_mae" and not population.answers:
         raise ValueError(
             "quality.metric=neg_mae needs answers that are labels; these are free text"
         )
+    if run.quality.generate and population.answers:
+        raise ValueError(
+            "quality.generate must be 0 where answers are labels, "
+            f"got {run.quality.generate}: ROUGE-1 is of free text"
+        )
     if run.quality.metric != "auto":
         return run.quality.metric
-    if isinstance(data, SyntheticData):
+    if isinstance(data, SyntheticData | StreamData):
         return "exact_match"
     return "neg_mae" if population.answers else "neg_nll"

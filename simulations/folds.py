@@ -35,11 +35,12 @@ STAGES = (
 )
 DECISIONS = ("reuse", "retune", "never", "infeasible", "failed")
 TIERS = ("M", "F", "S", "V", "E")
-QUALITIES = ("nll", "exact_match", "approval", "mae")
+QUALITIES = ("nll", "exact_match", "approval", "mae", "rouge1")
 HEADLINES: Mapping[str, tuple[str, float]] = {
     "exact_match": ("exact_match", 1.0),
     "neg_mae": ("mae", -1.0),
     "neg_nll": ("nll", -1.0),
+    "rouge1": ("rouge1", 1.0),
 }
 """Headline metric, always higher is better: its column and the column's sign."""
 

@@ -47,6 +47,7 @@ SCHEMA: dict[str, Any] = {
     "approval": pl.Float64,
     "mae": pl.Float64,
     "retune_gain": pl.Float64,
+    "rouge1": pl.Float64,
     "buffer_exchanges": pl.Int64,
     "buffer_bytes": pl.Int64,
     "stored_bytes": pl.Int64,

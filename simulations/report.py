@@ -23,8 +23,10 @@ from simulations.markup import scrolled as _scrolled
 from simulations.markup import table as _table
 from simulations.page import PAGE, STYLE
 from simulations.sections import (
+    INTAKE_NOTE,
     attendance_cells,
     class_cells,
+    intake_cells,
     ledger_cells,
     represented_cells,
     serving_cells,
@@ -72,7 +74,7 @@ def write_report(run_dir: Path) -> Path:
         headline=_headline(summary),
         caption=html.escape(headline_caption(summary)),
         attendance=_attendance(summary),
-        ledgers=_ledgers(summary),
+        ledgers=_ledgers(summary) + _intake(rows),
         charts="\n".join(_chart(chart) for chart in charts(rows, releases, summary)),
         releases=_releases(releases),
         provenance=_provenance(run_dir, summary),
@@ -173,6 +175,14 @@ def _ledgers(summary: Mapping[str, Any]) -> str:
         f"coefficients make of a total. {joules_caption(summary)}"
     )
     return f'{shown}<p class="note">{html.escape(note)}</p>{_scrolled(_plain(columns, rows))}'
+
+
+def _intake(rows: Mapping[str, pl.DataFrame]) -> str:
+    columns, cells = intake_cells(rows)
+    if not cells:
+        return ""
+    note = f'<p class="note">{html.escape(INTAKE_NOTE)}</p>'
+    return note + _scrolled(_plain(columns, cells))
 
 
 def _serving(summary: Mapping[str, Any]) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import polars as pl
+
 from fleettune.carbon import INTENSITIES, WORLD, grams
 from simulations.folds import TIERS
 from simulations.summary import ATTENDANCE
@@ -43,6 +45,12 @@ QUANTITY_NAMES: Mapping[str, str] = {
     "down_bytes": "received",
     "up_bytes": "sent",
 }
+
+INTAKE_NOTE = (
+    "Of the exchanges that arrived, those that the buffer still held when the night's selection "
+    "was done: over all rounds, in the first and in the last one. Pairs made for tuning, and those "
+    "that passed the checks."
+)
 
 
 def attendance_cells(summary: Mapping[str, Any]) -> Cells:
@@ -140,6 +148,48 @@ def _spread(joules: Mapping[str, Any], quantity: str, total: float) -> str:
     low, high = (total * simulated[end] / simulated["total"] for end in ("low", "high"))
     tiers = joules["ledgers"]["device_total"]["tiers"]
     return marked(f"{energy(low)} to {energy(high)}", tiers)
+
+
+def intake_cells(rows: Mapping[str, pl.DataFrame]) -> Cells:
+    """What every arm's buffer took in and what was made of it, as counts of exchanges.
+
+    No row where all arms held alike and none made pairs.
+
+    Args:
+        rows: Rows of every arm, as `simulations.folds.split_arms` gives them.
+    """
+    counted = ("arrived", "accepted", "asked", "synthesised", "synthetic_kept")
+    sums = {arm: {name: int(part[name].sum()) for name in counted} for arm, part in rows.items()}
+    alike = len({(one["accepted"], one["asked"]) for one in sums.values()}) < 2
+    columns = ["arm", "arrived", "accepted", "first round", "last round"]
+    columns += ["asked per 1,000", "held at the end", "pairs made", "pairs accepted"]
+    if alike and not any(one["synthesised"] for one in sums.values()):
+        return columns, []
+    found: list[list[str]] = []
+    for arm, one in sums.items():
+        ends = [rows[arm].filter(pl.col("round") == end) for end in _ends(rows[arm])]
+        found.append(
+            [
+                arm,
+                f"{one['arrived']:,}",
+                _percent(one["accepted"], one["arrived"]),
+                *(_percent(int(e["accepted"].sum()), int(e["arrived"].sum())) for e in ends),
+                number(1e3 * one["asked"] / one["arrived"], ".0f") if one["arrived"] else UNKNOWN,
+                number(float(ends[1]["buffer_exchanges"].to_numpy().mean()), ".1f"),
+                f"{one['synthesised']:,}",
+                _percent(one["synthetic_kept"], one["synthesised"]),
+            ]
+        )
+    return columns, found
+
+
+def _ends(rows: pl.DataFrame) -> tuple[int, int]:
+    lived = rows.filter(pl.col("arrived") > 0)["round"] if rows["arrived"].sum() else rows["round"]
+    return int(lived.to_numpy().min()), int(lived.to_numpy().max())
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else UNKNOWN
 
 
 def serving_cells(summary: Mapping[str, Any]) -> Cells:

@@ -14,20 +14,34 @@ from fleettune.pricing import PricedAs
 from fleettune.processor import check_processor
 from strategies.fleet_patch import NONE, check_use
 
-METRICS = ("auto", "exact_match", "neg_mae", "neg_nll")
+METRICS = ("auto", "exact_match", "neg_mae", "neg_nll", "rouge1")
 SAMPLINGS = ("panel", "uniform")
 ENGINES = ("inprocess", "ray", "flower")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quality:
-    """Which metric heads the tables; ``auto`` takes the one that fits the data."""
+    """How the observer looks at quality.
+
+    Attributes:
+        metric: What heads the tables; ``auto`` takes the one that fits the data.
+        generate: Later exchanges whose answer the model writes, for ROUGE-1.
+        new_tokens: Most tokens of such an answer.
+    """
 
     metric: str
+    generate: int = 0
+    new_tokens: int = 48
 
     def __post_init__(self) -> None:
         if self.metric not in METRICS:
             raise ValueError(f"quality.metric must be one of {METRICS}, got {self.metric!r}")
+        if self.generate < 0:
+            raise ValueError(f"quality.generate must be >= 0 exchanges, got {self.generate}")
+        if self.new_tokens < 1:
+            raise ValueError(f"quality.new_tokens must be >= 1 token, got {self.new_tokens}")
+        if self.metric == "rouge1" and self.generate == 0:
+            raise ValueError("quality.metric=rouge1 needs quality.generate >= 1 exchange, got 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ METRICS: Mapping[str, str] = {
     "exact_match": "exact match",
     "neg_mae": "negative mean absolute error",
     "neg_nll": "negative log-likelihood loss, nats",
+    "rouge1": "ROUGE-1 F1 of greedy answers",
 }
 """Headline metric in words; all are higher is better."""
 

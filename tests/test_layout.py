@@ -31,9 +31,14 @@ OPTIONS = [
 ]
 
 
+NEEDED = {("aggregation", "ffa"): ["+tuning.frozen_a=true"]}
+"""What an option asks for beside itself."""
+
+
 def composed(group: str, option: str) -> DictConfig:
+    beside = NEEDED.get((group, option), [])
     with hydra.initialize_config_module("conf", version_base="1.3"):
-        return hydra.compose("config", overrides=[f"{group}={option}"])
+        return hydra.compose("config", overrides=[f"{group}={option}", *beside])
 
 
 def needs_a_file(cfg: DictConfig) -> bool:

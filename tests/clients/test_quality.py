@@ -237,6 +237,50 @@ def test_rescoring_takes_back_what_being_first_of_a_domain_gave() -> None:
     assert orders(replace(RULE, aging="rescored").keep(bins, [other], quota, first)) == [1, 9]
 
 
+def test_the_nearest_of_its_domain_is_what_a_copy_is_near_to() -> None:
+    group = [vector(0, 1), vector(-1, 0), vector(1, 0.01)]
+    assert dissimilarity(vector(1, 0), group) == pytest.approx((1 + 2 + 0) / 3, abs=1e-3)
+    assert dissimilarity(vector(1, 0), group, "nearest") == pytest.approx(0, abs=1e-3)
+    assert dissimilarity(vector(1, 0), [], "nearest") == 1
+
+
+def test_the_balanced_rule_by_hand() -> None:
+    rule = Quality(lexicon=LEXICON, rule="balanced", scores=("dss", "idd"))
+    two = [held(0, 0.9, 0.9, domain=1), held(1, 0.8, 0.8, domain=1)]
+    quota = 2 * two[0].size_bytes
+    # the arrival is of domain 0 and scores DSS .25, IDD 1: the fuller domain gives its lowest
+    assert orders(rule.keep(two, [reading(9)], quota, first)) == [0, 9]
+    # within its own domain, the fullest with it, the arrival must be better than one: DSS 0.25
+    # against 0.9 and 0.2, IDD 0 (both held have its direction) against 0.9 and -0.1
+    same = [held(0, 0.9, 0.9), held(1, 0.2, -0.1)]
+    assert orders(rule.keep(same, [reading(9, direction=vector(1, 0))], quota, first)) == [0, 9]
+    better = [held(0, 0.9, 0.9), held(1, 0.8, 0.8)]
+    assert orders(rule.keep(better, [reading(9, direction=vector(1, 0))], quota, first)) == [0, 1]
+
+
+@settings(derandomize=True, deadline=None, max_examples=20)
+@given(seed=st.integers(0, 10_000), bins=st.integers(2, 8))
+def test_a_balanced_buffer_holds_domains_alike(seed: int, bins: int) -> None:
+    rng = np.random.default_rng(seed)
+    rule = Quality(lexicon=LEXICON, rule="balanced", vectors="again")
+    items: tuple[Item, ...] = ()
+    for order in range(6 * bins):
+        # a long burst of food, then travel
+        text = "soup" if order < 4 * bins else "ride"
+        words = "soup" if text == "soup" else "train"
+        arrival = replace(reading(order, f"{words:5}", vector(*rng.normal(size=3))), lent=True)
+        items = rule.keep(items, [arrival], bins * 23, drawn)
+    food = sum("soup" in item.exchange.question for item in items)
+    assert abs(2 * food - len(items)) <= 1
+
+
+def test_an_embedding_that_is_lent_takes_no_bytes() -> None:
+    stored, lent = (scored(RULE, replace(reading(0), lent=one), []).note for one in (False, True))
+    assert stored.size_bytes - lent.size_bytes == len(vector(1, 0))
+    assert lent.given_back() == replace(lent, vector=b"", lent=False)
+    assert stored.given_back() is stored
+
+
 @settings(derandomize=True, deadline=None, max_examples=50)
 @given(
     entropy=st.floats(0, 1),
@@ -253,6 +297,8 @@ def test_eoe_stays_from_0_to_1(entropy: float, tokens: int, kind: str) -> None:
     [
         ("eoe", "raw", "eoe must be one of"),
         ("rule", "any", "rule must be one of"),
+        ("idd", "median", "idd must be one of"),
+        ("vectors", "none", "vectors must be one of"),
         ("aging", "yes", "aging must be one of"),
         ("text", "nothing", "text must be one of"),
         ("scores", (), "scores must name one to three"),

@@ -31,7 +31,7 @@ from fleettune.cost import Stage
 from fleettune.hardware import load_hardware
 from fleettune.personas import SyntheticData
 from fleettune.releases import Manifest, file_digest, weights_file
-from fleettune.statistics import Report
+from fleettune.statistics import Report, Writing
 from fleettune.suspension import current_compute
 from fleettune.typed import to_record
 from fleettune.wire import encode_report, take_observed
@@ -63,6 +63,10 @@ RULES = (
     PUBLISHED,
     replace(PUBLISHED, rule="weighted", aging="decay", scores=("eoe", "idd")),
     replace(PUBLISHED, scores=("dss",)),
+    replace(PUBLISHED, rule="balanced", idd="nearest", eoe="standardised", vectors="again"),
+    replace(PUBLISHED, rule="balanced", scores=("dss",)),
+    KCenter(vectors="again"),
+    Herding(text="question", vectors="again"),
 )
 DEVICE = Facts(device=3, user=3, seed=5, profile=PROFILE, population=WORLD)
 
@@ -185,7 +189,9 @@ def test_what_is_embedded_is_paid_by_its_flop() -> None:
         assert report.statistics.ledger.of(Stage.SELECT).energy_j > 0
 
 
-@pytest.mark.parametrize("selection", [Fifo(), Reservoir(), RandomReplace(), RULES[-1]])
+@pytest.mark.parametrize(
+    "selection", [Fifo(), Reservoir(), RandomReplace(), replace(PUBLISHED, scores=("dss",))]
+)
 def test_a_selection_without_embeddings_pays_nothing(selection: Selection) -> None:
     _, report = live(policy(selection))
     assert Stage.SELECT not in dict(report.statistics.ledger.costs)
@@ -261,3 +267,36 @@ def test_no_exchange_leaves_a_device(selection: Selection) -> None:
 def test_a_policy_with_any_selection_crosses_as_data(selection: Selection) -> None:
     chosen = policy(selection, per_1000=20)
     assert read_policy(to_record(chosen)) == chosen
+
+
+@pytest.mark.parametrize("selection", [KCenter(), Herding(), PUBLISHED])
+def test_embeddings_made_again_select_alike_and_are_paid_for(selection: Selection) -> None:
+    again = replace(selection, vectors="again")  # pyright: ignore[reportArgumentType]
+    kept, made = live(policy(selection)), live(policy(again))
+    bare = sum(len(note.vector) for note in kept[0].notes)
+    assert bare > 0
+    assert sum(len(note.vector) for note in made[0].notes) == 0
+    assert kept[0].buffer_bytes - made[0].buffer_bytes == bare
+    assert made[0].buffer == kept[0].buffer
+    later_kept, later_made = live(policy(selection), 1, kept[0]), live(policy(again), 1, made[0])
+    assert later_made[0].buffer == later_kept[0].buffer
+    # the first night has nothing to embed again, the second one has
+    select_j = [one[1].statistics.ledger.of(Stage.SELECT).energy_j for one in (kept, made)]
+    assert select_j[0] == select_j[1]
+    later_j = [
+        one[1].statistics.ledger.of(Stage.SELECT).energy_j for one in (later_kept, later_made)
+    ]
+    assert later_j[1] > later_j[0]
+
+
+def test_answers_are_written_only_where_the_observer_asks() -> None:
+    none = live(policy(Fifo()), seen=True)[1].observation
+    assert none is not None
+    assert none.rouge1 is None
+    writing = replace(DEVICE, writing=Writing(answers=2, new_tokens=24))
+    night = Visit(facts=writing, round=0, release=MANIFEST, policy=policy(Fifo()))
+    _, report = run_round(night, DeviceState(), current_compute(), observed=True)
+    assert report.observation is not None
+    assert report.observation.rouge1 is not None
+    assert 0 <= report.observation.rouge1 <= 1
+    assert replace(report.observation, rouge1=None) == none

@@ -94,6 +94,7 @@ observations = st.builds(
     approval=st.none() | st.floats(0, 1),
     mae=st.none() | amounts,
     retune_gain=st.none() | st.floats(-1e6, 1e6),
+    rouge1=st.none() | amounts,
 )
 
 

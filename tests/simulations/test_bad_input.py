@@ -82,6 +82,8 @@ def table(tmp_path: Path) -> Callable[..., str]:
         ("compute.device=tpu", ["compute.device must be one of ('cpu', 'cuda'), got 'tpu'"]),
         ("compute.device=0", ["compute.device must be text, got 0"]),
         ("precision=double", ["precision must be one of", "got 'double'"]),
+        ("quality.metric=rouge1", ["quality.metric=rouge1", "quality.generate >= 1", "got 0"]),
+        ("quality.generate=-1", ["quality.generate must be >= 0", "got -1"]),
         ("quality.metric=bleu", ["quality.metric must be one of", "got 'bleu'"]),
         # options and classes
         ("adaptation=nope", ["adaptation/nope", "always_reuse", "adaptation=nope"]),

@@ -18,7 +18,7 @@ from fleettune.energy import central, price
 from fleettune.hardware import load_hardware
 from fleettune.radio import WIFI
 from fleettune.workload import Amount, Phase, Workload
-from simulations.experiment import HARDWARE
+from simulations.mixes import HARDWARE
 from simulations.folds import STAGES
 from simulations.ledgers import NETWORK_J_PER_MB, arm_ledgers, open_s
 from simulations.recorder import WORK_SCHEMA
@@ -66,7 +66,7 @@ def tables(fleet: Fleet) -> tuple[pl.DataFrame, pl.DataFrame]:
         ledger = price(workload, central(OF[key[1]], WIFI), heat_s=5.0)
         row: dict[str, Any] = dict(zip(("arm", "device", "round"), key, strict=True))
         row |= {"profile": OF[key[1]].name, "attendance": "present", "decision": "none"}
-        row |= dict.fromkeys(("nll", "approval", "mae"), None) | {"exact_match": 0.5}
+        row |= dict.fromkeys(("nll", "approval", "mae", "rouge1"), None) | {"exact_match": 0.5}
         row |= asdict(ledger.total()) | {"start_s": 100.0 * key[1], "night_s": 50.0}
         rows.append(
             row | {f"energy_j_{stage}": ledger.of(Stage(stage)).energy_j for stage in STAGES}

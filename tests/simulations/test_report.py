@@ -34,7 +34,9 @@ def own_text(page: Path) -> str:
 
 def bare(rows: pl.DataFrame) -> pl.DataFrame:
     """One round without a decision or an evaluation."""
-    blind = [pl.lit(None).alias(name) for name in ("nll", "exact_match", "approval", "mae")]
+    blind = [
+        pl.lit(None).alias(name) for name in ("nll", "exact_match", "approval", "mae", "rouge1")
+    ]
     return rows.filter(pl.col("round") == 1).with_columns(blind)
 
 

@@ -38,7 +38,7 @@ def row(arm: str, device: int, round_: int, energy_j: float, match: float | None
     """A row whose joules are spent on tuning alone."""
     facts = {"arm": arm, "device": device, "round": round_, "decision": "retune"}
     facts |= {"profile": "mid_phone", "attendance": "present"}
-    quality = {"nll": None, "exact_match": match, "approval": None, "mae": 2.0}
+    quality = {"nll": None, "exact_match": match, "approval": None, "mae": 2.0, "rouge1": None}
     stages = {f"energy_j_{stage}": energy_j * (stage == "tune") for stage in STAGES}
     sent = {"down_bytes": 10.0, "up_bytes": 1.0}
     times = {"time_s": 3.0, "start_s": 10.0 * device, "night_s": 3.0}

@@ -20,7 +20,7 @@ from fleettune.radio import WIFI
 from fleettune.workload import COMPUTING, Amount, Phase, Workload
 from simulations import repricing
 from simulations.draws import coefficient_draws, drawn, probed, split_triangle
-from simulations.experiment import HARDWARE
+from simulations.mixes import HARDWARE
 from simulations.nights import BY_DAY, read_nights
 from simulations.recorder import WORK_SCHEMA
 from simulations.repricing import reprice, stages

@@ -136,7 +136,8 @@ class FleetStrategy(Strategy):
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Sums each arm's statistics and averages its deltas; returns the summed joules."""
-        manifest = self.publisher.published[-1].manifest
+        # messages are made while replies come in, so nothing may be published before the first one
+        manifest = self.publisher.newest(server_round - 1)
         release = manifest.version
         expected = Expected(
             release=release,

@@ -27,16 +27,17 @@ from fleettune.personas import SyntheticData
 from fleettune.pricing import PricedAs
 from fleettune.radio import WIFI, Choice, Link, Wifi
 from fleettune.seeds import Purpose, stream
+from fleettune.styles import Style, StyledData
 from fleettune.tables import TableData
 from fleettune.traces import Trace
 from fleettune.typed import Types, from_record, to_record
 
-DATA_TYPES: Types = {"SyntheticData": SyntheticData, "TableData": TableData}
+DATA_TYPES: Types = {kind.__name__: kind for kind in (SyntheticData, StyledData, Style, TableData)}
 FACT_TYPES: Types = {
     kind.__name__: kind for kind in (PricedAs, Link, Wifi, Coefficient, Always, Nightly, Trace)
 }
 
-FleetData = SyntheticData | TableData
+FleetData = SyntheticData | StyledData | TableData
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

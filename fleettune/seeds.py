@@ -30,6 +30,8 @@ class Purpose(IntEnum):
     SYNTHESIS = 15
     PROBE = 17
     PLACEMENT = 18
+    STYLE = 44
+    CATALOGUE = 45
 
 
 def stream(seed: int, purpose: Purpose, *keys: int) -> np.random.Generator:

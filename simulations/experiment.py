@@ -22,6 +22,7 @@ from fleettune.exchanges import Population
 from fleettune.fleet import Fleet, FleetData
 from fleettune.hardware import FleetMix, load_hardware
 from fleettune.personas import SyntheticData
+from fleettune.styles import StyledData
 from fleettune.precision import REFERENCE
 from fleettune.processor import CPU
 from fleettune.radio import read_link
@@ -91,6 +92,8 @@ class Experiment:
         data = self.fleet.data
         if isinstance(data, SyntheticData):
             return "synthetic_null" if data.null else "synthetic"
+        if isinstance(data, StyledData):
+            return f"synthetic_styled_{data.similarity:g}"
         path = Path(data.path)
         return f"{path.parent.name}/{path.name}"
 
@@ -268,6 +271,6 @@ def _metric(run: Run, data: FleetData, population: Population) -> str:
         )
     if run.quality.metric != "auto":
         return run.quality.metric
-    if isinstance(data, SyntheticData):
+    if isinstance(data, SyntheticData | StyledData):
         return "exact_match"
     return "neg_mae" if population.answers else "neg_nll"

@@ -1,7 +1,7 @@
 """Decomposition of a style vector into the directions of words (XPerT's Algorithm 1, METHODS A4).
 
 Candidates are taken in order. One is accepted unless its cosine with an accepted word is too large
-on either side; what is left of it beside the accepted ones (Gram–Schmidt, twice, for rounding)
+on either side; what is left of it beside the accepted ones (Gram-Schmidt, twice, for rounding)
 becomes its direction. Coordinates are ``z = <V, v̂>``, so the residual falls with every word and the
 coordinates of a vector do not depend on words that come later. It ends when every target is
 explained up to a share of its norm. The released code does otherwise in three places; see

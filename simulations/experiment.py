@@ -22,11 +22,11 @@ from fleettune.exchanges import Population
 from fleettune.fleet import Fleet, FleetData
 from fleettune.hardware import FleetMix, load_hardware
 from fleettune.personas import SyntheticData
-from fleettune.styles import StyledData
 from fleettune.precision import REFERENCE
 from fleettune.processor import CPU
 from fleettune.radio import read_link
 from fleettune.releases import weights_file
+from fleettune.styles import StyledData
 from fleettune.tokens import open_encoder
 from fleettune.traces import Trace
 from fleettune.typed import checked, to_record

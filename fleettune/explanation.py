@@ -75,7 +75,7 @@ def explained(
         middle: What it is compared with, ``(words,)``; zeros for the unpersonalised model.
     """
     away = coordinates - middle
-    order = np.argsort(-np.abs(away), kind="stable")
+    order: list[int] = np.argsort(-np.abs(away), kind="stable").tolist()
     return tuple(
         Term(
             word=words[place] if away[place] > 0 else opposites[place],

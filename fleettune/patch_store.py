@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from fleettune.adapters import Patch, from_arrays, to_arrays
 
@@ -20,7 +20,7 @@ def keep_patch(store: Path, patch: Patch) -> str:
         store.mkdir(parents=True, exist_ok=True)
         partial = file.with_suffix(".partial")
         header = json.dumps({"alpha": patch.alpha, "release": patch.release})
-        save_file(to_arrays(patch), partial, metadata={"fleettune": header})
+        partial.write_bytes(save(to_arrays(patch), metadata={"fleettune": header}))
         partial.rename(file)
     return digest
 

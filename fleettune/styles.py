@@ -107,11 +107,14 @@ class StyledData:
         similarity: Share of a user's exchanges in the user's style, 0 to 1.
         styles: The styles; user ``u`` has number ``u mod len(styles)``, and the exchanges that are
             not in it are in one of all of them, drawn anew.
+        own_facts: Whether a user keeps its facts, habits and moods; without, every exchange has
+            another persona's and a style is all that is personal, as in XPerT's data.
     """
 
     world: SyntheticData
     similarity: float
     styles: tuple[Style, ...] = style_grid((0, 3))
+    own_facts: bool = True
 
     def check(self) -> None:
         """Raises ValueError if a value cannot describe such users."""
@@ -179,7 +182,8 @@ def _styled_day(config: StyledData, user: int, calendar: int) -> tuple[Exchange,
         domain = DOMAINS[int(rng.integers(len(DOMAINS)))]
         other = config.styles[int(rng.integers(len(config.styles)))]
         style = own if rng.random() < config.similarity else other
-        question, answer = draw_pair(style.worn_by(persona), domain, rng)
+        who = persona if config.own_facts else draw_persona(rng)
+        question, answer = draw_pair(style.worn_by(who), domain, rng)
         order = calendar * world.exchanges_per_day + index
         found.append(
             Exchange(question=question, response=answer, day=calendar, order=order, domain=domain)

@@ -167,7 +167,8 @@ def proposed(
     )
     nll = np.array(answering.compute.choose(job).nll).mean(axis=0)
     per_token = nll / np.array([len(answer) for answer in answers])
-    return tuple(vocabulary[place] for place in np.argsort(per_token, kind="stable"))
+    order: list[int] = np.argsort(per_token, kind="stable").tolist()
+    return tuple(vocabulary[place] for place in order)
 
 
 def _contrast(word: StyleWord, question: str, answers: Sequence[str]) -> Pair | None:

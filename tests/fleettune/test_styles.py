@@ -58,6 +58,13 @@ def test_a_styled_user_keeps_its_facts() -> None:
         assert names, f"user {user} must share a proper name with itself"
 
 
+def test_without_own_facts_a_style_is_all_that_a_user_is() -> None:
+    styles = (Style(expertise=0, informativeness=0, tone=3),)
+    anybody = StyledData(world=WORLD, similarity=1.0, styles=styles, own_facts=False).open()
+    answers = [e.response for e in anybody.day(0, 0) if e.response.startswith("with pleasure")]
+    assert len({answer.split(",")[1] for answer in answers}) > 5
+
+
 def test_questions_of_a_catalogue_ask_for_no_style() -> None:
     questions = plain_questions(50, seed=3)
     assert len(questions) == 50

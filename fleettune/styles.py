@@ -81,12 +81,17 @@ def style_corpus(style: Style, count: int, seed: int) -> tuple[Exchange, ...]:
 
 
 def plain_questions(count: int, seed: int) -> tuple[str, ...]:
-    """Returns questions of personas outside the fleet, none of which asks for a style by name."""
+    """Returns questions of personas outside the fleet, none of which asks for a style by name.
+
+    They are of every domain, as users' are: answers without a style (moods) pull a user towards the
+    unpersonalised model, and entries must be pulled alike.
+    """
     rng = stream(seed, Purpose.STYLE, 1)
     style = Style(expertise=0, informativeness=0, tone=0)
     found: list[str] = []
     while len(found) < count:
-        question = _outside(style, len(found), rng).question
+        domain = DOMAINS[int(rng.integers(len(DOMAINS)))]
+        question, _ = draw_pair(style.worn_by(draw_persona(rng)), domain, rng)
         if not question.startswith("answer "):
             found.append(question)
     return tuple(found)

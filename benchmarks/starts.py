@@ -32,7 +32,7 @@ from fleettune.cohort import execute
 from fleettune.compute import TuneJob, TuneResult
 from fleettune.seeds import Purpose, stream
 from fleettune.styles import StyledData
-from fleettune.summaries import Stylometry
+from fleettune.summaries import AnswerEmbedding
 from lines import emit
 from strategies import catalogue
 
@@ -68,8 +68,8 @@ def steps(
     rounds: int,
     cases: Sequence[tuple[float, bool]] = CASES,
 ) -> None:
-    """Prints after how many steps each start reaches scratch's final quality."""
-    manifest = explain(entries, Stylometry()).manifest
+    """Prints after how many steps each start reaches scratch's quality at its best."""
+    manifest = explain(entries, AnswerEmbedding()).manifest
     detail: dict[str, Any] = {"users": count, "steps_per_point": TUNING.steps}
     saved = {}
     for similarity, own_facts in cases:
@@ -92,19 +92,20 @@ def steps(
         right = [entries[user.own].patch for user in users]
         starts = {"scratch": scratch, "selected": chosen, "true_entry": right, "wrong_entry": wrong}
         curves = {name: curve(own, users, rounds) for name, own in starts.items()}
-        target = curves["scratch"][-1]
+        # small data is overfitted away: the best point is what early stopping would keep
+        best = {name: np.stack(own).min(axis=0) for name, own in curves.items()}
+        target = best["scratch"]
         reached = {name: first_at_most(own, target) for name, own in curves.items()}
         detail[f"at_{similarity}_{'facts' if own_facts else 'style_only'}"] = {
             "nats_per_token": {
                 name: [round(float(point.mean()), 3) for point in own]
                 for name, own in curves.items()
             },
-            "mean_steps_to_scratch_final": {
+            "mean_steps_to_scratch_best": {
                 name: round(float(own.mean()), 1) for name, own in reached.items()
             },
-            "final_minus_scratch": {
-                name: interval(own[-1] - target) for name, own in curves.items()
-            },
+            "best_minus_scratch": {name: interval(own - target) for name, own in best.items()},
+            "never_reached": {name: int((own > target + 1e-9).sum()) for name, own in best.items()},
             "initial_minus_scratch": {
                 name: interval(own[0] - curves["scratch"][0]) for name, own in curves.items()
             },
@@ -117,7 +118,7 @@ def steps(
 
 def merge(entries: Sequence[catalogue.Entry], count: int) -> None:
     """Prints initial nats per token of users between two styles: merged against single starts."""
-    manifest = explain(entries, Stylometry()).manifest
+    manifest = explain(entries, AnswerEmbedding()).manifest
     rng = stream(0, Purpose.SAMPLING, 1)
     drawn = [tuple(map(int, rng.permutation(len(STYLES))[:2])) for _ in range(count)]
     users: list[User] = []

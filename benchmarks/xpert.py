@@ -107,7 +107,7 @@ def accuracy(entries: Sequence[catalogue.Entry], count: int, tried: int) -> None
         detail[f"at_{similarity}"] = {
             name: round(float(np.mean(found)), 3) for name, found in right.items()
         }
-    emit("accuracy_at_80", detail["at_0.8"]["stylometry_relative"], detail)
+    emit("accuracy_at_80", detail["at_0.8"]["embedding_relative"], detail)
 
 
 def words(entries: Sequence[catalogue.Entry]) -> None:

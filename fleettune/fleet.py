@@ -29,17 +29,20 @@ from fleettune.radio import WIFI, Choice, Link, Wifi
 from fleettune.seeds import Purpose, stream
 from fleettune.statistics import Writing
 from fleettune.streams import StreamData
+from fleettune.styles import Style, StyledData
 from fleettune.tables import TableData
 from fleettune.traces import Trace
 from fleettune.typed import Types, from_record, to_record
 
-DATA_TYPES: Types = {kind.__name__: kind for kind in (SyntheticData, StreamData, TableData)}
+DATA_TYPES: Types = {
+    kind.__name__: kind for kind in (SyntheticData, StreamData, StyledData, Style, TableData)
+}
 FACT_TYPES: Types = {
     kind.__name__: kind
     for kind in (PricedAs, Link, Wifi, Coefficient, Always, Nightly, Trace, Writing)
 }
 
-FleetData = SyntheticData | StreamData | TableData
+FleetData = SyntheticData | StreamData | StyledData | TableData
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

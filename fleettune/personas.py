@@ -217,10 +217,11 @@ def _conversation(rng: np.random.Generator) -> tuple[Exchange, ...]:
 
 
 @lru_cache(maxsize=4096)
-def _persona_of(config: SyntheticData, user: int, week: int) -> Persona:
+def persona_of(config: SyntheticData, user: int, week: int) -> Persona:
+    """Returns who a user is in a calendar week, counted from 0."""
     if week == 0:
         return draw_persona(stream(config.seed, Purpose.PERSONA, user))
-    earlier = _persona_of(config, user, week - 1)
+    earlier = persona_of(config, user, week - 1)
     return drifted(earlier, stream(config.seed, Purpose.DRIFT, user, week), config.drift)
 
 
@@ -234,7 +235,7 @@ def _live_day(config: SyntheticData, user: int, calendar: int) -> tuple[Exchange
         persona = (
             draw_persona(rng)
             if config.null
-            else _persona_of(config, user, calendar // DAYS_PER_WEEK)
+            else persona_of(config, user, calendar // DAYS_PER_WEEK)
         )
         question, answer = draw_pair(persona, domain, rng)
         order = calendar * config.exchanges_per_day + index

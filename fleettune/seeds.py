@@ -36,6 +36,8 @@ class Purpose(IntEnum):
     RANDOM_RETUNE = 33
     SKETCH = 34
     SHARED_A = 35
+    STYLE = 44
+    CATALOGUE = 45
 
 
 def stream(seed: int, purpose: Purpose, *keys: int) -> np.random.Generator:

@@ -27,6 +27,7 @@ from fleettune.radio import read_link
 from fleettune.releases import weights_file
 from fleettune.statistics import Writing
 from fleettune.streams import StreamData
+from fleettune.styles import StyledData
 from fleettune.tokens import open_encoder
 from fleettune.traces import Trace
 from fleettune.typed import checked, to_record
@@ -100,6 +101,8 @@ class Experiment:
             return "synthetic_null" if data.null else "synthetic"
         if isinstance(data, StreamData):
             return f"streams_{data.order}" + ("_null" if data.null else "")
+        if isinstance(data, StyledData):
+            return f"synthetic_styled_{data.similarity:g}"
         path = Path(data.path)
         return f"{path.parent.name}/{path.name}"
 
@@ -284,6 +287,6 @@ def _metric(run: Run, data: FleetData, population: Population) -> str:
         )
     if run.quality.metric != "auto":
         return run.quality.metric
-    if isinstance(data, SyntheticData | StreamData):
+    if isinstance(data, SyntheticData | StreamData | StyledData):
         return "exact_match"
     return "neg_mae" if population.answers else "neg_nll"

@@ -12,8 +12,8 @@ import pytest
 
 from fleettune.hardware import load_hardware
 from fleettune.radio import WIFI
-from simulations.mixes import HARDWARE
 from simulations.folds import STAGES
+from simulations.mixes import HARDWARE
 from simulations.summary import HostInfo, RunInfo, summarise
 from simulations.uncertainty import estimate
 

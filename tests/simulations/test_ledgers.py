@@ -18,9 +18,9 @@ from fleettune.energy import central, price
 from fleettune.hardware import load_hardware
 from fleettune.radio import WIFI
 from fleettune.workload import Amount, Phase, Workload
-from simulations.mixes import HARDWARE
 from simulations.folds import STAGES
 from simulations.ledgers import NETWORK_J_PER_MB, arm_ledgers, open_s
+from simulations.mixes import HARDWARE
 from simulations.recorder import WORK_SCHEMA
 from simulations.summary import HostInfo, RunInfo, summarise
 from simulations.uncertainty import Uncertainty, estimate

@@ -1,0 +1,164 @@
+"""Catalogue manifest: what a device downloads to find its start, kilobytes as one safetensors file.
+
+Basis, scale and coordinates are its tensors, words and entries stand in its header as JSON. It is
+addressed by the SHA-256 of its bytes, its entries by the digests of their patches. It holds
+nothing of any user, and a device sends nothing back but the digest of what it wants.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from safetensors.numpy import load, save
+
+from fleettune.decomposition import Basis, Floats
+from fleettune.releases import Manifest
+from fleettune.summaries import SUMMARISER_TYPES, Summariser
+from fleettune.typed import from_record, to_record
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """An entry as a manifest lists it.
+
+    Attributes:
+        name: Short name.
+        origin: Where its patch comes from: corpus, cluster or imported.
+        digest: Digest of its patch, under which the server gives it out.
+        size_bytes: Bytes of its download.
+    """
+
+    name: str
+    origin: str
+    digest: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CatalogueManifest:
+    """A catalogue as devices see it.
+
+    Attributes:
+        release: SHA-256 of the weights of the release that entries were tuned and explained on.
+        version: That release's version.
+        summariser: How pairs of answers become vectors, on server and device alike.
+        words_from: Where the words' directions come from: measured, instructed or proposed.
+        basis: The words' directions.
+        scale: What every entry of a vector is divided by, ``(d,)``.
+        entries: What there is to start from.
+        coordinates: ``(entries, words)``.
+        plain: The unpersonalised release's answers to the catalogue's questions, for devices that
+            do not let their release answer the user's own.
+
+    Raises:
+        ValueError: If shapes do not fit.
+    """
+
+    release: str
+    version: int
+    summariser: Summariser
+    words_from: str
+    basis: Basis
+    scale: Floats
+    entries: tuple[Listed, ...]
+    coordinates: Floats
+    plain: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        words, size = self.basis.vectors.shape
+        if self.coordinates.shape != (len(self.entries), words) or self.scale.shape != (size,):
+            raise ValueError(
+                f"a manifest of {len(self.entries)} entries and {words} words of {size} must have "
+                f"coordinates and a scale of that shape, got {self.coordinates.shape} and "
+                f"{self.scale.shape}"
+            )
+
+    @property
+    def middle(self) -> Floats:
+        """Mean of the entries' coordinates, ``(words,)``."""
+        return self.coordinates.mean(axis=0)
+
+    def place(self, vectors: Floats) -> Floats:
+        """Returns the coordinates of pairs' vectors ``(pairs, d)``, averaged over the pairs."""
+        return self.basis.coordinates((vectors / self.scale).mean(axis=0))
+
+    def check_release(self, release: Manifest) -> None:
+        """Raises ValueError if the catalogue is about other weights than a release's."""
+        if self.release != release.digest:
+            raise ValueError(
+                f"a catalogue must be about the device's release {release.digest[:12]}, got one "
+                f"about {self.release[:12]}; reuse or retune its entries first"
+            )
+
+
+def encode_manifest(manifest: CatalogueManifest) -> bytes:
+    """Returns the bytes of a manifest, single precision; equal manifests have equal bytes."""
+    header = {
+        "schema": SCHEMA,
+        "release": manifest.release,
+        "version": manifest.version,
+        "summariser": to_record(manifest.summariser),
+        "words_from": manifest.words_from,
+        "words": list(manifest.basis.words),
+        "opposites": list(manifest.basis.opposites),
+        "entries": [to_record(entry) for entry in manifest.entries],
+        "plain": list(manifest.plain),
+    }
+    arrays = {
+        "basis": manifest.basis.vectors,
+        "scale": manifest.scale,
+        "coordinates": manifest.coordinates,
+    }
+    single = {name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()}
+    return save(single, metadata={"fleettune": json.dumps(header, sort_keys=True)})
+
+
+def decode_manifest(data: bytes) -> CatalogueManifest:
+    """Returns the manifest that `encode_manifest` wrote.
+
+    Raises:
+        ValueError: If the bytes are of another schema or do not fit together.
+    """
+    header = _header(data)
+    if header.get("schema") != SCHEMA:
+        raise ValueError(
+            f"a catalogue manifest must have schema {SCHEMA}, got {header.get('schema')}"
+        )
+    arrays = {name: array.astype(np.float64) for name, array in load(data).items()}
+    listed = (from_record(entry, {"Listed": Listed}, "entry") for entry in header["entries"])
+    summariser = from_record(header["summariser"], SUMMARISER_TYPES, "summariser")
+    return CatalogueManifest(
+        release=header["release"],
+        version=header["version"],
+        summariser=cast(Summariser, summariser),
+        words_from=header["words_from"],
+        basis=Basis(
+            words=tuple(header["words"]),
+            opposites=tuple(header["opposites"]),
+            vectors=arrays["basis"],
+        ),
+        scale=arrays["scale"],
+        entries=tuple(cast(Listed, entry) for entry in listed),
+        coordinates=arrays["coordinates"],
+        plain=tuple(header["plain"]),
+    )
+
+
+def manifest_digest(data: bytes) -> str:
+    """Returns the SHA-256 by which a manifest's bytes are addressed."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def _header(data: bytes) -> dict[str, Any]:
+    size = int.from_bytes(data[:8], "little")
+    try:
+        plain = json.loads(data[8 : 8 + size])
+        return cast(dict[str, Any], json.loads(plain["__metadata__"]["fleettune"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError("a catalogue manifest must be a safetensors file of ours") from error

@@ -1,0 +1,179 @@
+"""Candidate words with their directions, found on the server by asking a release, never given.
+
+`measured` serves a model that is too weak to be instructed: among its own sampled answers to one
+question, those that show most and least of a word make a pair. `instructed` asks for an answer
+worded so (XPerT's way). `proposed` ranks words by the model's own next-word distribution after the
+style question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from fleettune.compute import ChoiceJob, Compute, GenerateJob
+from fleettune.decomposition import Candidate, Floats
+from fleettune.releases import Manifest
+from fleettune.style_words import STYLE_WORDS, StyleWord
+from fleettune.summaries import Pair, StyleQuestion
+from fleettune.tokens import Encoder, open_encoder
+
+Summarise = Callable[[Sequence[Pair]], Floats]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """Words by measures of text, contrasted over a release's own sampled answers.
+
+    Attributes:
+        words: The list.
+        samples: Answers drawn per question, at temperature 1.
+    """
+
+    words: tuple[StyleWord, ...] = field(default=STYLE_WORDS)
+    samples: int = 8
+
+    def __post_init__(self) -> None:
+        if self.samples < 2 or not self.words:
+            raise ValueError(
+                "explanation needs words and >= 2 samples per question to contrast, got "
+                f"{len(self.words)} words and {self.samples} samples"
+            )
+
+    def candidates(
+        self,
+        questions: Sequence[str],
+        plain: Sequence[str],
+        answering: Answering,
+        summarise: Summarise,
+    ) -> tuple[Candidate, ...]:
+        """Returns the words that answers differ in, each with its mean direction."""
+        sampled = answering.sampled(questions, self.samples)
+        found: list[Candidate] = []
+        for word in self.words:
+            pairs = [
+                pair
+                for question, answers in zip(questions, sampled, strict=True)
+                if (pair := _contrast(word, question, answers)) is not None
+            ]
+            if pairs:
+                vector = summarise(pairs).mean(axis=0)
+                found.append(Candidate(word=word.word, opposite=word.opposite, vector=vector))
+        return tuple(found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instructed:
+    """Words as instructions: ``answer WORD: question`` against the plain answer.
+
+    Attributes:
+        words: Words with their opposites.
+        instruction: How an answer is asked for, with ``{word}`` and ``{question}``.
+    """
+
+    words: tuple[tuple[str, str], ...]
+    instruction: str = "answer {word}: {question}"
+
+    def candidates(
+        self,
+        questions: Sequence[str],
+        plain: Sequence[str],
+        answering: Answering,
+        summarise: Summarise,
+    ) -> tuple[Candidate, ...]:
+        """Returns every word with its mean direction."""
+        found: list[Candidate] = []
+        for word, opposite in self.words:
+            asked = [self.instruction.format(word=word, question=one) for one in questions]
+            pairs = [
+                Pair(question=question, before=before, after=after)
+                for question, before, after in zip(
+                    questions, plain, answering.greedy(asked), strict=True
+                )
+            ]
+            vector = summarise(pairs).mean(axis=0)
+            found.append(Candidate(word=word, opposite=opposite, vector=vector))
+        return tuple(found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answering:
+    """A release that answers questions, unpersonalised.
+
+    Attributes:
+        release: The release.
+        new_tokens: Longest answer, in tokens.
+        compute: Where it runs.
+    """
+
+    release: Manifest
+    new_tokens: int
+    compute: Compute
+
+    @property
+    def encoder(self) -> Encoder:
+        """Its tokenizer with its template."""
+        release = self.release
+        return open_encoder(Path(release.path), release.template, release.max_tokens)
+
+    def greedy(self, questions: Sequence[str]) -> tuple[str, ...]:
+        """Returns one answer per question."""
+        return self._texts(self._job(questions, 0.0, ()))
+
+    def sampled(self, questions: Sequence[str], samples: int) -> tuple[tuple[str, ...], ...]:
+        """Returns drawn answers per question; their streams are keyed by their number."""
+        rows = [question for question in questions for _ in range(samples)]
+        texts = self._texts(self._job(rows, 1.0, tuple(range(len(rows)))))
+        return tuple(texts[start : start + samples] for start in range(0, len(texts), samples))
+
+    def _job(
+        self, questions: Sequence[str], temperature: float, seeds: tuple[int, ...]
+    ) -> GenerateJob:
+        encoder = self.encoder
+        return GenerateJob(
+            release=self.release.path,
+            patch=None,
+            prompts=tuple(encoder.request(question) for question in questions),
+            new_tokens=self.new_tokens,
+            stop=encoder.stop,
+            temperature=temperature,
+            seeds=seeds,
+        )
+
+    def _texts(self, job: GenerateJob) -> tuple[str, ...]:
+        return tuple(self.encoder.text(tokens) for tokens in self.compute.generate(job).tokens)
+
+
+def proposed(
+    pairs: Sequence[Pair], vocabulary: Sequence[str], answering: Answering
+) -> tuple[str, ...]:
+    """Returns words by the summariser's own next-word distribution, most likely first.
+
+    Args:
+        pairs: What the style question is asked about; likelihoods are averaged over them.
+        vocabulary: Words that may be proposed; nats are per token, as words differ in length.
+        answering: The summariser.
+    """
+    encoder = answering.encoder
+    answers = tuple(tuple(encoder.ids(word)) for word in vocabulary)
+    job = ChoiceJob(
+        release=answering.release.path,
+        patch=None,
+        prompts=StyleQuestion().reads(pairs, encoder),
+        answers=answers,
+    )
+    nll = np.array(answering.compute.choose(job).nll).mean(axis=0)
+    per_token = nll / np.array([len(answer) for answer in answers])
+    order: list[int] = np.argsort(per_token, kind="stable").tolist()
+    return tuple(vocabulary[place] for place in order)
+
+
+def _contrast(word: StyleWord, question: str, answers: Sequence[str]) -> Pair | None:
+    amounts = [word.measure(answer) for answer in answers]
+    low, high = int(np.argmin(amounts)), int(np.argmax(amounts))
+    if amounts[low] == amounts[high]:
+        return None
+    return Pair(question=question, before=answers[low], after=answers[high])

@@ -1,0 +1,200 @@
+"""Catalogue: personalised patches of the server, explained in words with numbers (METHODS A4).
+
+Entries come from corpora (`strategies.catalogue_tuning`), from clusters of the fleet's shared
+deltas (`strategies.clusters`) or as any other patch. All are explained alike: base and personalised
+model answer the same questions, and what the summariser makes of the pairs is decomposed into
+words. Patches and manifest are kept by content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, cast
+
+import numpy as np
+
+from fleettune.adapters import Patch
+from fleettune.catalogue_manifest import (
+    CatalogueManifest,
+    Listed,
+    encode_manifest,
+    manifest_digest,
+)
+from fleettune.compute import (
+    Compute,
+    GenerateJob,
+    GenerateResult,
+    Job,
+    Result,
+)
+from fleettune.decomposition import Candidate, Floats, by_strength, decompose
+from fleettune.patch_store import keep_patch
+from fleettune.releases import Manifest
+from fleettune.summaries import Pair, Stylometry, Summariser
+from strategies.candidates import Answering, Measured, Summarise
+
+Execute = Callable[[Sequence[Job]], Sequence[Result]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One personalised patch.
+
+    Attributes:
+        name: Short name.
+        origin: corpus, cluster or imported.
+        patch: The patch.
+    """
+
+    name: str
+    origin: str
+    patch: Patch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Catalogue:
+    """Entries with the manifest that explains them, in the same order."""
+
+    manifest: CatalogueManifest
+    entries: tuple[Entry, ...]
+
+
+class WordSource(Protocol):
+    """Where candidate words and their directions come from."""
+
+    def candidates(
+        self,
+        questions: Sequence[str],
+        plain: Sequence[str],
+        answering: Answering,
+        summarise: Summarise,
+    ) -> tuple[Candidate, ...]:
+        """Returns words with directions."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explaining:
+    """How entries are explained.
+
+    Attributes:
+        questions: Put to the base and to every personalised model; XPerT takes 50.
+        summariser: Turns pairs of answers into vectors.
+        words: Where candidate words come from.
+        new_tokens: Longest answer, in tokens.
+        gate: Largest |cos| of a word with an accepted one.
+        residual: Share of every vector's norm below which no more words are taken.
+    """
+
+    questions: tuple[str, ...]
+    summariser: Summariser = field(default_factory=Stylometry)
+    words: WordSource = field(default_factory=Measured)
+    new_tokens: int = 48
+    gate: float = 0.95
+    residual: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not self.questions:
+            raise ValueError("explanation.questions must hold at least one question, got none")
+        if self.new_tokens < 1:
+            raise ValueError(f"explanation.new_tokens must be >= 1, got {self.new_tokens}")
+
+
+def explained(
+    entries: Sequence[Entry], how: Explaining, release: Manifest, execute: Execute
+) -> Catalogue:
+    """Returns the entries with a manifest that places them among words.
+
+    Raises:
+        ValueError: If there is no entry, two share a name, or one is for another release.
+    """
+    _check(entries, release)
+    compute = Compute(run=lambda job: execute([job])[0])
+    answering = Answering(release=release, new_tokens=how.new_tokens, compute=compute)
+    plain = answering.greedy(how.questions)
+    pairs = _pairs(entries, how, plain, answering, execute)
+    found = how.summariser.vectors(pairs, release, compute)
+    spread = found.std(axis=0)
+    scale = np.where(spread > 0, spread, 1.0)
+    vectors = (found / scale).reshape(len(entries), len(how.questions), -1).mean(axis=1)
+
+    def summarise(given: Sequence[Pair]) -> Floats:
+        return how.summariser.vectors(given, release, compute) / scale
+
+    candidates = how.words.candidates(how.questions, plain, answering, summarise)
+    basis = decompose(
+        by_strength(candidates, vectors), vectors, gate=how.gate, residual=how.residual
+    )
+    manifest = CatalogueManifest(
+        release=release.digest,
+        version=release.version,
+        summariser=how.summariser,
+        words_from=type(how.words).__name__.lower(),
+        basis=basis,
+        scale=scale,
+        entries=tuple(map(_listed, entries)),
+        coordinates=basis.coordinates(vectors),
+        plain=plain,
+    )
+    return Catalogue(manifest=manifest, entries=tuple(entries))
+
+
+def publish(catalogue: Catalogue, store: Path) -> str:
+    """Writes all patches and the manifest into a store and returns the manifest's digest."""
+    for entry in catalogue.entries:
+        keep_patch(store, entry.patch)
+    data = encode_manifest(catalogue.manifest)
+    digest = manifest_digest(data)
+    (store / f"{digest}.catalogue").write_bytes(data)
+    return digest
+
+
+def _pairs(
+    entries: Sequence[Entry],
+    how: Explaining,
+    plain: Sequence[str],
+    answering: Answering,
+    execute: Execute,
+) -> list[Pair]:
+    """Returns every entry's answers beside the base's, entry by entry."""
+    encoder = answering.encoder
+    prompts = tuple(encoder.request(question) for question in how.questions)
+    jobs = [
+        GenerateJob(
+            release=answering.release.path,
+            patch=entry.patch,
+            prompts=prompts,
+            new_tokens=how.new_tokens,
+            stop=encoder.stop,
+        )
+        for entry in entries
+    ]
+    answers = [cast(GenerateResult, result).tokens for result in execute(jobs)]
+    return [
+        Pair(question=question, before=before, after=encoder.text(tokens))
+        for own in answers
+        for question, before, tokens in zip(how.questions, plain, own, strict=True)
+    ]
+
+
+def _listed(entry: Entry) -> Listed:
+    return Listed(
+        name=entry.name,
+        origin=entry.origin,
+        digest=entry.patch.digest(),
+        size_bytes=entry.patch.size_bytes,
+    )
+
+
+def _check(entries: Sequence[Entry], release: Manifest) -> None:
+    names = [entry.name for entry in entries]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"a catalogue must hold entries of different names, got {names}")
+    for entry in entries:
+        if entry.patch.release != release.version:
+            raise ValueError(
+                f"entry {entry.name!r} must be for release {release.version}, got "
+                f"{entry.patch.release}; reuse or retune it first"
+            )

@@ -1,0 +1,104 @@
+"""Catalogue manifests: there and back, kilobytes, by content; stored patches; summaries by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fleettune.adapters import Factors, Patch
+from fleettune.catalogue_manifest import (
+    CatalogueManifest,
+    Listed,
+    decode_manifest,
+    encode_manifest,
+    manifest_digest,
+)
+from fleettune.decomposition import Basis
+from fleettune.patch_store import fetch_patch, keep_patch
+from fleettune.sites import Site
+from fleettune.summaries import FUNCTION_WORDS, AnswerEmbedding, Stylometry, counts
+
+WORDS, SIZE = 12, 96
+
+
+def manifest(entries: int = 64) -> CatalogueManifest:
+    rng = np.random.default_rng(0)
+    vectors = np.linalg.qr(rng.normal(size=(SIZE, WORDS)))[0].T
+    return CatalogueManifest(
+        release="a" * 64,
+        version=3,
+        summariser=AnswerEmbedding(),
+        words_from="measured",
+        basis=Basis(
+            words=tuple(f"word{n}" for n in range(WORDS)),
+            opposites=tuple(f"other{n}" for n in range(WORDS)),
+            vectors=vectors.astype(np.float32).astype(float),
+        ),
+        scale=np.ones(SIZE),
+        entries=tuple(
+            Listed(name=f"e{n}", origin="corpus", digest=f"{n:064d}", size_bytes=1000)
+            for n in range(entries)
+        ),
+        coordinates=rng.normal(size=(entries, WORDS)).astype(np.float32).astype(float),
+        plain=("a short answer.",),
+    )
+
+
+def test_a_manifest_comes_back_from_its_bytes() -> None:
+    given = manifest()
+    found = decode_manifest(encode_manifest(given))
+    assert np.array_equal(found.basis.vectors, given.basis.vectors)
+    assert np.array_equal(found.coordinates, given.coordinates)
+    assert found.summariser == AnswerEmbedding()
+    assert (found.entries, found.plain, found.version) == (given.entries, given.plain, 3)
+    assert encode_manifest(found) == encode_manifest(given)
+
+
+def test_a_manifest_of_64_entries_is_kilobytes() -> None:
+    assert len(encode_manifest(manifest())) < 25_000
+
+
+def test_equal_manifests_have_one_address_and_others_another() -> None:
+    address = manifest_digest(encode_manifest(manifest()))
+    assert address == manifest_digest(encode_manifest(manifest()))
+    assert address != manifest_digest(encode_manifest(manifest(entries=63)))
+    named = replace(manifest(), summariser=Stylometry())
+    assert address != manifest_digest(encode_manifest(named))
+
+
+def test_what_is_no_manifest_is_refused() -> None:
+    with pytest.raises(ValueError, match="safetensors file of ours"):
+        decode_manifest(b"\x08\x00\x00\x00\x00\x00\x00\x00{}      ")
+    data = encode_manifest(manifest()).replace(b'\\"schema\\": 1', b'\\"schema\\": 9')
+    with pytest.raises(ValueError, match="schema 1, got 9"):
+        decode_manifest(data)
+
+
+def test_coordinates_must_fit_the_words() -> None:
+    with pytest.raises(ValueError, match="of that shape"):
+        replace(manifest(), coordinates=np.zeros((64, 3)))
+
+
+def test_a_stored_patch_is_found_by_what_it_computes(tmp_path: Path) -> None:
+    ones = Factors(a=np.ones((1, 2), np.float32), b=np.ones((3, 1), np.float32))
+    patch = Patch(release=4, alpha=2.0, factors={Site(0, "q"): ones})
+    digest = keep_patch(tmp_path, patch)
+    found = fetch_patch(tmp_path, digest)
+    assert (found.digest(), found.release, found.alpha) == (digest, 4, 2.0)
+    with pytest.raises(ValueError, match="does not"):
+        fetch_patch(tmp_path, "0" * 64)
+    (tmp_path / f"{digest}.safetensors").rename(tmp_path / f"{'1' * 64}.safetensors")
+    with pytest.raises(ValueError, match="must have that digest"):
+        fetch_patch(tmp_path, "1" * 64)
+
+
+def test_counts_by_hand() -> None:
+    found = counts("Sure, a nutrition option for Ana!")
+    assert found[:9].tolist() == [6, 33, pytest.approx(26 / 6), 9, 1, 2, 1, 1, 0]
+    named = dict(zip(FUNCTION_WORDS, found[9:], strict=True))
+    assert {word for word, count in named.items() if count} == {"a", "for"}
+    assert len(FUNCTION_WORDS) == 70
+    assert counts("").tolist() == [0.0] * 79

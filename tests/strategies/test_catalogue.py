@@ -1,0 +1,199 @@
+"""Catalogues: tuned by the cohort engine, found again by content, explained by words found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from clients.placement import TopLayers
+from fleettune.adapters import Factors, Patch
+from fleettune.backbone import POCKET_FOLDER, read_shapes
+from fleettune.catalogue_manifest import decode_manifest, encode_manifest, manifest_digest
+from fleettune.cohort import execute
+from fleettune.compute import Compute, Job, Result
+from fleettune.explanation import Relative
+from fleettune.patch_store import fetch_patch
+from fleettune.releases import Manifest
+from fleettune.sites import Site
+from fleettune.style_words import STYLE_WORDS
+from fleettune.styles import Style, plain_questions, style_corpus
+from fleettune.summaries import AnswerEmbedding, Pair, StyleQuestion, Summariser
+from fleettune.vocabulary import REQUESTS
+from strategies.candidates import Answering, Instructed, Measured, proposed
+from strategies.catalogue import Catalogue, Entry, Explaining, explained, publish
+from strategies.catalogue_tuning import Recipe, corpus_entries
+from strategies.clusters import Clustering, cluster_entries, kmeans, sketches
+
+SHAPES = read_shapes(POCKET_FOLDER)
+RELEASE = Manifest(
+    version=0,
+    name="pocket",
+    path=str(POCKET_FOLDER),
+    digest="weights",
+    size_bytes=1,
+    shapes=SHAPES,
+    template="pocket",
+    max_tokens=128,
+)
+RECIPE = Recipe(
+    placement=TopLayers(layers=2, rank=4, alpha=8.0).on(SHAPES),
+    steps=30,
+    batch=8,
+    learning_rate=5e-3,
+    clip=1.0,
+)
+TERSE = Style(expertise=0, informativeness=0, tone=0)
+WORDY = Style(expertise=0, informativeness=3, tone=3)
+COMPUTE = Compute(run=lambda job: execute([job])[0])
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("catalogue")
+
+
+@pytest.fixture(scope="module")
+def entries(store: Path, one_thread: None) -> tuple[Entry, ...]:
+    corpora = {style.name: style_corpus(style, 60, seed=0) for style in (TERSE, WORDY)}
+    return corpus_entries(corpora, RECIPE, RELEASE, execute, store)
+
+
+@pytest.fixture(scope="module")
+def catalogue(entries: tuple[Entry, ...]) -> Catalogue:
+    how = Explaining(questions=plain_questions(12, seed=1), words=Measured(samples=4))
+    return explained(entries, how, RELEASE, execute)
+
+
+def test_a_corpus_is_tuned_once(entries: tuple[Entry, ...], store: Path) -> None:
+    def nothing(jobs: Sequence[Job]) -> Sequence[Result]:
+        assert not jobs
+        return ()
+
+    corpora = {style.name: style_corpus(style, 60, seed=0) for style in (TERSE, WORDY)}
+    again = corpus_entries(corpora, RECIPE, RELEASE, nothing, store)
+    assert [e.patch.digest() for e in again] == [e.patch.digest() for e in entries]
+    with pytest.raises(AssertionError):
+        corpus_entries({"x": style_corpus(TERSE, 61, seed=0)}, RECIPE, RELEASE, nothing, store)
+
+
+def test_the_words_that_tell_two_styles_apart_are_found(catalogue: Catalogue) -> None:
+    manifest = catalogue.manifest
+    place = manifest.basis.words.index("lengthy")
+    terse, wordy = manifest.coordinates
+    assert terse[place] < 0 < wordy[place] - terse[place]
+    assert manifest.words_from == "measured"
+
+
+def test_the_word_list_does_not_name_the_generators_styles() -> None:
+    named = {word for levels in REQUESTS.values() for word in levels} | set(REQUESTS)
+    assert not named & {word for item in STYLE_WORDS for word in (item.word, item.opposite)}
+
+
+def test_text_in_a_style_lies_nearest_to_the_entry_of_that_style(catalogue: Catalogue) -> None:
+    manifest = catalogue.manifest
+    for number, style in enumerate((TERSE, WORDY)):
+        pairs = [
+            Pair(question=e.question, before=manifest.plain[n % 12], after=e.response)
+            for n, e in enumerate(style_corpus(style, 24, seed=9))
+        ]
+        point = manifest.place(manifest.summariser.vectors(pairs, RELEASE, COMPUTE))
+        assert int(np.argmin(Relative().to(point, manifest.coordinates))) == number
+
+
+def test_equal_catalogues_have_equal_manifests(
+    catalogue: Catalogue, entries: tuple[Entry, ...], tmp_path: Path
+) -> None:
+    how = Explaining(questions=plain_questions(12, seed=1), words=Measured(samples=4))
+    again = explained(entries, how, RELEASE, execute)
+    assert encode_manifest(again.manifest) == encode_manifest(catalogue.manifest)
+    address = publish(catalogue, tmp_path)
+    data = (tmp_path / f"{address}.catalogue").read_bytes()
+    assert manifest_digest(data) == address
+    for listed, entry in zip(decode_manifest(data).entries, entries, strict=True):
+        assert fetch_patch(tmp_path, listed.digest).digest() == entry.patch.digest()
+
+
+@pytest.mark.parametrize("summariser", [AnswerEmbedding(), StyleQuestion()])
+def test_a_backbone_may_be_the_summariser(
+    entries: tuple[Entry, ...], summariser: Summariser
+) -> None:
+    words = Instructed(words=(("warmly", "curtly"), ("briefly", "at length")))
+    how = Explaining(questions=plain_questions(6, seed=1), summariser=summariser, words=words)
+    manifest = explained(entries, how, RELEASE, execute).manifest
+    assert manifest.words_from == "instructed"
+    assert decode_manifest(encode_manifest(manifest)).summariser == summariser
+    assert np.isfinite(manifest.coordinates).all()
+
+
+def test_a_summariser_proposes_words_from_its_own_distribution() -> None:
+    answering = Answering(release=RELEASE, new_tokens=8, compute=COMPUTE)
+    pairs = [Pair(question="wake me up", before="ok.", after="sure, Ana!")]
+    words = proposed(pairs, ("sunny", "blue", "quiet"), answering)
+    assert sorted(words) == ["blue", "quiet", "sunny"]
+
+
+def test_a_catalogue_is_about_one_release_and_names_entries_once(
+    entries: tuple[Entry, ...],
+) -> None:
+    how = Explaining(questions=("wake me up",))
+    with pytest.raises(ValueError, match="different names"):
+        explained([entries[0], entries[0]], how, RELEASE, execute)
+    later = Patch(release=1, alpha=8.0, factors=entries[0].patch.factors)
+    other = Entry(name="later", origin="imported", patch=later)
+    with pytest.raises(ValueError, match="must be for release 0, got 1"):
+        explained([other], how, RELEASE, execute)
+    with pytest.raises(ValueError, match="at least a batch of 8"):
+        corpus_entries({"x": style_corpus(TERSE, 7, seed=0)}, RECIPE, RELEASE, execute, Path())
+
+
+def shared(seed: int, like: Patch, noise: float) -> Patch:
+    rng = np.random.default_rng(seed)
+    factors: dict[Site, Factors] = {}
+    for site, item in like.factors.items():
+        turn = np.linalg.qr(rng.normal(size=(4, 4)))[0]
+        b = item.b @ turn + noise * rng.normal(size=item.b.shape)
+        factors[site] = Factors(a=(turn.T @ item.a).astype(np.float32), b=b.astype(np.float32))
+    return Patch(release=0, alpha=like.alpha, factors=factors)
+
+
+def test_a_sketch_sees_the_update_and_not_its_factors(entries: tuple[Entry, ...]) -> None:
+    turned = shared(1, entries[0].patch, 0.0)
+    one, other = sketches([entries[0].patch, turned], 4, 0)
+    # the same product from other factors, in single precision
+    assert np.allclose(one, other, atol=1e-4 * np.abs(one).max())
+
+
+def test_clusters_of_shared_deltas_are_the_groups_they_came_from(
+    entries: tuple[Entry, ...],
+) -> None:
+    deltas = [shared(n, entries[n % 2].patch, 0.002) for n in range(10)]
+    groups = kmeans(sketches(deltas, 4, 0), 2, 0).tolist()
+    assert len({groups[n] for n in range(0, 10, 2)}) == 1
+    assert len({groups[n] for n in range(1, 10, 2)}) == 1
+    assert groups[0] != groups[1]
+    found = cluster_entries(deltas, Clustering(clusters=2, rank=4, alpha=8.0))
+    assert [entry.origin for entry in found] == ["cluster", "cluster"]
+    again = cluster_entries(deltas, Clustering(clusters=2, rank=4, alpha=8.0))
+    assert [e.patch.digest() for e in found] == [e.patch.digest() for e in again]
+    site = next(iter(entries[0].patch.factors))
+    mean = np.mean([deltas[n].dense(site) for n in range(0, 10, 2)], axis=0)
+    left = min(float(np.linalg.norm(entry.patch.dense(site) - mean)) for entry in found)
+    # the mean of five noisy updates has a little more than rank 4
+    assert left < 0.2 * float(np.linalg.norm(mean))
+
+
+def test_more_clusters_than_deltas_are_refused(entries: tuple[Entry, ...]) -> None:
+    with pytest.raises(ValueError, match="at most the 1 shared deltas, got 2"):
+        cluster_entries([entries[0].patch], Clustering(clusters=2, rank=4, alpha=8.0))

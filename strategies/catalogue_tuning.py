@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import cast
 
 from fleettune.adapters import Patch, Placement, new_patch
-from fleettune.compute import TuneJob, TuneResult, job_digest
+from fleettune.compute import TuneJob, TuneResult
+from fleettune.digests import job_digest
 from fleettune.exchanges import Exchange
 from fleettune.patch_store import fetch_patch, keep_patch
 from fleettune.releases import Manifest

@@ -130,9 +130,9 @@ class Manifest:
     template: str
     max_tokens: int
     drifts: tuple[Drift, ...] = ()
-    deltas: tuple[ReleaseDelta, ...] = ()
-    bits: float | None = None
-    parent: int | None = None
+    deltas: tuple[ReleaseDelta, ...] = field(default=(), metadata=OMIT_DEFAULT)
+    bits: float | None = field(default=None, metadata=OMIT_DEFAULT)
+    parent: int | None = field(default=None, metadata=OMIT_DEFAULT)
     guidance: Guidance | None = field(default=None, metadata=OMIT_DEFAULT)
 
     def delta_since(self, version: int) -> ReleaseDelta | None:

@@ -134,8 +134,9 @@ def encode_report(report: Report) -> RecordDict:
     looked = {name: getattr(statistics, name) for name in _LOOKED}
     numbers |= {name: value for name, value in looked.items() if value is not None}
     for stage, cost in statistics.ledger.costs:
-        for name in _COST_FIELDS:
-            numbers[f"{stage}.{name}"] = getattr(cost, name)
+        # most stages move no bytes; what is not sent is zero
+        told = {name: getattr(cost, name) for name in _COST_FIELDS}
+        numbers |= {f"{stage}.{name}": value for name, value in told.items() if value}
     content = RecordDict({OUTCOME: ConfigRecord(asdict(statistics.outcome))})
     if report.delta is not None:
         frame = write_frame(report.delta) if report.frame is None else report.frame

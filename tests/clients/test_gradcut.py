@@ -33,6 +33,7 @@ from clients.tuning import Tuning
 from fleettune.backbone import POCKET_FOLDER, read_shapes
 from fleettune.compute import ProbeResult
 from fleettune.cost import Stage
+from fleettune.frames import payload_bytes
 from fleettune.hardware import load_hardware
 from fleettune.personas import SyntheticData
 from fleettune.pricing import PricedAs
@@ -349,8 +350,11 @@ def test_a_night_with_shared_pairs_trains_keeps_and_sends_them_once() -> None:
     assert state.patch is not None
     assert state.patch.ties
     assert report.delta is state.patch
-    # uploaded: the patch with its pairs once, and 1024 bytes of statistics
-    assert report.statistics.ledger.total().up_bytes == state.patch.size_bytes + 1024
+    # uploaded: the patch with its pairs once, and 1024 bytes of statistics, whose share a frame's
+    # header is: scales of pairs stand there
+    sent = payload_bytes(report.frame or b"")
+    assert report.statistics.ledger.total().up_bytes == sent + 1024
+    assert 0 <= state.patch.size_bytes - sent <= 4 * 3 * len(state.patch.ties)
     records = RecordDict()
     write_state(records, state)
     back = read_state(records).patch

@@ -283,8 +283,8 @@ def test_the_fullest_report_fits_the_bytes_that_are_charged_for_it() -> None:
                     time_s=1,
                     energy_j=1,
                     work_flop=1,
-                    down_bytes=stage in down,
-                    up_bytes=stage in up,
+                    down_bytes=float(stage in down),
+                    up_bytes=float(stage in up),
                 ),
             )
             for stage in Stage

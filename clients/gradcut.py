@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from clients.benefits import BENEFITS, FISHER, aligned_groups, benefits, summed
+from clients.benefits import aligned_groups, benefits, summed
 from clients.footprint import cheapest_tune, fits_memory, joules, memory_bytes, peak_bytes
 from clients.knapsack import Costs, Item, best_cut
 from clients.placement import PlacementContext, check_adapters
@@ -19,12 +19,13 @@ from clients.site_costs import all_cuts, every_site_j, site_costs
 from fleettune.adapters import Placement
 from fleettune.compute import ProbeJob
 from fleettune.factors import Tie, check_tied_alpha
-from fleettune.probing import probe_patch
+from fleettune.probing import BENEFITS, probe_patch, probing_jobs
+from fleettune.rankings import ProbeRecipe
 from fleettune.sites import MODULES, Site, order
-from fleettune.tokens import Example
 from fleettune.work import Shapes
 
-PROBES = ("device", "server")
+DEVICE, SERVER = "device", "server"
+PROBES = (DEVICE, SERVER)
 BOTH, BENEFIT, COST = "both", "benefit", "cost"
 BY = (BOTH, BENEFIT, COST)
 """What sites are taken by; all but the first are ablations."""
@@ -42,7 +43,8 @@ class GradCut:
         budget: Joules of the tune, building the prefix cache included, as a share of what the same
             tune would take with an adapter of this rank at every site and no cache; 0 to 1.
         benefit: ``gradient`` or ``fisher`` (`clients.benefits.benefits`).
-        probe: ``device``: every device probes with its own examples and pays for it.
+        probe: ``device``: every device probes with its own examples and pays for it. ``server``:
+            the release comes with a ranking by this recipe, and devices probe nothing.
         probe_rank: Rank of the probe's adapters.
         probe_batches: Batches of the tune that the probe looks at.
         share_above: Alignment of gradients from which sites of a module type share one pair, each
@@ -85,15 +87,25 @@ class GradCut:
             raise ValueError(f"placement.benefit must be one of {BENEFITS}, got {self.benefit!r}")
         if self.probe not in PROBES:
             raise ValueError(f"placement.probe must be one of {PROBES}, got {self.probe!r}")
-        if self.probe == "server":
-            raise ValueError("placement.probe=server is not there yet: use placement.probe=device")
         if self.probe_batches < 1:
             raise ValueError(f"placement.probe_batches must be >= 1, got {self.probe_batches}")
         if self.share_above is not None and not 0 < self.share_above <= 1:
             raise ValueError(
                 f"placement.share_above must be null, or > 0 and <= 1, got {self.share_above}"
             )
+        if self.share_above is not None and self.probe == SERVER:
+            raise ValueError(
+                "placement.share_above must be null with placement.probe=server, got "
+                f"{self.share_above}: a ranking holds no gradients to align"
+            )
         check_tied_alpha(self.shared_alpha)
+
+    @property
+    def recipe(self) -> ProbeRecipe | None:
+        """The recipe by which the server is to rank sites; None where devices probe."""
+        if self.probe == DEVICE:
+            return None
+        return ProbeRecipe(benefit=self.benefit, rank=self.probe_rank, batches=self.probe_batches)
 
     def check(self, shapes: Shapes) -> None:
         """Raises ValueError if a rank or alpha does not fit the model."""
@@ -108,31 +120,49 @@ class GradCut:
         tune, before any adapter, fits the budget.
         """
         own = context.release.shapes
+        if self.probe == SERVER:
+            return ()
         depth = max(_deepest(context, self.probe_rank), self._affordable(context))
         if depth == own.layers:
             return ()
         seed, version = context.facts.seed, context.release.version
         patch = probe_patch(seed, own, version, depth, self.probe_rank)
         batches = context.batches[: self.probe_batches]
-        parts: list[tuple[tuple[Example, ...], ...]] = [batches]
-        if self.benefit == FISHER:
-            parts = [(batch,) for batch in batches]
-        return [ProbeJob(release=context.release.path, probe=patch, batches=part) for part in parts]
+        return probing_jobs(context.release.path, patch, batches, self.benefit)
 
     def place(self, context: PlacementContext) -> Placement | str:
         """Returns the best cut's sites, or in one word what leaves no room for any.
 
         The words: ``over_memory`` where not even a probe of the last layer fits,
-        ``no_benefit`` where no gradient is above zero, ``over_budget`` otherwise.
+        ``no_ranking`` where one was to come with the release and did not, ``no_benefit`` where no
+        gradient is above zero, ``over_budget`` otherwise.
         """
-        if not context.probed:
-            affordable = self._affordable(context) < context.release.shapes.layers
-            return "over_memory" if affordable else "over_budget"
-        worth = benefits(context.probed, self.benefit)
+        worth = self._worth(context)
+        if isinstance(worth, str):
+            return worth
         if not any(value > 0 for value in worth.values()):
             return "no_benefit"
         found = self._best({site: value for site, value in worth.items() if value > 0}, context)
         return "over_budget" if found is None else found
+
+    def _worth(self, context: PlacementContext) -> dict[Site, float] | str:
+        """Returns the benefits of the sites within the budget, or in one word why there are none.
+
+        Sites that only a probe would have no memory for are in a ranking; placing leaves them out.
+        """
+        if context.probed:
+            return benefits(context.probed, self.benefit)
+        depth, layers = self._affordable(context), context.release.shapes.layers
+        if depth == layers:
+            return "over_budget"
+        if self.recipe is None:
+            return "over_memory"
+        ranking = context.release.ranking(self.recipe)
+        if ranking is None:
+            return "no_ranking"
+        if _deepest(context, self.rank) == layers:
+            return "over_memory"
+        return {site: value for site, value in ranking.by_site.items() if site.layer >= depth}
 
     def allows(self, context: PlacementContext, placement: Placement) -> bool:
         """Returns whether a placement stays within budget, memory and room of a tune."""

@@ -3,7 +3,7 @@
 Ours (METHODS E1), after the idea of EdgeTune's GradCut. A probe measures the gradient at every
 site; joules and bytes come from the device's own profile at the priced shapes. Of all cuts the best
 is taken: the sites at or above it with the largest sum of benefits that a budget of joules, the
-memory and the quota allow.
+memory and the quota allow. Among up to 12 candidates every set is looked at, at its true costs.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from clients.benefits import aligned_groups, benefits, summed
+from clients.filling import EXACT, Fits, best_of_all, in_order, topped_up, total
 from clients.footprint import cheapest_tune, fits_memory, joules, memory_bytes, peak_bytes
 from clients.knapsack import Costs, Item, best_cut
 from clients.placement import PlacementContext, check_adapters
@@ -29,8 +30,6 @@ PROBES = (DEVICE, SERVER)
 BOTH, BENEFIT, COST = "both", "benefit", "cost"
 BY = (BOTH, BENEFIT, COST)
 """What sites are taken by; all but the first are ablations."""
-TRIES = 8
-"""Sites that may be refused before a plan is taken as full."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,9 +181,26 @@ class GradCut:
 
     def _best(self, worth: dict[Site, float], context: PlacementContext) -> Placement | None:
         costs, budget_j = site_costs(context, self.rank), self._budget_j(context)
-        if self.by != BOTH:
-            taken = self._in_order(context, self._ranked(worth, costs, context), budget_j)
-            return None if taken is None else self._shared(context, taken, budget_j)
+
+        def fits(sites: Collection[Site]) -> bool:
+            return self._fits(context, self._placed(sites), budget_j)
+
+        if self.by == BOTH:
+            taken = self._filled(worth, costs, context, fits)
+            if len(worth) <= EXACT:
+                taken = best_of_all(worth, fits, taken)
+        else:
+            taken = in_order(self._ranked(worth, costs, context), fits)
+        return self._shared(context, self._placed(taken), budget_j) if taken else None
+
+    def _filled(
+        self,
+        worth: dict[Site, float],
+        costs: Mapping[Site, Costs],
+        context: PlacementContext,
+        fits: Fits,
+    ) -> frozenset[Site]:
+        """Returns the best cut's sites by bounds of their costs, then what true costs allow."""
         # the last dimension is the patch alone, the one before it the patch and the cache
         items = [
             Item(value=value, depth=site.layer, costs=(*costs[site], costs[site][-1]))
@@ -195,21 +211,20 @@ class GradCut:
             replace(cut, costs=(*cut.costs, 0.0))
             for cut in all_cuts(context, depths, cache=self.prefix_cache)
         ]
-        room = float(context.room_bytes)
-        limits = (budget_j, memory_bytes(context.facts), room, self._patch_bytes(context))
+        memory, room = memory_bytes(context.facts), float(context.room_bytes)
+        limits = (self._budget_j(context), memory, room, self._patch_bytes(context))
         filled = best_cut(items, cuts, limits)
-        if filled is None:
-            return None
-        taken = {site for place, site in enumerate(worth) if place in filled.taken}
-        rest = {site for site in worth if site.layer >= filled.cut.depth} - taken
-        by_joule = sorted(rest, key=lambda site: (-worth[site] / costs[site][0], order(site)))
-        placed = self._topped_up(context, self._placed(taken), by_joule, budget_j)
-        if len(placed.sites) < len(worth):
+        taken: frozenset[Site] = frozenset()
+        if filled is not None:
+            taken = frozenset(site for place, site in enumerate(worth) if place in filled.taken)
+            rest = {site for site in worth if site.layer >= filled.cut.depth} - taken
+            by_joule = sorted(rest, key=lambda site: (-worth[site] / costs[site][0], order(site)))
+            taken = topped_up(taken, by_joule, fits)
+        if len(taken) < len(worth):
             # an adapter alone may be bound by memory where the whole pass is not: bounds are loose
-            ranked = sorted(worth, key=lambda site: (-worth[site], order(site)))
-            other = self._in_order(context, ranked, budget_j) or placed
-            placed = max(placed, other, key=lambda one: sum(worth[site] for site in one.sites))
-        return self._shared(context, placed, budget_j)
+            other = in_order(sorted(worth, key=lambda site: (-worth[site], order(site))), fits)
+            taken = max(taken, other, key=lambda sites: total(worth, sites))
+        return taken
 
     def _ranked(
         self, worth: Mapping[Site, float], costs: Mapping[Site, Costs], context: PlacementContext
@@ -222,16 +237,6 @@ class GradCut:
             reach[cut.depth] = min(cut.costs[0], reach.get(cut.depth, cut.costs[0]))
         alone = {site: reach[site.layer] + costs[site][0] for site in worth}
         return sorted(worth, key=lambda site: (alone[site], order(site)))
-
-    def _in_order(
-        self, context: PlacementContext, ranked: Sequence[Site], budget_j: float
-    ) -> Placement | None:
-        """Returns the sites that fit one after the other; None where none does."""
-        taken: Placement | None = None
-        for site in ranked:
-            more = self._placed({*(taken.sites if taken else ()), site})
-            taken = more if self._fits(context, more, budget_j) else taken
-        return taken
 
     def _shared(
         self, context: PlacementContext, placement: Placement, budget_j: float
@@ -261,20 +266,6 @@ class GradCut:
         shapes = context.release.shapes
         sides = sum(map(sum, shapes.matrices().values()))
         return self.patch * 4 * shapes.layers * self.rank * sides
-
-    def _topped_up(
-        self, context: PlacementContext, placement: Placement, rest: list[Site], budget_j: float
-    ) -> Placement:
-        """Adds what the bounds of `clients.site_costs` left out and the true costs allow."""
-        refused = 0
-        for site in rest:
-            more = self._placed({*placement.sites, site})
-            fits = self._fits(context, more, budget_j)
-            placement = more if fits else placement
-            refused += not fits
-            if refused == TRIES:
-                break
-        return placement
 
     def _placed(self, sites: Collection[Site]) -> Placement:
         found = tuple(sorted(sites, key=order))

@@ -4,9 +4,10 @@
 
 One JSON line per arm of the study of placements: CPU seconds of this process in the passes of one
 device's first night (a release's probe, training and tune; one thread, reference precision), and
-joules and seconds of the same passes on its hardware, simulated, at the shapes that the study prices
-or, with `--own`, at the model's own. `value` is the CPU seconds as a share of every-site LoRA's; the joules' shares
-stand beside it. All arms are interleaved and each has its best of two rounds; both are told.
+joules and seconds of the same passes on its hardware, simulated, at the shapes that the study
+prices or, with `--own`, at the model's own. `value` is the CPU seconds as a share of every-site
+LoRA's; the joules' share stands beside it. All arms are interleaved and each has its best of two
+rounds; all are told.
 
 Not the same thing on both sides: the host keeps a prefix cache for every tune, a device only where
 its placement or tuning says so and the quota allows. A device that stops early pays up to there,

@@ -23,6 +23,7 @@ from fleettune.adapters import Patch, from_arrays, to_arrays
 from fleettune.cost import Cost, Ledger, Stage
 from fleettune.frames import Expected, read_frame, write_frame
 from fleettune.guidance import Guidance
+from fleettune.rankings import RANKING_TYPES
 from fleettune.rejections import RejectedError, Rejection
 from fleettune.releases import Drift, Manifest, Moments, ReleaseDelta, SiteDrift
 from fleettune.statistics import Observation, Outcome, Report, Statistics
@@ -48,6 +49,7 @@ _MANIFEST_TYPES: Types = {
     "Moments": Moments,
     "ReleaseDelta": ReleaseDelta,
     "Guidance": Guidance,
+    **RANKING_TYPES,
 }
 _NUMBERS = (
     *("start_s", "night_s", "soc", "soc_after", "buffer_exchanges", "buffer_bytes", "stored_bytes"),

@@ -35,6 +35,7 @@ from simulations import lexicons
 from simulations.arms import POLICY_KEYS, build_arms, fitting, foreign
 from simulations.claims import StudySettings
 from simulations.mixes import mix_of
+from simulations.server_probes import asked, check_text
 from simulations.settings import CostSettings, EngineSettings, FleetSettings, Run
 from simulations.targets import configured
 from strategies.aggregation import Aggregation
@@ -131,6 +132,7 @@ class Experiment:
             aggregation=self.aggregation,
             fleet_patch=self.run.fleet_patch,
             fleet_rank=self.run.fleet_rank,
+            probes=asked(self.arms),
         )
 
 
@@ -165,6 +167,7 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
     _check_together(run, engine)
     aggregation = _aggregation(plain["aggregation"], arms)
     cost = checked(CostSettings, plain["cost"], {}, "cost")
+    check_text(arms, population)
     study = checked(StudySettings, plain["study"], {}, "study")
     study.check_arms(tuple(arms))
     schedule = checked(Schedule, plain["release"], {}, "release")

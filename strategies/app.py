@@ -20,10 +20,13 @@ from fleettune.frames import write_frame
 from strategies.checkpoint import Checkpoint
 from strategies.plan import read_plan
 from strategies.publisher import Publisher, rms
+from strategies.ranking import Ranker
 from strategies.strategy import FleetStrategy, await_devices
 from strategies.training import Vendor
 
 PLAN_VARIABLE = "FLEETTUNE_PLAN"
+PROBES_FILE = "server_probes.json"
+"""What the server probed, beside the plan."""
 
 app = ServerApp()
 
@@ -39,16 +42,16 @@ def main(grid: Grid, context: Context) -> None:
         )
     file = Path(str(place))
     plan = read_plan(file)
-    publisher = Publisher(
-        source=plan.source,
-        schedule=plan.schedule,
-        vendor=Vendor(
-            store=Path(plan.store),
-            population=plan.data.open(),
-            data=plan.data_key,
-            seed=plan.seed,
-        ),
+    vendor = Vendor(
+        store=Path(plan.store),
+        population=plan.data.open(),
+        data=plan.data_key,
+        seed=plan.seed,
     )
+    ranker = Ranker(
+        recipes=plan.probes, store=vendor.store, population=vendor.population, seed=plan.seed
+    )
+    publisher = Publisher(source=plan.source, schedule=plan.schedule, vendor=vendor, ranker=ranker)
     strategy = FleetStrategy(
         arms=plan.policies(),
         publisher=publisher,
@@ -64,6 +67,9 @@ def main(grid: Grid, context: Context) -> None:
     await_devices(grid, plan.devices)
     strategy.start(grid=grid, initial_arrays=ArrayRecord(), num_rounds=plan.rounds)
     _write(strategy, file.parent)
+    if plan.probes:
+        told = [one for entry in publisher.published for one in ranker.told(entry.manifest)]
+        (file.parent / PROBES_FILE).write_text(json.dumps(told))
 
 
 def _write(strategy: FleetStrategy, folder: Path) -> None:

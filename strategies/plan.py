@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
 from fleettune.fleet import DATA_TYPES, FleetData
-from fleettune.typed import Record, Types, from_record, to_record
+from fleettune.rankings import ProbeRecipe
+from fleettune.typed import OMIT_DEFAULT, Record, Types, from_record, to_record
 from strategies.aggregation import Aggregation, Stack
 from strategies.clipping import NormClip
 from strategies.factor_averaging import FactorMean, ZeroPad
@@ -49,6 +50,7 @@ class Plan:
         aggregation: How deltas are aggregated.
         fleet_patch: Whether devices get the fleet patch (`strategies.fleet_patch.USES`).
         fleet_rank: Its largest rank.
+        probes: What the server ranks every release's sites by, where arms ask for it.
     """
 
     seed: int
@@ -64,6 +66,7 @@ class Plan:
     aggregation: Aggregation = STACK
     fleet_patch: str = NONE
     fleet_rank: int = 8
+    probes: tuple[ProbeRecipe, ...] = field(default=(), metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         check_use(self.fleet_patch, self.fleet_rank)
@@ -89,6 +92,7 @@ _TYPES: Types = {
     **DATA_TYPES,
     **{cls.__name__: cls for cls in AGGREGATIONS},
     **{cls.__name__: cls for cls in (Plan, Arm, Source, Schedule, ReleasePlan, Panel, Uniform)},
+    ProbeRecipe.__name__: ProbeRecipe,
 }
 
 

@@ -35,12 +35,13 @@ from simulations import lexicons
 from simulations.arms import POLICY_KEYS, build_arms, fitting, foreign
 from simulations.claims import StudySettings
 from simulations.mixes import mix_of
+from simulations.server_settings import aggregation_rule, guidance_rule
 from simulations.settings import CostSettings, EngineSettings, FleetSettings, Run
 from simulations.targets import configured
 from strategies.aggregation import Aggregation
 from strategies.external import check_external
-from strategies.ffa import Ffa
-from strategies.plan import AGGREGATIONS, Arm, Plan
+from strategies.guiding import Guiding
+from strategies.plan import Arm, Plan
 from strategies.publisher import Source
 from strategies.sampling import Panel, Uniform
 from strategies.schedule import Schedule
@@ -53,6 +54,7 @@ KEYS = (
     *RUN_KEYS,
     *("model", "data", "fleet", "storage", "annotation", "lexicon"),
     *("cost", "link", "availability", "release", "tuning", "engine", "aggregation"),
+    "guidance",
     *(*POLICY_KEYS, "reference", "arms", "study"),
 )
 """All keys of a configuration."""
@@ -74,6 +76,7 @@ class Experiment:
         study: Arms, seeds and claims of the study that this belongs to.
         metric: The headline metric, a key of `simulations.summary.HEADLINES`.
         aggregation: How the server aggregates deltas.
+        guidance: What the server makes of reported decisions.
     """
 
     run: Run
@@ -87,6 +90,7 @@ class Experiment:
     study: StudySettings
     metric: str
     aggregation: Aggregation
+    guidance: Guiding
 
     @property
     def reference(self) -> str:
@@ -129,6 +133,7 @@ class Experiment:
             store=self.run.store,
             observe=True,
             aggregation=self.aggregation,
+            guidance=self.guidance,
             fleet_patch=self.run.fleet_patch,
             fleet_rank=self.run.fleet_rank,
         )
@@ -163,7 +168,7 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
     policy_types(installed)
     engine = cast(EngineSettings, configured(plain["engine"], "engine"))
     _check_together(run, engine)
-    aggregation = _aggregation(plain["aggregation"], arms)
+    aggregation = aggregation_rule(plain["aggregation"], arms)
     cost = checked(CostSettings, plain["cost"], {}, "cost")
     study = checked(StudySettings, plain["study"], {}, "study")
     study.check_arms(tuple(arms))
@@ -192,17 +197,8 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
         arms=arms,
         study=study,
         aggregation=aggregation,
+        guidance=guidance_rule(plain["guidance"]),
     )
-
-
-def _aggregation(node: object, arms: Mapping[str, DevicePolicy]) -> Aggregation:
-    rule = configured(node, "aggregation")
-    if isinstance(rule, Ffa) and not all(policy.tuning.frozen_a for policy in arms.values()):
-        raise ValueError("aggregation=ffa needs one A on all devices: add +tuning.frozen_a=true")
-    if not isinstance(rule, AGGREGATIONS):
-        known = ", ".join(kind.__name__ for kind in AGGREGATIONS)
-        raise ValueError(f"aggregation must be one of {known}, got {type(rule).__name__}")
-    return rule
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:

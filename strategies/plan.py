@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -15,6 +15,7 @@ from strategies.clipping import NormClip
 from strategies.factor_averaging import FactorMean, ZeroPad
 from strategies.ffa import Ffa
 from strategies.fleet_patch import NONE, check_use
+from strategies.guiding import Fitted, Guiding, Unguided
 from strategies.publisher import Source
 from strategies.robust import MedianOfMeans, TrimmedMean
 from strategies.rounds import STACK
@@ -49,6 +50,7 @@ class Plan:
         aggregation: How deltas are aggregated.
         fleet_patch: Whether devices get the fleet patch (`strategies.fleet_patch.USES`).
         fleet_rank: Its largest rank.
+        guidance: How what devices reported becomes what later releases come with.
     """
 
     seed: int
@@ -64,6 +66,7 @@ class Plan:
     aggregation: Aggregation = STACK
     fleet_patch: str = NONE
     fleet_rank: int = 8
+    guidance: Guiding = field(default_factory=Unguided)
 
     def __post_init__(self) -> None:
         check_use(self.fleet_patch, self.fleet_rank)
@@ -88,6 +91,7 @@ AGGREGATIONS = (Stack, Svd, Ffa, FactorMean, ZeroPad, NormClip, TrimmedMean, Med
 _TYPES: Types = {
     **DATA_TYPES,
     **{cls.__name__: cls for cls in AGGREGATIONS},
+    **{cls.__name__: cls for cls in (Unguided, Fitted)},
     **{cls.__name__: cls for cls in (Plan, Arm, Source, Schedule, ReleasePlan, Panel, Uniform)},
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
@@ -18,6 +18,7 @@ from flwr.serverapp.strategy import Result, Strategy
 
 from fleettune.adapters import Patch
 from fleettune.frames import Expected
+from fleettune.releases import Manifest
 from fleettune.typed import Record
 from fleettune.wire import Request, encode_request
 from strategies.aggregation import Aggregate, Aggregation
@@ -29,6 +30,7 @@ from strategies.checkpoint import (
     read_server_state,
 )
 from strategies.fleet_patch import NONE, START, grown
+from strategies.learning import Learning
 from strategies.publisher import Publisher
 from strategies.rounds import STACK, RoundSum, add_up
 from strategies.sampling import Sampling
@@ -52,6 +54,7 @@ class FleetStrategy(Strategy):
         fleet_rank: Its largest rank.
         updates: The aggregate of the last round's deltas, by arms that sent any.
         fleets: The fleet patch by arms that have one.
+        learning: What the devices decided, and the guidance that comes of it.
     """
 
     arms: Mapping[str, Record]
@@ -67,6 +70,7 @@ class FleetStrategy(Strategy):
     fleet_rank: int = 8
     updates: dict[str, Aggregate] = field(default_factory=dict[str, Aggregate])
     fleets: dict[str, Patch] = field(default_factory=dict[str, Patch])
+    learning: Learning = field(default_factory=Learning)
 
     def start(  # noqa: PLR0913, PLR0917 - Flower's signature
         self,
@@ -112,7 +116,7 @@ class FleetStrategy(Strategy):
                 Request(
                     arm=arm,
                     round=night,
-                    release=release,
+                    release=self._guided(release, arm),
                     policy=policy,
                     observe=self.observe,
                     fleet=self._fleet(arm),
@@ -145,7 +149,9 @@ class FleetStrategy(Strategy):
             # a delta as large as the model is none
             limit_bytes=manifest.size_bytes,
         )
-        running = add_up(self.arms, replies, self.aggregation, expected)
+        running = add_up(self.arms, replies, self.aggregation, expected, keeps=self.learning.keeps)
+        for arm, entry in running.items():
+            self.learning.take(arm, entry.decided.closed())
         closed = [entry.closed(server_round - 1, release) for entry in running.values()]
         self.sums += closed
         self.updates = {arm: entry.update for arm, entry in running.items() if entry.update.counts}
@@ -171,6 +177,11 @@ class FleetStrategy(Strategy):
     def summary(self) -> None:
         """Says nothing: `simulations` prints the run's tables."""
 
+    def _guided(self, release: Manifest, arm: str) -> Manifest:
+        """Returns a release's manifest with what its arm is told about reuse and retune."""
+        guidance = self.learning.guidance(arm, release.version)
+        return release if guidance is None else replace(release, guidance=guidance)
+
     def _fleet(self, arm: str) -> Patch | None:
         """Returns an arm's fleet patch; the first arm's for one whose devices never tune."""
         return self.fleets.get(arm) or self.fleets.get(next(iter(self.arms)))
@@ -192,6 +203,8 @@ class FleetStrategy(Strategy):
         self.publisher.restore(state.releases)
         self.sums = list(state.sums)
         self.fleets = state.patches()
+        if state.learned:
+            self.learning.restore(state.learned)
         return state.round + 1
 
     def _state(self, night: int) -> ServerState:
@@ -204,6 +217,7 @@ class FleetStrategy(Strategy):
                 for entry in self.publisher.published
             ),
             fleets=tuple(map(kept_fleet, self.fleets.items())),
+            learned=self.learning.plain(),
         )
 
 

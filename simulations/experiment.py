@@ -35,7 +35,7 @@ from simulations import lexicons
 from simulations.arms import POLICY_KEYS, build_arms, fitting, foreign
 from simulations.claims import StudySettings
 from simulations.mixes import mix_of
-from simulations.server_settings import aggregation_rule, guidance_rule
+from simulations.server_settings import aggregation_rule, guidance_rule, staging_rule
 from simulations.settings import CostSettings, EngineSettings, FleetSettings, Run
 from simulations.targets import configured
 from strategies.aggregation import Aggregation
@@ -45,6 +45,7 @@ from strategies.plan import Arm, Plan
 from strategies.publisher import Source
 from strategies.sampling import Panel, Uniform
 from strategies.schedule import Schedule
+from strategies.staging import Staging
 
 RUN_KEYS = (
     *("seed", "rounds", "precision", "compute", "quality", "store"),
@@ -54,7 +55,7 @@ KEYS = (
     *RUN_KEYS,
     *("model", "data", "fleet", "storage", "annotation", "lexicon"),
     *("cost", "link", "availability", "release", "tuning", "engine", "aggregation"),
-    "guidance",
+    *("guidance", "rollout"),
     *(*POLICY_KEYS, "reference", "arms", "study"),
 )
 """All keys of a configuration."""
@@ -77,6 +78,7 @@ class Experiment:
         metric: The headline metric, a key of `simulations.summary.HEADLINES`.
         aggregation: How the server aggregates deltas.
         guidance: What the server makes of reported decisions.
+        rollout: Whether a first cohort gets releases before the others.
     """
 
     run: Run
@@ -91,6 +93,7 @@ class Experiment:
     metric: str
     aggregation: Aggregation
     guidance: Guiding
+    rollout: Staging
 
     @property
     def reference(self) -> str:
@@ -134,6 +137,7 @@ class Experiment:
             observe=True,
             aggregation=self.aggregation,
             guidance=self.guidance,
+            rollout=self.rollout,
             fleet_patch=self.run.fleet_patch,
             fleet_rank=self.run.fleet_rank,
         )
@@ -198,6 +202,7 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
         study=study,
         aggregation=aggregation,
         guidance=guidance_rule(plain["guidance"]),
+        rollout=staging_rule(plain["rollout"], schedule, run.fleet_patch),
     )
 
 

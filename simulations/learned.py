@@ -10,7 +10,7 @@ import polars as pl
 
 from simulations.recorder import write_frame
 
-_COUNTS = ("devices", "reused", "retuned", "explored")
+_COUNTS = ("devices", "reused", "retuned", "explored", "down_bytes")
 
 DECISIONS: dict[str, Any] = {
     "arm": pl.String,
@@ -18,6 +18,7 @@ DECISIONS: dict[str, Any] = {
     "device_class": pl.String,
     **dict.fromkeys(_COUNTS, pl.Int64),
     **dict.fromkeys(("reuse_rate", "retune_rate", "retune_j", "joules_per_retune"), pl.Float64),
+    "energy_j": pl.Float64,
     "drift_count": pl.Int64,
     **dict.fromkeys(("drift_q05", "drift_q50", "drift_q95"), pl.Float64),
     "gain_count": pl.Int64,
@@ -43,10 +44,23 @@ GUIDANCE: dict[str, Any] = {
 }
 """Columns of ``guidance.parquet``, which is there where releases came with guidance."""
 
+FORECAST: dict[str, Any] = {
+    "arm": pl.String,
+    **dict.fromkeys(("release", "round"), pl.Int64),
+    **dict.fromkeys(("action", "reasons", "quantity"), pl.String),
+    **dict.fromkeys(("devices", "sampled"), pl.Int64),
+    **dict.fromkeys(("value", "low", "high", "outcome"), pl.Float64),
+    "covered": pl.Boolean,
+    "outcome_devices": pl.Int64,
+}
+"""Columns of ``forecast.parquet``, which is there where releases went out in stages."""
+
+_TABLES = {"decisions": DECISIONS, "guidance": GUIDANCE, "forecast": FORECAST}
+
 
 def write_learned(folder: Path) -> None:
-    """Turns what the server left of decisions and guidance into Parquet tables."""
-    for name, schema in (("decisions", DECISIONS), ("guidance", GUIDANCE)):
+    """Turns what the server left of decisions, guidance and roll-outs into Parquet tables."""
+    for name, schema in _TABLES.items():
         left = folder / f"server_{name}.json"
         rows = json.loads(left.read_text())
         if rows or name == "decisions":

@@ -10,6 +10,8 @@ from strategies.aggregation import Aggregation
 from strategies.ffa import Ffa
 from strategies.guiding import Guiding
 from strategies.plan import AGGREGATIONS
+from strategies.schedule import Schedule
+from strategies.staging import Staging, check_staging
 
 
 def aggregation_rule(node: object, arms: Mapping[str, DevicePolicy]) -> Aggregation:
@@ -36,4 +38,17 @@ def guidance_rule(node: object) -> Guiding:
     rule = configured(node, "guidance")
     if not isinstance(rule, Guiding):
         raise ValueError(f"guidance must be Unguided or Fitted, got {type(rule).__name__}")
+    return rule
+
+
+def staging_rule(node: object, schedule: Schedule, fleet_patch: str) -> Staging:
+    """Returns how releases go out.
+
+    Raises:
+        ValueError: If the rule is unknown, or does not fit the schedule or the fleet patch.
+    """
+    rule = configured(node, "rollout")
+    if not isinstance(rule, Staging):
+        raise ValueError(f"rollout must be Unstaged or Staged, got {type(rule).__name__}")
+    check_staging(rule, schedule.every, fleet_patch)
     return rule

@@ -21,6 +21,7 @@ from strategies.checkpoint import Checkpoint
 from strategies.learning import Learning
 from strategies.plan import read_plan
 from strategies.publisher import Publisher, rms
+from strategies.rollouts import Rollouts
 from strategies.strategy import FleetStrategy, await_devices
 from strategies.training import Vendor
 
@@ -60,6 +61,7 @@ def main(grid: Grid, context: Context) -> None:
         fleet_patch=plan.fleet_patch,
         fleet_rank=plan.fleet_rank,
         learning=Learning(guiding=plan.guidance),
+        rollouts=Rollouts(staging=plan.rollout, seed=plan.seed),
         checkpoint=grid if isinstance(grid, Checkpoint) else None,
     )
     strategy.on_round = partial(_write_updates, strategy, file.parent)
@@ -78,6 +80,8 @@ def _write(strategy: FleetStrategy, folder: Path) -> None:
     learning = strategy.learning
     (folder / "server_decisions.json").write_text(json.dumps(learning.decision_rows()))
     (folder / "server_guidance.json").write_text(json.dumps(learning.guidance_rows()))
+    tallies = {arm: learning.tally(arm) for arm in strategy.arms}
+    (folder / "server_forecast.json").write_text(json.dumps(strategy.rollouts.rows(tallies)))
 
 
 def _write_updates(strategy: FleetStrategy, folder: Path) -> None:

@@ -60,6 +60,7 @@ class ServerState:
         releases: What is out, oldest first.
         fleets: The fleet patches of those arms that have one.
         learned: What `strategies.learning.Learning.plain` says.
+        rollouts: What `strategies.rollouts.Rollouts.plain` says.
     """
 
     seed: int
@@ -68,6 +69,7 @@ class ServerState:
     releases: tuple[PublishedAt, ...]
     fleets: tuple[KeptFleet, ...] = ()
     learned: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    rollouts: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def plain(self) -> dict[str, Any]:
         """Returns the state as JSON can hold it."""
@@ -98,4 +100,5 @@ def read_server_state(plain: Mapping[str, Any]) -> ServerState:
         releases=tuple(PublishedAt(**entry) for entry in plain["releases"]),
         fleets=tuple(KeptFleet(**entry) for entry in plain.get("fleets", ())),
         learned=plain.get("learned", {}),
+        rollouts=plain.get("rollouts", {}),
     )

@@ -107,9 +107,13 @@ class Gathering:
         total: Those that are.
         kept: Evidence so far, in the order of arrival.
         could_reuse: As in `Evidence`.
+        staged: Version of which all reports are kept, for a forecast; None without one.
+        cohort: Those reports, in the order of arrival.
     """
 
     keeps: bool = False
+    staged: int | None = None
+    cohort: list[DecisionReport] = field(default_factory=list[DecisionReport])
     waiting: list[DecisionReport] = field(default_factory=list[DecisionReport])
     total: ReuseStatistics = field(default_factory=ReuseStatistics)
     kept: list[DecisionReport] = field(default_factory=list[DecisionReport])
@@ -118,6 +122,8 @@ class Gathering:
     def add(self, report: DecisionReport) -> None:
         """Adds one decision."""
         self.waiting.append(report)
+        if report.release == self.staged:
+            self.cohort.append(report)
         if len(self.waiting) == AT_ONCE:
             self._settle()
 

@@ -15,7 +15,7 @@ from strategies.gathering import Gathered, read_gathered
 from strategies.guiding import Fitted, Guided, Guiding, Unguided, read_guided
 from strategies.reuse_statistics import ByClass, ReuseStatistics
 from strategies.sketches import Sketch
-from strategies.tallies import Counts
+from strategies.tallies import Counts, Tally
 
 ALL = "all"
 """Device class of a row that sums over all of them."""
@@ -68,6 +68,10 @@ class Learning:
         self.gathered = {arm: read_gathered(entry) for arm, entry in plain["gathered"].items()}
         read = [(entry["arm"], read_guided(entry)) for entry in plain["guided"]]
         self.guided = {(arm, entry.release): entry for arm, entry in read}
+
+    def tally(self, arm: str) -> Tally:
+        """Returns what an arm's devices did so far."""
+        return self.gathered.get(arm, Gathered()).statistics.tally
 
     def decision_rows(self) -> list[dict[str, Any]]:
         """Returns one row per arm, release and device class, and one over all classes."""
@@ -128,13 +132,14 @@ def _merged(sketches: ByClass, version: int, device_class: str) -> Sketch:
 
 def _counted(counts: Counts) -> dict[str, Any]:
     named = asdict(counts)
-    del named["retune_uj"]
+    del named["retune_uj"], named["energy_uj"]
     return {
         **named,
         "reuse_rate": counts.reuse_rate,
         "retune_rate": counts.retune_rate,
         "retune_j": counts.retune_j,
         "joules_per_retune": counts.joules_per_retune,
+        "energy_j": counts.energy_j,
     }
 
 

@@ -21,6 +21,7 @@ from strategies.robust import MedianOfMeans, TrimmedMean
 from strategies.rounds import STACK
 from strategies.sampling import Panel, Sampling, Uniform
 from strategies.schedule import ReleasePlan, Schedule
+from strategies.staging import Staged, Staging, Unstaged, check_staging
 from strategies.svd import Svd
 
 
@@ -51,6 +52,7 @@ class Plan:
         fleet_patch: Whether devices get the fleet patch (`strategies.fleet_patch.USES`).
         fleet_rank: Its largest rank.
         guidance: How what devices reported becomes what later releases come with.
+        rollout: Whether a first cohort gets releases before the others.
     """
 
     seed: int
@@ -67,9 +69,11 @@ class Plan:
     fleet_patch: str = NONE
     fleet_rank: int = 8
     guidance: Guiding = field(default_factory=Unguided)
+    rollout: Staging = field(default_factory=Unstaged)
 
     def __post_init__(self) -> None:
         check_use(self.fleet_patch, self.fleet_rank)
+        check_staging(self.rollout, self.schedule.every, self.fleet_patch)
 
     def policies(self) -> Mapping[str, Record]:
         """Returns the policy record of every arm."""
@@ -91,7 +95,7 @@ AGGREGATIONS = (Stack, Svd, Ffa, FactorMean, ZeroPad, NormClip, TrimmedMean, Med
 _TYPES: Types = {
     **DATA_TYPES,
     **{cls.__name__: cls for cls in AGGREGATIONS},
-    **{cls.__name__: cls for cls in (Unguided, Fitted)},
+    **{cls.__name__: cls for cls in (Unguided, Fitted, Unstaged, Staged)},
     **{cls.__name__: cls for cls in (Plan, Arm, Source, Schedule, ReleasePlan, Panel, Uniform)},
 }
 

@@ -158,6 +158,7 @@ def add_up(
     expected: Expected | None = None,
     *,
     keeps: bool = False,
+    staged: Mapping[str, int] | None = None,
 ) -> dict[str, RunningSum]:
     """Returns every arm's sums over the replies, which are read once, one by one.
 
@@ -167,10 +168,14 @@ def add_up(
         rule: How deltas are aggregated.
         expected: What a delta must be to be taken; None where only its frame is checked.
         keeps: Whether retunes of known gain are kept for a fit (`strategies.gathering`).
+        staged: By arm the version of which all reports are kept; an arm without one keeps none.
     """
     sums = {
         arm: RunningSum(
-            arm=arm, weights=rule.weights, update=rule.open(), decided=Gathering(keeps=keeps)
+            arm=arm,
+            weights=rule.weights,
+            update=rule.open(),
+            decided=Gathering(keeps=keeps, staged=(staged or {}).get(arm)),
         )
         for arm in arms
     }

@@ -18,7 +18,6 @@ from flwr.serverapp.strategy import Result, Strategy
 
 from fleettune.adapters import Patch
 from fleettune.frames import Expected
-from fleettune.releases import Manifest
 from fleettune.typed import Record
 from fleettune.wire import Request, encode_request
 from strategies.aggregation import Aggregate, Aggregation
@@ -32,6 +31,7 @@ from strategies.checkpoint import (
 from strategies.fleet_patch import NONE, START, grown
 from strategies.learning import Learning
 from strategies.publisher import Publisher
+from strategies.rollouts import Rollouts
 from strategies.rounds import STACK, RoundSum, add_up
 from strategies.sampling import Sampling
 
@@ -55,6 +55,7 @@ class FleetStrategy(Strategy):
         updates: The aggregate of the last round's deltas, by arms that sent any.
         fleets: The fleet patch by arms that have one.
         learning: What the devices decided, and the guidance that comes of it.
+        rollouts: Which release every device is told of.
     """
 
     arms: Mapping[str, Record]
@@ -71,6 +72,7 @@ class FleetStrategy(Strategy):
     updates: dict[str, Aggregate] = field(default_factory=dict[str, Aggregate])
     fleets: dict[str, Patch] = field(default_factory=dict[str, Patch])
     learning: Learning = field(default_factory=Learning)
+    rollouts: Rollouts = field(default_factory=Rollouts)
 
     def start(  # noqa: PLR0913, PLR0917 - Flower's signature
         self,
@@ -110,27 +112,23 @@ class FleetStrategy(Strategy):
     ) -> Iterable[Message]:
         """Yields one message per chosen device and arm, device by device."""
         night = server_round - 1
-        release = self.publisher.newest(night)
-        contents = {
-            arm: encode_request(
-                Request(
-                    arm=arm,
-                    round=night,
-                    release=self._guided(release, arm),
-                    policy=policy,
-                    observe=self.observe,
-                    fleet=self._fleet(arm),
-                )
-            )
-            for arm, policy in self.arms.items()
-        }
+        newest = self.publisher.newest(night).version
         ids = grid.get_node_ids()
         # a registry that is a sequence is not listed: a round costs what its sample costs
         nodes = ids if isinstance(ids, Sequence) else list(ids)
+        told = {
+            arm: self.rollouts.told(arm, nodes, (newest, night), self.learning.tally(arm))
+            for arm in self.arms
+        }
+        contents = {
+            (arm, version): self._request(arm, version, night)
+            for arm in self.arms
+            for version in told[arm].versions
+        }
         for node in self.sampling.choose(nodes, night, self.seed):
-            for arm, content in contents.items():
+            for arm in self.arms:
                 yield Message(
-                    content=_copy(content),
+                    content=_copy(contents[arm, told[arm].of(node)]),
                     dst_node_id=node,
                     message_type=MessageType.TRAIN,
                     group_id=arm,
@@ -149,9 +147,19 @@ class FleetStrategy(Strategy):
             # a delta as large as the model is none
             limit_bytes=manifest.size_bytes,
         )
-        running = add_up(self.arms, replies, self.aggregation, expected, keeps=self.learning.keeps)
+        # all reports of a cohort's release are kept, for a forecast
+        staged = {arm: release for arm in self.arms if self.rollouts.is_staged}
+        running = add_up(
+            self.arms,
+            replies,
+            self.aggregation,
+            expected,
+            keeps=self.learning.keeps,
+            staged=staged,
+        )
         for arm, entry in running.items():
             self.learning.take(arm, entry.decided.closed())
+            self.rollouts.take(arm, entry.decided.cohort)
         closed = [entry.closed(server_round - 1, release) for entry in running.values()]
         self.sums += closed
         self.updates = {arm: entry.update for arm, entry in running.items() if entry.update.counts}
@@ -177,10 +185,20 @@ class FleetStrategy(Strategy):
     def summary(self) -> None:
         """Says nothing: `simulations` prints the run's tables."""
 
-    def _guided(self, release: Manifest, arm: str) -> Manifest:
-        """Returns a release's manifest with what its arm is told about reuse and retune."""
-        guidance = self.learning.guidance(arm, release.version)
-        return release if guidance is None else replace(release, guidance=guidance)
+    def _request(self, arm: str, version: int, night: int) -> RecordDict:
+        """Returns what an arm's devices are asked, with what they are told of a release."""
+        release = self.publisher.published[version].manifest
+        guidance = self.learning.guidance(arm, version)
+        return encode_request(
+            Request(
+                arm=arm,
+                round=night,
+                release=release if guidance is None else replace(release, guidance=guidance),
+                policy=self.arms[arm],
+                observe=self.observe,
+                fleet=self._fleet(arm),
+            )
+        )
 
     def _fleet(self, arm: str) -> Patch | None:
         """Returns an arm's fleet patch; the first arm's for one whose devices never tune."""
@@ -205,6 +223,7 @@ class FleetStrategy(Strategy):
         self.fleets = state.patches()
         if state.learned:
             self.learning.restore(state.learned)
+            self.rollouts.restore(state.rollouts)
         return state.round + 1
 
     def _state(self, night: int) -> ServerState:
@@ -218,6 +237,7 @@ class FleetStrategy(Strategy):
             ),
             fleets=tuple(map(kept_fleet, self.fleets.items())),
             learned=self.learning.plain(),
+            rollouts=self.rollouts.plain(),
         )
 
 

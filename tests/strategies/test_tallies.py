@@ -132,11 +132,13 @@ def test_a_tally_by_hand() -> None:
     assert (first.retune_rate, first.reuse_rate) == (0.25, 0.5)
     assert (first.retune_j, phones.retune_j) == (10.25, 10.55)
     # as floats 0.1 + 0.2 is 0.30000000000000004
-    assert tally.by_release()[2] == Counts(devices=2, retuned=2, retune_uj=300_000)
+    assert tally.by_release()[2] == Counts(
+        devices=2, retuned=2, retune_uj=300_000, energy_uj=2_300_000
+    )
     assert tally.by_release()[2].joules_per_retune == 0.15
     assert tally.by_class() == {
-        "phone": Counts(devices=4, reused=1, retuned=3, retune_uj=10_550_000),
-        "watch": Counts(devices=2, reused=1),
+        "phone": Counts(devices=4, reused=1, retuned=3, retune_uj=10_550_000, energy_uj=14_550_000),
+        "watch": Counts(devices=2, reused=1, energy_uj=2_000_000),
     }
     assert tally.of(release=2, device_class="watch") == Counts()
 

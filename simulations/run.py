@@ -28,6 +28,7 @@ from simulations.engines import open_engine
 from simulations.experiment import Experiment
 from simulations.grid import RUN_ID, CohortGrid, Registry
 from simulations.host_energy import Watch, told, watch
+from simulations.learned import write_learned
 from simulations.memory_flips import memory_flips
 from simulations.patches import keep_patches
 from simulations.progress import RunProgress
@@ -66,6 +67,7 @@ def run_experiment(experiment: Experiment, folder: Path, console: Console) -> di
     clock = RoundClock(deadline_s=experiment.fleet_settings.deadline_s)
     write_frame(timeline(rows, clock), folder / "clock.parquet")
     _write_server_tables(folder)
+    write_learned(folder)
     host = HostInfo(
         host_seconds=round(seconds, 1),
         peak_rss_mb=_peak_rss_mb(experiment.engine.workers),

@@ -18,9 +18,11 @@ from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariable
 
 from fleettune.frames import write_frame
 from strategies.checkpoint import Checkpoint
+from strategies.learning import Learning
 from strategies.plan import read_plan
 from strategies.publisher import Publisher, rms
 from strategies.ranking import Ranker
+from strategies.rollouts import Rollouts
 from strategies.strategy import FleetStrategy, await_devices
 from strategies.training import Vendor
 
@@ -61,6 +63,8 @@ def main(grid: Grid, context: Context) -> None:
         aggregation=plan.aggregation,
         fleet_patch=plan.fleet_patch,
         fleet_rank=plan.fleet_rank,
+        learning=Learning(guiding=plan.guidance),
+        rollouts=Rollouts(staging=plan.rollout, seed=plan.seed),
         checkpoint=grid if isinstance(grid, Checkpoint) else None,
     )
     strategy.on_round = partial(_write_updates, strategy, file.parent)
@@ -73,12 +77,17 @@ def main(grid: Grid, context: Context) -> None:
 
 
 def _write(strategy: FleetStrategy, folder: Path) -> None:
-    """Writes what the server learned: sums by round, and releases."""
+    """Writes what the server learned: sums by round, releases, decisions and guidance."""
     sums = [asdict(entry) for entry in strategy.sums]
     (folder / "server_rounds.json").write_text(json.dumps(sums))
     (folder / "server_releases.json").write_text(
         json.dumps([_release(strategy, version) for version in range(_count(strategy))])
     )
+    learning = strategy.learning
+    (folder / "server_decisions.json").write_text(json.dumps(learning.decision_rows()))
+    (folder / "server_guidance.json").write_text(json.dumps(learning.guidance_rows()))
+    tallies = {arm: learning.tally(arm) for arm in strategy.arms}
+    (folder / "server_forecast.json").write_text(json.dumps(strategy.rollouts.rows(tallies)))
 
 
 def _write_updates(strategy: FleetStrategy, folder: Path) -> None:

@@ -16,11 +16,13 @@ from strategies.clipping import NormClip
 from strategies.factor_averaging import FactorMean, ZeroPad
 from strategies.ffa import Ffa
 from strategies.fleet_patch import NONE, check_use
+from strategies.guiding import Fitted, Guiding, Unguided
 from strategies.publisher import Source
 from strategies.robust import MedianOfMeans, TrimmedMean
 from strategies.rounds import STACK
 from strategies.sampling import Panel, Sampling, Uniform
 from strategies.schedule import ReleasePlan, Schedule
+from strategies.staging import Staged, Staging, Unstaged, check_staging
 from strategies.svd import Svd
 
 
@@ -51,6 +53,8 @@ class Plan:
         fleet_patch: Whether devices get the fleet patch (`strategies.fleet_patch.USES`).
         fleet_rank: Its largest rank.
         probes: What the server ranks every release's sites by, where arms ask for it.
+        guidance: How what devices reported becomes what later releases come with.
+        rollout: Whether a first cohort gets releases before the others.
     """
 
     seed: int
@@ -67,9 +71,12 @@ class Plan:
     fleet_patch: str = NONE
     fleet_rank: int = 8
     probes: tuple[ProbeRecipe, ...] = field(default=(), metadata=OMIT_DEFAULT)
+    guidance: Guiding = field(default_factory=Unguided)
+    rollout: Staging = field(default_factory=Unstaged)
 
     def __post_init__(self) -> None:
         check_use(self.fleet_patch, self.fleet_rank)
+        check_staging(self.rollout, self.schedule.every, self.fleet_patch)
 
     def policies(self) -> Mapping[str, Record]:
         """Returns the policy record of every arm."""
@@ -91,6 +98,7 @@ AGGREGATIONS = (Stack, Svd, Ffa, FactorMean, ZeroPad, NormClip, TrimmedMean, Med
 _TYPES: Types = {
     **DATA_TYPES,
     **{cls.__name__: cls for cls in AGGREGATIONS},
+    **{cls.__name__: cls for cls in (Unguided, Fitted, Unstaged, Staged)},
     **{cls.__name__: cls for cls in (Plan, Arm, Source, Schedule, ReleasePlan, Panel, Uniform)},
     ProbeRecipe.__name__: ProbeRecipe,
 }

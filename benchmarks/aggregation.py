@@ -41,7 +41,7 @@ from lines import emit
 from strategies.aggregation import Aggregation, Stack
 from strategies.clipping import NormClip
 from strategies.factor_averaging import FactorMean, ZeroPad
-from strategies.sketches import MedianOfMeans, TrimmedMean
+from strategies.robust import MedianOfMeans, TrimmedMean
 from strategies.svd import Svd
 
 SITE = Site(0, "q")

@@ -384,7 +384,7 @@ def test_memory_does_not_grow_with_the_replies(rule: Aggregation) -> None:
     patches, _ = fleet(0, (4, 4, 4))
     patches = with_shared_a([replace(one, alpha=4.0) for one in patches], 0)
     few, many = (peak_bytes(rule, patches, replies) for replies in (100, 500))
-    # 64 KiB of cycles may wait for the collector; 400 deltas more would be ten times that
+    # 64 KiB of cycles may wait for the collector; 400 deltas more would be over three times that
     assert many <= 1.5 * few + 65_536
     assert 400 * patches[0].size_bytes > 200_000
 

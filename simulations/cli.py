@@ -1,4 +1,4 @@
-"""``fleettune``: run, report, compare, devices, calibrate, export, lexicon, doctor; lazily."""
+"""``fleettune``: run, report, compare, devices, calibrate, export, import, lexicon, doctor."""
 
 from __future__ import annotations
 
@@ -56,9 +56,11 @@ def _parser() -> argparse.ArgumentParser:
     calibrate.add_argument(
         "--into", type=Path, default=Path(), metavar="FOLDER", help="where NAME.yaml is written"
     )
-    export = commands.add_parser("export", help="write a device's last patch for another library")
+    export = commands.add_parser("export", help="write a patch for another library")
     export.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
-    export.add_argument("--device", type=int, required=True, help="number of the device, from 0")
+    whose = export.add_mutually_exclusive_group(required=True)
+    whose.add_argument("--device", type=int, help="number of the device, from 0")
+    whose.add_argument("--fleet", action="store_true", help="the fleet patch instead")
     export.add_argument("--arm", help="whose patch, where several arms have one")
     export.add_argument(
         "--format",
@@ -68,6 +70,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     export.add_argument(
         "--into", type=Path, metavar="FOLDER", help="where to write; adapter_DEVICE by default"
+    )
+    read = commands.add_parser("import", help="read a PEFT adapter as a device's patch")
+    read.add_argument("adapter", type=Path, metavar="ADAPTER", help="folder of a PEFT LoRA")
+    read.add_argument("--base", help="folder of its release; the one that it names by default")
+    read.add_argument("--release", type=int, default=0, help="version of that release (0)")
+    read.add_argument("--device", type=int, default=0, help="whose patch it becomes (0)")
+    read.add_argument("--arm", default="imported", help="under which arm (imported)")
+    read.add_argument(
+        "--into", type=Path, required=True, metavar="FOLDER", help="folder for patches/ARM/DEVICE"
     )
     lexicon = commands.add_parser("lexicon", help="derive a lexicon from a labelled corpus")
     lexicon.add_argument("corpus", type=Path, metavar="CORPUS.jsonl", help="one object per line")
@@ -145,15 +156,31 @@ def _calibrate(parsed: argparse.Namespace) -> int:
 
 
 def _export(parsed: argparse.Namespace) -> int:
-    from simulations.patches import export_peft, read_patch  # noqa: PLC0415
+    from simulations.patches import export_peft, read_fleet_patch, read_patch  # noqa: PLC0415
     from simulations.published import export_published  # noqa: PLC0415
 
-    device = cast(int, parsed.device)
-    kept = read_patch(cast(Path, parsed.run), device, cast(str | None, parsed.arm))
-    into = cast(Path | None, parsed.into) or Path(f"adapter_{device}")
+    run, arm = cast(Path, parsed.run), cast(str | None, parsed.arm)
+    if parsed.fleet:
+        kept, name = read_fleet_patch(run, arm), "adapter_fleet"
+    else:
+        device = cast(int, parsed.device)
+        kept, name = read_patch(run, device, arm), f"adapter_{device}"
+    into = cast(Path | None, parsed.into) or Path(name)
     write = export_published if parsed.format == "gradcut" else export_peft
     write(kept, into)
     _console().print(str(into.resolve()), soft_wrap=True, highlight=False, markup=False)
+    return 0
+
+
+def _import(parsed: argparse.Namespace) -> int:
+    from simulations.patches import keep_patch  # noqa: PLC0415
+    from simulations.peft_import import import_peft  # noqa: PLC0415
+
+    base = cast(str | None, parsed.base)
+    found = import_peft(cast(Path, parsed.adapter), cast(int, parsed.release), base)
+    into, arm = cast(Path, parsed.into), cast(str, parsed.arm)
+    file = keep_patch(found, arm, cast(int, parsed.device), into)
+    _console().print(str(file.resolve()), soft_wrap=True, highlight=False, markup=False)
     return 0
 
 
@@ -195,6 +222,7 @@ _COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "devices": _devices,
     "calibrate": _calibrate,
     "export": _export,
+    "import": _import,
     "lexicon": _lexicon,
     "doctor": _doctor,
 }

@@ -17,8 +17,10 @@ from safetensors.numpy import load_file
 
 from fleettune.frames import read_frame
 from fleettune.updates import updates_of
+from simulations.cli import main
 from simulations.experiment import build
 from simulations.launch import chosen_policies
+from simulations.peft_import import import_peft
 from simulations.run import run_experiment
 
 RELEASE = (
@@ -108,6 +110,13 @@ def test_a_fleet_patch_is_written_sent_and_served_by_devices_that_train_nothing(
     fleet = read_frame((folder / "fleet_patch_always_retune.safetensors").read_bytes())
     assert max(fleet.ranks.values()) == 4
     assert all(update.norm() > 0 for update in updates_of(fleet).values())
+    # exported, it is the same update in plain PEFT's format
+    into = folder / "adapter"
+    assert main(["export", str(folder), "--fleet", "--arm", "always_retune", "--into", str(into)]) == 0
+    back = import_peft(into, fleet.release)
+    assert Path(back.base).is_dir()
+    for site, update in updates_of(fleet).items():
+        np.testing.assert_array_equal(updates_of(back.patch)[site].dense(), update.dense())
     rows = pl.read_parquet(folder / "rows.parquet").sort("round", "device")
     served = rows.filter(pl.col("arm") == "fleet_only")
     assert served["reason"].to_list() == ["no_fleet_patch"] * 3 + ["fleet_patch"] * 3

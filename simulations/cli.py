@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import cast
+from typing import TypeAlias, cast
 
 from rich.console import Console
 
@@ -15,6 +15,7 @@ TABLE_WIDTH = 150
 """Columns of a table whose output is piped: a pipe has no width of its own."""
 
 RUN = "run"
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,6 +57,21 @@ def _parser() -> argparse.ArgumentParser:
     calibrate.add_argument(
         "--into", type=Path, default=Path(), metavar="FOLDER", help="where NAME.yaml is written"
     )
+    _patch_parsers(commands)
+    lexicon = commands.add_parser("lexicon", help="derive a lexicon from a labelled corpus")
+    lexicon.add_argument("corpus", type=Path, metavar="CORPUS.jsonl", help="one object per line")
+    lexicon.add_argument("--label", required=True, help="field of the label")
+    lexicon.add_argument(
+        "--text", required=True, action="append", help="field of the text; may be given again"
+    )
+    lexicon.add_argument("--words", type=int, default=40, help="words per label at most (40)")
+    lexicon.add_argument("-o", dest="into", type=Path, required=True, metavar="FILE")
+    commands.add_parser("doctor", help="say what this machine has of what a run needs")
+    return parser
+
+
+def _patch_parsers(commands: Commands) -> None:
+    """Adds the commands about patches of other libraries."""
     export = commands.add_parser("export", help="write a patch for another library")
     export.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
     whose = export.add_mutually_exclusive_group(required=True)
@@ -80,16 +96,6 @@ def _parser() -> argparse.ArgumentParser:
     read.add_argument(
         "--into", type=Path, required=True, metavar="FOLDER", help="folder for patches/ARM/DEVICE"
     )
-    lexicon = commands.add_parser("lexicon", help="derive a lexicon from a labelled corpus")
-    lexicon.add_argument("corpus", type=Path, metavar="CORPUS.jsonl", help="one object per line")
-    lexicon.add_argument("--label", required=True, help="field of the label")
-    lexicon.add_argument(
-        "--text", required=True, action="append", help="field of the text; may be given again"
-    )
-    lexicon.add_argument("--words", type=int, default=40, help="words per label at most (40)")
-    lexicon.add_argument("-o", dest="into", type=Path, required=True, metavar="FILE")
-    commands.add_parser("doctor", help="say what this machine has of what a run needs")
-    return parser
 
 
 def _run(arguments: list[str]) -> int:

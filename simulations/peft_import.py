@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from safetensors.numpy import load_file
+from safetensors.numpy import (
+    load_file,  # pyright: ignore[reportUnknownVariableType] - a path of any kind of text
+)
 
 from fleettune.adapters import Patch, from_arrays, peft_name
 from fleettune.backbone import read_shapes
@@ -101,7 +103,7 @@ def _scale(site: Site, rank: int, config: Mapping[str, Any]) -> float:
 
     patterns = cast(dict[str, float], config.get("alpha_pattern") or {})
     key = get_pattern_key(list(patterns), peft_name(site))
-    alpha = float(patterns.get(key, config["lora_alpha"]))
+    alpha = float(patterns[key] if key in patterns else config["lora_alpha"])
     return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 

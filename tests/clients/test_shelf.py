@@ -52,7 +52,9 @@ def test_a_swap_takes_one_and_puts_the_other_back_to_the_byte() -> None:
     back, shelf = shelf.swap(taken, 3, "chat")
     assert back.patch.digest() == chat.patch.digest()
     assert (keys(shelf), shelf.patches[0].version) == ([(3, "mail")], 0)
-    with pytest.raises(ValueError, match=r"a patch of release 9 for task '', has \[\(3, 'mail'\)\]"):
+    with pytest.raises(
+        ValueError, match=r"a patch of release 9 for task '', has \[\(3, 'mail'\)\]"
+    ):
         shelf.swap(back, 9)
 
 

@@ -38,7 +38,9 @@ def fleet_of(release: Manifest, rank: int, sites: tuple[Site, ...] = PLACEMENT.s
     rng, matrices = np.random.default_rng(rank), release.shapes.matrices()
     aggregate = Stack().open()
     placement = replace(PLACEMENT, sites=sites)
-    fresh = new_start(visit(release, policy(AlwaysRetune())).facts, release, placement, shared=False)
+    fresh = new_start(
+        visit(release, policy(AlwaysRetune())).facts, release, placement, shared=False
+    )
     for site in fresh.factors:
         fresh.factors[site].b[:] = rng.normal(size=(matrices[site.module][1], 4))
     aggregate.add(fresh)
@@ -125,7 +127,8 @@ def test_a_frozen_a_is_the_same_on_all_devices_and_never_trains(
     own = [live(replace(one, policy=tuned_with(plain)))[0].patch for one in (night, other)]
     assert own[0] is not None
     assert own[1] is not None
-    assert not np.array_equal(*(p.factors[Site(7, "q")].a for p in own))  # pyright: ignore[reportOptionalMemberAccess]
+    site = Site(7, "q")
+    assert not np.array_equal(own[0].factors[site].a, own[1].factors[site].a)
     with pytest.raises(ValueError, match=r"tuning.frozen_a must be false where sites share"):
         new_start(night.facts, release, TIED, shared=True)
 

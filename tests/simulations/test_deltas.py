@@ -50,9 +50,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Runner:
             cfg = hydra.compose("config", overrides=asked)
         (folder / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
         threads = torch.get_num_threads()
-        run_experiment(
-            build(cfg, chosen_policies(overrides)), folder, Console(file=io.StringIO())
-        )
+        run_experiment(build(cfg, chosen_policies(overrides)), folder, Console(file=io.StringIO()))
         torch.set_num_threads(threads)
         return folder
 
@@ -87,7 +85,9 @@ def test_frozen_factors_are_one_a_for_all_and_ffa_takes_every_delta(run: Runner)
     folder = run("aggregation=ffa", "+tuning.frozen_a=true", "rounds=1", *fewer)
     rounds = pl.read_parquet(folder / "rounds.parquet")
     assert not [name for name in rounds.columns if name.startswith("rejected_")]
-    kept = [load_file(folder / f"patches/always_retune/{device}.safetensors") for device in range(3)]
+    kept = [
+        load_file(folder / f"patches/always_retune/{device}.safetensors") for device in range(3)
+    ]
     factors = {name: [one[name] for one in kept] for name in kept[0]}
     for name, values in factors.items():
         alike = all(np.array_equal(values[0], other) for other in values[1:])
@@ -112,7 +112,9 @@ def test_a_fleet_patch_is_written_sent_and_served_by_devices_that_train_nothing(
     assert all(update.norm() > 0 for update in updates_of(fleet).values())
     # exported, it is the same update in plain PEFT's format
     into = folder / "adapter"
-    assert main(["export", str(folder), "--fleet", "--arm", "always_retune", "--into", str(into)]) == 0
+    assert (
+        main(["export", str(folder), "--fleet", "--arm", "always_retune", "--into", str(into)]) == 0
+    )
     back = import_peft(into, fleet.release)
     assert Path(back.base).is_dir()
     for site, update in updates_of(fleet).items():

@@ -135,5 +135,3 @@ def test_what_is_no_plain_lora_of_the_model_is_said(tmp_path: Path) -> None:
     assert "must fit a" in said({})
     save_file({name: array for name, array in arrays.items() if name != key}, file)
     assert "missing" in said({})
-
-

@@ -87,7 +87,11 @@ def test_a_delta_that_is_no_frame_at_all_is_unreadable() -> None:
 def test_what_a_rule_cannot_take_is_counted_as_well(
     rule: Aggregation, wrong: Patch, reason: str
 ) -> None:
-    replies = [sent(0, write_frame(of(1.0))), sent(1, write_frame(wrong)), sent(2, write_frame(of(3.0)))]
+    replies = [
+        sent(0, write_frame(of(1.0))),
+        sent(1, write_frame(wrong)),
+        sent(2, write_frame(of(3.0))),
+    ]
     sums = add_up("a", iter(replies), rule, EXPECTED)["a"]
     assert sums.rejected == {reason: 1}
     assert sums.update.mean()[Site(0, "q")][0, 0] == 2.0

@@ -73,7 +73,8 @@ def truth(patches: Sequence[Patch], weights: Sequence[float]) -> dict[Site, Matr
         own = [(one, w) for one, w in zip(patches, weights, strict=True) if site in one.ranks]
         if own:
             total = sum(weight for _, weight in own)
-            found[site] = sum(weight * effective(one, site) for one, weight in own) / total
+            parts = [weight * effective(one, site) for one, weight in own]
+            found[site] = np.sum(parts, axis=0) / total
     return found
 
 
@@ -216,7 +217,9 @@ def test_pitfall_1_products_without_their_scale_are_wrong() -> None:
 def test_pitfall_2_the_weight_stands_on_one_factor_only() -> None:
     rng = np.random.default_rng(0)
     one = patch(rng, 2, 2.0, [SITE])
-    nothing = replace(one, factors={SITE: Factors(a=one.factors[SITE].a, b=0 * one.factors[SITE].b)})
+    nothing = replace(
+        one, factors={SITE: Factors(a=one.factors[SITE].a, b=0 * one.factors[SITE].b)}
+    )
     # of weight 1 and 3: a quarter of the update, a sixteenth with the weight on both factors
     for rule in (Stack(), Svd(rank=4), ZeroPad(rank=2), FactorMean(), Ffa()):
         mean = added(rule, [one, nothing], [1.0, 3.0]).updates()[SITE].dense()

@@ -9,7 +9,7 @@ core give the best approximation of a rank, and no dense matrix is formed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,30 +128,33 @@ def patch_of(updates: Updates, release: int, alpha: float) -> Patch:
 def delta(patch: Patch, sent: Patch | None) -> Patch:
     """Returns what a patch changes beyond one that the server sent, in factored form.
 
-    Against nothing that is the patch itself, ties included. Otherwise every site of the patch has
-    the difference of both updates: their ranks add up, less what the two have in common.
+    Where nothing was sent that is the patch itself, pairs that sites share included. At the sites
+    that both adapt it is the difference of both updates: their ranks add up, less what they have in
+    common. A pair that shares such a site comes apart.
     """
-    if sent is None:
-        return patch
-    theirs = updates_of(sent)
-    found: dict[Site, Update] = {}
-    for site, own in updates_of(patch).items():
-        parts = [own, theirs[site].times(-1)] if site in theirs else [own]
-        # single precision is what the factors came in; below its rounding there is no signal
-        found[site] = stacked(parts).shortened(tolerance=1e-7)
-    return patch_of(found, patch.release, patch.alpha)
+    return patch if sent is None else _combined(patch, sent, -1)
 
 
 def restored(change: Patch, sent: Patch | None) -> Patch:
     """Returns the patch whose `delta` against `sent` this is."""
-    if sent is None:
-        return change
+    return change if sent is None else _combined(change, sent, 1)
+
+
+def _combined(patch: Patch, sent: Patch, factor: int) -> Patch:
+    """Returns a patch plus another one times a factor, at the sites of the first."""
     theirs = updates_of(sent)
+    whole = tuple(tied for tied in patch.ties if not theirs.keys() & tied.vectors.keys())
+    apart = replace(patch, ties=tuple(tied for tied in patch.ties if tied not in whole)).untied()
+    own = updates_of(apart)
+    # single precision is what the factors came in; below its rounding there is no signal
     found = {
-        site: stacked([own, theirs[site]] if site in theirs else [own]).shortened(tolerance=1e-7)
-        for site, own in updates_of(change).items()
+        site: stacked([own[site], theirs[site].times(factor)]).shortened(tolerance=1e-7)
+        for site in own
+        if site in theirs
     }
-    return patch_of(found, change.release, change.alpha)
+    both = patch_of(found, patch.release, patch.alpha).factors
+    factors = {site: both.get(site, item) for site, item in apart.factors.items()}
+    return replace(apart, factors=factors, ties=whole)
 
 
 def total_norm(updates: Iterable[Update]) -> float:

@@ -1,4 +1,4 @@
-"""``fleettune``: run, report, compare, devices, calibrate, export, lexicon, doctor; lazily."""
+"""``fleettune``: run, report, compare, devices, calibrate, export, import, lexicon, doctor."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import cast
+from typing import TypeAlias, cast
 
 from rich.console import Console
 
@@ -15,6 +15,7 @@ TABLE_WIDTH = 150
 """Columns of a table whose output is piped: a pipe has no width of its own."""
 
 RUN = "run"
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,19 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     calibrate.add_argument(
         "--into", type=Path, default=Path(), metavar="FOLDER", help="where NAME.yaml is written"
     )
-    export = commands.add_parser("export", help="write a device's last patch for another library")
-    export.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
-    export.add_argument("--device", type=int, required=True, help="number of the device, from 0")
-    export.add_argument("--arm", help="whose patch, where several arms have one")
-    export.add_argument(
-        "--format",
-        choices=("peft", "gradcut"),
-        default="peft",
-        help="peft: a LoRA folder; gradcut: shared and dedicated parts as EdgeTune publishes them",
-    )
-    export.add_argument(
-        "--into", type=Path, metavar="FOLDER", help="where to write; adapter_DEVICE by default"
-    )
+    _patch_parsers(commands)
     lexicon = commands.add_parser("lexicon", help="derive a lexicon from a labelled corpus")
     lexicon.add_argument("corpus", type=Path, metavar="CORPUS.jsonl", help="one object per line")
     lexicon.add_argument("--label", required=True, help="field of the label")
@@ -79,6 +68,34 @@ def _parser() -> argparse.ArgumentParser:
     lexicon.add_argument("-o", dest="into", type=Path, required=True, metavar="FILE")
     commands.add_parser("doctor", help="say what this machine has of what a run needs")
     return parser
+
+
+def _patch_parsers(commands: Commands) -> None:
+    """Adds the commands about patches of other libraries."""
+    export = commands.add_parser("export", help="write a patch for another library")
+    export.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
+    whose = export.add_mutually_exclusive_group(required=True)
+    whose.add_argument("--device", type=int, help="number of the device, from 0")
+    whose.add_argument("--fleet", action="store_true", help="the fleet patch instead")
+    export.add_argument("--arm", help="whose patch, where several arms have one")
+    export.add_argument(
+        "--format",
+        choices=("peft", "gradcut"),
+        default="peft",
+        help="peft: a LoRA folder; gradcut: shared and dedicated parts as EdgeTune publishes them",
+    )
+    export.add_argument(
+        "--into", type=Path, metavar="FOLDER", help="where to write; adapter_DEVICE by default"
+    )
+    read = commands.add_parser("import", help="read a PEFT adapter as a device's patch")
+    read.add_argument("adapter", type=Path, metavar="ADAPTER", help="folder of a PEFT LoRA")
+    read.add_argument("--base", help="folder of its release; the one that it names by default")
+    read.add_argument("--release", type=int, default=0, help="version of that release (0)")
+    read.add_argument("--device", type=int, default=0, help="whose patch it becomes (0)")
+    read.add_argument("--arm", default="imported", help="under which arm (imported)")
+    read.add_argument(
+        "--into", type=Path, required=True, metavar="FOLDER", help="folder for patches/ARM/DEVICE"
+    )
 
 
 def _run(arguments: list[str]) -> int:
@@ -145,15 +162,31 @@ def _calibrate(parsed: argparse.Namespace) -> int:
 
 
 def _export(parsed: argparse.Namespace) -> int:
-    from simulations.patches import export_peft, read_patch  # noqa: PLC0415
+    from simulations.patches import export_peft, read_fleet_patch, read_patch  # noqa: PLC0415
     from simulations.published import export_published  # noqa: PLC0415
 
-    device = cast(int, parsed.device)
-    kept = read_patch(cast(Path, parsed.run), device, cast(str | None, parsed.arm))
-    into = cast(Path | None, parsed.into) or Path(f"adapter_{device}")
+    run, arm = cast(Path, parsed.run), cast(str | None, parsed.arm)
+    if parsed.fleet:
+        kept, name = read_fleet_patch(run, arm), "adapter_fleet"
+    else:
+        device = cast(int, parsed.device)
+        kept, name = read_patch(run, device, arm), f"adapter_{device}"
+    into = cast(Path | None, parsed.into) or Path(name)
     write = export_published if parsed.format == "gradcut" else export_peft
     write(kept, into)
     _console().print(str(into.resolve()), soft_wrap=True, highlight=False, markup=False)
+    return 0
+
+
+def _import(parsed: argparse.Namespace) -> int:
+    from simulations.patches import keep_patch  # noqa: PLC0415
+    from simulations.peft_import import import_peft  # noqa: PLC0415
+
+    base = cast(str | None, parsed.base)
+    found = import_peft(cast(Path, parsed.adapter), cast(int, parsed.release), base)
+    into, arm = cast(Path, parsed.into), cast(str, parsed.arm)
+    file = keep_patch(found, arm, cast(int, parsed.device), into)
+    _console().print(str(file.resolve()), soft_wrap=True, highlight=False, markup=False)
     return 0
 
 
@@ -195,6 +228,7 @@ _COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "devices": _devices,
     "calibrate": _calibrate,
     "export": _export,
+    "import": _import,
     "lexicon": _lexicon,
     "doctor": _doctor,
 }

@@ -20,7 +20,9 @@ from safetensors.numpy import (
 
 from clients.state import read_state
 from fleettune.adapters import Patch, from_arrays, peft_name, to_arrays, to_peft
+from fleettune.frames import read_frame
 from simulations.states import DeviceStates
+from strategies.app import FLEET, FLEET_BASES
 
 PATCHES = "patches"
 """Folder of a run that holds the patches kept."""
@@ -55,13 +57,18 @@ def keep_patches(states: DeviceStates, arms: Iterable[str], devices: int, folder
             state = read_state(states.load([holder])[holder], arm)
             if state.patch is None or state.held is None:
                 continue
-            file = _file(folder, arm, device)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            told = {"alpha": state.patch.alpha, "release": state.patch.release}
-            header = json.dumps(told | {"base": state.held.path})
-            save_file(to_arrays(state.patch), file, metadata={"fleettune": header})
+            keep_patch(KeptPatch(patch=state.patch, base=state.held.path), arm, device, folder)
             kept += 1
     return kept
+
+
+def keep_patch(kept: KeptPatch, arm: str, device: int, folder: Path) -> Path:
+    """Writes a patch where `read_patch` finds it, and returns the file."""
+    file = _file(folder, arm, device)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    told = {"alpha": kept.patch.alpha, "release": kept.patch.release, "base": kept.base}
+    save_file(to_arrays(kept.patch), file, metadata={"fleettune": json.dumps(told)})
+    return file
 
 
 def read_patch(folder: Path, device: int, arm: str | None) -> KeptPatch:
@@ -88,6 +95,27 @@ def read_patch(folder: Path, device: int, arm: str | None) -> KeptPatch:
         arrays = {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
     patch = from_arrays(arrays, header["release"], header["alpha"])
     return KeptPatch(patch=patch, base=header["base"])
+
+
+def read_fleet_patch(folder: Path, arm: str | None) -> KeptPatch:
+    """Returns the fleet patch of an arm at the end of a run, with the release that it is for.
+
+    Raises:
+        ValueError: If the run kept none, or several arms have one and none is named.
+    """
+    held = {file.stem.removeprefix(FLEET): file for file in folder.glob(f"{FLEET}*.safetensors")}
+    if not held:
+        raise ValueError(
+            f"{folder} must hold a fleet patch, got none: a run makes one with fleet_patch=start"
+        )
+    if arm is None and len(held) > 1:
+        raise ValueError(f"--arm must be one of {', '.join(sorted(held))}: all of them have one")
+    chosen = next(iter(held)) if arm is None else arm
+    if chosen not in held:
+        raise ValueError(f"--arm must be one of {', '.join(sorted(held))}, got {chosen!r}")
+    patch = read_frame(held[chosen].read_bytes())
+    bases = cast(dict[str, str], json.loads((folder / FLEET_BASES).read_text()))
+    return KeptPatch(patch=patch, base=bases[chosen])
 
 
 def export_peft(kept: KeptPatch, into: Path) -> None:

@@ -14,6 +14,7 @@ import polars as pl
 from plotly.offline import get_plotlyjs  # pyright: ignore[reportMissingTypeStubs] - it has none
 
 from simulations import figures
+from simulations.exchange import EXCHANGE_NOTE, exchange_cells
 from simulations.folds import split_arms
 from simulations.markup import Chart
 from simulations.markup import chart as _chart
@@ -74,7 +75,7 @@ def write_report(run_dir: Path) -> Path:
         headline=_headline(summary),
         caption=html.escape(headline_caption(summary)),
         attendance=_attendance(summary),
-        ledgers=_ledgers(summary) + _intake(rows),
+        ledgers=_ledgers(summary) + _exchange(rows) + _intake(rows),
         charts="\n".join(_chart(chart) for chart in charts(rows, releases, summary)),
         releases=_releases(releases),
         provenance=_provenance(run_dir, summary),
@@ -175,6 +176,14 @@ def _ledgers(summary: Mapping[str, Any]) -> str:
         f"coefficients make of a total. {joules_caption(summary)}"
     )
     return f'{shown}<p class="note">{html.escape(note)}</p>{_scrolled(_plain(columns, rows))}'
+
+
+def _exchange(rows: Mapping[str, pl.DataFrame]) -> str:
+    columns, cells = exchange_cells(rows)
+    if not cells:
+        return ""
+    note = f'<p class="note">{html.escape(EXCHANGE_NOTE)}</p>'
+    return note + _scrolled(_plain(columns, cells))
 
 
 def _intake(rows: Mapping[str, pl.DataFrame]) -> str:

@@ -29,6 +29,8 @@ from strategies.training import Vendor
 PLAN_VARIABLE = "FLEETTUNE_PLAN"
 PROBES_FILE = "server_probes.json"
 """What the server probed, beside the plan."""
+FLEET, FLEET_BASES = "fleet_patch_", "fleet_patches.json"
+"""How files of fleet patches begin, and the file of the releases' folders that they are for."""
 
 app = ServerApp()
 
@@ -99,8 +101,13 @@ def _write_updates(strategy: FleetStrategy, folder: Path) -> None:
     for arm, update in strategy.updates.items():
         arrays = {str(site): value for site, value in update.mean().items()}
         save_file(arrays, folder / f"fleet_update_{arm}.safetensors")
+    if not strategy.fleets:
+        return
     for arm, fleet in strategy.fleets.items():
-        (folder / f"fleet_patch_{arm}.safetensors").write_bytes(write_frame(fleet))
+        (folder / f"{FLEET}{arm}.safetensors").write_bytes(write_frame(fleet))
+    published = strategy.publisher.published
+    bases = {arm: published[fleet.release].manifest.path for arm, fleet in strategy.fleets.items()}
+    (folder / FLEET_BASES).write_text(json.dumps(bases, sort_keys=True))
 
 
 def _count(strategy: FleetStrategy) -> int:

@@ -239,6 +239,33 @@ def test_a_delta_against_what_was_sent_gives_the_patch_back() -> None:
     assert delta(patch, None) is patch
 
 
+def test_a_tied_patch_leaves_as_one_pair() -> None:
+    patch = trained(TIED)
+    assert delta(patch, None) is patch
+    for codec in (FP32, Fp16(), Int8()):
+        frame, untied = write_frame(patch, codec), write_frame(patch.untied(), codec)
+        assert payload_bytes(frame) < payload_bytes(untied)
+        assert read_frame(frame, EXPECTED).shared == patch.shared
+    # two sites of 24 x 40 at rank 3, by hand: a pair and two vectors each, against two pairs
+    saved = 2 * 3 * (24 + 40) - (3 * (24 + 40) + 2 * (3 + 40))
+    both = payload_bytes(write_frame(patch.untied())) - payload_bytes(write_frame(patch))
+    assert both == 4 * saved
+
+
+def test_a_pair_stays_one_where_the_server_sent_nothing_about_its_sites() -> None:
+    patch = trained(TIED)
+    elsewhere = trained(replace(TIED, ties=(), rank=1), seed=5)
+    change = delta(patch, elsewhere)
+    assert change.shared == patch.shared
+    assert change.ranks == {**patch.ranks, Site(0, "v"): 2 + 1}
+    assert distance(patch, restored(change, elsewhere)) <= 1e-6
+    # about one of its sites it did: the pair comes apart, and nothing is lost
+    about = trained(Placement(sites=(Site(1, "up"),), rank=2, alpha=4.0), seed=6)
+    apart = delta(patch, about)
+    assert (apart.shared, apart.ranks[Site(0, "up")], apart.ranks[Site(1, "up")]) == ((), 3, 3 + 2)
+    assert distance(patch, restored(apart, about)) <= 1e-6
+
+
 def test_what_did_not_change_is_a_delta_of_nothing() -> None:
     patch = trained(PLAIN)
     norms = [update.norm() for update in updates_of(delta(patch, patch)).values()]

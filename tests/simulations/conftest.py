@@ -54,7 +54,8 @@ def one_row(arm: str, device: int, round_: int, rng: np.random.Generator) -> dic
     row |= {"decision": rng.choice(decisions) if news else "none", "nll": 2.5 - quality}
     row |= {"exact_match": quality, "approval": None, "mae": 1.2 - quality, "rouge1": None}
     row |= {"arrived": 6, "accepted": 5, "asked": 5, "buffer_exchanges": 30}
-    row |= {"synthesised": 0, "synthetic_kept": 0}
+    row |= {"synthesised": 0, "synthetic_kept": 0, "payload": "full" if news else "none"}
+    row["tune_steps"] = 9 if news and row["decision"] == "retune" else 0
     row |= {"time_s": 20 * energy_j, "down_bytes": 4e6 * news, "up_bytes": 2e5 * news}
     row |= {"start_s": 39_600.0 + 60 * device, "night_s": 20 * energy_j}
     idle_j = energy_j * IDLE_W / ABOVE_W

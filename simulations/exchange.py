@@ -1,0 +1,61 @@
+"""Exchange: what leaves the devices, beside what whole models would have been.
+
+Federated averaging of whole models would send a release in full wherever a delta was sent. Both are
+counted at the bytes that are priced, so the ratio is that of the model that is priced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import polars as pl
+
+from simulations.columns import PATCH_BYTES, with_derived
+from simulations.tables import number
+
+Cells = tuple[list[str], list[list[str]]]
+
+EXCHANGE_NOTE = (
+    "What left the devices for aggregation: deltas of adapters, at the bytes that were sent (codec "
+    "and ties included, reports and headers not), beside whole releases in their place."
+)
+
+
+def exchange_cells(rows: Mapping[str, pl.DataFrame]) -> Cells:
+    """Bytes of every arm's deltas, and of the releases that they stand for.
+
+    No row for an arm that sent no delta, or where no device ever received a release in full.
+
+    Args:
+        rows: Rows of every arm, as `simulations.folds.split_arms` gives them.
+    """
+    columns = ["arm", "deltas", "sent", "as whole releases", "times fewer bytes"]
+    sizes = release_bytes(rows)
+    found: list[list[str]] = []
+    for arm, part in rows.items():
+        sent = with_derived(part).filter(pl.col(PATCH_BYTES) > 0).join(sizes, on="release")
+        if sent.is_empty():
+            continue
+        deltas, whole = float(sent[PATCH_BYTES].sum()), float(sent["whole_bytes"].sum())
+        cells = [_megabytes(deltas), _megabytes(whole), number(whole / deltas, ",.1f")]
+        found.append([arm, f"{sent.height:,}", *cells])
+    return columns, found
+
+
+def release_bytes(rows: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+    """Returns the bytes of a full download of every release, as ``release`` and ``whole_bytes``.
+
+    That is the least of what any device received with it: some are sent a fleet patch as well. One
+    that was only ever received as a delta counts as the largest of the others.
+    """
+    every = pl.concat([part.select("release", "payload", "down_bytes") for part in rows.values()])
+    full = every.filter(pl.col("payload") == "full")
+    least = full.group_by("release").agg(pl.col("down_bytes").min().alias("whole_bytes"))
+    if least.is_empty():
+        return least
+    known = every.select("release").unique().join(least, on="release", how="left")
+    return known.with_columns(pl.col("whole_bytes").fill_null(pl.col("whole_bytes").max()))
+
+
+def _megabytes(value: float) -> str:
+    return f"{value / 1e6:,.4g} MB"

@@ -164,5 +164,7 @@ def test_a_bad_choice_is_refused_at_launch(override: str, told: str) -> None:
 
 
 def test_an_unknown_lexicon_says_what_there_is() -> None:
-    with pytest.raises(ValueError, match=r"must be one of \['everyday'\] or an existing file"):
+    with pytest.raises(
+        ValueError, match=r"must be one of \['everyday', 'personas'\] or an existing file"
+    ):
         find_lexicons("nowhere")

@@ -169,7 +169,7 @@ def test_the_schema_is_exact(summary_of: SummaryOf) -> None:
     arm = summary["arms"]["cheap"]
     parts = "quality counts attendance by_class energy_j bytes simulated_time_s vs_reference"
     assert list(arm) == parts.split()
-    quality = "metric mean ci95 nll exact_match approval mae"
+    quality = "metric mean ci95 nll exact_match approval mae rouge1"
     assert list(arm["quality"]) == quality.split()
     assert list(arm["counts"]) == ["reuse", "retune", "never", "infeasible", "failed"]
     joules = "total low high by_stage by_stage_range wasted_j ledgers"

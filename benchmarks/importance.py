@@ -33,7 +33,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from clients.benefits import FISHER, GRADIENT, benefits, kendall_tau
+from clients.benefits import benefits, kendall_tau
 from clients.gradcut_released import released_scores
 from fleettune.adapters import Patch, Placement, new_patch, peft_name, untrained
 from fleettune.backbone import POCKET_FOLDER, Backbone, load_backbone
@@ -43,6 +43,7 @@ from fleettune.cohort_tuning import tune_cohort
 from fleettune.compute import ProbeJob, TuneJob
 from fleettune.factors import Tie
 from fleettune.personas import SyntheticData
+from fleettune.probing import FISHER, GRADIENT
 from fleettune.seeds import Purpose, stream
 from fleettune.sites import MODULES, Site
 from fleettune.tokens import Encoder, Example, open_encoder

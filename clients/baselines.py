@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from clients.adaptation import FIRST_PATCH, Action, Decision, pooled
-from clients.sight import Sight
+from clients.canary import look
+from clients.edgetune import explored
+from clients.sight import KeptOut, Sight
 from fleettune.adapters import Patch
 from fleettune.releases import Manifest
 from fleettune.seeds import Purpose, stream
@@ -71,25 +73,53 @@ class PerRelease:
     """Does what the server decided for everybody: what does deciding per device add?
 
     As long as the release brings no decision, its drift over all matrices is compared with a
-    strength that is the same for all devices.
+    strength that is the same for all devices. The server can only decide by gains that somebody
+    reports: with canaries a retune reports what it gained, and a share of the devices that the
+    release names retunes where everybody is to reuse.
 
     Attributes:
         kappa: Bound on drift over strength without a decision.
         k_var: Weight of the deviation (METHODS A1.2).
         nominal_strength: Strength that a patch is taken to have, as ``mean + k_var * std`` of the
             squared entries of its update.
+        canary_share: Share of the exchanges kept out of every tune, scored before and after a
+            retune; None: no device reports a gain, and none explores.
+        canary_most: Newest of those that are scored.
     """
 
     kappa: float
     k_var: float
     nominal_strength: float
+    canary_share: float | None = None
+    canary_most: int = 8
 
     def __post_init__(self) -> None:
+        if self.canary_share is not None:
+            KeptOut(share=self.canary_share, most=self.canary_most)
         for name in ("kappa", "nominal_strength"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
         if self.k_var < 0:
             raise ValueError(f"k_var must be >= 0, got {self.k_var}")
+
+    @property
+    def kept_out(self) -> KeptOut | None:
+        """Which exchanges never train."""
+        if self.canary_share is None:
+            return None
+        return KeptOut(share=self.canary_share, most=self.canary_most)
+
+    def weigh(self, sight: Sight) -> Decision:
+        """Returns what `decide` does; with canaries a share explores, and a retune is measured."""
+        decision = self.decide(sight.release, sight.patch)
+        if self.canary_share is None:
+            return decision
+        guidance = sight.release.guidance
+        decision = explored(decision, sight, 0.0 if guidance is None else guidance.explore)
+        if decision.action is not Action.RETUNE:
+            return decision
+        seen = look(sight, paired=False)
+        return replace(decision, passes=seen.passes, canary_before=seen.score)
 
     def decide(self, release: Manifest, patch: Patch | None) -> Decision:
         """Returns the server's decision, else what the drift says."""

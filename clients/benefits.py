@@ -8,13 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fleettune.compute import ProbeResult
+from fleettune.probing import GRADIENT
 from fleettune.sites import Site
 
 Gradients = Mapping[Site, NDArray[np.float32]]
-
-GRADIENT, FISHER = "gradient", "fisher"
-BENEFITS = (GRADIENT, FISHER)
-"""What counts as a site's benefit."""
 
 
 def summed(results: Sequence[ProbeResult]) -> Gradients:

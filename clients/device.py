@@ -93,7 +93,7 @@ def _download(visit: Visit, night: Night) -> Night:
     if night.over:
         return night
     before = night.state.before or night.state.held
-    held = replace(visit.release, drifts=(), deltas=(), guidance=None)
+    held = replace(visit.release, drifts=(), deltas=(), guidance=None, rankings=())
     state = replace(night.state, held=held, before=before)
     return replace(night, payload=way.payload, state=state)
 

@@ -15,13 +15,11 @@ from clients.adaptation import FRESH, OLD, Action, Decision
 from clients.canary import Look, look
 from clients.drift import SCOPES, Measured, measured
 from clients.sight import KeptOut, Sight
-from fleettune.guidance import CANARY, CANARY_MISSING, LOG_DRIFT, Guidance
+from fleettune.guidance import LOG_DRIFT, Guidance, features_of, log_ratio
 from fleettune.seeds import Purpose, stream
 
 FIXED, CALIBRATED = "fixed", "calibrated"
 STARTS = (FRESH, OLD)
-LARGEST_LOG = 12.0
-"""Bound of |log10 of drift over strength|, so that an untrained patch has a number too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +131,7 @@ class EdgeTune:
         self, found: Measured, seen: Look | None, guidance: Guidance
     ) -> tuple[Decision, float]:
         """Returns what the rule says, and by how many decades of drift it is above its bound."""
-        log_drift = log_ratio(found)
+        log_drift = log_ratio(found.drift, found.strength)
         above, surplus = (
             found.drift > self.kappa * found.strength,
             log_drift - math.log10(self.kappa),
@@ -142,11 +140,7 @@ class EdgeTune:
             word = "drift_above_threshold" if above else "drift_below_threshold"
             return _decision(above=above, reason=word, score=10**log_drift), surplus
         worse = None if seen is None else seen.worse
-        features = {
-            LOG_DRIFT: log_drift,
-            CANARY: worse or 0.0,
-            CANARY_MISSING: float(worse is None),
-        }
+        features = features_of(found.drift, found.strength, worse)
         score = guidance.probability(features)
         above = score > guidance.threshold
         if (slope := guidance.weight(LOG_DRIFT)) > 0:
@@ -165,16 +159,6 @@ class EdgeTune:
             share = min(max(surplus, 0.0), 1.0)
             steps = round(self.steps_at_threshold + share * (most - self.steps_at_threshold))
         return replace(decision, steps=steps, start=self.start, deferred=self.defer)
-
-
-def log_ratio(found: Measured) -> float:
-    """Returns log10 of drift over strength, bounded."""
-    if found.drift <= 0:
-        return -LARGEST_LOG
-    if found.strength <= 0:
-        return LARGEST_LOG
-    log = math.log10(found.drift) - math.log10(found.strength)
-    return min(max(log, -LARGEST_LOG), LARGEST_LOG)
 
 
 def explored(decision: Decision, sight: Sight, share: float) -> Decision:

@@ -3,7 +3,7 @@
 Ours (METHODS E1), after the idea of EdgeTune's GradCut. A probe measures the gradient at every
 site; joules and bytes come from the device's own profile at the priced shapes. Of all cuts the best
 is taken: the sites at or above it with the largest sum of benefits that a budget of joules, the
-memory and the quota allow.
+memory and the quota allow. Among up to 12 candidates every set is looked at, at its true costs.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from clients.benefits import BENEFITS, FISHER, aligned_groups, benefits, summed
+from clients.benefits import aligned_groups, benefits, summed
+from clients.filling import EXACT, Fits, best_of_all, in_order, topped_up, total
 from clients.footprint import cheapest_tune, fits_memory, joules, memory_bytes, peak_bytes
 from clients.knapsack import Costs, Item, best_cut
 from clients.placement import PlacementContext, check_adapters
@@ -19,17 +20,16 @@ from clients.site_costs import all_cuts, every_site_j, site_costs
 from fleettune.adapters import Placement
 from fleettune.compute import ProbeJob
 from fleettune.factors import Tie, check_tied_alpha
-from fleettune.probing import probe_patch
+from fleettune.probing import BENEFITS, probe_patch, probing_jobs
+from fleettune.rankings import ProbeRecipe
 from fleettune.sites import MODULES, Site, order
-from fleettune.tokens import Example
 from fleettune.work import Shapes
 
-PROBES = ("device", "server")
+DEVICE, SERVER = "device", "server"
+PROBES = (DEVICE, SERVER)
 BOTH, BENEFIT, COST = "both", "benefit", "cost"
 BY = (BOTH, BENEFIT, COST)
 """What sites are taken by; all but the first are ablations."""
-TRIES = 8
-"""Sites that may be refused before a plan is taken as full."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,8 @@ class GradCut:
         budget: Joules of the tune, building the prefix cache included, as a share of what the same
             tune would take with an adapter of this rank at every site and no cache; 0 to 1.
         benefit: ``gradient`` or ``fisher`` (`clients.benefits.benefits`).
-        probe: ``device``: every device probes with its own examples and pays for it.
+        probe: ``device``: every device probes with its own examples and pays for it. ``server``:
+            the release comes with a ranking by this recipe, and devices probe nothing.
         probe_rank: Rank of the probe's adapters.
         probe_batches: Batches of the tune that the probe looks at.
         share_above: Alignment of gradients from which sites of a module type share one pair, each
@@ -85,15 +86,25 @@ class GradCut:
             raise ValueError(f"placement.benefit must be one of {BENEFITS}, got {self.benefit!r}")
         if self.probe not in PROBES:
             raise ValueError(f"placement.probe must be one of {PROBES}, got {self.probe!r}")
-        if self.probe == "server":
-            raise ValueError("placement.probe=server is not there yet: use placement.probe=device")
         if self.probe_batches < 1:
             raise ValueError(f"placement.probe_batches must be >= 1, got {self.probe_batches}")
         if self.share_above is not None and not 0 < self.share_above <= 1:
             raise ValueError(
                 f"placement.share_above must be null, or > 0 and <= 1, got {self.share_above}"
             )
+        if self.share_above is not None and self.probe == SERVER:
+            raise ValueError(
+                "placement.share_above must be null with placement.probe=server, got "
+                f"{self.share_above}: a ranking holds no gradients to align"
+            )
         check_tied_alpha(self.shared_alpha)
+
+    @property
+    def recipe(self) -> ProbeRecipe | None:
+        """The recipe by which the server is to rank sites; None where devices probe."""
+        if self.probe == DEVICE:
+            return None
+        return ProbeRecipe(benefit=self.benefit, rank=self.probe_rank, batches=self.probe_batches)
 
     def check(self, shapes: Shapes) -> None:
         """Raises ValueError if a rank or alpha does not fit the model."""
@@ -108,31 +119,49 @@ class GradCut:
         tune, before any adapter, fits the budget.
         """
         own = context.release.shapes
+        if self.probe == SERVER:
+            return ()
         depth = max(_deepest(context, self.probe_rank), self._affordable(context))
         if depth == own.layers:
             return ()
         seed, version = context.facts.seed, context.release.version
         patch = probe_patch(seed, own, version, depth, self.probe_rank)
         batches = context.batches[: self.probe_batches]
-        parts: list[tuple[tuple[Example, ...], ...]] = [batches]
-        if self.benefit == FISHER:
-            parts = [(batch,) for batch in batches]
-        return [ProbeJob(release=context.release.path, probe=patch, batches=part) for part in parts]
+        return probing_jobs(context.release.path, patch, batches, self.benefit)
 
     def place(self, context: PlacementContext) -> Placement | str:
         """Returns the best cut's sites, or in one word what leaves no room for any.
 
         The words: ``over_memory`` where not even a probe of the last layer fits,
-        ``no_benefit`` where no gradient is above zero, ``over_budget`` otherwise.
+        ``no_ranking`` where one was to come with the release and did not, ``no_benefit`` where no
+        gradient is above zero, ``over_budget`` otherwise.
         """
-        if not context.probed:
-            affordable = self._affordable(context) < context.release.shapes.layers
-            return "over_memory" if affordable else "over_budget"
-        worth = benefits(context.probed, self.benefit)
+        worth = self._worth(context)
+        if isinstance(worth, str):
+            return worth
         if not any(value > 0 for value in worth.values()):
             return "no_benefit"
         found = self._best({site: value for site, value in worth.items() if value > 0}, context)
         return "over_budget" if found is None else found
+
+    def _worth(self, context: PlacementContext) -> dict[Site, float] | str:
+        """Returns the benefits of the sites within the budget, or in one word why there are none.
+
+        Sites that only a probe would have no memory for are in a ranking; placing leaves them out.
+        """
+        if context.probed:
+            return benefits(context.probed, self.benefit)
+        depth, layers = self._affordable(context), context.release.shapes.layers
+        if depth == layers:
+            return "over_budget"
+        if self.recipe is None:
+            return "over_memory"
+        ranking = context.release.ranking(self.recipe)
+        if ranking is None:
+            return "no_ranking"
+        if _deepest(context, self.rank) == layers:
+            return "over_memory"
+        return {site: value for site, value in ranking.by_site.items() if site.layer >= depth}
 
     def allows(self, context: PlacementContext, placement: Placement) -> bool:
         """Returns whether a placement stays within budget, memory and room of a tune."""
@@ -152,9 +181,26 @@ class GradCut:
 
     def _best(self, worth: dict[Site, float], context: PlacementContext) -> Placement | None:
         costs, budget_j = site_costs(context, self.rank), self._budget_j(context)
-        if self.by != BOTH:
-            taken = self._in_order(context, self._ranked(worth, costs, context), budget_j)
-            return None if taken is None else self._shared(context, taken, budget_j)
+
+        def fits(sites: Collection[Site]) -> bool:
+            return self._fits(context, self._placed(sites), budget_j)
+
+        if self.by == BOTH:
+            taken = self._filled(worth, costs, context, fits)
+            if len(worth) <= EXACT:
+                taken = best_of_all(worth, fits, taken)
+        else:
+            taken = in_order(self._ranked(worth, costs, context), fits)
+        return self._shared(context, self._placed(taken), budget_j) if taken else None
+
+    def _filled(
+        self,
+        worth: dict[Site, float],
+        costs: Mapping[Site, Costs],
+        context: PlacementContext,
+        fits: Fits,
+    ) -> frozenset[Site]:
+        """Returns the best cut's sites by bounds of their costs, then what true costs allow."""
         # the last dimension is the patch alone, the one before it the patch and the cache
         items = [
             Item(value=value, depth=site.layer, costs=(*costs[site], costs[site][-1]))
@@ -165,21 +211,20 @@ class GradCut:
             replace(cut, costs=(*cut.costs, 0.0))
             for cut in all_cuts(context, depths, cache=self.prefix_cache)
         ]
-        room = float(context.room_bytes)
-        limits = (budget_j, memory_bytes(context.facts), room, self._patch_bytes(context))
+        memory, room = memory_bytes(context.facts), float(context.room_bytes)
+        limits = (self._budget_j(context), memory, room, self._patch_bytes(context))
         filled = best_cut(items, cuts, limits)
-        if filled is None:
-            return None
-        taken = {site for place, site in enumerate(worth) if place in filled.taken}
-        rest = {site for site in worth if site.layer >= filled.cut.depth} - taken
-        by_joule = sorted(rest, key=lambda site: (-worth[site] / costs[site][0], order(site)))
-        placed = self._topped_up(context, self._placed(taken), by_joule, budget_j)
-        if len(placed.sites) < len(worth):
+        taken: frozenset[Site] = frozenset()
+        if filled is not None:
+            taken = frozenset(site for place, site in enumerate(worth) if place in filled.taken)
+            rest = {site for site in worth if site.layer >= filled.cut.depth} - taken
+            by_joule = sorted(rest, key=lambda site: (-worth[site] / costs[site][0], order(site)))
+            taken = topped_up(taken, by_joule, fits)
+        if len(taken) < len(worth):
             # an adapter alone may be bound by memory where the whole pass is not: bounds are loose
-            ranked = sorted(worth, key=lambda site: (-worth[site], order(site)))
-            other = self._in_order(context, ranked, budget_j) or placed
-            placed = max(placed, other, key=lambda one: sum(worth[site] for site in one.sites))
-        return self._shared(context, placed, budget_j)
+            other = in_order(sorted(worth, key=lambda site: (-worth[site], order(site))), fits)
+            taken = max(taken, other, key=lambda sites: total(worth, sites))
+        return taken
 
     def _ranked(
         self, worth: Mapping[Site, float], costs: Mapping[Site, Costs], context: PlacementContext
@@ -192,16 +237,6 @@ class GradCut:
             reach[cut.depth] = min(cut.costs[0], reach.get(cut.depth, cut.costs[0]))
         alone = {site: reach[site.layer] + costs[site][0] for site in worth}
         return sorted(worth, key=lambda site: (alone[site], order(site)))
-
-    def _in_order(
-        self, context: PlacementContext, ranked: Sequence[Site], budget_j: float
-    ) -> Placement | None:
-        """Returns the sites that fit one after the other; None where none does."""
-        taken: Placement | None = None
-        for site in ranked:
-            more = self._placed({*(taken.sites if taken else ()), site})
-            taken = more if self._fits(context, more, budget_j) else taken
-        return taken
 
     def _shared(
         self, context: PlacementContext, placement: Placement, budget_j: float
@@ -231,20 +266,6 @@ class GradCut:
         shapes = context.release.shapes
         sides = sum(map(sum, shapes.matrices().values()))
         return self.patch * 4 * shapes.layers * self.rank * sides
-
-    def _topped_up(
-        self, context: PlacementContext, placement: Placement, rest: list[Site], budget_j: float
-    ) -> Placement:
-        """Adds what the bounds of `clients.site_costs` left out and the true costs allow."""
-        refused = 0
-        for site in rest:
-            more = self._placed({*placement.sites, site})
-            fits = self._fits(context, more, budget_j)
-            placement = more if fits else placement
-            refused += not fits
-            if refused == TRIES:
-                break
-        return placement
 
     def _placed(self, sites: Collection[Site]) -> Placement:
         found = tuple(sorted(sites, key=order))

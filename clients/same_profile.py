@@ -9,6 +9,7 @@ from clients.gradcut import GradCut
 from clients.placement import PlacementContext
 from fleettune.adapters import Placement
 from fleettune.compute import ProbeJob
+from fleettune.rankings import ProbeRecipe
 from fleettune.seeds import Purpose, stream
 from fleettune.sites import MODULES, Site, order
 from fleettune.work import Shapes
@@ -33,6 +34,11 @@ class RandomSameProfile:
     def prefix_cache(self) -> bool:
         """As `like`."""
         return self.like.prefix_cache
+
+    @property
+    def recipe(self) -> ProbeRecipe | None:
+        """As `like`."""
+        return self.like.recipe
 
     def check(self, shapes: Shapes) -> None:
         """Raises ValueError if a rank or alpha does not fit the model."""

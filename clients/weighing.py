@@ -99,7 +99,8 @@ def foreseen(
         compute: Its processor; nothing of this is charged.
     """
     loss: list[float] = []
-    for state in states:
+    # either patch would be in use: both are settled on the release held
+    for state in (replace(each, settled=each.release) for each in states):
         seen = [observe(facts, state, today + d, rule, compute) for d in range(1, rule.days + 1)]
         known = [(s.nll, s.exchanges) for s in seen if s.nll is not None]
         if not known:

@@ -15,7 +15,34 @@ LOG_DRIFT, CANARY, CANARY_MISSING = "log_drift", "canary", "canary_missing"
 FEATURES = (LOG_DRIFT, CANARY, CANARY_MISSING)
 """What a device can put into the score: log10 of drift over strength in the rule's scope; nats per
 token by which its canaries got worse, 0 where it has none; 1 where it has none, else 0."""
+LARGEST_LOG = 12.0
+"""Bound of |log10 of drift over strength|, so that an untrained patch has a number too."""
 DECISIONS = ("", "reuse", "retune")
+
+
+def log_ratio(drift: float, strength: float) -> float:
+    """Returns log10 of drift over strength, bounded."""
+    if drift <= 0:
+        return -LARGEST_LOG
+    if strength <= 0:
+        return LARGEST_LOG
+    log = math.log10(drift) - math.log10(strength)
+    return min(max(log, -LARGEST_LOG), LARGEST_LOG)
+
+
+def features_of(drift: float, strength: float, worse: float | None) -> dict[str, float]:
+    """Returns `FEATURES`, the same on the device that scores and on the server that fits.
+
+    Args:
+        drift: Drift of the release in the rule's scope.
+        strength: Strength of the patch there.
+        worse: Nats per token by which the canaries got worse; None without any.
+    """
+    return {
+        LOG_DRIFT: log_ratio(drift, strength),
+        CANARY: worse or 0.0,
+        CANARY_MISSING: float(worse is None),
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

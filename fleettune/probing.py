@@ -1,11 +1,22 @@
-"""The adapters of a probe: A random and fixed, B zero, the same for everybody."""
+"""Probes as jobs: which adapters, A random and fixed, B zero, the same for everybody; which passes.
+
+Devices and server probe alike.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fleettune.adapters import Factors, Patch, untrained
+from fleettune.compute import ProbeJob
 from fleettune.seeds import Purpose, stream
 from fleettune.sites import MODULES, Site
+from fleettune.tokens import Example
 from fleettune.work import Shapes
+
+GRADIENT, FISHER = "gradient", "fisher"
+BENEFITS = (GRADIENT, FISHER)
+"""What counts as a site's benefit."""
 
 
 def probe_patch(seed: int, shapes: Shapes, release: int, depth: int, rank: int) -> Patch:
@@ -28,3 +39,14 @@ def probe_patch(seed: int, shapes: Shapes, release: int, depth: int, rank: int) 
         for module in MODULES
     }
     return Patch(release=release, alpha=float(rank), factors=factors)
+
+
+def probing_jobs(
+    release: str, probe: Patch, batches: Sequence[tuple[Example, ...]], benefit: str
+) -> list[ProbeJob]:
+    """Returns the probes of a benefit: one of all batches, or for `FISHER` one per batch.
+
+    A site's benefit is the sum over their results.
+    """
+    parts = [(batch,) for batch in batches] if benefit == FISHER else [tuple(batches)]
+    return [ProbeJob(release=release, probe=probe, batches=part) for part in parts]

@@ -1,4 +1,4 @@
-"""Rejections: why a delta is not taken, in one word that can be counted."""
+"""Rejections: why a delta or a decision is not taken, in one word that can be counted."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from enum import StrEnum
 
 
 class Rejection(StrEnum):
-    """What is wrong with a delta; the first fault that is found counts."""
+    """What is wrong with a delta; the first fault that is found counts.
+
+    `DECISION` is of what a device tells of its decision; its delta is judged by itself.
+    """
 
     OVERSIZED = "oversized_payload"
     UNREADABLE = "unreadable"
@@ -19,6 +22,7 @@ class Rejection(StrEnum):
     NOT_FINITE = "not_finite"
     UNLIKE_A = "unlike_a"
     UNLIKE_RANK = "unlike_rank"
+    DECISION = "bad_decision"
 
 
 class RejectedError(ValueError):

@@ -19,6 +19,7 @@ from safetensors import safe_open
 
 from fleettune.adapters import peft_name
 from fleettune.guidance import Guidance
+from fleettune.rankings import ProbeRecipe, Ranking
 from fleettune.sites import MODULES, Site
 from fleettune.typed import OMIT_DEFAULT
 from fleettune.work import Shapes
@@ -119,6 +120,7 @@ class Manifest:
         drifts: Drift since every earlier version.
         deltas: Deltas on offer, at most one since each earlier version.
         guidance: What the server says about reuse and retune; None: nothing.
+        rankings: What the server's own probes found, one per recipe; mostly none.
     """
 
     version: int
@@ -130,14 +132,19 @@ class Manifest:
     template: str
     max_tokens: int
     drifts: tuple[Drift, ...] = ()
-    deltas: tuple[ReleaseDelta, ...] = ()
-    bits: float | None = None
-    parent: int | None = None
+    deltas: tuple[ReleaseDelta, ...] = field(default=(), metadata=OMIT_DEFAULT)
+    bits: float | None = field(default=None, metadata=OMIT_DEFAULT)
+    parent: int | None = field(default=None, metadata=OMIT_DEFAULT)
     guidance: Guidance | None = field(default=None, metadata=OMIT_DEFAULT)
+    rankings: tuple[Ranking, ...] = field(default=(), metadata=OMIT_DEFAULT)
 
     def delta_since(self, version: int) -> ReleaseDelta | None:
         """Returns the delta since an earlier version; None if none is on offer."""
         return next((delta for delta in self.deltas if delta.since == version), None)
+
+    def ranking(self, recipe: ProbeRecipe) -> Ranking | None:
+        """Returns the ranking of a recipe; None where the server made none."""
+        return next((one for one in self.rankings if one.recipe == recipe), None)
 
     def drift_since(self, version: int) -> Mapping[Site, Moments]:
         """Returns the drift of every matrix since an earlier version.

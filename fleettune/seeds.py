@@ -36,6 +36,7 @@ class Purpose(IntEnum):
     RANDOM_RETUNE = 33
     SKETCH = 34
     SHARED_A = 35
+    ROLLOUT = 36
     STYLE = 44
     CATALOGUE = 45
 

@@ -23,6 +23,7 @@ from fleettune.adapters import Patch, from_arrays, to_arrays
 from fleettune.cost import Cost, Ledger, Stage
 from fleettune.frames import Expected, read_frame, write_frame
 from fleettune.guidance import Guidance
+from fleettune.rankings import RANKING_TYPES
 from fleettune.rejections import RejectedError, Rejection
 from fleettune.releases import Drift, Manifest, Moments, ReleaseDelta, SiteDrift
 from fleettune.statistics import Observation, Outcome, Report, Statistics
@@ -48,6 +49,7 @@ _MANIFEST_TYPES: Types = {
     "Moments": Moments,
     "ReleaseDelta": ReleaseDelta,
     "Guidance": Guidance,
+    **RANKING_TYPES,
 }
 _NUMBERS = (
     *("start_s", "night_s", "soc", "soc_after", "buffer_exchanges", "buffer_bytes", "stored_bytes"),
@@ -134,8 +136,9 @@ def encode_report(report: Report) -> RecordDict:
     looked = {name: getattr(statistics, name) for name in _LOOKED}
     numbers |= {name: value for name, value in looked.items() if value is not None}
     for stage, cost in statistics.ledger.costs:
-        for name in _COST_FIELDS:
-            numbers[f"{stage}.{name}"] = getattr(cost, name)
+        # most stages move no bytes; what is not sent is zero
+        told = {name: getattr(cost, name) for name in _COST_FIELDS}
+        numbers |= {f"{stage}.{name}": value for name, value in told.items() if value}
     content = RecordDict({OUTCOME: ConfigRecord(asdict(statistics.outcome))})
     if report.delta is not None:
         frame = write_frame(report.delta) if report.frame is None else report.frame

@@ -35,15 +35,18 @@ from simulations import lexicons
 from simulations.arms import POLICY_KEYS, build_arms, fitting, foreign
 from simulations.claims import StudySettings
 from simulations.mixes import mix_of
+from simulations.server_probes import asked, check_text
+from simulations.server_settings import aggregation_rule, guidance_rule, staging_rule
 from simulations.settings import CostSettings, EngineSettings, FleetSettings, Run
 from simulations.targets import configured
 from strategies.aggregation import Aggregation
 from strategies.external import check_external
-from strategies.ffa import Ffa
-from strategies.plan import AGGREGATIONS, Arm, Plan
+from strategies.guiding import Guiding
+from strategies.plan import Arm, Plan
 from strategies.publisher import Source
 from strategies.sampling import Panel, Uniform
 from strategies.schedule import Schedule
+from strategies.staging import Staging
 
 RUN_KEYS = (
     *("seed", "rounds", "precision", "compute", "quality", "store"),
@@ -53,6 +56,7 @@ KEYS = (
     *RUN_KEYS,
     *("model", "data", "fleet", "storage", "annotation", "lexicon"),
     *("cost", "link", "availability", "release", "tuning", "engine", "aggregation"),
+    *("guidance", "rollout"),
     *(*POLICY_KEYS, "reference", "arms", "study"),
 )
 """All keys of a configuration."""
@@ -74,6 +78,8 @@ class Experiment:
         study: Arms, seeds and claims of the study that this belongs to.
         metric: The headline metric, a key of `simulations.summary.HEADLINES`.
         aggregation: How the server aggregates deltas.
+        guidance: What the server makes of reported decisions.
+        rollout: Whether a first cohort gets releases before the others.
     """
 
     run: Run
@@ -87,6 +93,8 @@ class Experiment:
     study: StudySettings
     metric: str
     aggregation: Aggregation
+    guidance: Guiding
+    rollout: Staging
 
     @property
     def reference(self) -> str:
@@ -129,8 +137,11 @@ class Experiment:
             store=self.run.store,
             observe=True,
             aggregation=self.aggregation,
+            guidance=self.guidance,
+            rollout=self.rollout,
             fleet_patch=self.run.fleet_patch,
             fleet_rank=self.run.fleet_rank,
+            probes=asked(self.arms),
         )
 
 
@@ -163,8 +174,9 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
     policy_types(installed)
     engine = cast(EngineSettings, configured(plain["engine"], "engine"))
     _check_together(run, engine)
-    aggregation = _aggregation(plain["aggregation"], arms)
+    aggregation = aggregation_rule(plain["aggregation"], arms)
     cost = checked(CostSettings, plain["cost"], {}, "cost")
+    check_text(arms, population)
     study = checked(StudySettings, plain["study"], {}, "study")
     study.check_arms(tuple(arms))
     schedule = checked(Schedule, plain["release"], {}, "release")
@@ -192,17 +204,9 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
         arms=arms,
         study=study,
         aggregation=aggregation,
+        guidance=guidance_rule(plain["guidance"]),
+        rollout=staging_rule(plain["rollout"], schedule, run.fleet_patch),
     )
-
-
-def _aggregation(node: object, arms: Mapping[str, DevicePolicy]) -> Aggregation:
-    rule = configured(node, "aggregation")
-    if isinstance(rule, Ffa) and not all(policy.tuning.frozen_a for policy in arms.values()):
-        raise ValueError("aggregation=ffa needs one A on all devices: add +tuning.frozen_a=true")
-    if not isinstance(rule, AGGREGATIONS):
-        known = ", ".join(kind.__name__ for kind in AGGREGATIONS)
-        raise ValueError(f"aggregation must be one of {known}, got {type(rule).__name__}")
-    return rule
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from flwr.app import Context, RecordDict
 from rich.console import Console
 
 from clients.app import app as client_app
+from fleettune.backbone import read_shapes, resolve_folder
 from fleettune.energy import coefficients
 from fleettune.hardware import TIERS
 from fleettune.precision import resolve_precision
@@ -27,6 +28,7 @@ from simulations.engines import open_engine
 from simulations.experiment import Experiment
 from simulations.grid import RUN_ID, CohortGrid, Registry
 from simulations.host_energy import Watch, told, watch
+from simulations.learned import write_learned
 from simulations.memory_flips import memory_flips
 from simulations.patches import keep_patches
 from simulations.progress import RunProgress
@@ -34,6 +36,7 @@ from simulations.recorder import Recorder, write_frame
 from simulations.report import write_report
 from simulations.represented import represented
 from simulations.resume import STATE_FILE, end
+from simulations.server_probes import probe_flop
 from simulations.store import Store
 from simulations.summary import HostInfo, RunInfo, summarise
 from simulations.tables import headline_table
@@ -64,6 +67,7 @@ def run_experiment(experiment: Experiment, folder: Path, console: Console) -> di
     clock = RoundClock(deadline_s=experiment.fleet_settings.deadline_s)
     write_frame(timeline(rows, clock), folder / "clock.parquet")
     _write_server_tables(folder)
+    write_learned(folder)
     host = HostInfo(
         host_seconds=round(seconds, 1),
         peak_rss_mb=_peak_rss_mb(experiment.engine.workers),
@@ -72,7 +76,9 @@ def run_experiment(experiment: Experiment, folder: Path, console: Console) -> di
     )
     (folder / "host.json").write_text(json.dumps(asdict(host)))
     known = _uncertainty(experiment, rows, work)
-    summary = summarise(rows, _run_info(experiment), host, known, network=experiment.cost.network)
+    summary = summarise(
+        rows, _run_info(experiment, folder), host, known, network=experiment.cost.network
+    )
     shares = {profile.name: share for profile, share in experiment.fleet.mix.parts}
     summary["represents"] = represented(rows, shares, experiment.fleet_settings.represents)
     summary["country"] = experiment.cost.country
@@ -199,7 +205,7 @@ def _counted(rounds: list[dict[str, Any]], key: str) -> list[str]:
     return sorted({name for entry in rounds for name in entry[key]})
 
 
-def _run_info(experiment: Experiment) -> RunInfo:
+def _run_info(experiment: Experiment, folder: Path) -> RunInfo:
     tiers: dict[str, int] = dict.fromkeys(TIERS, 0)
     for profile, _ in experiment.fleet.mix.parts:
         for _, coefficient in coefficients(profile, experiment.fleet.radio):
@@ -216,6 +222,12 @@ def _run_info(experiment: Experiment) -> RunInfo:
         reference=experiment.reference,
         coefficients=tiers,
         priced_as=experiment.fleet.priced.model,
+        probe_flop=probe_flop(
+            folder,
+            experiment.arms,
+            read_shapes(resolve_folder(experiment.model.path)),
+            experiment.fleet.priced,
+        ),
     )
 
 

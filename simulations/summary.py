@@ -47,7 +47,7 @@ NOT_COVERED = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunInfo:
-    """What was run: the facts that all arms share."""
+    """What was run: the facts that all arms share, and FLOP of the server's probes by arm."""
 
     seed: int
     devices: int
@@ -60,6 +60,7 @@ class RunInfo:
     reference: str
     coefficients: Mapping[str, int]
     priced_as: str
+    probe_flop: Mapping[str, float] = field(default_factory=dict[str, float])
 
     def __post_init__(self) -> None:
         if self.quality_metric not in HEADLINES:
@@ -112,7 +113,9 @@ def summarise(
                 "quality": _quality(part, folds[arm], run),
                 "counts": _counts(part["decision"], DECISIONS),
                 **_attendance(part),
-                "energy_j": _energy(part, arm, known, network=network),
+                "energy_j": _energy(
+                    part, arm, known, network=network, probe_flop=run.probe_flop.get(arm, 0.0)
+                ),
                 "bytes": {"down": total(part, "down_bytes"), "up": total(part, "up_bytes")},
                 "simulated_time_s": total(part, "time_s"),
                 "vs_reference": _versus(arm, folds, unserved, run, known),
@@ -129,7 +132,7 @@ def summarise(
 
 def _run(run: RunInfo, host: HostInfo) -> dict[str, Any]:
     facts = asdict(run)
-    for name in ("quality_metric", "reference", "coefficients"):
+    for name in ("quality_metric", "reference", "coefficients", "probe_flop"):
         del facts[name]
     measured = {
         "host_seconds": finite(host.host_seconds),
@@ -164,8 +167,10 @@ def _attendance(rows: pl.DataFrame) -> dict[str, Any]:
     }
 
 
-def _energy(rows: pl.DataFrame, arm: str, known: Uncertainty, *, network: bool) -> dict[str, Any]:
-    ledgers = arm_ledgers(rows, arm, known, network=network)
+def _energy(
+    rows: pl.DataFrame, arm: str, known: Uncertainty, *, network: bool, probe_flop: float
+) -> dict[str, Any]:
+    ledgers = arm_ledgers(rows, arm, known, network=network, probe_flop=probe_flop)
     whole = ledgers["device_total"]
     wasted_j = total(rows, "energy_j_wasted")
     low, high = known.stages[arm]["wasted"]

@@ -18,14 +18,19 @@ from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariable
 
 from fleettune.frames import write_frame
 from strategies.checkpoint import Checkpoint
+from strategies.learning import Learning
 from strategies.plan import read_plan
 from strategies.publisher import Publisher, rms
+from strategies.ranking import Ranker
+from strategies.rollouts import Rollouts
 from strategies.strategy import FleetStrategy, await_devices
 from strategies.training import Vendor
 
 PLAN_VARIABLE = "FLEETTUNE_PLAN"
 FLEET, FLEET_BASES = "fleet_patch_", "fleet_patches.json"
 """How files of fleet patches begin, and the file of the releases' folders that they are for."""
+PROBES_FILE = "server_probes.json"
+"""What the server probed, beside the plan."""
 
 app = ServerApp()
 
@@ -41,16 +46,16 @@ def main(grid: Grid, context: Context) -> None:
         )
     file = Path(str(place))
     plan = read_plan(file)
-    publisher = Publisher(
-        source=plan.source,
-        schedule=plan.schedule,
-        vendor=Vendor(
-            store=Path(plan.store),
-            population=plan.data.open(),
-            data=plan.data_key,
-            seed=plan.seed,
-        ),
+    vendor = Vendor(
+        store=Path(plan.store),
+        population=plan.data.open(),
+        data=plan.data_key,
+        seed=plan.seed,
     )
+    ranker = Ranker(
+        recipes=plan.probes, store=vendor.store, population=vendor.population, seed=plan.seed
+    )
+    publisher = Publisher(source=plan.source, schedule=plan.schedule, vendor=vendor, ranker=ranker)
     strategy = FleetStrategy(
         arms=plan.policies(),
         publisher=publisher,
@@ -60,21 +65,31 @@ def main(grid: Grid, context: Context) -> None:
         aggregation=plan.aggregation,
         fleet_patch=plan.fleet_patch,
         fleet_rank=plan.fleet_rank,
+        learning=Learning(guiding=plan.guidance),
+        rollouts=Rollouts(staging=plan.rollout, seed=plan.seed),
         checkpoint=grid if isinstance(grid, Checkpoint) else None,
     )
     strategy.on_round = partial(_write_updates, strategy, file.parent)
     await_devices(grid, plan.devices)
     strategy.start(grid=grid, initial_arrays=ArrayRecord(), num_rounds=plan.rounds)
     _write(strategy, file.parent)
+    if plan.probes:
+        told = [one for entry in publisher.published for one in ranker.told(entry.manifest)]
+        (file.parent / PROBES_FILE).write_text(json.dumps(told))
 
 
 def _write(strategy: FleetStrategy, folder: Path) -> None:
-    """Writes what the server learned: sums by round, and releases."""
+    """Writes what the server learned: sums by round, releases, decisions and guidance."""
     sums = [asdict(entry) for entry in strategy.sums]
     (folder / "server_rounds.json").write_text(json.dumps(sums))
     (folder / "server_releases.json").write_text(
         json.dumps([_release(strategy, version) for version in range(_count(strategy))])
     )
+    learning = strategy.learning
+    (folder / "server_decisions.json").write_text(json.dumps(learning.decision_rows()))
+    (folder / "server_guidance.json").write_text(json.dumps(learning.guidance_rows()))
+    tallies = {arm: learning.tally(arm) for arm in strategy.arms}
+    (folder / "server_forecast.json").write_text(json.dumps(strategy.rollouts.rows(tallies)))
 
 
 def _write_updates(strategy: FleetStrategy, folder: Path) -> None:

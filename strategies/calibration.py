@@ -126,9 +126,21 @@ class Calibration:
             ValueError: If a retune with a known gain lacks one of the features.
         """
         decided = [report for report in reports if report.retuned or report.reused]
-        known = judged(decided)
-        explored = sum(report.propensity < 1 for report in known)
         could_reuse = any(report.propensity < 1 for report in decided)
+        return self.fit_known(decided, could_reuse=could_reuse)
+
+    def fit_known(self, reports: Iterable[DecisionReport], *, could_reuse: bool) -> Calibrated:
+        """Returns the same from retunes of known gain alone; others are left out.
+
+        Args:
+            reports: What devices reported.
+            could_reuse: Whether any device could have reused, of those left out too.
+
+        Raises:
+            ValueError: If a retune with a known gain lacks one of the features.
+        """
+        known = judged(reports)
+        explored = sum(report.propensity < 1 for report in known)
         fitted = (explored if could_reuse else len(known)) >= self.min_explored
         weights = [weight_of(report, self.max_weight) for report in known]
         return Calibrated(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from fleettune.adapters import Patch
@@ -59,6 +59,8 @@ class ServerState:
         sums: One entry per arm and round so far.
         releases: What is out, oldest first.
         fleets: The fleet patches of those arms that have one.
+        learned: What `strategies.learning.Learning.plain` says.
+        rollouts: What `strategies.rollouts.Rollouts.plain` says.
     """
 
     seed: int
@@ -66,6 +68,8 @@ class ServerState:
     sums: tuple[RoundSum, ...]
     releases: tuple[PublishedAt, ...]
     fleets: tuple[KeptFleet, ...] = ()
+    learned: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    rollouts: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def plain(self) -> dict[str, Any]:
         """Returns the state as JSON can hold it."""
@@ -95,4 +99,6 @@ def read_server_state(plain: Mapping[str, Any]) -> ServerState:
         sums=tuple(RoundSum(**entry) for entry in plain["sums"]),
         releases=tuple(PublishedAt(**entry) for entry in plain["releases"]),
         fleets=tuple(KeptFleet(**entry) for entry in plain.get("fleets", ())),
+        learned=plain.get("learned", {}),
+        rollouts=plain.get("rollouts", {}),
     )

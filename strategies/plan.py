@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
 from fleettune.fleet import DATA_TYPES, FleetData
-from fleettune.typed import Record, Types, from_record, to_record
+from fleettune.rankings import ProbeRecipe
+from fleettune.typed import OMIT_DEFAULT, Record, Types, from_record, to_record
 from strategies.aggregation import Aggregation, Stack
 from strategies.clipping import NormClip
 from strategies.factor_averaging import FactorMean, ZeroPad
 from strategies.ffa import Ffa
 from strategies.fleet_patch import NONE, check_use
+from strategies.guiding import Fitted, Guiding, Unguided
 from strategies.publisher import Source
 from strategies.robust import MedianOfMeans, TrimmedMean
 from strategies.rounds import STACK
 from strategies.sampling import Panel, Sampling, Uniform
 from strategies.schedule import ReleasePlan, Schedule
+from strategies.staging import Staged, Staging, Unstaged, check_staging
 from strategies.svd import Svd
 
 
@@ -49,6 +52,9 @@ class Plan:
         aggregation: How deltas are aggregated.
         fleet_patch: Whether devices get the fleet patch (`strategies.fleet_patch.USES`).
         fleet_rank: Its largest rank.
+        probes: What the server ranks every release's sites by, where arms ask for it.
+        guidance: How what devices reported becomes what later releases come with.
+        rollout: Whether a first cohort gets releases before the others.
     """
 
     seed: int
@@ -64,9 +70,13 @@ class Plan:
     aggregation: Aggregation = STACK
     fleet_patch: str = NONE
     fleet_rank: int = 8
+    probes: tuple[ProbeRecipe, ...] = field(default=(), metadata=OMIT_DEFAULT)
+    guidance: Guiding = field(default_factory=Unguided)
+    rollout: Staging = field(default_factory=Unstaged)
 
     def __post_init__(self) -> None:
         check_use(self.fleet_patch, self.fleet_rank)
+        check_staging(self.rollout, self.schedule.every, self.fleet_patch)
 
     def policies(self) -> Mapping[str, Record]:
         """Returns the policy record of every arm."""
@@ -88,7 +98,9 @@ AGGREGATIONS = (Stack, Svd, Ffa, FactorMean, ZeroPad, NormClip, TrimmedMean, Med
 _TYPES: Types = {
     **DATA_TYPES,
     **{cls.__name__: cls for cls in AGGREGATIONS},
+    **{cls.__name__: cls for cls in (Unguided, Fitted, Unstaged, Staged)},
     **{cls.__name__: cls for cls in (Plan, Arm, Source, Schedule, ReleasePlan, Panel, Uniform)},
+    ProbeRecipe.__name__: ProbeRecipe,
 }
 
 

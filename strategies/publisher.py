@@ -14,6 +14,7 @@ from fleettune.work import Shapes
 from strategies.checkpoint import PublishedAt
 from strategies.payloads import delta_between
 from strategies.quantised import quantised_bytes
+from strategies.ranking import Ranker
 from strategies.schedule import ReleasePlan, Schedule
 from strategies.training import TrainedRelease, Vendor, shipped, train_release
 
@@ -49,6 +50,7 @@ class Publisher:
     source: Source
     schedule: Schedule
     vendor: Vendor
+    ranker: Ranker | None = None
     published: list[Published] = field(default_factory=list[Published])
 
     def newest(self, round_number: int) -> Manifest:
@@ -102,6 +104,8 @@ class Publisher:
             bits=8 * size_bytes / shapes.parameters if _is_quantised(plan) else None,
             parent=version - 1 if version and from_parent else None,
         )
+        if self.ranker is not None:
+            manifest = self.ranker.ranked(manifest)
         return Published(manifest=manifest, trained=trained, round=round_number)
 
     def _deltas(

@@ -14,10 +14,10 @@ from typing import Any
 
 from strategies.outcomes import DecisionReport
 from strategies.sketches import Sketch, read_sketch, sketched
-from strategies.tallies import Tally, read_tally, tallied
+from strategies.tallies import Key, Tally, read_tally, tallied
 
-ByRelease = tuple[tuple[int, Sketch], ...]
-"""(Version of a release, sketch), ascending."""
+ByClass = tuple[tuple[Key, Sketch], ...]
+"""((version of a release, device class), sketch), ascending."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,13 +26,13 @@ class ReuseStatistics:
 
     Attributes:
         tally: Counts and joules by release and device class.
-        drift: The drift that rules saw, by release.
-        gain: Nats per token that retuning gained, by release, where a device saw it.
+        drift: The drift that rules saw, by release and device class.
+        gain: Nats per token that retuning gained, by the same, where a device saw it.
     """
 
     tally: Tally = field(default_factory=Tally)
-    drift: ByRelease = ()
-    gain: ByRelease = ()
+    drift: ByClass = ()
+    gain: ByClass = ()
 
     def __add__(self, other: ReuseStatistics) -> ReuseStatistics:
         return ReuseStatistics(
@@ -65,32 +65,36 @@ def gathered(reports: Iterable[DecisionReport], alpha: float = 0.01) -> ReuseSta
         alpha: Relative error of the sketches.
     """
     every = list(reports)
-    drift: dict[int, list[float]] = {}
-    gain: dict[int, list[float]] = {}
+    drift: dict[Key, list[float]] = {}
+    gain: dict[Key, list[float]] = {}
     for report in every:
+        key = (report.release, report.device_class)
         if report.drift is not None:
-            drift.setdefault(report.release, []).append(report.drift)
+            drift.setdefault(key, []).append(report.drift)
         if report.gain is not None:
-            gain.setdefault(report.release, []).append(report.gain)
+            gain.setdefault(key, []).append(report.gain)
     return ReuseStatistics(
         tally=tallied(every), drift=_sketches(drift, alpha), gain=_sketches(gain, alpha)
     )
 
 
-def _sketches(values: Mapping[int, list[float]], alpha: float) -> ByRelease:
-    return tuple((version, sketched(values[version], alpha)) for version in sorted(values))
+def _sketches(values: Mapping[Key, list[float]], alpha: float) -> ByClass:
+    return tuple((key, sketched(values[key], alpha)) for key in sorted(values))
 
 
-def _merged(mine: ByRelease, theirs: ByRelease) -> ByRelease:
+def _merged(mine: ByClass, theirs: ByClass) -> ByClass:
     merged = dict(mine)
-    for version, sketch in theirs:
-        merged[version] = merged[version] + sketch if version in merged else sketch
+    for key, sketch in theirs:
+        merged[key] = merged[key] + sketch if key in merged else sketch
     return tuple(sorted(merged.items(), key=lambda entry: entry[0]))
 
 
-def _plain(sketches: ByRelease) -> list[dict[str, Any]]:
-    return [{"release": version, **sketch.plain()} for version, sketch in sketches]
+def _plain(sketches: ByClass) -> list[dict[str, Any]]:
+    return [
+        {"release": version, "device_class": name, **sketch.plain()}
+        for (version, name), sketch in sketches
+    ]
 
 
-def _read(plain: Iterable[Mapping[str, Any]]) -> ByRelease:
-    return tuple((entry["release"], read_sketch(entry)) for entry in plain)
+def _read(plain: Iterable[Mapping[str, Any]]) -> ByClass:
+    return tuple(((entry["release"], entry["device_class"]), read_sketch(entry)) for entry in plain)

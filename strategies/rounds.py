@@ -18,6 +18,8 @@ from fleettune.rejections import RejectedError, Rejection
 from fleettune.statistics import Statistics
 from fleettune.wire import decode_statistics, read_delta
 from strategies.aggregation import Aggregate, Aggregation, Stack, StackAggregate, mean_norm
+from strategies.gathering import Gathering
+from strategies.reported import decision_report
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +74,7 @@ class RunningSum:
         weights: How a device counts (`strategies.aggregation.WEIGHTS`).
         update: Aggregate of the deltas so far.
         last_device: The device that was added last; -1 before the first one.
+        decided: What the devices decided about releases.
     """
 
     arm: str
@@ -85,6 +88,7 @@ class RunningSum:
     up_bytes: float = 0.0
     down_bytes: float = 0.0
     rejected: dict[str, int] = field(default_factory=dict[str, int])
+    decided: Gathering = field(default_factory=Gathering)
 
     def add(self, reply: Reply) -> None:
         """Adds one device's reply.
@@ -105,6 +109,7 @@ class RunningSum:
         self.up_bytes += total.up_bytes
         self.down_bytes += total.down_bytes
         self.decisions[outcome.decision] = self.decisions.get(outcome.decision, 0) + 1
+        self._gather(statistics)
         if isinstance(reply.delta, Rejection):
             self._reject(reply.delta)
         elif reply.delta is not None:
@@ -113,6 +118,18 @@ class RunningSum:
                 self.update.add(reply.delta, weight)
             except RejectedError as error:
                 self._reject(error.reason)
+
+    def _gather(self, statistics: Statistics) -> None:
+        """Adds the decision; numbers that none can have are counted and change nothing else."""
+        try:
+            report = decision_report(statistics)
+        except ValueError as error:
+            device = statistics.outcome.device
+            log.warning("decision of device %d in arm %s: %s", device, self.arm, error)
+            self._reject(Rejection.DECISION)
+            return
+        if report is not None:
+            self.decided.add(report)
 
     def _reject(self, reason: Rejection) -> None:
         self.rejected[reason.value] = self.rejected.get(reason.value, 0) + 1
@@ -139,6 +156,9 @@ def add_up(
     replies: Iterable[Message],
     rule: Aggregation = STACK,
     expected: Expected | None = None,
+    *,
+    keeps: bool = False,
+    staged: Mapping[str, int] | None = None,
 ) -> dict[str, RunningSum]:
     """Returns every arm's sums over the replies, which are read once, one by one.
 
@@ -147,8 +167,18 @@ def add_up(
         replies: What the devices sent.
         rule: How deltas are aggregated.
         expected: What a delta must be to be taken; None where only its frame is checked.
+        keeps: Whether retunes of known gain are kept for a fit (`strategies.gathering`).
+        staged: By arm the version of which all reports are kept; an arm without one keeps none.
     """
-    sums = {arm: RunningSum(arm=arm, weights=rule.weights, update=rule.open()) for arm in arms}
+    sums = {
+        arm: RunningSum(
+            arm=arm,
+            weights=rule.weights,
+            update=rule.open(),
+            decided=Gathering(keeps=keeps, staged=(staged or {}).get(arm)),
+        )
+        for arm in arms
+    }
     for arm, reply in _in_order(replies, expected):
         if reply is None:
             sums[arm].failed += 1

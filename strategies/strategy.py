@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
@@ -29,7 +29,9 @@ from strategies.checkpoint import (
     read_server_state,
 )
 from strategies.fleet_patch import NONE, START, grown
+from strategies.learning import Learning
 from strategies.publisher import Publisher
+from strategies.rollouts import Rollouts
 from strategies.rounds import STACK, RoundSum, add_up
 from strategies.sampling import Sampling
 
@@ -52,6 +54,8 @@ class FleetStrategy(Strategy):
         fleet_rank: Its largest rank.
         updates: The aggregate of the last round's deltas, by arms that sent any.
         fleets: The fleet patch by arms that have one.
+        learning: What the devices decided, and the guidance that comes of it.
+        rollouts: Which release every device is told of.
     """
 
     arms: Mapping[str, Record]
@@ -67,6 +71,8 @@ class FleetStrategy(Strategy):
     fleet_rank: int = 8
     updates: dict[str, Aggregate] = field(default_factory=dict[str, Aggregate])
     fleets: dict[str, Patch] = field(default_factory=dict[str, Patch])
+    learning: Learning = field(default_factory=Learning)
+    rollouts: Rollouts = field(default_factory=Rollouts)
 
     def start(  # noqa: PLR0913, PLR0917 - Flower's signature
         self,
@@ -106,27 +112,23 @@ class FleetStrategy(Strategy):
     ) -> Iterable[Message]:
         """Yields one message per chosen device and arm, device by device."""
         night = server_round - 1
-        release = self.publisher.newest(night)
-        contents = {
-            arm: encode_request(
-                Request(
-                    arm=arm,
-                    round=night,
-                    release=release,
-                    policy=policy,
-                    observe=self.observe,
-                    fleet=self._fleet(arm),
-                )
-            )
-            for arm, policy in self.arms.items()
-        }
+        newest = self.publisher.newest(night).version
         ids = grid.get_node_ids()
         # a registry that is a sequence is not listed: a round costs what its sample costs
         nodes = ids if isinstance(ids, Sequence) else list(ids)
+        told = {
+            arm: self.rollouts.told(arm, nodes, (newest, night), self.learning.tally(arm))
+            for arm in self.arms
+        }
+        contents = {
+            (arm, version): self._request(arm, version, night)
+            for arm in self.arms
+            for version in told[arm].versions
+        }
         for node in self.sampling.choose(nodes, night, self.seed):
-            for arm, content in contents.items():
+            for arm in self.arms:
                 yield Message(
-                    content=_copy(content),
+                    content=_copy(contents[arm, told[arm].of(node)]),
                     dst_node_id=node,
                     message_type=MessageType.TRAIN,
                     group_id=arm,
@@ -145,7 +147,19 @@ class FleetStrategy(Strategy):
             # a delta as large as the model is none
             limit_bytes=manifest.size_bytes,
         )
-        running = add_up(self.arms, replies, self.aggregation, expected)
+        # all reports of a cohort's release are kept, for a forecast
+        staged = {arm: release for arm in self.arms if self.rollouts.is_staged}
+        running = add_up(
+            self.arms,
+            replies,
+            self.aggregation,
+            expected,
+            keeps=self.learning.keeps,
+            staged=staged,
+        )
+        for arm, entry in running.items():
+            self.learning.take(arm, entry.decided.closed())
+            self.rollouts.take(arm, entry.decided.cohort)
         closed = [entry.closed(server_round - 1, release) for entry in running.values()]
         self.sums += closed
         self.updates = {arm: entry.update for arm, entry in running.items() if entry.update.counts}
@@ -171,6 +185,21 @@ class FleetStrategy(Strategy):
     def summary(self) -> None:
         """Says nothing: `simulations` prints the run's tables."""
 
+    def _request(self, arm: str, version: int, night: int) -> RecordDict:
+        """Returns what an arm's devices are asked, with what they are told of a release."""
+        release = self.publisher.published[version].manifest
+        guidance = self.learning.guidance(arm, version)
+        return encode_request(
+            Request(
+                arm=arm,
+                round=night,
+                release=release if guidance is None else replace(release, guidance=guidance),
+                policy=self.arms[arm],
+                observe=self.observe,
+                fleet=self._fleet(arm),
+            )
+        )
+
     def _fleet(self, arm: str) -> Patch | None:
         """Returns an arm's fleet patch; the first arm's for one whose devices never tune."""
         return self.fleets.get(arm) or self.fleets.get(next(iter(self.arms)))
@@ -192,6 +221,9 @@ class FleetStrategy(Strategy):
         self.publisher.restore(state.releases)
         self.sums = list(state.sums)
         self.fleets = state.patches()
+        if state.learned:
+            self.learning.restore(state.learned)
+            self.rollouts.restore(state.rollouts)
         return state.round + 1
 
     def _state(self, night: int) -> ServerState:
@@ -204,6 +236,8 @@ class FleetStrategy(Strategy):
                 for entry in self.publisher.published
             ),
             fleets=tuple(map(kept_fleet, self.fleets.items())),
+            learned=self.learning.plain(),
+            rollouts=self.rollouts.plain(),
         )
 
 

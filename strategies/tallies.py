@@ -31,6 +31,8 @@ class Counts:
         retuned: Those that retuned, at random or not.
         explored: Those of them that retuned at random.
         retune_uj: Microjoules of all retunes (simulated).
+        energy_uj: Microjoules of taking over the release, all stages (simulated).
+        down_bytes: Bytes received for it.
     """
 
     devices: int = 0
@@ -38,6 +40,8 @@ class Counts:
     retuned: int = 0
     explored: int = 0
     retune_uj: int = 0
+    energy_uj: int = 0
+    down_bytes: int = 0
 
     def __add__(self, other: Counts) -> Counts:
         names = [field.name for field in fields(self)]
@@ -57,6 +61,11 @@ class Counts:
     def retune_j(self) -> float:
         """Joules of all retunes (simulated)."""
         return self.retune_uj / MICROJOULES
+
+    @property
+    def energy_j(self) -> float:
+        """Joules of taking over the release (simulated)."""
+        return self.energy_uj / MICROJOULES
 
     @property
     def joules_per_retune(self) -> float | None:
@@ -140,6 +149,8 @@ def tallied(reports: Iterable[DecisionReport]) -> Tally:
         seen[key, "retuned"] += report.retuned
         seen[key, "explored"] += report.explored
         seen[key, "retune_uj"] += round(report.retune_j * MICROJOULES)
+        seen[key, "energy_uj"] += round(report.energy_j * MICROJOULES)
+        seen[key, "down_bytes"] += round(report.down_bytes)
     names = [field.name for field in fields(Counts)]
     return Tally(
         cells=tuple(

@@ -14,8 +14,9 @@ from clients.adaptation import Action
 from clients.baselines import Oracle, Periodic, PerRelease, RandomAtRate
 from clients.facts import Facts
 from clients.recollection import Recollection
-from clients.sight import Sight
+from clients.sight import KeptOut, Sight
 from fleettune.adapters import Factors, Patch
+from fleettune.backbone import resolve_folder
 from fleettune.guidance import Guidance
 from fleettune.hardware import load_hardware
 from fleettune.personas import SyntheticData
@@ -47,10 +48,10 @@ ONE = np.ones((2, 2), dtype=np.float32)
 PATCH = Patch(release=0, alpha=1.0, factors={Site(0, "v"): Factors(a=ONE, b=ONE)})
 
 
-def drawn(rate: float, device: int, version: int = 1, seed: int = 0) -> bool:
-    sight = Sight(
-        facts=replace(FACTS, device=device, seed=seed),
-        release=replace(RELEASE, version=version),
+def seen(release: Manifest, facts: Facts = FACTS) -> Sight:
+    return Sight(
+        facts=facts,
+        release=release,
         patch=PATCH,
         before=None,
         canaries=(),
@@ -58,6 +59,11 @@ def drawn(rate: float, device: int, version: int = 1, seed: int = 0) -> bool:
         steps=1,
         compute=current_compute(),
     )
+
+
+def drawn(rate: float, device: int, version: int = 1, seed: int = 0) -> bool:
+    facts = replace(FACTS, device=device, seed=seed)
+    sight = seen(replace(RELEASE, version=version), facts)
     decision = RandomAtRate(rate=rate).weigh(sight)
     assert decision.propensity == rate
     return decision.action is Action.RETUNE
@@ -110,6 +116,23 @@ def test_what_the_server_decided_is_done_whatever_the_drift(told: str) -> None:
         decision = rule.decide(replace(RELEASE, guidance=Guidance(decision=told)), PATCH)
         assert (decision.action.value, decision.reason) == (told, "told_by_server")
         assert decision.drift is None
+
+
+def test_only_a_per_release_rule_with_canaries_explores_where_everybody_is_to_reuse() -> None:
+    plain = PerRelease(kappa=0.5, k_var=0.0, nominal_strength=1.0)
+    measured = replace(plain, canary_share=0.2)
+    assert (plain.kept_out, measured.kept_out) == (None, KeptOut(share=0.2, most=8))
+    folder = str(resolve_folder("pocket"))
+    told = replace(
+        RELEASE, path=folder, template="pocket", guidance=Guidance(decision="reuse", explore=1.0)
+    )
+    assert plain.weigh(seen(told)) == plain.decide(told, PATCH)
+    decision = measured.weigh(seen(told))
+    assert (decision.action, decision.reason) == (Action.RETUNE, "explored")
+    assert (decision.explored, decision.propensity) == (1, 1.0)
+    never = replace(RELEASE, guidance=Guidance(decision="reuse"))
+    decision = measured.weigh(seen(never))
+    assert (decision.action, decision.propensity, decision.passes) == (Action.REUSE, 0.0, ())
 
 
 @pytest.mark.parametrize("guidance", [None, Guidance()])

@@ -27,6 +27,7 @@ from clients.tuning import Tuning
 from fleettune.adapters import Placement
 from fleettune.backbone import POCKET_FOLDER, read_shapes
 from fleettune.compute import ProbeResult
+from fleettune.frames import write_frame
 from fleettune.hardware import load_hardware
 from fleettune.personas import SyntheticData
 from fleettune.pricing import PricedAs
@@ -252,6 +253,6 @@ def test_an_upload_of_shared_pairs_is_smaller_as_priced() -> None:
         assert isinstance(plan, TunePlan)
         patch = new_start(FACTS, RELEASE, plan.placement, shared=False)
         assert bool(patch.ties) == (share_above is not None)
-        ((_, _, amount),) = charges.upload(FACTS, RELEASE, patch)
+        ((_, _, amount),) = charges.upload(FACTS, RELEASE, patch, write_frame(patch))
         sent.append(amount.moved_bytes)
     assert sent[1] < 0.7 * sent[0]

@@ -32,10 +32,12 @@ from clients.synthesis import NoSynthesis
 from clients.tuning import Tuning
 from fleettune.backbone import POCKET_FOLDER, read_shapes
 from fleettune.compute import ProbeResult
-from fleettune.cost import Stage
+from fleettune.cost import Cost, Stage
+from fleettune.frames import payload_bytes
 from fleettune.hardware import load_hardware
 from fleettune.personas import SyntheticData
 from fleettune.pricing import PricedAs
+from fleettune.rankings import Ranking
 from fleettune.releases import Manifest
 from fleettune.sites import MODULES, Site
 from fleettune.statistics import Report
@@ -69,6 +71,7 @@ RULE = GradCut(
     shared_alpha=8.0,
     prefix_cache=True,
 )
+SERVED = replace(RULE, probe="server")
 ROOMY = Quota(buffer_bytes=100_000, total_bytes=4_000_000)
 ALL = {Site(layer, module): 4 for layer in range(SHAPES.layers) for module in MODULES}
 
@@ -267,8 +270,10 @@ def test_a_smaller_budget_never_buys_more() -> None:
     assert values[0] < values[-1]
 
 
-def live(rule: PlacementRule, steps: int = 4) -> tuple[DeviceState, Report]:
-    visit = Visit(facts=facts(), round=0, release=RELEASE, policy=policy(rule, steps=steps))
+def live(
+    rule: PlacementRule, steps: int = 4, release: Manifest = RELEASE
+) -> tuple[DeviceState, Report]:
+    visit = Visit(facts=facts(), round=0, release=release, policy=policy(rule, steps=steps))
     return run_round(visit, DeviceState(), current_compute(), observed=False)
 
 
@@ -290,6 +295,69 @@ def test_a_night_probes_pays_for_it_and_trains_what_it_placed() -> None:
     work_flop = sum(amount.flop for _, _, amount in entries)
     assert ledger.of(Stage.PROBE).work_flop == pytest.approx(work_flop)
     assert ledger.of(Stage.PROBE).energy_j > 0
+
+
+def ranked(found: ProbeResult) -> Manifest:
+    """The release with a ranking of these benefits, by the rule's own recipe."""
+    recipe = SERVED.recipe
+    assert recipe is not None
+    benefits = tuple((str(site), value) for site, value in found.benefit.items())
+    return replace(RELEASE, rankings=(Ranking(recipe=recipe, benefits=benefits),))
+
+
+@settings(derandomize=True, deadline=None, max_examples=25)
+@given(
+    st.integers(0, 1000),
+    st.sampled_from([0.2, 0.35, 0.5, 0.8, 1.0]),
+    st.sampled_from(["own", "llama-3.2-1b"]),
+)
+def test_equal_benefits_place_the_same_sites_whoever_probed(
+    seed: int, budget: float, priced: str
+) -> None:
+    ours, served = replace(RULE, budget=budget), replace(SERVED, budget=budget)
+    place = context(facts(priced))
+    first = min((s.layer for job in ours.probes(place) for s in job.probe.factors), default=8)
+    found = found_by_chance(seed)
+    own = replace(place, probed=(found_by_layer(found, first),)) if first < 8 else place
+    shipped = replace(place, release=ranked(found))
+    assert served.probes(shipped) == ()
+    assert served.place(shipped) == ours.place(own)
+    drawn = RandomSameProfile(like=served)
+    assert drawn.probes(shipped) == ()
+    assert drawn.place(shipped) == RandomSameProfile(like=ours).place(own)
+
+
+def found_by_layer(found: ProbeResult, first: int) -> ProbeResult:
+    """What a probe from a layer on would have found."""
+    return ProbeResult(
+        benefit={site: value for site, value in found.benefit.items() if site.layer >= first},
+        gradients={site: value for site, value in found.gradients.items() if site.layer >= first},
+    )
+
+
+def test_a_night_with_a_ranking_pays_for_no_probe() -> None:
+    place = context(facts(), steps=4)
+    (job,) = RULE.probes(place)
+    own, paid = live(RULE)
+    state, report = live(SERVED, release=ranked(current_compute().probe(job)))
+    assert own.patch is not None
+    assert state.patch is not None
+    assert paid.statistics.ledger.of(Stage.PROBE).energy_j > 0
+    assert report.statistics.ledger.of(Stage.PROBE) == Cost()
+    assert state.patch.digest() == own.patch.digest()
+    # a device keeps no ranking: every release brings its own
+    assert state.held == RELEASE
+
+
+def test_what_hinders_a_placement_by_a_ranking_is_said() -> None:
+    place = context(facts())
+    assert SERVED.place(place) == "no_ranking"
+    nothing = ProbeResult(benefit=dict.fromkeys(ALL, 0.0), gradients={})
+    assert SERVED.place(replace(place, release=ranked(nothing))) == "no_benefit"
+    shipped = ranked(found_by_chance(1))
+    assert replace(SERVED, budget=0.01).place(replace(place, release=shipped)) == "over_budget"
+    tiny = replace(context(facts("llama-3.2-1b", ram_gb=1.0)), release=shipped)
+    assert SERVED.place(tiny) == "over_memory"
 
 
 def test_equal_nights_place_and_train_alike() -> None:
@@ -349,8 +417,11 @@ def test_a_night_with_shared_pairs_trains_keeps_and_sends_them_once() -> None:
     assert state.patch is not None
     assert state.patch.ties
     assert report.delta is state.patch
-    # uploaded: the patch with its pairs once, and 1024 bytes of statistics
-    assert report.statistics.ledger.total().up_bytes == state.patch.size_bytes + 1024
+    # uploaded: the patch with its pairs once, and 1024 bytes of statistics, whose share a frame's
+    # header is: scales of pairs stand there
+    sent = payload_bytes(report.frame or b"")
+    assert report.statistics.ledger.total().up_bytes == sent + 1024
+    assert 0 <= state.patch.size_bytes - sent <= 4 * 3 * len(state.patch.ties)
     records = RecordDict()
     write_state(records, state)
     back = read_state(records).patch
@@ -377,7 +448,7 @@ def test_a_rule_crosses_the_wire_as_data(rule: PlacementRule) -> None:
         ({"budget": 1.5}, "placement.budget must be > 0 and <= 1, got 1.5"),
         ({"benefit": "hope"}, "placement.benefit must be one of .*, got 'hope'"),
         ({"probe": "cloud"}, "placement.probe must be one of .*, got 'cloud'"),
-        ({"probe": "server"}, "placement.probe=server is not there yet"),
+        ({"probe": "server", "share_above": 0.5}, "share_above must be null with placement.probe"),
         ({"probe_batches": 0}, "placement.probe_batches must be >= 1, got 0"),
         ({"share_above": 1.5}, "placement.share_above must be null, or > 0 and <= 1, got 1.5"),
         ({"shared_alpha": 0.1}, "exact in single precision"),

@@ -28,6 +28,7 @@ from clients.synthesis import NoSynthesis
 from clients.tuning import Tuning
 from fleettune.backbone import POCKET_FOLDER, read_shapes
 from fleettune.cost import Stage
+from fleettune.frames import read_frame
 from fleettune.hardware import load_hardware
 from fleettune.personas import SyntheticData
 from fleettune.releases import Manifest, file_digest, weights_file
@@ -257,10 +258,12 @@ def test_no_exchange_leaves_a_device(selection: Selection) -> None:
     assert state.patch is not None
     for exchange in WORLD.day(3, 0):
         assert not [word for word in told if exchange.question in word or exchange.response in word]
-    # embeddings stay as well: arrays are the patch's factors and nothing else
+    # embeddings stay as well: the one array is the frame of the patch's factors
     for record in content.array_records.values():
         assert sum(len(array.data) for array in record.values()) < 2 * state.patch.size_bytes
-        assert {name.rpartition(".")[2] for name in record} == {"a", "b"}
+        assert set(record) == {"frame"}
+    assert report.frame is not None
+    assert read_frame(report.frame).digest() == state.patch.digest()
 
 
 @pytest.mark.parametrize("selection", RULES, ids=lambda rule: type(rule).__name__)

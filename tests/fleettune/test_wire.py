@@ -273,8 +273,23 @@ def test_every_profile_of_the_catalogue_can_be_reported() -> None:
 
 
 def test_the_fullest_report_fits_the_bytes_that_are_charged_for_it() -> None:
-    cost = Cost(time_s=1, energy_j=1, work_flop=1, down_bytes=1, up_bytes=1)
-    ledger = Ledger(costs=tuple((stage, cost) for stage in Stage))
+    # bytes come down and go up in one stage each, or are wasted
+    down, up = {Stage.DOWNLOAD, Stage.WASTED}, {Stage.UPLOAD, Stage.WASTED}
+    ledger = Ledger(
+        costs=tuple(
+            (
+                stage,
+                Cost(
+                    time_s=1,
+                    energy_j=1,
+                    work_flop=1,
+                    down_bytes=float(stage in down),
+                    up_bytes=float(stage in up),
+                ),
+            )
+            for stage in Stage
+        )
+    )
     looked = ("drift", "strength", "score", "canary_before", "canary_worse", "canary_after")
     statistics = some_statistics(
         ledger=ledger, explored=1, propensity=1.0, **dict.fromkeys(looked, 1.0)

@@ -132,24 +132,26 @@ def test_a_tally_by_hand() -> None:
     assert (first.retune_rate, first.reuse_rate) == (0.25, 0.5)
     assert (first.retune_j, phones.retune_j) == (10.25, 10.55)
     # as floats 0.1 + 0.2 is 0.30000000000000004
-    assert tally.by_release()[2] == Counts(devices=2, retuned=2, retune_uj=300_000)
+    assert tally.by_release()[2] == Counts(
+        devices=2, retuned=2, retune_uj=300_000, energy_uj=2_300_000
+    )
     assert tally.by_release()[2].joules_per_retune == 0.15
     assert tally.by_class() == {
-        "phone": Counts(devices=4, reused=1, retuned=3, retune_uj=10_550_000),
-        "watch": Counts(devices=2, reused=1),
+        "phone": Counts(devices=4, reused=1, retuned=3, retune_uj=10_550_000, energy_uj=14_550_000),
+        "watch": Counts(devices=2, reused=1, energy_uj=2_000_000),
     }
     assert tally.of(release=2, device_class="watch") == Counts()
 
 
-def test_drift_and_gain_are_sketched_by_release() -> None:
+def test_drift_and_gain_are_sketched_by_release_and_class() -> None:
     def seen(release: int, drift: float | None, gain: float | None) -> DecisionReport:
         return DecisionReport(
             release=release, device_class="a", decision="retune", drift=drift, gain=gain
         )
 
     found = gathered([seen(1, 1e-4, 0.5), seen(1, 4e-4, None), seen(2, None, -0.25)], alpha=0.02)
-    assert [(version, sketch.count) for version, sketch in found.drift] == [(1, 2)]
-    assert [(version, sketch.count) for version, sketch in found.gain] == [(1, 1), (2, 1)]
+    assert [(key, sketch.count) for key, sketch in found.drift] == [((1, "a"), 2)]
+    assert [(key, sketch.count) for key, sketch in found.gain] == [((1, "a"), 1), ((2, "a"), 1)]
     assert found.drift[0][1].quantile(1.0) == pytest.approx(4e-4, rel=0.02)
     assert found.gain[1][1].quantile(0.5) == pytest.approx(-0.25, rel=0.02)
 

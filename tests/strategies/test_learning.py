@@ -1,0 +1,284 @@
+"""Learning: reports alone make tables and guidance, in any order, split, and after a restart."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from flwr.app import Message, MessageType, RecordDict
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fleettune.cost import Cost, Ledger, Stage
+from fleettune.guidance import CANARY, CANARY_MISSING, LOG_DRIFT, features_of
+from fleettune.seeds import Purpose, stream
+from fleettune.statistics import Observation, Outcome, Report, Statistics
+from fleettune.wire import OBSERVATION, encode_report
+from simulations.flower_internals import take_identity
+from strategies.gathering import Gathered, Gathering, evidence_of
+from strategies.guiding import Fitted
+from strategies.learning import Learning
+from strategies.reported import decision_report
+from strategies.reuse_statistics import gathered
+from strategies.rounds import add_up
+
+FITTED = Fitted(
+    margin=0.05,
+    false_reuse_cost=3.0,
+    explore=0.25,
+    min_explored=10,
+    max_weight=50.0,
+    prior_kappa=0.1,
+    prior_slope=2.0,
+)
+
+
+def night(
+    device: int = 0,
+    release: int = 1,
+    decision: str = "retune",
+    profile: str = "phone",
+    attendance: str = "present",
+    **numbers: float | int | None,
+) -> Statistics:
+    ledger = Ledger().charge(Stage.SERVE, Cost(energy_j=1.0, down_bytes=5.0))
+    ledger = ledger.charge(Stage.PROBE, Cost(energy_j=2.0)).charge(Stage.TUNE, Cost(energy_j=8.0))
+    return Statistics(
+        outcome=Outcome(
+            device=device,
+            round=release,
+            release=release,
+            profile=profile,
+            attendance=attendance,
+            decision=decision,
+            reason="test",
+        ),
+        ledger=ledger,
+        **numbers,  # pyright: ignore[reportArgumentType] - fields by name
+    )
+
+
+def fleet(release: int, devices: int, seed: int = 0) -> list[Statistics]:
+    """Devices that look at drift and canaries; retuning helps those whose canaries got worse."""
+    rng = stream(seed, Purpose.COEFFICIENTS, release)
+    found: list[Statistics] = []
+    for device in range(devices):
+        worse = float(rng.normal(0.1, 0.1))
+        drift = 1e-4 * (1 + release) * float(rng.uniform(0.9, 1.1))
+        numbers = {"drift": drift, "strength": 1e-3, "canary_worse": worse, "canary_before": 3.0}
+        profile = ("phone", "watch")[device % 2]
+        if rng.random() < 0.25:
+            after = 3.0 - worse + float(rng.normal(0, 0.05))
+            told = {"explored": 1, "propensity": 0.25, "canary_after": after}
+            found.append(night(device, release, "retune", profile, **numbers, **told))
+        else:
+            told = {"explored": 0, "propensity": 0.25}
+            found.append(night(device, release, "reuse", profile, **numbers, **told))
+    return found
+
+
+def message(statistics: Statistics, observation: Observation | None = None) -> Message:
+    take_identity(1)
+    asked = Message(RecordDict(), statistics.outcome.device + 1, MessageType.TRAIN, group_id="a")
+    report = Report(statistics=statistics, delta=None, observation=observation)
+    return Message(encode_report(report), reply_to=asked)
+
+
+def learned(replies: list[Message], version: int = 2) -> bytes:
+    """What the server knows after one round, its tables and the next guidance, as bytes."""
+    learning = Learning(guiding=FITTED)
+    running = add_up(["a"], replies, keeps=True)
+    learning.take("a", running["a"].decided.closed())
+    learning.guidance("a", version)
+    every = [learning.plain(), learning.decision_rows(), learning.guidance_rows()]
+    return json.dumps(every).encode()
+
+
+def test_a_report_says_by_hand_what_the_server_learns() -> None:
+    told = {"drift": 2e-4, "strength": 2e-3, "canary_worse": 0.5}
+    seen = {"canary_before": 3.0, "canary_after": 2.25, "explored": 1, "propensity": 0.1}
+    found = decision_report(night(7, 3, **told, **seen))
+    assert found is not None
+    assert (found.release, found.device_class, found.decision) == (3, "phone", "retune")
+    assert dict(found.features) == {LOG_DRIFT: -1.0, CANARY: 0.5, CANARY_MISSING: 0.0}
+    assert (found.gain, found.propensity, found.explored) == (0.75, 0.1, True)
+    assert (found.energy_j, found.retune_j, found.down_bytes) == (11.0, 10.0, 5.0)
+
+
+def test_a_rule_that_never_explores_did_what_it_always_does() -> None:
+    retuned, reused = decision_report(night()), decision_report(night(decision="reuse"))
+    assert retuned is not None
+    assert reused is not None
+    assert (retuned.propensity, reused.propensity) == (1.0, 0.0)
+    assert (retuned.retune_j, reused.retune_j) == (10.0, 0.0)
+    assert retuned.features == () == reused.features
+
+
+@pytest.mark.parametrize(
+    "statistics",
+    [night(decision="none"), night(attendance="late"), night(attendance="interrupted")],
+)
+def test_a_night_without_a_decision_or_a_report_in_time_teaches_nothing(
+    statistics: Statistics,
+) -> None:
+    assert decision_report(statistics) is None
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        {"drift": -1.0},
+        {"drift": float("nan"), "strength": 1.0},
+        {"drift": 1e301},
+        {"canary_before": 1e308, "canary_after": -1e308},
+        {"propensity": 0.0},
+        {"propensity": 2.0},
+    ],
+)
+def test_impossible_numbers_are_counted_and_change_nothing_else(
+    numbers: dict[str, float],
+) -> None:
+    running = add_up(["a"], [message(night(0)), message(replace(night(1), **numbers))], keeps=True)[
+        "a"
+    ]
+    closed = running.closed(0, 1)
+    assert (closed.devices, closed.rejected) == (2, {"bad_decision": 1})
+    alone = add_up(["a"], [message(night(0))], keeps=True)["a"]
+    assert running.decided.closed() == alone.decided.closed()
+
+
+def test_nothing_of_an_observation_is_needed() -> None:
+    seen = Observation(exchanges=3, nll=2.0, exact_match=0.5, retune_gain=0.7)
+    observed = [message(one, seen) for one in fleet(1, 40)]
+    assert all(OBSERVATION in one.content for one in observed)
+    assert learned(observed) == learned([message(one) for one in fleet(1, 40)])
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 2**16))
+def test_any_order_of_replies_gives_the_same_tables_to_the_last_byte(seed: int) -> None:
+    replies = [message(one) for one in fleet(1, 60)]
+    shuffled = [replies[i] for i in np.random.default_rng(seed).permutation(60)]
+    assert learned(replies) == learned(shuffled)
+
+
+@settings(max_examples=20, deadline=None)
+@given(cuts=st.lists(st.integers(0, 300), max_size=4), backwards=st.booleans())
+def test_any_split_over_servers_gives_what_one_server_has(cuts: list[int], backwards: bool) -> None:
+    reports = [one for one in map(decision_report, fleet(1, 300)) if one is not None]
+    edges = [0, *sorted(cuts), 300]
+    parts: list[Gathered] = []
+    for start, end in pairwise(edges):
+        server = Gathering(keeps=True)
+        for report in reports[start:end]:
+            server.add(report)
+        parts.append(server.closed())
+    merged = sum(parts[::-1] if backwards else parts, Gathered())
+    assert merged == Gathered(statistics=gathered(reports), evidence=evidence_of(reports))
+
+
+def test_a_restored_server_goes_on_with_the_same_bytes() -> None:
+    def take(learning: Learning, release: int) -> None:
+        running = add_up(["a"], [message(one) for one in fleet(release, 60)], keeps=True)
+        learning.guidance("a", release)
+        learning.take("a", running["a"].decided.closed())
+
+    whole, restored = Learning(guiding=FITTED), Learning(guiding=FITTED)
+    take(whole, 1)
+    take(whole, 2)
+    restored.restore(json.loads(json.dumps(whole.plain())))
+    for learning in (whole, restored):
+        take(learning, 3)
+        learning.guidance("a", 4)
+    assert json.dumps(whole.plain()) == json.dumps(restored.plain())
+    assert whole.guidance_rows() == restored.guidance_rows()
+    assert whole.decision_rows() == restored.decision_rows()
+
+
+def test_the_next_release_comes_with_what_the_last_ones_reports_say() -> None:
+    learning = Learning(guiding=FITTED)
+    assert learning.guidance("a", 0) is None
+    first = learning.guidance("a", 1)
+    assert first is not None
+    assert (first.intercept, first.decision, first.explore) == (None, "", 0.25)
+    reports = fleet(1, 400)
+    running = add_up(["a"], [message(one) for one in reports], keeps=True)
+    learning.take("a", running["a"].decided.closed())
+    fitted = learning.guidance("a", 2)
+    assert fitted is not None
+    assert fitted.threshold == 0.25  # a wrong reuse costs three retunes in vain
+    # canaries say who is helped in this world, by more than the margin of 0.05
+    low, high = (
+        fitted.probability(features_of(2e-4, 1e-3, worse)) for worse in (0.05 - 0.1, 0.05 + 0.1)
+    )
+    assert low < 0.1
+    assert high > 0.9
+    # another arm learned nothing
+    other = learning.guidance("b", 2)
+    assert other is not None
+    assert other.intercept is None
+    # what comes later changes nothing of a release that is out
+    learning.take("a", running["a"].decided.closed())
+    assert learning.guidance("a", 2) == fitted
+
+
+def test_a_rule_is_judged_by_retunes_that_it_was_not_fitted_to() -> None:
+    learning = Learning(guiding=FITTED)
+    for release in (1, 2):
+        learning.guidance("a", release)
+        running = add_up(["a"], [message(one) for one in fleet(release, 400)], keeps=True)
+        learning.take("a", running["a"].decided.closed())
+    _, second = learning.guidance_rows()
+    retunes = sum(one.outcome.decision == "retune" for one in fleet(2, 400))
+    assert (second["fitted"], second["judged_devices"]) == (True, retunes)
+    assert second["auc"] > 0.9
+    # a report of a later release is no part of what a rule is judged by
+    before = learning.guidance_rows()[0]
+    assert before["judged_devices"] != second["judged_devices"]
+
+
+def test_without_guidance_nothing_is_kept_of_a_single_device() -> None:
+    learning = Learning()
+    running = add_up(["a"], [message(one) for one in fleet(1, 60)], keeps=learning.keeps)
+    learning.take("a", running["a"].decided.closed())
+    assert learning.plain()["gathered"]["a"]["judged"] == []
+    assert learning.guidance("a", 2) is None
+
+
+def test_the_table_has_a_row_per_class_and_one_over_all() -> None:
+    learning = Learning()
+    nights = [
+        night(0, profile="phone", drift=1e-4, canary_before=3.0, canary_after=2.0),
+        night(1, decision="reuse", profile="phone", drift=1e-4),
+        night(2, decision="reuse", profile="watch", drift=4e-4),
+    ]
+    running = add_up(["a"], [message(one) for one in nights])
+    learning.take("a", running["a"].decided.closed())
+    every, phone, watch = learning.decision_rows()
+    assert [row["device_class"] for row in (every, phone, watch)] == ["all", "phone", "watch"]
+    assert [row["devices"] for row in (every, phone, watch)] == [3, 2, 1]
+    assert (every["retune_rate"], phone["retune_rate"], watch["retune_rate"]) == (1 / 3, 0.5, 0.0)
+    assert (every["retune_j"], watch["retune_j"], watch["joules_per_retune"]) == (10.0, 0.0, None)
+    assert (every["drift_count"], every["gain_count"], watch["gain_q50"]) == (3, 1, None)
+    assert every["drift_q95"] == pytest.approx(1e-4, rel=0.01)  # the second of three
+    assert watch["drift_q50"] == pytest.approx(4e-4, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"prior_kappa": 0.0}, "prior_kappa must be finite and > 0, got 0.0"),
+        ({"prior_slope": -1.0}, "prior_slope must be finite and > 0 log odds per decade"),
+        ({"explore": 1.5}, "explore must be a share from 0 to 1, got 1.5"),
+        ({"false_reuse_cost": 0.0}, "false_reuse_cost must be finite and > 0, got 0.0"),
+        ({"min_explored": 0}, "min_explored must be >= 1 device, got 0"),
+        ({"max_weight": 0.5}, "max_weight must be finite and >= 1, got 0.5"),
+        ({"margin": float("nan")}, "margin must be finite"),
+    ],
+)
+def test_settings_out_of_range_are_refused(changed: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(FITTED, **changed)  # pyright: ignore[reportArgumentType] - fields by name

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import TypeAlias, cast
+from typing import cast
 
 from rich.console import Console
 
@@ -15,7 +15,6 @@ TABLE_WIDTH = 150
 """Columns of a table whose output is piped: a pipe has no width of its own."""
 
 RUN = "run"
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     calibrate.add_argument(
         "--into", type=Path, default=Path(), metavar="FOLDER", help="where NAME.yaml is written"
     )
-    _patch_parsers(commands)
+    _patch_parsers(commands.add_parser)
     lexicon = commands.add_parser("lexicon", help="derive a lexicon from a labelled corpus")
     lexicon.add_argument("corpus", type=Path, metavar="CORPUS.jsonl", help="one object per line")
     lexicon.add_argument("--label", required=True, help="field of the label")
@@ -70,9 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _patch_parsers(commands: Commands) -> None:
+def _patch_parsers(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
     """Adds the commands about patches of other libraries."""
-    export = commands.add_parser("export", help="write a patch for another library")
+    export = add_parser("export", help="write a patch for another library")
     export.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
     whose = export.add_mutually_exclusive_group(required=True)
     whose.add_argument("--device", type=int, help="number of the device, from 0")
@@ -87,7 +86,7 @@ def _patch_parsers(commands: Commands) -> None:
     export.add_argument(
         "--into", type=Path, metavar="FOLDER", help="where to write; adapter_DEVICE by default"
     )
-    read = commands.add_parser("import", help="read a PEFT adapter as a device's patch")
+    read = add_parser("import", help="read a PEFT adapter as a device's patch")
     read.add_argument("adapter", type=Path, metavar="ADAPTER", help="folder of a PEFT LoRA")
     read.add_argument("--base", help="folder of its release; the one that it names by default")
     read.add_argument("--release", type=int, default=0, help="version of that release (0)")

@@ -59,6 +59,15 @@ def test_the_joules_of_the_stage_chart_equal_the_fold_of_the_rows(
     assert drawn == pytest.approx(rows["energy_j"].sum(), rel=1e-9)  # stages are rounded shares
 
 
+def test_the_page_says_what_deltas_are_beside_whole_releases(
+    tmp_path: Path, make_run: MakeRun
+) -> None:
+    text = own_text(write_report(make_run(tmp_path / "run")))
+    # 4 MB were received and 0.2 MB sent, 1,024 bytes of which are the report
+    assert "as whole releases" in text
+    assert "<td>20.1</td>" in text
+
+
 def test_the_page_loads_nothing(tmp_path: Path, make_run: MakeRun) -> None:
     text = own_text(write_report(make_run(tmp_path / "run")))
     assert not re.findall(r"https?://|//cdn|@import|url\(|<link|<iframe|<img|\ssrc=", text)

@@ -26,6 +26,7 @@ STAGED = Staged(
     down_bytes=None,
     widest=None,
     excess=1.0,
+    cohort_retunes=False,
 )
 DEAR, CHEAP = 100.0, 1.0
 

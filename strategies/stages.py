@@ -195,9 +195,16 @@ def read_arm_rollout(plain: Mapping[str, Any]) -> ArmRollout:
 
 
 def cohort_of(nodes: Sequence[int], stage: Stage, seed: int) -> frozenset[int]:
-    """Returns the nodes of a stage's cohort; a larger one holds the smaller one of its release."""
+    """Returns the nodes of a stage's cohort; a larger one holds the smaller one of its release.
+
+    Args:
+        nodes: All registered nodes, in any order; the same ones every night.
+        stage: The stage.
+        seed: Key of the cohorts.
+    """
     order = stream(seed, Purpose.ROLLOUT, stage.version).permutation(len(nodes))
-    return frozenset(nodes[int(place)] for place in order[: stage.size])
+    ascending = sorted(nodes)
+    return frozenset(ascending[int(place)] for place in order[: stage.size])
 
 
 def foreseen(cohort: Sequence[DecisionReport], tally: Tally) -> Forecast | None:

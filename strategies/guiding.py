@@ -8,7 +8,8 @@ strength against a constant. The one decision for everybody rests on the newest 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from fleettune.guidance import CANARY, CANARY_MISSING, FEATURES, LOG_DRIFT, Guidance
@@ -108,6 +109,13 @@ class Fitted:
             fit=found,
             told=told,
         )
+
+    def decided(self, guided: Guided, cohort: Sequence[DecisionReport]) -> Guided:
+        """Returns guidance with what a cohort of its release gained; as it is if too few did."""
+        told = self.for_everybody.decide(cohort)
+        if told.reason == TOO_FEW:
+            return guided
+        return replace(guided, guidance=replace(guided.guidance, decision=told.decision), told=told)
 
     def assessed(self, guidance: Guidance, evidence: tuple[DecisionReport, ...]) -> Assessment:
         """Returns how the rule that was out with some releases did on their own retunes."""

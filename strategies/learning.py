@@ -6,13 +6,14 @@ gets what the others got. Every arm learns from its own devices alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from fleettune.guidance import Guidance
 from strategies.gathering import Gathered, read_gathered
 from strategies.guiding import Fitted, Guided, Guiding, Unguided, read_guided
+from strategies.outcomes import DecisionReport
 from strategies.reuse_statistics import ByClass, ReuseStatistics
 from strategies.sketches import Sketch
 from strategies.tallies import Counts, Tally
@@ -55,6 +56,12 @@ class Learning:
             evidence = self.gathered.get(arm, Gathered()).evidence
             self.guided[key] = self.guiding.guided(evidence, version)
         return self.guided[key].guidance
+
+    def decide(self, arm: str, version: int, cohort: Sequence[DecisionReport]) -> None:
+        """Puts what a cohort gained into what everybody else is told of its release."""
+        guided = self.guided.get((arm, version))
+        if guided is not None and isinstance(self.guiding, Fitted):
+            self.guided[arm, version] = self.guiding.decided(guided, cohort)
 
     def plain(self) -> dict[str, Any]:
         """Returns everything as JSON can hold it."""

@@ -31,6 +31,11 @@ class Rollouts:
         """Whether reports of cohorts are to be kept."""
         return isinstance(self.staging, Staged)
 
+    @property
+    def cohort_retunes(self) -> bool:
+        """Whether guidance tells cohorts to retune."""
+        return isinstance(self.staging, Staged) and self.staging.cohort_retunes
+
     def told(self, arm: str, nodes: Sequence[int], night: tuple[int, int], tally: Tally) -> Night:
         """Returns what an arm's devices are told of tonight, after a step of its roll-out.
 
@@ -85,6 +90,11 @@ class Night:
     def versions(self) -> tuple[int, ...]:
         """All versions that some device is told of."""
         return (self.rollout.base, *self.members)
+
+    @property
+    def settled(self) -> tuple[DecisionReport, ...]:
+        """Reports of the cohort whose release everybody gets from tonight on; else none."""
+        return self.rollout.settled
 
     def of(self, node: int) -> int:
         """Returns the version that a device is told of."""

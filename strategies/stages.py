@@ -80,6 +80,7 @@ class ArmRollout:
         cohort: Reports of the newest stage.
         judged: Every night's decision so far.
         released: Versions that went on from a cohort to everybody.
+        settled: Reports of the cohort whose release went on to everybody tonight; else none.
     """
 
     base: int = 0
@@ -87,6 +88,7 @@ class ArmRollout:
     cohort: list[DecisionReport] = field(default_factory=list[DecisionReport])
     judged: list[Judged] = field(default_factory=list[Judged])
     released: list[int] = field(default_factory=list[int])
+    settled: tuple[DecisionReport, ...] = ()
 
     def take(self, reports: Iterable[DecisionReport]) -> None:
         """Keeps the reports of the newest stage."""
@@ -104,6 +106,7 @@ class ArmRollout:
             tally: What the arm's devices did so far.
         """
         version, round_number = night
+        self.settled = ()
         known = max([self.base, *(stage.version for stage in self.stages)])
         if version > known:
             size = cohort_size(devices, staged.share, min(staged.least, devices))
@@ -134,6 +137,7 @@ class ArmRollout:
         if decision.action is Action.RELEASE or stage.size == devices:
             self.base = stage.version
             self.released.append(stage.version)
+            self.settled = tuple(in_order(self.cohort))
             self.stages.clear()
             self.cohort.clear()
         elif decision.action is Action.HOLD:
@@ -191,9 +195,16 @@ def read_arm_rollout(plain: Mapping[str, Any]) -> ArmRollout:
 
 
 def cohort_of(nodes: Sequence[int], stage: Stage, seed: int) -> frozenset[int]:
-    """Returns the nodes of a stage's cohort; a larger one holds the smaller one of its release."""
+    """Returns the nodes of a stage's cohort; a larger one holds the smaller one of its release.
+
+    Args:
+        nodes: All registered nodes, in any order; the same ones every night.
+        stage: The stage.
+        seed: Key of the cohorts.
+    """
     order = stream(seed, Purpose.ROLLOUT, stage.version).permutation(len(nodes))
-    return frozenset(nodes[int(place)] for place in order[: stage.size])
+    ascending = sorted(nodes)
+    return frozenset(ascending[int(place)] for place in order[: stage.size])
 
 
 def foreseen(cohort: Sequence[DecisionReport], tally: Tally) -> Forecast | None:

@@ -27,6 +27,9 @@ class Staged:
         down_bytes: As there.
         widest: As `strategies.rollout.StagedRollout`.
         excess: As there.
+        cohort_retunes: Whether guidance tells cohorts to retune, and the others what those gained.
+            Rules that decide on the device do not listen; of one that does, the forecast is that of
+            everybody retuning.
 
     Raises:
         ValueError: If a value breaks its rule.
@@ -39,6 +42,7 @@ class Staged:
     down_bytes: float | None
     widest: float | None
     excess: float
+    cohort_retunes: bool
 
     def __post_init__(self) -> None:
         if self.least < FEWEST_DEVICES:

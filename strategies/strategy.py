@@ -30,6 +30,7 @@ from strategies.checkpoint import (
 )
 from strategies.fleet_patch import NONE, START, grown
 from strategies.learning import Learning
+from strategies.outcomes import RETUNE
 from strategies.publisher import Publisher
 from strategies.rollouts import Rollouts
 from strategies.rounds import STACK, RoundSum, add_up
@@ -120,8 +121,11 @@ class FleetStrategy(Strategy):
             arm: self.rollouts.told(arm, nodes, (newest, night), self.learning.tally(arm))
             for arm in self.arms
         }
+        for arm, tonight in told.items():
+            if tonight.settled and self.rollouts.cohort_retunes:
+                self.learning.decide(arm, tonight.rollout.base, tonight.settled)
         contents = {
-            (arm, version): self._request(arm, version, night)
+            (arm, version): self._request(arm, version, night, first=version in told[arm].members)
             for arm in self.arms
             for version in told[arm].versions
         }
@@ -185,10 +189,19 @@ class FleetStrategy(Strategy):
     def summary(self) -> None:
         """Says nothing: `simulations` prints the run's tables."""
 
-    def _request(self, arm: str, version: int, night: int) -> RecordDict:
-        """Returns what an arm's devices are asked, with what they are told of a release."""
+    def _request(self, arm: str, version: int, night: int, *, first: bool) -> RecordDict:
+        """Returns what an arm's devices are asked, with what they are told of a release.
+
+        Args:
+            arm: The arm.
+            version: Version of the release.
+            night: The round, 0-based.
+            first: Whether this is for a first cohort.
+        """
         release = self.publisher.published[version].manifest
         guidance = self.learning.guidance(arm, version)
+        if guidance is not None and first and self.rollouts.cohort_retunes:
+            guidance = replace(guidance, decision=RETUNE)
         return encode_request(
             Request(
                 arm=arm,

@@ -112,6 +112,12 @@ def table(tmp_path: Path) -> Callable[..., str]:
             "fleet.sampling=uniform fleet.sampled=9 fleet.devices=8",
             ["fleet.sampled must be from 1 to fleet.devices (8), got 9"],
         ),
+        # what the server makes of reports
+        ("guidance=fitted guidance.explore=2", ["guidance: explore must be a share", "got 2.0"]),
+        ("guidance=fitted guidance.margins=1", ["guidance.margins", "not a known key"]),
+        ("rollout=staged release.every=1", ["rollout=staged needs release.every >= 2", "got 1"]),
+        ("rollout=staged fleet_patch=start", ["rollout=staged needs fleet_patch=none, got start"]),
+        ("rollout=staged rollout.least=3", ["rollout: least must be >= 8 devices, got 3"]),
         # data
         ("data=parquet data.path=nowhere.parquet", ["data: path must name a file", "nowhere"]),
         ("data=jsonl", ["data.path must be given"]),

@@ -225,6 +225,22 @@ def test_the_next_release_comes_with_what_the_last_ones_reports_say() -> None:
     assert learning.guidance("a", 2) == fitted
 
 
+@pytest.mark.parametrize(("gain", "decision"), [(0.2, "retune"), (0.0, "reuse")])
+def test_a_cohorts_gains_decide_for_the_others_of_the_same_release(
+    gain: float, decision: str
+) -> None:
+    learning = Learning(guiding=FITTED)
+    before = learning.guidance("a", 3)
+    nights = [night(n, 3, canary_before=3.0, canary_after=3.0 - gain) for n in range(12)]
+    cohort = [one for one in map(decision_report, nights) if one is not None]
+    learning.decide("a", 3, cohort[:9])
+    assert learning.guidance("a", 3) == before  # fewer than ten say nothing
+    learning.decide("a", 3, cohort)
+    told = learning.guidance("a", 3)
+    assert told is not None
+    assert told.decision == decision
+
+
 def test_a_rule_is_judged_by_retunes_that_it_was_not_fitted_to() -> None:
     learning = Learning(guiding=FITTED)
     for release in (1, 2):

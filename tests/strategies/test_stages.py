@@ -26,6 +26,7 @@ STAGED = Staged(
     down_bytes=None,
     widest=None,
     excess=1.0,
+    cohort_retunes=False,
 )
 DEAR, CHEAP = 100.0, 1.0
 
@@ -133,6 +134,7 @@ def test_a_larger_cohort_holds_the_smaller_one_and_every_release_draws_its_own()
     small, large = (cohort_of(NODES, Stage(version=1, size=size), 0) for size in (8, 16))
     assert (len(small), len(large)) == (8, 16)
     assert small < large
+    assert small == cohort_of(NODES[::-1], Stage(version=1, size=8), 0)
     assert small != cohort_of(NODES, Stage(version=2, size=8), 0)
     assert small != cohort_of(NODES, Stage(version=1, size=8), 1)
 

@@ -94,6 +94,7 @@ def test_the_table_of_decisions_counts_what_the_rows_say(whole: Path) -> None:
         assert told["retune_j"] == pytest.approx(joules, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_killed_guided_run_ends_with_the_same_bytes(whole: Path, place: Path) -> None:
     folder = place / "killed"
     given = [f"hydra.run.dir={folder}"]

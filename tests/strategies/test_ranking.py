@@ -69,8 +69,8 @@ def test_a_manifest_without_rankings_has_the_bytes_that_it_had(tmp_path: Path) -
     assert ranker(tmp_path).ranked(RELEASE) == RELEASE
     assert list(tmp_path.iterdir()) == []
     record = to_record(RELEASE)
-    fields = "type version name path digest size_bytes shapes template max_tokens drifts deltas"
-    assert list(record) == [*fields.split(), "bits", "parent"]
+    fields = "type version name path digest size_bytes shapes template max_tokens drifts"
+    assert list(record) == fields.split()
 
 
 def test_a_ranking_names_every_site_and_crosses_the_wire(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ import torch
 from simulations.launch import check_all, launch
 from simulations.resume import STATE_FILE, continued
 
+pytestmark = pytest.mark.slow
+
 DRIVER = Path(__file__).parent / "killed_driver.py"
 RELEASE = (
     "{name: mild, kind: full, steps: 2, learning_rate: 3.0e-4, batch: 2, window: 16, "

@@ -163,11 +163,7 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
     population = _population(data)
     settings = checked(FleetSettings, plain["fleet"], {}, "fleet")
     mix = mix_of(settings)
-    if settings.devices > population.users:
-        raise ValueError(
-            f"fleet.devices must be <= {population.users}, the users of this data, "
-            f"got {settings.devices}"
-        )
+    _check_users(settings, population)
     arms = build_arms(plain, chosen or {})
     arms = fitting(arms, population, read_shapes(folder), bool(chosen))
     installed = tuple(sorted({path for policy in arms.values() for path in foreign(policy)}))
@@ -207,6 +203,14 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
         guidance=guidance_rule(plain["guidance"]),
         rollout=staging_rule(plain["rollout"], schedule, run.fleet_patch),
     )
+
+
+def _check_users(settings: FleetSettings, population: Population) -> None:
+    if settings.devices > population.users:
+        raise ValueError(
+            f"fleet.devices must be <= {population.users}, the users of this data, "
+            f"got {settings.devices}"
+        )
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:

@@ -88,8 +88,6 @@ import ray
 from simulations.engine_ray import open_ray_workers
 from simulations.ray_workers import RayWorkers
 
-pytestmark = pytest.mark.slow
-
 class Broken:
     def whereabouts(self):
         import a_module_that_no_node_has

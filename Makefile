@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 ARGS ?=
+TESTERS ?= 2
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -27,7 +28,7 @@ run: $(READY) ## run one simulation: make run ARGS="seed=1 rounds=4"
 	$(BIN)/python -m simulations $(ARGS)
 
 test: $(READY) ## run the tests that take seconds
-	$(BIN)/python -m pytest -q -m "not slow and not gpu" $(ARGS)
+	$(BIN)/python -m pytest -q -m "not slow and not gpu" -n $(TESTERS) --dist loadfile $(ARGS)
 
 test-slow: $(READY) ## run the tests that take minutes
 	$(BIN)/python -m pytest -q -m "slow and not gpu" $(ARGS)

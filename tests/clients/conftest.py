@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-import torch
 
 from fleettune.backbone import POCKET_FOLDER
 from fleettune.personas import SyntheticData
@@ -17,15 +14,6 @@ from strategies.training import Vendor
 PLAN = ReleasePlan(
     name="mild", kind="full", steps=2, learning_rate=3e-4, batch=2, window=16, conversations=50
 )
-
-
-@pytest.fixture(scope="module")
-def one_thread() -> Iterator[None]:
-    """Tiny matrices on several threads wait for each other longer than they compute."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

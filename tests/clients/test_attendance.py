@@ -29,8 +29,6 @@ from fleettune.statistics import Report
 from fleettune.suspension import current_compute
 from fleettune.workload import Phase, Workload
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 PROFILE = load_hardware(Path(__file__).parents[2] / "conf" / "hardware")["oneplus_12r"]
 WORLD = SyntheticData(users=10, exchanges_per_day=3, history_days=2).open()
 POLICY = DevicePolicy(

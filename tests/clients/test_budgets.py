@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,75 +10,33 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clients import charges
-from clients.adaptation import AlwaysRetune
 from clients.expansion import expanded
-from clients.facts import Facts
 from clients.footprint import joules, memory_bytes, peak_bytes
 from clients.gradcut import GradCut
 from clients.placement import EverySite, PlacementContext
-from clients.policy import DevicePolicy, Quota
+from clients.policy import DevicePolicy
 from clients.retune import TunePlan, open_context, plan_tune, with_probes
-from clients.selection import Fifo
 from clients.start import new_start
 from clients.state import DeviceState
-from clients.synthesis import NoSynthesis, TemplateRewrite
+from clients.synthesis import TemplateRewrite
 from clients.tuning import Tuning
 from fleettune.adapters import Placement
-from fleettune.backbone import POCKET_FOLDER, read_shapes
 from fleettune.compute import ProbeResult
 from fleettune.frames import write_frame
-from fleettune.hardware import load_hardware
-from fleettune.personas import SyntheticData
 from fleettune.pricing import PricedAs
-from fleettune.releases import Manifest
 from fleettune.sites import MODULES, Site
 from fleettune.suspension import current_compute
+from tests.clients.phone import FACTS as OWN
+from tests.clients.phone import HALF as RULE
+from tests.clients.phone import RELEASE, SHAPES, nightly
 
-SHAPES = read_shapes(POCKET_FOLDER)
-RELEASE = Manifest(
-    version=0,
-    name="pocket",
-    path=str(POCKET_FOLDER),
-    digest="",
-    size_bytes=2 * SHAPES.parameters,
-    shapes=SHAPES,
-    template="pocket",
-    max_tokens=128,
-)
-FACTS = Facts(
-    device=3,
-    user=3,
-    seed=5,
-    profile=load_hardware(Path(__file__).parents[2] / "conf" / "hardware")["oneplus_12r"],
-    population=SyntheticData(users=10, exchanges_per_day=3, history_days=4).open(),
-    priced=PricedAs(model="llama-3.2-1b", tokens_ratio=1.0),
-)
-RULE = GradCut(
-    rank=4,
-    alpha=8.0,
-    budget=0.5,
-    benefit="gradient",
-    probe="device",
-    probe_rank=2,
-    probe_batches=2,
-    share_above=None,
-    shared_rank=4,
-    shared_alpha=8.0,
-    prefix_cache=True,
-)
+FACTS = replace(OWN, priced=PricedAs(model="llama-3.2-1b", tokens_ratio=1.0))
 EVERY = EverySite(rank=4, alpha=8.0).on(SHAPES).ranks
 SLACK = 1 + 1e-9
 
 
 def policy(rule: GradCut, tuning: Tuning) -> DevicePolicy:
-    return DevicePolicy(
-        selection=Fifo(),
-        synthesis=NoSynthesis(),
-        adaptation=AlwaysRetune(),
-        placement=rule,
-        tuning=tuning,
-        quota=Quota(buffer_bytes=100_000, total_bytes=4_000_000),
-    )
+    return nightly(rule, tuning=tuning)
 
 
 def found_by_chance(seed: int) -> ProbeResult:

@@ -46,8 +46,6 @@ from fleettune.tokens import Example
 from fleettune.work import Shapes, Work, backward_work, decode_work, forward_work
 from fleettune.workload import Phase, Workload, computing, moving
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 PROFILE = load_hardware(Path(__file__).parents[2] / "conf" / "hardware")["oneplus_12r"]
 WORLD = SyntheticData(users=10, exchanges_per_day=3, history_days=2).open()
 ROOMY = Quota(buffer_bytes=100_000, total_bytes=4_000_000)

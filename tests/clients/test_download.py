@@ -27,8 +27,6 @@ from fleettune.statistics import Report
 from fleettune.suspension import current_compute
 from fleettune.workload import Phase, moving, transferring
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 FACTS = Facts(
     device=3,
     user=3,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import chain, combinations
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,30 +25,17 @@ from clients.site_costs import every_site_j
 from fleettune.adapters import Placement
 from fleettune.backbone import POCKET_FOLDER, read_shapes
 from fleettune.compute import ProbeResult
-from fleettune.hardware import load_hardware
 from fleettune.personas import SyntheticData
 from fleettune.pricing import PricedAs
 from fleettune.releases import Manifest
 from fleettune.sites import MODULES, Site, order
 from fleettune.tokens import Example
 from fleettune.work import Shapes
+from tests.clients.phone import HALF as RULE
+from tests.clients.phone import PROFILE
 
-PROFILE = load_hardware(Path(__file__).parents[2] / "conf" / "hardware")["oneplus_12r"]
 WORLD = SyntheticData(users=1).open()
 RANK = 4
-RULE = GradCut(
-    rank=RANK,
-    alpha=8.0,
-    budget=0.5,
-    benefit="gradient",
-    probe="device",
-    probe_rank=2,
-    probe_batches=2,
-    share_above=None,
-    shared_rank=4,
-    shared_alpha=8.0,
-    prefix_cache=True,
-)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,39 +3,28 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from flwr.app import RecordDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clients import charges
-from clients.adaptation import AlwaysRetune
 from clients.benefits import kendall_tau
 from clients.device import Visit, run_round
 from clients.facts import Facts
 from clients.footprint import joules, memory_bytes, peak_bytes
-from clients.gradcut import GradCut
 from clients.placement import EverySite, PlacementContext, PlacementRule, ProbingRule, TopLayers
 from clients.policy import DevicePolicy, Quota, read_policy
 from clients.retune import open_context, plan_tune, probe_jobs
 from clients.same_profile import RandomSameProfile
-from clients.selection import Fifo
 from clients.site_costs import all_cuts, cut_bytes, cut_j, every_site_j, site_costs
 from clients.state import DeviceState, read_state, write_state
-from clients.synthesis import NoSynthesis
-from clients.tuning import Tuning
-from fleettune.backbone import POCKET_FOLDER, read_shapes
 from fleettune.compute import ProbeResult
 from fleettune.cost import Cost, Stage
 from fleettune.frames import payload_bytes
-from fleettune.hardware import load_hardware
-from fleettune.personas import SyntheticData
 from fleettune.pricing import PricedAs
 from fleettune.rankings import Ranking
 from fleettune.releases import Manifest
@@ -44,70 +33,22 @@ from fleettune.statistics import Report
 from fleettune.suspension import current_compute
 from fleettune.typed import to_record
 from fleettune.workload import Phase
+from tests.clients.phone import FACTS, PROFILE, RELEASE, ROOMY, SHAPES, WORLD, nightly
+from tests.clients.phone import HALF as RULE
 
-PROFILE = load_hardware(Path(__file__).parents[2] / "conf" / "hardware")["oneplus_12r"]
-WORLD = SyntheticData(users=10, exchanges_per_day=3, history_days=4).open()
-SHAPES = read_shapes(POCKET_FOLDER)
-RELEASE = Manifest(
-    version=0,
-    name="pocket",
-    path=str(POCKET_FOLDER),
-    digest="",
-    size_bytes=2 * SHAPES.parameters,
-    shapes=SHAPES,
-    template="pocket",
-    max_tokens=128,
-)
-RULE = GradCut(
-    rank=4,
-    alpha=8.0,
-    budget=0.5,
-    benefit="gradient",
-    probe="device",
-    probe_rank=2,
-    probe_batches=2,
-    share_above=None,
-    shared_rank=4,
-    shared_alpha=8.0,
-    prefix_cache=True,
-)
 SERVED = replace(RULE, probe="server")
-ROOMY = Quota(buffer_bytes=100_000, total_bytes=4_000_000)
 ALL = {Site(layer, module): 4 for layer in range(SHAPES.layers) for module in MODULES}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Tiny matrices on several threads wait for each other longer than they compute."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def policy(rule: PlacementRule, quota: Quota = ROOMY, steps: int = 12) -> DevicePolicy:
-    return DevicePolicy(
-        selection=Fifo(),
-        synthesis=NoSynthesis(),
-        adaptation=AlwaysRetune(),
-        placement=rule,
-        tuning=Tuning(steps=steps, batch=2, learning_rate=1e-2, clip=1.0),
-        quota=quota,
-    )
+    return nightly(rule, steps, quota=quota)
 
 
 def facts(priced: str = "own", ram_gb: float | None = None) -> Facts:
     profile = PROFILE
     if ram_gb is not None:
         profile = replace(profile, ram_gb=replace(profile.ram_gb, value=ram_gb, low=ram_gb / 2))
-    return Facts(
-        device=3,
-        user=3,
-        seed=5,
-        profile=profile,
-        population=WORLD,
-        priced=PricedAs(model=priced, tokens_ratio=1.0),
-    )
+    return replace(FACTS, profile=profile, priced=PricedAs(model=priced, tokens_ratio=1.0))
 
 
 def context(

@@ -2,59 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import cast
 
 import numpy as np
 import pytest
-import torch
 
 from clients import charges
-from clients.adaptation import AlwaysRetune
 from clients.device import Visit, run_round
 from clients.facts import Facts
 from clients.gradcut_phases import GradCutReleased
 from clients.gradcut_released import dropped, placed_released
 from clients.placement import PlacementContext, TopLayers, Trained, TrainingRule
-from clients.policy import DevicePolicy, Quota, read_policy
+from clients.policy import read_policy
 from clients.retune import open_context
-from clients.selection import Fifo
 from clients.state import DeviceState
-from clients.synthesis import NoSynthesis
-from clients.tuning import Tuning
 from fleettune.adapters import Patch
-from fleettune.backbone import POCKET_FOLDER, read_shapes
 from fleettune.compute import Compute, Job, Result, TuneJob, TuneResult
 from fleettune.cost import Stage
-from fleettune.hardware import load_hardware
-from fleettune.personas import SyntheticData
-from fleettune.releases import Manifest
 from fleettune.sites import MODULES, Site
 from fleettune.statistics import Report
 from fleettune.suspension import current_compute
 from fleettune.typed import to_record
+from tests.clients.phone import FACTS, RELEASE, SHAPES, nightly
 
-SHAPES = read_shapes(POCKET_FOLDER)
 LAYERS = SHAPES.layers
-RELEASE = Manifest(
-    version=0,
-    name="pocket",
-    path=str(POCKET_FOLDER),
-    digest="",
-    size_bytes=2 * SHAPES.parameters,
-    shapes=SHAPES,
-    template="pocket",
-    max_tokens=128,
-)
-FACTS = Facts(
-    device=3,
-    user=3,
-    seed=5,
-    profile=load_hardware(Path(__file__).parents[2] / "conf" / "hardware")["oneplus_12r"],
-    population=SyntheticData(users=10, exchanges_per_day=3, history_days=4).open(),
-)
 RULE = GradCutReleased(
     rank=4,
     alpha=8.0,
@@ -68,23 +40,7 @@ RULE = GradCutReleased(
     weight_cost=2.0,
     overshoot=False,
 )
-POLICY = DevicePolicy(
-    selection=Fifo(),
-    synthesis=NoSynthesis(),
-    adaptation=AlwaysRetune(),
-    placement=RULE,
-    tuning=Tuning(steps=4, batch=2, learning_rate=1e-2, clip=1.0),
-    quota=Quota(buffer_bytes=100_000, total_bytes=4_000_000),
-)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Tiny matrices on several threads wait for each other longer than they compute."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+POLICY = nightly(RULE)
 
 
 class Seen:

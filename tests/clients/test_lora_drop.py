@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,68 +10,27 @@ import torch
 from transformers import LlamaForCausalLM
 
 from clients import charges
-from clients.adaptation import AlwaysRetune
 from clients.device import Visit, run_round
-from clients.facts import Facts
 from clients.lora_drop import LoraDrop
 from clients.placement import EverySite, TrainingRule
-from clients.policy import DevicePolicy, Quota, read_policy
+from clients.policy import read_policy
 from clients.retune import open_context
-from clients.selection import Fifo
 from clients.state import DeviceState
-from clients.synthesis import NoSynthesis
-from clients.tuning import Tuning
 from fleettune.adapters import Patch, Placement, new_patch, peft_name
-from fleettune.backbone import POCKET_FOLDER, read_shapes
+from fleettune.backbone import POCKET_FOLDER
 from fleettune.cohort import execute
 from fleettune.cost import Stage
 from fleettune.factors import Factors, Tie
-from fleettune.hardware import load_hardware
 from fleettune.outputs import OutputJob, OutputResult
-from fleettune.personas import SyntheticData
-from fleettune.releases import Manifest
 from fleettune.seeds import Purpose, stream
 from fleettune.sites import MODULES, Site
 from fleettune.suspension import current_compute
 from fleettune.tokens import Example
 from fleettune.typed import to_record
+from tests.clients.phone import FACTS, RELEASE, SHAPES, nightly
 
-SHAPES = read_shapes(POCKET_FOLDER)
-RELEASE = Manifest(
-    version=0,
-    name="pocket",
-    path=str(POCKET_FOLDER),
-    digest="",
-    size_bytes=2 * SHAPES.parameters,
-    shapes=SHAPES,
-    template="pocket",
-    max_tokens=128,
-)
-FACTS = Facts(
-    device=3,
-    user=3,
-    seed=5,
-    profile=load_hardware(Path(__file__).parents[2] / "conf" / "hardware")["oneplus_12r"],
-    population=SyntheticData(users=10, exchanges_per_day=3, history_days=4).open(),
-)
 RULE = LoraDrop(rank=2, alpha=4.0, warm_up_steps=3, threshold=0.6)
-POLICY = DevicePolicy(
-    selection=Fifo(),
-    synthesis=NoSynthesis(),
-    adaptation=AlwaysRetune(),
-    placement=RULE,
-    tuning=Tuning(steps=4, batch=2, learning_rate=1e-2, clip=1.0),
-    quota=Quota(buffer_bytes=100_000, total_bytes=4_000_000),
-)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Tiny matrices on several threads wait for each other longer than they compute."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+POLICY = nightly(RULE)
 
 
 def examples() -> list[Example]:

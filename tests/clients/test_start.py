@@ -22,8 +22,6 @@ from strategies.aggregation import Stack
 from strategies.fleet_patch import folded, grown
 from tests.clients.test_device import live, policy, visit
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 PLACEMENT = Placement(sites=(Site(6, "q"), Site(7, "down")), rank=4, alpha=6.0)
 TIED = Placement(
     sites=(Site(6, "q"),),

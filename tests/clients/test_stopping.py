@@ -2,60 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from clients import charges
-from clients.adaptation import AlwaysRetune
 from clients.device import Visit, run_round
-from clients.facts import Facts
 from clients.footprint import joules
 from clients.gradcut import GradCut
 from clients.placement import EverySite, PlacementContext, PlacementRule, TopLayers
-from clients.policy import DevicePolicy, Quota
+from clients.policy import DevicePolicy
 from clients.retune import TunePlan, held_out, open_context, plan_tune, probe_jobs
-from clients.selection import Fifo
 from clients.start import new_start
 from clients.state import DeviceState
 from clients.stopping import held_loss, is_over, tuned
-from clients.synthesis import NoSynthesis, TemplateRewrite
+from clients.synthesis import TemplateRewrite
 from clients.tuning import Tuning
 from fleettune.adapters import Patch, to_arrays
-from fleettune.backbone import POCKET_FOLDER, read_shapes
 from fleettune.compute import Compute, TuneJob
 from fleettune.cost import Stage
 from fleettune.factors import Tie
-from fleettune.hardware import load_hardware
 from fleettune.personas import SyntheticData
-from fleettune.releases import Manifest
 from fleettune.sites import Site
 from fleettune.suspension import current_compute
 from fleettune.tokens import Example
 from fleettune.workload import Phase
+from tests.clients.phone import FACTS as SHORT
+from tests.clients.phone import RELEASE, SHAPES, nightly
 
-SHAPES = read_shapes(POCKET_FOLDER)
-RELEASE = Manifest(
-    version=0,
-    name="pocket",
-    path=str(POCKET_FOLDER),
-    digest="",
-    size_bytes=2 * SHAPES.parameters,
-    shapes=SHAPES,
-    template="pocket",
-    max_tokens=128,
-)
-FACTS = Facts(
-    device=3,
-    user=3,
-    seed=5,
-    profile=load_hardware(Path(__file__).parents[2] / "conf" / "hardware")["oneplus_12r"],
-    population=SyntheticData(users=10, exchanges_per_day=3, history_days=6).open(),
-)
+LONG = SyntheticData(users=10, exchanges_per_day=3, history_days=6).open()
+FACTS = replace(SHORT, population=LONG)
 # a rate so high that the held-out loss of a few layers soon rises again
 TUNING = Tuning(
     steps=None, epochs=5, batch=4, learning_rate=3e-2, clip=1.0, holdout=0.3, patience=1
@@ -63,24 +40,8 @@ TUNING = Tuning(
 TOP = TopLayers(layers=3, rank=4, alpha=8.0)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Tiny matrices on several threads wait for each other longer than they compute."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def policy(tuning: Tuning = TUNING, rule: PlacementRule = TOP) -> DevicePolicy:
-    return DevicePolicy(
-        selection=Fifo(),
-        synthesis=NoSynthesis(),
-        adaptation=AlwaysRetune(),
-        placement=rule,
-        tuning=tuning,
-        quota=Quota(buffer_bytes=100_000, total_bytes=4_000_000),
-    )
+    return nightly(rule, tuning=tuning)
 
 
 def visit(tuning: Tuning = TUNING, rule: PlacementRule = TOP) -> Visit:

@@ -44,8 +44,6 @@ from fleettune.wire import decode_report, encode_report, take_observed
 from fleettune.work import forward_work
 from fleettune.workload import Phase, computing, moving
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 PROFILE = load_hardware(Path(__file__).parents[2] / "conf" / "hardware")["oneplus_12r"]
 WORLD = SyntheticData(users=10, exchanges_per_day=6, history_days=3).open()
 TOP = TopLayers(layers=1, rank=2, alpha=4.0)

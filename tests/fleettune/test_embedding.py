@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -15,15 +14,6 @@ from fleettune.cohort_scoring import embed_cohort, norm_entropy
 from fleettune.compute import EmbedJob, EmbedResult, embedding_layers
 
 TEXTS = ((1, 40, 41, 42, 43, 2), (1, 50, 60), (7,), (1, 9))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Tiny matrices on several threads wait for each other longer than they compute."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def test_entropy_of_norms_by_hand() -> None:

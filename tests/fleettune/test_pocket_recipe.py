@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,15 +19,6 @@ from simulations.pocket import Recipe, initial_model, save_pocket, train_pocket
 STEPS = 50
 """Of the 50 recorded ones: a step takes 0.4 s, and corpus and tokenizer 11 s before the first."""
 RECORD: dict[str, Any] = json.loads((POCKET_FOLDER / "recipe.json").read_text())
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Threads cut sums in other places; the recipe was run on one."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

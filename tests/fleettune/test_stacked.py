@@ -26,15 +26,6 @@ from fleettune.tokens import Example
 LOW, TOP = Site(6, "q"), Site(7, "down")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Tiny matrices on several threads wait for each other longer than they compute."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def backbone() -> Backbone:
     return load_backbone(POCKET_FOLDER)

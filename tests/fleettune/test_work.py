@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,15 +32,6 @@ from simulations.calibration.oracle import (
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is dep:FutureWarning")
 
 SHAPES = Shapes(hidden=32, layers=3, heads=4, kv_heads=2, head_dim=8, ffn=48, vocab=64)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Tiny matrices on several threads wait for each other longer than they compute."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def at(layers: range, modules: tuple[str, ...], rank: int = 4) -> dict[Site, int]:

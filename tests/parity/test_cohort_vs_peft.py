@@ -7,7 +7,7 @@ and the pocket model with exchanges of the built-in world.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -167,15 +167,6 @@ def open_world(folder: Path) -> World:
         for user in range(len(members))
     ]
     return World(folder=folder, backbone=backbone, members=members, examples=examples)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Tiny matrices on several threads wait for each other longer than they compute."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module", params=["random", "pocket"])

@@ -21,7 +21,7 @@ import pytest
 
 from simulations.engine_ray import open_ray_workers
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 ROOT = Path(__file__).parent.parent.parent
 RELEASE = (
@@ -193,7 +193,6 @@ def test_stock_flower_leaves_no_file_behind(store: Path, tmp_path: Path) -> None
     assert (tmp_path / "run0" / "rows.parquet").is_file()
 
 
-@pytest.mark.slow
 def test_runs_leave_no_thread_file_or_process_behind(store: Path, tmp_path: Path) -> None:
     quick = [ONE_NIGHT] * 10
     run_all([*quick, *[[*ONE_NIGHT, "engine=ray"]] * 3], tmp_path, store)
@@ -233,7 +232,6 @@ def kill_busy_worker(parent: psutil.Process, limit_s: float = 60.0) -> bool:
     return False
 
 
-@pytest.mark.slow
 def test_code_and_model_reach_a_second_node(tmp_path: Path) -> None:
     release = ROOT / "fleettune" / "models" / "pocket"
     (tmp_path / "release").mkdir()

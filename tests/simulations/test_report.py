@@ -3,7 +3,6 @@
 import json
 import math
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,13 +15,9 @@ from simulations import figures
 from simulations.folds import split_arms
 from simulations.report import charts, write_report
 from simulations.tables import energy
+from tests.simulations.browser import draw, needs_chromium
 
 MakeRun = Callable[..., Path]
-CHROMIUM = shutil.which("chromium")
-CHROMIUM_ARGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
-    "--disable-background-networking --disable-component-update --disable-sync"
-)
 
 
 def own_text(page: Path) -> str:
@@ -131,29 +126,14 @@ def test_arms_keep_their_colours_in_all_figures(tmp_path: Path, make_run: MakeRu
     assert len(set(colours.values())) == len(colours)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path: the page is not rendered")
+@needs_chromium
 @pytest.mark.parametrize(("width", "is_bare"), [(1200, False), (400, False), (1200, True)])
 def test_a_browser_draws_every_chart_without_an_error(
     tmp_path: Path, make_run: MakeRun, rows: pl.DataFrame, width: int, is_bare: bool
 ) -> None:
-    sync_api = pytest.importorskip("playwright.sync_api")
-    page_path = write_report(make_run(tmp_path / "run", frame=bare(rows) if is_bare else rows))
-    complaints: list[str] = []
-    requests: list[str] = []
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=CHROMIUM_ARGS.split(), timeout=30_000
-        )
-        page = browser.new_page(viewport={"width": width, "height": 900})
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda request: requests.append(request.url))
-        page.goto(page_path.as_uri())
-        page.wait_for_function("document.querySelectorAll('.main-svg').length >= 15")
-        drawn = page.locator(".js-plotly-plot:has(.main-svg)").count()
-        overflow_px = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
-        browser.close()
-    assert complaints == []
-    assert requests == [page_path.as_uri()]
-    assert drawn == 5
-    assert overflow_px <= 0
+    page = write_report(make_run(tmp_path / "run", frame=bare(rows) if is_bare else rows))
+    found = draw(page, width, least_layers=15)
+    assert found.complaints == []
+    assert found.requests == [page.as_uri()]
+    assert found.charts == 5
+    assert found.overflow_px <= 0

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -17,13 +16,9 @@ from simulations.study_figures import grouped, pareto
 from simulations.study_page import write_study_page
 from simulations.study_tables import fold_world, verdict
 from simulations.tables import energy
+from tests.simulations.browser import draw, needs_chromium
 
 MakeRun = Callable[..., Path]
-CHROMIUM = shutil.which("chromium")
-CHROMIUM_ARGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
-    "--disable-background-networking --disable-component-update --disable-sync"
-)
 SEEDS = (1, 2)
 SAVES = Claim(
     claim="saves_tuning",
@@ -184,29 +179,14 @@ def test_arms_without_quality_or_tunes_still_have_a_page(
     assert "NaN" not in text
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path: the page is not rendered")
+@needs_chromium
 @pytest.mark.parametrize("width", [1200, 400])
 def test_a_browser_draws_every_chart_without_an_error(
     tmp_path: Path, make_run: MakeRun, tuned: pl.DataFrame, width: int
 ) -> None:
-    sync_api = pytest.importorskip("playwright.sync_api")
-    page_path = write(tmp_path, make_run, tuned)
-    complaints: list[str] = []
-    requests: list[str] = []
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=CHROMIUM_ARGS.split(), timeout=30_000
-        )
-        page = browser.new_page(viewport={"width": width, "height": 900})
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda request: requests.append(request.url))
-        page.goto(page_path.as_uri())
-        page.wait_for_function("document.querySelectorAll('.main-svg').length >= 6")
-        drawn = page.locator(".js-plotly-plot:has(.main-svg)").count()
-        overflow_px = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
-        browser.close()
-    assert complaints == []
-    assert requests == [page_path.as_uri()]
-    assert drawn == 2
-    assert overflow_px <= 0
+    page = write(tmp_path, make_run, tuned)
+    found = draw(page, width, least_layers=6)
+    assert found.complaints == []
+    assert found.requests == [page.as_uri()]
+    assert found.charts == 2
+    assert found.overflow_px <= 0

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from clients.placement import TopLayers
 from fleettune.adapters import Factors, Patch
@@ -49,14 +48,6 @@ RECIPE = Recipe(
 TERSE = Style(expertise=0, informativeness=0, tone=0)
 WORDY = Style(expertise=0, informativeness=3, tone=3)
 COMPUTE = Compute(run=lambda job: execute([job])[0])
-
-
-@pytest.fixture(scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

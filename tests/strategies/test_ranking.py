@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from fleettune.backbone import POCKET_FOLDER, read_shapes
 from fleettune.compute import Job, ProbeJob, Result
@@ -50,15 +49,6 @@ class Outsiders:
     def outside(self, count: int, seed: int) -> Sequence[tuple[Exchange, ...]]:
         self.asked.append(seed)
         return SyntheticData().open().outside(count, seed)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Tiny matrices on several threads wait for each other longer than they compute."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def ranker(store: Path, *recipes: ProbeRecipe) -> Ranker:

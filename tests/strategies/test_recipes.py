@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,15 +41,6 @@ MILD = replace(FULL, steps=30, learning_rate=3e-4, batch=4, window=32, conversat
 TWICE = ReleasePlan(name="twice", kind="reparametrised", scale=2.0)
 ENCODER = open_encoder(POCKET_FOLDER, "pocket", 128)
 SHAPES = read_shapes(POCKET_FOLDER)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Tiny matrices on several threads wait for each other longer than they compute."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,62 @@
+"""One phone that holds the built-in model, and how these tests have it tune."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from clients.adaptation import AlwaysRetune
+from clients.facts import Facts
+from clients.gradcut import GradCut
+from clients.placement import PlacementRule
+from clients.policy import DevicePolicy, Quota
+from clients.selection import Fifo
+from clients.synthesis import NoSynthesis
+from clients.tuning import Tuning
+from fleettune.backbone import POCKET_FOLDER, read_shapes
+from fleettune.hardware import load_hardware
+from fleettune.personas import SyntheticData
+from fleettune.releases import Manifest
+
+PROFILE = load_hardware(Path(__file__).parents[2] / "conf" / "hardware")["oneplus_12r"]
+WORLD = SyntheticData(users=10, exchanges_per_day=3, history_days=4).open()
+FACTS = Facts(device=3, user=3, seed=5, profile=PROFILE, population=WORLD)
+SHAPES = read_shapes(POCKET_FOLDER)
+RELEASE = Manifest(
+    version=0,
+    name="pocket",
+    path=str(POCKET_FOLDER),
+    digest="",
+    size_bytes=2 * SHAPES.parameters,
+    shapes=SHAPES,
+    template="pocket",
+    max_tokens=128,
+)
+ROOMY = Quota(buffer_bytes=100_000, total_bytes=4_000_000)
+HALF = GradCut(
+    rank=4,
+    alpha=8.0,
+    budget=0.5,
+    benefit="gradient",
+    probe="device",
+    probe_rank=2,
+    probe_batches=2,
+    share_above=None,
+    shared_rank=4,
+    shared_alpha=8.0,
+    prefix_cache=True,
+)
+"""GradCut at half the joules of every site."""
+
+
+def nightly(
+    placement: PlacementRule, steps: int = 4, tuning: Tuning | None = None, quota: Quota = ROOMY
+) -> DevicePolicy:
+    """A device that keeps the newest and retunes every night by this placement."""
+    return DevicePolicy(
+        selection=Fifo(),
+        synthesis=NoSynthesis(),
+        adaptation=AlwaysRetune(),
+        placement=placement,
+        tuning=tuning or Tuning(steps=steps, batch=2, learning_rate=1e-2, clip=1.0),
+        quota=quota,
+    )

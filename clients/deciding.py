@@ -9,7 +9,7 @@ from clients.adaptation import PUT_OFF, Action, Decision, FleetOnly
 from clients.baselines import TRIAL, Oracle
 from clients.night import Night, Visit, charged
 from clients.retuning import retune
-from clients.returning import brought_back, weighed_again, went_back
+from clients.returning import brought_back, has_had, weighed_again
 from clients.weighing import foreseen, weighed
 from fleettune.compute import Compute
 
@@ -20,7 +20,7 @@ def decide(visit: Visit, night: Night, compute: Compute) -> Night:
     if night.over:
         return night
     facts, release, state = visit.facts, visit.release, night.state
-    if went_back(state, release):
+    if has_had(state, release):
         night = replace(night, state=brought_back(visit, state))
         decision = weighed_again(visit, night.state, compute)
     else:

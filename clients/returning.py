@@ -36,7 +36,7 @@ def with_room(state: DeviceState, quota: Quota, needed_bytes: int = 0) -> Device
 
 
 def with_patch(visit: Visit, state: DeviceState, patch: Patch, cache_bytes: int) -> DeviceState:
-    """Returns the state with a newly tuned patch; the one before goes to the shelf, if there is one.
+    """Returns the state with a newly tuned patch; the one before goes to a shelf, if there is one.
 
     Args:
         visit: Round and policy.
@@ -56,34 +56,39 @@ def with_patch(visit: Visit, state: DeviceState, patch: Patch, cache_bytes: int)
     return with_room(tuned, visit.policy.quota, cache_bytes)
 
 
-def went_back(state: DeviceState, release: Manifest) -> bool:
-    """Returns whether a release is older than one that the device did something about."""
-    return release.version < state.settled
+def has_had(state: DeviceState, release: Manifest) -> bool:
+    """Returns whether a device had a release before: it did something about that or a later one."""
+    return release.version < state.settled or state.shelf.find(release.version) is not None
 
 
 def brought_back(visit: Visit, state: DeviceState) -> DeviceState:
-    """Returns the state with the newest patch of tonight's release or of an earlier one in use.
+    """Returns the state with that patch in use which tonight's release can be decided about.
 
-    That is its own where the device has it. None is in use where all are of later releases: a rule
-    could not weigh one, for a release knows nothing of those behind it.
+    That is the release's own where the device kept it, else the one in use, if it is of an earlier
+    release, else the newest such one on the shelf. None is in use where all are of later releases:
+    no rule could weigh one, for a release knows nothing of those behind it.
     """
-    version = visit.release.version
-    if state.patch is None or state.patch.release <= version:
+    version, present = visit.release.version, state.patch
+    taken = state.shelf.find(version)
+    if taken is None:
+        if present is None or present.release <= version:
+            return state
+        known = [item for item in state.shelf.patches if item.patch.release < version]
+        taken = max(known, key=lambda item: item.patch.release, default=None)
+    elif present is not None and present.release == version:
         return state
-    known = [item for item in state.shelf.patches if item.patch.release <= version and not item.task]
-    best = max(known, key=lambda item: item.patch.release, default=None)
     shelf = _put_away(visit, state)
-    if best is None:
+    if taken is None:
         gone = replace(state, patch=None, shelf=shelf, recollection=Recollection(), patch_version=0)
         return with_room(gone, visit.policy.quota)
-    taken = replace(
+    loaded = replace(
         state,
-        patch=best.patch,
-        shelf=shelf.without(*best.key),
-        recollection=best.recollection,
-        patch_version=best.version,
+        patch=taken.patch,
+        shelf=shelf.without(*taken.key),
+        recollection=taken.recollection,
+        patch_version=taken.version,
     )
-    return with_room(taken, visit.policy.quota)
+    return with_room(loaded, visit.policy.quota)
 
 
 def weighed_again(visit: Visit, state: DeviceState, compute: Compute) -> Decision:

@@ -98,9 +98,9 @@ class DeviceState:
 
     @property
     def beside_bytes(self) -> int:
-        """Bytes of what is kept besides the buffer and the patch in use, and makes room for nothing.
+        """Bytes of what is kept besides the buffer and the patch in use, the shelf left out.
 
-        The shelf is no part of that: whatever else needs its room gets it.
+        Whatever else needs the room of the shelf gets it.
         """
         residual = 0 if self.residual is None else self.residual.size_bytes
         return self.extra_bytes + residual

@@ -2,8 +2,9 @@
 
 Only what the device sent is read; an observation has no place here. A night is a decision about a
 release if the device was there, its report came in time and it did something about its patch, but
-not where the release came back to it: it was counted when it first had that one. A first tune counts as a retune: it costs what one costs, its rule asks for it with certainty, and
-without a patch to compare with its gain is unknown.
+not where the release came back to it: it was counted when it first had that one. A first tune
+counts as a retune: it costs what one costs, its rule asks for it with certainty, and without a
+patch to compare with its gain is unknown.
 """
 
 from __future__ import annotations

@@ -128,3 +128,41 @@ def test_a_fleet_patch_is_written_sent_and_served_by_devices_that_train_nothing(
     more = served["down_bytes"].to_numpy() - never["down_bytes"].to_numpy()
     assert (more[:3] == 0).all()
     assert (more[3:] > 0).all()
+
+
+def test_a_run_folds_the_fleet_patch_into_a_release_and_learns_beyond_it(run: Runner) -> None:
+    fewer = [f"arms.{name}=null" for name in ("edgetune_released", "retrieve", "user_prior")]
+    only = "+arms.fleet_only={adaptation: {_target_: clients.adaptation.FleetOnly}}"
+    plans = f"release.plans=[{RELEASE}, {{name: merged, kind: merged_fleet}}]"
+    folder = run("fleet_patch=start", "rounds=3", *fewer, only, plans)
+    releases = pl.read_parquet(folder / "releases.parquet").sort("version")
+    assert releases["kind"].to_list() == ["initial", "full", "merged_fleet"]
+    assert releases["drift_rms"][2] > 0
+    rows = pl.read_parquet(folder / "rows.parquet").sort("round", "device")
+    # nothing of the fleet's is sent on the night when it is in the weights already
+    served = rows.filter(pl.col("arm") == "fleet_only")["reason"].to_list()
+    assert served == ["no_fleet_patch"] * 3 + ["fleet_patch"] * 3 + ["folded"] * 3
+    by_round = rows.group_by("arm", "round").agg(pl.col("down_bytes").sum())
+    spent = {(arm, night): down for arm, night, down in by_round.iter_rows()}
+    more = [spent["always_retune", n] - spent["never_personalise", n] for n in range(3)]
+    assert [value > 0 for value in more] == [False, True, False]
+    # what is written at the end is what the fleet learned beyond the merged release
+    fleet = read_frame((folder / "fleet_patch_always_retune.safetensors").read_bytes())
+    assert fleet.release == 2
+
+
+def test_releases_with_a_fleet_patch_that_nobody_makes_are_refused_at_launch(run: Runner) -> None:
+    with pytest.raises(ValueError, match="kind merged_fleet need fleet_patch=start, got none"):
+        run("release.plans=[{name: merged, kind: merged_fleet}]")
+
+
+def test_devices_that_keep_patches_of_earlier_releases_report_their_bytes(run: Runner) -> None:
+    fewer = [f"arms.{name}=null" for name in ("edgetune_released", "retrieve", "user_prior")]
+    folder = run(*fewer, "+arms.keeping={storage: {shelf: true}}")
+    rows = pl.read_parquet(folder / "rows.parquet").sort("round", "device")
+    plain, keeping = (rows.filter(pl.col("arm") == arm) for arm in ("always_retune", "keeping"))
+    same = ("decision", "reason", "energy_j", "up_bytes", "buffer_bytes", "nll")
+    assert plain.select(same).equals(keeping.select(same))
+    more = (keeping["stored_bytes"] - plain["stored_bytes"]).to_list()
+    assert more[:3] == [0, 0, 0]
+    assert min(more[3:]) > 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from clients.adaptation import Action, Decision
-from clients.night import Visit
+from clients.night import Night, Visit
 from clients.policy import Quota
 from clients.recollection import Recollection
 from clients.shelf import Shelf, Shelved
@@ -64,18 +64,20 @@ def has_had(state: DeviceState, release: Manifest) -> bool:
 def brought_back(visit: Visit, state: DeviceState) -> DeviceState:
     """Returns the state with that patch in use which tonight's release can be decided about.
 
-    That is the release's own where the device kept it, else the one in use, if it is of an earlier
-    release, else the newest such one on the shelf. None is in use where all are of later releases:
+    That is the release's own where the device kept it and has room for it, else the one in use, if
+    it is of an earlier release, else the newest such one on the shelf. None is in use where all are of later releases:
     no rule could weigh one, for a release knows nothing of those behind it.
     """
     version, present = visit.release.version, state.patch
-    taken = state.shelf.find(version)
-    if taken is None:
-        if present is None or present.release <= version:
-            return state
-        known = [item for item in state.shelf.patches if item.patch.release < version]
-        taken = max(known, key=lambda item: item.patch.release, default=None)
-    elif present is not None and present.release == version:
+    room = visit.policy.quota.total_bytes - state.buffer_bytes - state.beside_bytes
+    known = [
+        item
+        for item in state.shelf.patches
+        if item.patch.release <= version and item.patch.size_bytes <= room
+    ]
+    taken = max(known, key=lambda item: item.patch.release, default=None)
+    has_own = taken is not None and taken.patch.release == version
+    if present is not None and present.release <= version and not has_own:
         return state
     shelf = _put_away(visit, state)
     if taken is None:
@@ -94,20 +96,26 @@ def brought_back(visit: Visit, state: DeviceState) -> DeviceState:
 def weighed_again(visit: Visit, state: DeviceState, compute: Compute) -> Decision:
     """Returns what a device does about a release that came back.
 
-    Its own patch is loaded; about another one, or none, the rule is asked as ever. Reasons begin
-    with `BACK`, so that the server counts no device twice.
+    Its own patch is loaded; about another one, or none, the rule is asked as ever.
     """
     patch = state.patch
-    if patch is not None and patch.release == visit.release.version:
-        own = Decision(
-            action=Action.REUSE,
-            reason="own_patch",
-            read_bytes=patch.size_bytes,
-            recollection=state.recollection,
-        )
-        return replace(own, reason=f"{BACK}{own.reason}")
-    decision = weighed(visit.facts, visit.release, visit.policy, state, compute)
-    return replace(decision, reason=f"{BACK}{decision.reason}")
+    if patch is None or patch.release != visit.release.version:
+        return weighed(visit.facts, visit.release, visit.policy, state, compute)
+    return Decision(
+        action=Action.REUSE,
+        reason="own_patch",
+        read_bytes=patch.size_bytes,
+        recollection=state.recollection,
+    )
+
+
+def told_again(night: Night) -> Night:
+    """Returns the night with reasons that begin with `BACK`: the server counts no device twice."""
+    due = night.state.due
+    if due is not None:
+        due = replace(due, reason=f"{BACK}{due.reason}")
+    decision = replace(night.decision, reason=f"{BACK}{night.decision.reason}")
+    return replace(night, decision=decision, state=replace(night.state, due=due))
 
 
 def _put_away(visit: Visit, state: DeviceState) -> Shelf:

@@ -65,8 +65,8 @@ def brought_back(visit: Visit, state: DeviceState) -> DeviceState:
     """Returns the state with that patch in use which tonight's release can be decided about.
 
     That is the release's own where the device kept it and has room for it, else the one in use, if
-    it is of an earlier release, else the newest such one on the shelf. None is in use where all are of later releases:
-    no rule could weigh one, for a release knows nothing of those behind it.
+    it is of an earlier release, else the newest such one on the shelf. None is in use where all are
+    of later releases: no rule could weigh one, for a release knows nothing of those behind it.
     """
     version, present = visit.release.version, state.patch
     room = visit.policy.quota.total_bytes - state.buffer_bytes - state.beside_bytes

@@ -21,6 +21,7 @@ from simulations.cli import main
 from simulations.experiment import build
 from simulations.launch import chosen_policies
 from simulations.peft_import import import_peft
+from simulations.report import write_report
 from simulations.run import run_experiment
 
 RELEASE = (
@@ -67,6 +68,7 @@ def test_rounds_go_on_with_devices_whose_deltas_are_refused(run: Runner) -> None
     rounds = pl.read_parquet(folder / "rounds.parquet")
     refused = [name for name in rounds.columns if name.startswith("rejected_")]
     assert set(refused) == {f"rejected_{reason}" for reason in FORGED.values()}
+    page = write_report(folder).read_text()
     for name, reason in FORGED.items():
         mine = rounds.filter(pl.col("arm") == name.lower()).sort("round")
         # all three devices tune on both nights; each delta is refused, each night is counted
@@ -75,6 +77,7 @@ def test_rounds_go_on_with_devices_whose_deltas_are_refused(run: Runner) -> None
         assert mine["failed"].to_list() == [0, 0]
         assert mine["update_norm"].to_list() == [0, 0]
         assert not (folder / f"fleet_patch_{name.lower()}.safetensors").exists()
+        assert reason.replace("_", " ") in page
     others = rounds.filter(~pl.col("arm").is_in([name.lower() for name in FORGED]))
     assert not others.select(pl.sum_horizontal(refused)).sum().item()
     assert (others.filter(pl.col("arm") == "always_retune")["update_norm"] > 0).all()
@@ -166,3 +169,25 @@ def test_devices_that_keep_patches_of_earlier_releases_report_their_bytes(run: R
     more = (keeping["stored_bytes"] - plain["stored_bytes"]).to_list()
     assert more[:3] == [0, 0, 0]
     assert min(more[3:]) > 0
+
+
+def test_a_recalled_cohort_goes_back_to_its_old_release_and_its_old_patch(run: Runner) -> None:
+    names = ("always_reuse", "edgetune_released", "retrieve", "user_prior", "never_personalise")
+    staged = ["rollout=staged", "rollout.recalls=true", "rollout.least=8", "rollout.down_bytes=1.0"]
+    nights = ["fleet.devices=10", "release.every=2", "rounds=4"]
+    keeping = "+arms.keeping={storage: {shelf: true}}"
+    folder = run(*staged, *nights, keeping, *(f"arms.{name}=null" for name in names))
+    rows = pl.read_parquet(folder / "rows.parquet")
+    third, fourth = (rows.filter(pl.col("round") == night) for night in (2, 3))
+    for arm, told in (("always_retune", "back_first_patch"), ("keeping", "back_own_patch")):
+        tried = third.filter((pl.col("arm") == arm) & (pl.col("release") == 1))["device"]
+        assert len(tried) == 8
+        back = fourth.filter((pl.col("arm") == arm) & pl.col("device").is_in(tried.implode()))
+        assert back["release"].to_list() == [0] * 8
+        assert back["reason"].to_list() == [told] * 8
+        assert (back["payload"] == "full").all()
+        assert (back["tune_steps"] > 0).all() == (arm == "always_retune")
+    # a device that came back was counted when it first had that release
+    decisions = pl.read_parquet(folder / "decisions.parquet")
+    counts = decisions.filter((pl.col("device_class") == "all") & (pl.col("release") == 0))
+    assert counts["devices"].to_list() == [10, 10]

@@ -5,7 +5,9 @@
 ``aggregation_error`` is the relative Frobenius error of every rule against the mean effective
 update, one line per drift: ten devices at one 256 x 256 matrix, once all of rank 8, once of ranks
 4, 8 and 16 at alpha 16, so with true scales 4, 2 and 1. Drift is the norm of a device's own part of
-its factors over that of the common part. ``aggregation_memory`` is the peak of traced memory while
+its factors over that of the common part. Devices weigh the same, or as a Dirichlet draw of
+concentration 1 says, which is how the table of METHODS C comes out: ``ranges`` hold the least and
+the largest error of all seeds. ``aggregation_memory`` is the peak of traced memory while
 replies of mixed ranks and supports are added, over that of a hundred replies, with the milliseconds
 per reply. ``codec_bytes`` is how many times fewer bytes a delta takes than in single precision and
 than the full model, with its error. ``feedback_error`` is the error of what a server summed of
@@ -26,6 +28,7 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import torch
@@ -52,6 +55,7 @@ SIDE, DEVICES, ALPHA = 256, 10, 16.0
 DRIFTS = (0.1, 0.5, 1.0, 3.0)
 MIXED = (4, 8, 16)
 SHAPES = read_shapes(POCKET_FOLDER)
+Weighted = Sequence[tuple[Patch, float]]
 
 
 def drifted(ranks: Sequence[int], drift: float, seed: int) -> list[Patch]:
@@ -67,27 +71,28 @@ def drifted(ranks: Sequence[int], drift: float, seed: int) -> list[Patch]:
     return found
 
 
-def error(rule: Aggregation, patches: Sequence[Patch], *, unscaled: bool = False) -> float:
+def error(rule: Aggregation, weighted: Weighted, *, unscaled: bool = False) -> float:
     """Returns the relative Frobenius error of a rule.
 
     Args:
         rule: The rule.
-        patches: What it aggregates.
+        weighted: What it aggregates, with the weight of each.
         unscaled: Whether every patch is taken as if ``alpha / rank`` were 1.
     """
-    truth = sum(patch.dense(SITE).astype(np.float64) for patch in patches) / len(patches)
+    total = sum(weight for _, weight in weighted)
+    truth = sum(weight / total * patch.dense(SITE).astype(np.float64) for patch, weight in weighted)
     aggregate = rule.open()
-    for patch in patches:
+    for patch, weight in weighted:
         rank = patch.factors[SITE].a.shape[0]
-        aggregate.add(replace(patch, alpha=float(rank)) if unscaled else patch, 1.0)
+        aggregate.add(replace(patch, alpha=float(rank)) if unscaled else patch, weight)
     found = aggregate.updates()[SITE].dense()
     return float(np.linalg.norm(found - truth) / np.linalg.norm(truth))
 
 
 def measure_error(seeds: int) -> None:
-    """Prints the table of METHODS C, one line per drift."""
+    """Prints the table of METHODS C, one line per drift and way to weigh devices."""
     mixed = [MIXED[place % len(MIXED)] for place in range(DEVICES)]
-    columns: Mapping[str, Callable[[list[Patch], list[Patch]], float]] = {
+    columns: Mapping[str, Callable[[Weighted, Weighted], float]] = {
         "equal_factor_mean": lambda equal, _: error(FactorMean(), equal),
         "equal_svd_8": lambda equal, _: error(Svd(rank=8), equal),
         "mixed_zero_pad": lambda _, other: error(ZeroPad(rank=16, folded=False), other),
@@ -96,17 +101,29 @@ def measure_error(seeds: int) -> None:
         "mixed_svd_16": lambda _, other: error(Svd(rank=16), other),
         "mixed_stack": lambda _, other: error(Stack(), other),
     }
-    for drift in DRIFTS:
+    for weights, drift in product(("uniform", "dirichlet"), DRIFTS):
         pairs = [
-            (drifted([8] * DEVICES, drift, seed), drifted(mixed, drift, seed))
+            tuple(
+                list(zip(drifted(ranks, drift, seed), weights_of(weights, seed), strict=True))
+                for ranks in ([8] * DEVICES, mixed)
+            )
             for seed in range(seeds)
         ]
-        means = {
-            name: float(np.mean([rule(*pair) for pair in pairs])) for name, rule in columns.items()
+        seen = {name: [rule(*pair) for pair in pairs] for name, rule in columns.items()}
+        table = {name: float(f"{np.mean(found):.2g}") for name, found in seen.items()}
+        ranges = {
+            name: [float(f"{edge(found):.2g}") for edge in (min, max)]
+            for name, found in seen.items()
         }
-        table = {name: float(f"{value:.2g}") for name, value in means.items()}
-        detail = {"drift": drift, "ranks": mixed, "alpha": ALPHA, "seeds": seeds, **table}
-        emit("aggregation_error", table["mixed_stack"], detail)
+        told = {"drift": drift, "weights": weights, "ranks": mixed, "alpha": ALPHA, "seeds": seeds}
+        emit("aggregation_error", table["mixed_stack"], {**told, **table, "ranges": ranges})
+
+
+def weights_of(kind: str, seed: int) -> list[float]:
+    """Returns the devices' weights: all equal, or a draw in which a few count for most."""
+    if kind == "uniform":
+        return [1.0] * DEVICES
+    return np.random.default_rng(1000 + seed).dirichlet(np.ones(DEVICES)).tolist()
 
 
 def replies(count: int) -> Iterator[Patch]:

@@ -128,9 +128,11 @@ class FleetOnly:
     """Trains nothing: serves what the fleet learned, where the server sends it."""
 
     def decide(self, release: Manifest, patch: Patch | None) -> Decision:
-        """Returns reuse, of the fleet's patch; never, as long as there is none."""
+        """Returns reuse, of the fleet's patch; never without one that is not in the weights yet."""
         if patch is None:
             return Decision(action=Action.NEVER, reason="no_fleet_patch")
+        if release.folded is not None and patch.release < release.folded:
+            return Decision(action=Action.NEVER, reason="folded")
         return Decision(action=Action.REUSE, reason="fleet_patch")
 
 

@@ -9,6 +9,7 @@ from clients.adaptation import PUT_OFF, Action, Decision, FleetOnly
 from clients.baselines import TRIAL, Oracle
 from clients.night import Night, Visit, charged
 from clients.retuning import retune
+from clients.returning import brought_back, has_had, told_again, weighed_again
 from clients.weighing import foreseen, weighed
 from fleettune.compute import Compute
 
@@ -19,10 +20,15 @@ def decide(visit: Visit, night: Night, compute: Compute) -> Night:
     if night.over:
         return night
     facts, release, state = visit.facts, visit.release, night.state
-    decision = weighed(facts, release, visit.policy, state, compute)
-    decided = charged(visit, night, charges.check(facts, release, state.patch, decision))
+    returns = has_had(state, release)
+    if returns:
+        night = replace(night, state=brought_back(visit, state))
+        decision = weighed_again(visit, night.state, compute)
+    else:
+        decision = weighed(facts, release, visit.policy, state, compute)
+    decided = charged(visit, night, charges.check(facts, release, night.state.patch, decision))
     if decided.over:
-        return decided
+        return replace(decided, state=state)
     decided = _keeping(decided, decision)
     if decision.action is Action.RETUNE and decision.deferred:
         due = replace(decided.state, due=replace(decision, deferred=False, passes=()))
@@ -31,6 +37,7 @@ def decide(visit: Visit, night: Night, compute: Compute) -> Night:
         decided = _tried(visit, decided, retune(visit, decided, compute), compute)
     if decided.over:
         return replace(decided, decision=night.decision, state=state)
+    decided = told_again(decided) if returns else decided
     return replace(decided, state=replace(decided.state, settled=release.version, before=None))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from clients.policy import DevicePolicy
+from clients.shelf import EMPTY
 from clients.state import DeviceState
 from fleettune.adapters import Patch
 from fleettune.feedback import Sent, send
@@ -38,5 +39,6 @@ def write_delta(
     if trained is None:
         return None
     change = delta(trained, begun)
-    room = policy.quota.total_bytes - replace(state, residual=None).stored_bytes
+    alone = replace(state, residual=None, shelf=EMPTY)
+    room = policy.quota.total_bytes - alone.stored_bytes
     return Written(change=change, sent=send(change, policy.codec, state.residual, room))

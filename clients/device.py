@@ -19,6 +19,7 @@ from clients.download import download
 from clients.evaluation import observe
 from clients.night import Night, Visit, charged, lasts_s
 from clients.reading import arrivals, embed, lived, recalled, select
+from clients.returning import with_room
 from clients.state import DeviceState, within
 from fleettune.compute import Compute
 from fleettune.cost import Stage
@@ -51,6 +52,7 @@ def run_round(
         elif night.state.due is not None:
             night = catch_up(visit, night, night.state.due, compute)
         night = _upload(visit, night)
+        night = replace(night, state=with_room(night.state, visit.policy.quota))
     kept = within(night.state, visit.policy.quota)
     observation = None
     if observed:

@@ -37,7 +37,8 @@ def expanded(
     facts, release = opened.facts, opened.release
     size_bytes = plan.placement.size_bytes(release.shapes)
     present = 0 if state.patch is None else state.patch.size_bytes
-    free = policy.quota.total_bytes - state.buffer_bytes - state.beside_bytes
+    held = state.buffer_bytes + state.beside_bytes + state.shelf.size_bytes
+    free = policy.quota.total_bytes - held
     encoder = facts.encoder(release)
     own = trained_on(facts, policy.adaptation, state)
     source = Source(

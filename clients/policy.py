@@ -39,7 +39,7 @@ from clients.sight import Weighing
 from clients.synthesis import NoSynthesis, SelfParaphrase, Synthesis, TemplateRewrite
 from clients.tuning import Tuning
 from fleettune.codecs import CODECS, FP32, Codec
-from fleettune.typed import Record, from_record
+from fleettune.typed import OMIT_DEFAULT, Record, from_record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,10 +51,13 @@ class Quota:
             keeps beside them (`clients.buffer.Note`).
         total_bytes: Bytes of everything: buffer, embeddings kept for retrieval, patches, what a
             codec left out, and while a patch is tuned the prefix cache.
+        shelf: Whether patches that were tuned anew stay (`clients.shelf`), as many as the rest
+            leaves room for.
     """
 
     buffer_bytes: int
     total_bytes: int
+    shelf: bool = field(default=False, metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         if self.buffer_bytes < 1:

@@ -127,7 +127,8 @@ def select(
 ) -> tuple[DeviceState, Taken]:
     """Returns the state with what is held from now on, and what came of the arrivals."""
     quota = policy.quota
-    patch = state.stored_bytes - state.buffer_bytes - state.extra_bytes
+    patch = 0 if state.patch is None else state.patch.size_bytes
+    patch += state.beside_bytes - state.extra_bytes
     room = min(quota.buffer_bytes, quota.total_bytes - patch)
     wanted = policy.selection.keep(state.items, readings, room, keyed_numbers(facts))
     kept = fitted(wanted, room)

@@ -11,6 +11,7 @@ from clients.night import Night, Visit, charged
 from clients.placement import PlacementContext, TrainingRule
 from clients.recollection import Recollection
 from clients.retune import open_context, peak_of, plan_tune, probe_jobs, with_probes
+from clients.returning import with_patch
 from clients.sight import nats_per_token
 from clients.start import new_start, warm_start
 from clients.stopping import tuned
@@ -50,7 +51,8 @@ def retune(visit: Visit, night: Night, compute: Compute) -> Night:
     if night.over:
         return night
     canary = nats_per_token(release, patch, canaries, compute)
-    state = replace(state, patch=patch, recollection=Recollection(canary=canary))
+    state = with_patch(visit, state, patch, plan.cache_bytes)
+    state = replace(state, recollection=Recollection(canary=canary))
     return replace(night, state=state, trained=patch, plan=plan, canary=canary, begun=begun)
 
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import cast
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, cast
 
 from flwr.app import ConfigRecord, RecordDict
 
+from clients.recollection import Recollection
 from fleettune.adapters import Patch
 from fleettune.wire import decode_patch, encode_patch
 
@@ -28,12 +29,14 @@ class Shelved:
         task: What it is for; empty where a device has one task only.
         version: How often a patch of this release and task was trained before.
         used: Last round in which it was in use.
+        recollection: What the rule of adaptation knows of it.
     """
 
     patch: Patch
     task: str = ""
     version: int = 0
     used: int = 0
+    recollection: Recollection = field(default_factory=Recollection)
 
     @property
     def key(self) -> tuple[int, str]:
@@ -117,7 +120,11 @@ def write_shelf(records: RecordDict, name: str, shelf: Shelf) -> None:
     if not shelf.patches:
         return
     told = [
-        [item.patch.release, item.patch.alpha, item.task, item.version, item.used]
+        {
+            **{"release": item.patch.release, "alpha": item.patch.alpha, "task": item.task},
+            **{"version": item.version, "used": item.used},
+            "recollection": asdict(item.recollection),
+        }
         for item in shelf.patches
     ]
     records[name] = ConfigRecord({"json": json.dumps(told)})
@@ -133,12 +140,13 @@ def read_shelf(records: RecordDict, name: str) -> Shelf:
     return Shelf(patches=tuple(_read(records, name, told)))
 
 
-def _read(records: RecordDict, name: str, told: Iterable[list[object]]) -> Iterable[Shelved]:
-    for place, (release, alpha, task, version, used) in enumerate(told):
+def _read(records: RecordDict, name: str, told: Iterable[dict[str, Any]]) -> Iterable[Shelved]:
+    for place, plain in enumerate(told):
         array = records.array_records[f"{name}/{place}"]
         yield Shelved(
-            patch=decode_patch(array, cast(int, release), cast(float, alpha)),
-            task=cast(str, task),
-            version=cast(int, version),
-            used=cast(int, used),
+            patch=decode_patch(array, plain["release"], plain["alpha"]),
+            task=plain["task"],
+            version=plain["version"],
+            used=plain["used"],
+            recollection=Recollection(**plain["recollection"]),
         )

@@ -49,6 +49,7 @@ class DeviceState:
         due: A retune that was put off to another night; None without one.
         residual: What a lossy codec left out of earlier deltas (`fleettune.feedback`).
         shelf: Patches that are not in use.
+        patch_version: How often a patch of the same release was trained before the one in use.
     """
 
     last_day: int = -1
@@ -65,6 +66,7 @@ class DeviceState:
     due: Decision | None = None
     residual: Patch | None = None
     shelf: Shelf = EMPTY
+    patch_version: int = 0
 
     @property
     def items(self) -> tuple[Item, ...]:
@@ -92,13 +94,16 @@ class DeviceState:
     def stored_bytes(self) -> int:
         """Bytes of everything that counts against the quota."""
         patch = 0 if self.patch is None else self.patch.size_bytes
-        return self.buffer_bytes + patch + self.beside_bytes
+        return self.buffer_bytes + patch + self.beside_bytes + self.shelf.size_bytes
 
     @property
     def beside_bytes(self) -> int:
-        """Bytes of what is kept besides the buffer and the patch in use."""
+        """Bytes of what is kept besides the buffer and the patch in use, the shelf left out.
+
+        Whatever else needs the room of the shelf gets it.
+        """
         residual = 0 if self.residual is None else self.residual.size_bytes
-        return self.extra_bytes + self.shelf.size_bytes + residual
+        return self.extra_bytes + residual
 
     @property
     def applied(self) -> Patch | None:
@@ -171,6 +176,7 @@ def read_state(records: RecordDict, arm: str = "") -> DeviceState:
         due=None if plain["due"] is None else _decision(plain["due"]),
         residual=kept["residual"],
         shelf=read_shelf(records, f"{arm}/shelf"),
+        patch_version=plain.get("patch_version", 0),
     )
 
 
@@ -202,6 +208,8 @@ def write_state(records: RecordDict, state: DeviceState, arm: str = "") -> None:
     }
     if residual is not None:
         plain["residual"] = [residual.release, residual.alpha]
+    if state.patch_version:
+        plain["patch_version"] = state.patch_version
     records[f"{arm}/device"] = ConfigRecord({"schema": SCHEMA, "json": json.dumps(plain)})
     for name, kept in (("patch", patch), ("residual", residual)):
         records.pop(f"{arm}/{name}", None)

@@ -18,6 +18,9 @@ from fleettune.workload import Workload
 WORD = re.compile(r"[a-z0-9][a-z0-9_+.-]{0,63}")
 """What a text in statistics may look like: a short lower-case name, never a sentence."""
 
+BACK = "back_"
+"""How the reason of a decision begins that is about a release that the device had left before."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:

@@ -20,6 +20,13 @@ EXCHANGE_NOTE = (
     "and ties included, reports and headers not), beside whole releases in their place."
 )
 
+REFUSED, REFUSED_NOTE = (
+    "rejected_",
+    "What the server refused of replies, by reason, over all nights; rounds went on without it, "
+    "and the devices' joules and bytes count all the same.",
+)
+"""How columns of rounds begin that count refusals; what the page says of them."""
+
 
 def exchange_cells(rows: Mapping[str, pl.DataFrame]) -> Cells:
     """Bytes of every arm's deltas, and of the releases that they stand for.
@@ -59,3 +66,20 @@ def release_bytes(rows: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
 
 def _megabytes(value: float) -> str:
     return f"{value / 1e6:,.4g} MB"
+
+
+def refused_cells(rounds: pl.DataFrame) -> Cells:
+    """What of the replies was not taken, by arm and reason; no row where everything was.
+
+    Args:
+        rounds: Rows of ``rounds.parquet``.
+    """
+    reasons = [name for name in rounds.columns if name.startswith(REFUSED)]
+    sums = rounds.group_by("arm", maintain_order=True).agg(pl.col(reasons).sum())
+    found = [
+        [arm["arm"], name.removeprefix(REFUSED).replace("_", " "), f"{arm[name]:,}"]
+        for arm in sums.iter_rows(named=True)
+        for name in reasons
+        if arm[name]
+    ]
+    return ["arm", "reason", "refused"], found

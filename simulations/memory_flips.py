@@ -13,6 +13,7 @@ import polars as pl
 
 from fleettune.hardware import DeviceProfile
 from fleettune.radio import Choice
+from fleettune.statistics import BACK
 from simulations.draws import drawn
 
 OVER_MEMORY = "over_memory"
@@ -43,7 +44,7 @@ def memory_flips(
     for arm in rows["arm"].unique().sort().to_list():
         mine = planned.filter(pl.col("arm") == arm)
         flips = [
-            float(((peak > usable[profile]) != (reason == OVER_MEMORY)).mean())
+            float(((peak > usable[profile]) != (reason.removeprefix(BACK) == OVER_MEMORY)).mean())
             for profile, peak, reason in mine.select("profile", "peak_bytes", "reason").rows()
         ]
         found[arm] = sum(flips) / len(flips) if flips else None

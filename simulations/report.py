@@ -14,7 +14,7 @@ import polars as pl
 from plotly.offline import get_plotlyjs  # pyright: ignore[reportMissingTypeStubs] - it has none
 
 from simulations import figures
-from simulations.exchange import EXCHANGE_NOTE, exchange_cells
+from simulations.exchange import EXCHANGE_NOTE, REFUSED_NOTE, exchange_cells, refused_cells
 from simulations.folds import split_arms
 from simulations.markup import Chart
 from simulations.markup import chart as _chart
@@ -45,7 +45,10 @@ from simulations.tables import (
 )
 
 SCHEMA = 2
-_FILES = ("config.yaml", "versions.json", "rows.parquet", "releases.parquet", "host.json")
+_FILES = (
+    *("config.yaml", "versions.json", "rows.parquet", "rounds.parquet", "releases.parquet"),
+    "host.json",
+)
 
 
 def write_report(run_dir: Path) -> Path:
@@ -75,7 +78,7 @@ def write_report(run_dir: Path) -> Path:
         headline=_headline(summary),
         caption=html.escape(headline_caption(summary)),
         attendance=_attendance(summary),
-        ledgers=_ledgers(summary) + _exchange(rows) + _intake(rows),
+        ledgers=_ledgers(summary) + _exchange(rows) + _refused(run_dir) + _intake(rows),
         charts="\n".join(_chart(chart) for chart in charts(rows, releases, summary)),
         releases=_releases(releases),
         provenance=_provenance(run_dir, summary),
@@ -183,6 +186,14 @@ def _exchange(rows: Mapping[str, pl.DataFrame]) -> str:
     if not cells:
         return ""
     note = f'<p class="note">{html.escape(EXCHANGE_NOTE)}</p>'
+    return note + _scrolled(_plain(columns, cells))
+
+
+def _refused(run_dir: Path) -> str:
+    columns, cells = refused_cells(pl.read_parquet(run_dir / "rounds.parquet"))
+    if not cells:
+        return ""
+    note = f'<p class="note">{html.escape(REFUSED_NOTE)}</p>'
     return note + _scrolled(_plain(columns, cells))
 
 

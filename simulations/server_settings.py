@@ -8,6 +8,7 @@ from clients.policy import DevicePolicy
 from simulations.targets import configured
 from strategies.aggregation import Aggregation
 from strategies.ffa import Ffa
+from strategies.fleet_patch import check_merged
 from strategies.guiding import Guiding
 from strategies.plan import AGGREGATIONS
 from strategies.schedule import Schedule
@@ -51,4 +52,5 @@ def staging_rule(node: object, schedule: Schedule, fleet_patch: str) -> Staging:
     if not isinstance(rule, Staging):
         raise ValueError(f"rollout must be Unstaged or Staged, got {type(rule).__name__}")
     check_staging(rule, schedule.every, fleet_patch)
+    check_merged(fleet_patch, schedule)
     return rule

@@ -33,10 +33,17 @@ class Checkpoint(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedAt:
-    """A release that was out: when it came, and the digest of its weights."""
+    """A release that was out.
+
+    Attributes:
+        round: When it came.
+        digest: Of its weights.
+        fleet: Digest of the fleet patch that was folded into it; empty where none was.
+    """
 
     round: int
     digest: str
+    fleet: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from strategies.aggregation import Aggregation, Stack
 from strategies.clipping import NormClip
 from strategies.factor_averaging import FactorMean, ZeroPad
 from strategies.ffa import Ffa
-from strategies.fleet_patch import NONE, check_use
+from strategies.fleet_patch import NONE, check_merged, check_use
 from strategies.guiding import Fitted, Guiding, Unguided
 from strategies.publisher import Source
 from strategies.robust import MedianOfMeans, TrimmedMean
@@ -76,6 +76,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         check_use(self.fleet_patch, self.fleet_rank)
+        check_merged(self.fleet_patch, self.schedule)
         check_staging(self.rollout, self.schedule.every, self.fleet_patch)
 
     def policies(self) -> Mapping[str, Record]:

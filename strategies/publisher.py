@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fleettune.adapters import Patch
 from fleettune.backbone import read_shapes
 from fleettune.releases import Drift, Manifest, ReleaseDelta, drift_between, weights_file
 from fleettune.tokens import open_encoder
 from fleettune.work import Shapes
 from strategies.checkpoint import PublishedAt
+from strategies.merged_fleet import fetch_fleet, fold_release, keep_fleet
 from strategies.payloads import delta_between
 from strategies.quantised import quantised_bytes
 from strategies.ranking import Ranker
-from strategies.schedule import ReleasePlan, Schedule
+from strategies.schedule import MERGED, ReleasePlan, Schedule
 from strategies.training import TrainedRelease, Vendor, shipped, train_release
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,11 +41,19 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """A release that is out, with what the vendor knows of it."""
+    """A release that is out, with what the vendor knows of it.
+
+    Attributes:
+        manifest: What devices are told.
+        trained: Where it lies.
+        round: When it came.
+        fleet: Digest of the fleet patch that was folded into it; empty where none was.
+    """
 
     manifest: Manifest
     trained: TrainedRelease
     round: int
+    fleet: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -53,10 +66,15 @@ class Publisher:
     ranker: Ranker | None = None
     published: list[Published] = field(default_factory=list[Published])
 
-    def newest(self, round_number: int) -> Manifest:
-        """Returns the newest release of a round, making whatever is due."""
+    def newest(self, round_number: int, fleet: Patch | None = None) -> Manifest:
+        """Returns the newest release of a round, making whatever is due.
+
+        Args:
+            round_number: The round, 0-based.
+            fleet: What the fleet learned so far, for a release that it is folded into.
+        """
         while len(self.published) <= self.schedule.version(round_number):
-            self.published.append(self._make(len(self.published), round_number))
+            self.published.append(self._make(len(self.published), round_number, fleet))
         return self.published[-1].manifest
 
     def restore(self, releases: Iterable[PublishedAt]) -> None:
@@ -66,7 +84,8 @@ class Publisher:
             ValueError: If one of them is not what it was.
         """
         for release in releases:
-            made = self._make(len(self.published), release.round)
+            fleet = fetch_fleet(self.vendor, release.fleet) if release.fleet else None
+            made = self._make(len(self.published), release.round, fleet)
             if made.manifest.digest != release.digest:
                 raise ValueError(
                     f"release {made.manifest.version} must have digest {release.digest}, as when "
@@ -74,15 +93,15 @@ class Publisher:
                 )
             self.published.append(made)
 
-    def _make(self, version: int, round_number: int) -> Published:
+    def _make(self, version: int, round_number: int, fleet: Patch | None) -> Published:
         source = self.source
         folder = Path(source.path)
         parent = self.published[-1].trained if self.published else shipped(folder)
         plan = self.schedule.plan(version)
-        trained = parent
-        if plan is not None:
+        trained, kept = self._merged(parent, plan, fleet)
+        if plan is not None and (plan.kind != MERGED or plan.is_trained):
             encoder = open_encoder(folder, source.template, source.max_tokens)
-            trained = train_release(parent, plan, self.vendor, encoder, version)
+            trained = train_release(trained, plan, self.vendor, encoder, version)
         shapes = read_shapes(trained.folder)
         size_bytes = _full_bytes(trained, plan)
         from_parent = plan is not None and plan.kind not in {"independent", "external"}
@@ -103,10 +122,25 @@ class Publisher:
             deltas=self._deltas(version, trained, shapes),
             bits=8 * size_bytes / shapes.parameters if _is_quantised(plan) else None,
             parent=version - 1 if version and from_parent else None,
+            folded=version if kept else self._folded() if from_parent else None,
         )
         if self.ranker is not None:
             manifest = self.ranker.ranked(manifest)
-        return Published(manifest=manifest, trained=trained, round=round_number)
+        return Published(manifest=manifest, trained=trained, round=round_number, fleet=kept)
+
+    def _merged(
+        self, parent: TrainedRelease, plan: ReleasePlan | None, fleet: Patch | None
+    ) -> tuple[TrainedRelease, str]:
+        """Returns what a plan goes on from, and the digest of the fleet patch in it."""
+        if plan is None or plan.kind != MERGED:
+            return parent, ""
+        if fleet is None:
+            log.warning("release %s: no fleet patch to fold in, no device sent a delta", plan.name)
+            return parent, ""
+        return fold_release(parent, fleet, self.vendor), keep_fleet(self.vendor, fleet)
+
+    def _folded(self) -> int | None:
+        return self.published[-1].manifest.folded if self.published else None
 
     def _deltas(
         self, version: int, trained: TrainedRelease, shapes: Shapes

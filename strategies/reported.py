@@ -1,9 +1,10 @@
 """Reported: a device's statistics of a night as what the server learns of its decision.
 
 Only what the device sent is read; an observation has no place here. A night is a decision about a
-release if the device was there, its report came in time and it did something about its patch. A
-first tune counts as a retune: it costs what one costs, its rule asks for it with certainty, and
-without a patch to compare with its gain is unknown.
+release if the device was there, its report came in time and it did something about its patch, but
+not where the release came back to it: it was counted when it first had that one. A first tune
+counts as a retune: it costs what one costs, its rule asks for it with certainty, and without a
+patch to compare with its gain is unknown.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import math
 
 from fleettune.cost import Cost, Ledger, Stage
 from fleettune.guidance import features_of
-from fleettune.statistics import Statistics
+from fleettune.statistics import BACK, Statistics
 from strategies.outcomes import RETUNE, REUSE, DecisionReport, Features
 from strategies.sketches import LARGEST
 
@@ -32,6 +33,8 @@ def decision_report(statistics: Statistics) -> DecisionReport | None:
     """
     outcome = statistics.outcome
     if outcome.attendance != PRESENT or outcome.decision not in DECIDED or outcome.release < 0:
+        return None
+    if outcome.reason.startswith(BACK):
         return None
     retuned = outcome.decision == RETUNE
     total = statistics.ledger.total()

@@ -10,12 +10,14 @@ _TRAINED = (
     *("steps", "learning_rate", "batch", "window"),
     *("conversations", "vendor", "paraphrases"),
 )
+MERGED = "merged_fleet"
 READS: Mapping[str, tuple[str, ...]] = {
     "full": _TRAINED,
     "low_rank": (*_TRAINED, "rank", "top_layers"),
     "independent": _TRAINED,
     "reparametrised": ("scale",),
     "quantised": ("bits", "embeddings"),
+    MERGED: _TRAINED,
     "external": ("path",),
 }
 """What each kind of release is made from; any other field must stay at its default."""
@@ -33,7 +35,8 @@ class ReleasePlan:
 
     Kinds: ``full`` trains all weights further, ``low_rank`` a LoRA that is merged, ``independent``
     all weights from fresh ones. ``reparametrised`` writes the same function in other weights,
-    ``quantised`` rounds weights to few bits, ``external`` takes a model that is there already.
+    ``quantised`` rounds weights to few bits, ``merged_fleet`` adds what the fleet learned and, with
+    steps, trains on from there, ``external`` takes a model that is there already.
     A field that a kind does not read (`READS`) must stay at its default.
 
     Attributes:
@@ -76,14 +79,19 @@ class ReleasePlan:
         self._check_training()
         self._check_rewriting()
         for name, value in asdict(self).items():
-            if name not in ("name", "kind", *READS[self.kind]) and value != _DEFAULTS[name]:
-                reads = ", ".join(READS[self.kind])
+            if name not in ("name", "kind", *self.reads) and value != _DEFAULTS[name]:
+                reads = ", ".join(self.reads) or "nothing without steps"
                 self._refuse(name, f"left out for kind {self.kind}, which reads {reads} only")
 
     @property
     def is_trained(self) -> bool:
         """True if the release is trained on text."""
-        return "steps" in READS[self.kind]
+        return "steps" in READS[self.kind] and (self.kind != MERGED or self.steps != 0)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """What it is made from; a merged one without steps trains on nothing."""
+        return () if self.kind == MERGED and not self.is_trained else READS[self.kind]
 
     @property
     def tokens(self) -> int:
@@ -159,10 +167,17 @@ class Schedule:
             raise ValueError("release.plans must hold at least one plan, got none")
         if self.payload not in PAYLOADS:
             raise ValueError(f"release.payload must be one of {PAYLOADS}, got {self.payload!r}")
+        if self.initial is not None and self.initial.kind == MERGED:
+            raise ValueError(f"release.initial must not be of kind {MERGED}: no fleet came before")
 
     def version(self, round_number: int) -> int:
         """Returns the newest version that is out in a round, both counted from 0."""
         return round_number // self.every
+
+    @property
+    def merges(self) -> bool:
+        """True if any release is made with what the fleet learned."""
+        return any(plan.kind == MERGED for plan in self.plans)
 
     def plan(self, version: int) -> ReleasePlan | None:
         """Returns how a version is made; None for a release 0 that is shipped as it is."""

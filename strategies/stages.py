@@ -4,9 +4,10 @@ On the first night of a release a random cohort gets it, the others stay with th
 From the second night on the server decides by `strategies.rollout`, once a night and for every arm
 by itself: what is released goes to everybody; what is held goes to a cohort of twice the size.
 
-No device is ever told to go back: it could not, for it keeps one release only and its patch was
-decided for that one. A release that `strategies.rollout` rolls back is therefore withheld: those
-that have it keep it, nobody else gets it, and the next release replaces it everywhere.
+A release that `strategies.rollout` rolls back is withheld: those that have it keep it, nobody else
+gets it, and the next release replaces it everywhere. With `recalls` those that have it are told of
+the release before, which they download again, for a device keeps one release only. A patch of it
+is loaded where the device kept that, else the device decides anew (`clients.returning`).
 """
 
 from __future__ import annotations
@@ -143,7 +144,9 @@ class ArmRollout:
         elif decision.action is Action.HOLD:
             self.stages[-1] = replace(stage, size=min(2 * stage.size, devices))
         else:
-            self.stages[-1] = replace(stage, withheld=True)
+            # a recalled release stays known, with nobody in its cohort
+            size = 0 if staged.recalls else stage.size
+            self.stages[-1] = replace(stage, size=size, withheld=True)
 
     def plain(self) -> dict[str, Any]:
         """Returns it as JSON can hold it."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from fleettune.typed import OMIT_DEFAULT
 from strategies.first_cohort import cohort_size
 from strategies.fleet_patch import NONE
 from strategies.forecast import FEWEST_DEVICES
@@ -30,6 +31,8 @@ class Staged:
         cohort_retunes: Whether guidance tells cohorts to retune, and the others what those gained.
             Rules that decide on the device do not listen; of one that does, the forecast is that of
             everybody retuning.
+        recalls: Whether a cohort goes back to the release before where its own is rolled back;
+            else it keeps what it has until the next release.
 
     Raises:
         ValueError: If a value breaks its rule.
@@ -43,6 +46,7 @@ class Staged:
     widest: float | None
     excess: float
     cohort_retunes: bool
+    recalls: bool = field(default=False, metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         if self.least < FEWEST_DEVICES:

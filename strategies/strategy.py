@@ -18,6 +18,7 @@ from flwr.serverapp.strategy import Result, Strategy
 
 from fleettune.adapters import Patch
 from fleettune.frames import Expected
+from fleettune.releases import Manifest
 from fleettune.typed import Record
 from fleettune.wire import Request, encode_request
 from strategies.aggregation import Aggregate, Aggregation
@@ -113,7 +114,7 @@ class FleetStrategy(Strategy):
     ) -> Iterable[Message]:
         """Yields one message per chosen device and arm, device by device."""
         night = server_round - 1
-        newest = self.publisher.newest(night).version
+        newest = self._publish(night).version
         ids = grid.get_node_ids()
         # a registry that is a sequence is not listed: a round costs what its sample costs
         nodes = ids if isinstance(ids, Sequence) else list(ids)
@@ -143,7 +144,7 @@ class FleetStrategy(Strategy):
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Sums each arm's statistics and averages its deltas; returns the summed joules."""
         # messages are made while replies come in, so nothing may be published before the first one
-        manifest = self.publisher.newest(server_round - 1)
+        manifest = self._publish(server_round - 1)
         release = manifest.version
         expected = Expected(
             release=release,
@@ -217,6 +218,18 @@ class FleetStrategy(Strategy):
         """Returns an arm's fleet patch; the first arm's for one whose devices never tune."""
         return self.fleets.get(arm) or self.fleets.get(next(iter(self.arms)))
 
+    def _publish(self, night: int) -> Manifest:
+        """Returns the newest release of a night; what the fleet learned may be in its weights.
+
+        That is the first arm's, for all arms live with the same releases. From then on the fleet
+        learns beyond them, so every arm begins anew.
+        """
+        before = len(self.publisher.published)
+        newest = self.publisher.newest(night, self.fleets.get(next(iter(self.arms))))
+        if any(release.fleet for release in self.publisher.published[before:]):
+            self.fleets.clear()
+        return newest
+
     def _grow(self, release: int) -> None:
         sent = {arm: self._fleet(arm) for arm in self.updates}
         for arm, update in self.updates.items():
@@ -245,7 +258,7 @@ class FleetStrategy(Strategy):
             round=night,
             sums=tuple(self.sums),
             releases=tuple(
-                PublishedAt(round=entry.round, digest=entry.manifest.digest)
+                PublishedAt(round=entry.round, digest=entry.manifest.digest, fleet=entry.fleet)
                 for entry in self.publisher.published
             ),
             fleets=tuple(map(kept_fleet, self.fleets.items())),

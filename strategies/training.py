@@ -40,7 +40,8 @@ RECIPE_VERSION = 2
 TRAINING_THREADS = 1
 """Threads that train a release, whatever the machine has: part of the bytes of its weights."""
 
-_RECORD = "release.json"
+RECORD = "release.json"
+"""What a whole release's folder holds beside the model, written last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +97,7 @@ def train_release(
         return shipped(external_folder(plan, parent.folder))
     key = _key(parent, plan, vendor, version)
     folder = vendor.store / key
-    record = folder / _RECORD
+    record = folder / RECORD
     if record.is_file():
         found = json.loads(record.read_text())
         log.info("release %d (%s) is in the store", version, plan.name)
@@ -142,14 +143,14 @@ def _make_into(
     if plan.is_trained:
         losses: list[float] = []
         made = _trained(model, plan, vendor, encoder, version, losses)
-        _save(made, parent, folder)
+        write_release(made, parent, folder)
         edge = max(1, len(losses) // 10)
         return sum(losses[:edge]) / edge, sum(losses[-edge:]) / edge
     if plan.kind == "reparametrised":
         reparametrise(model, plan.scale)
     else:
         quantise(model, plan.bits, embeddings=plan.embeddings)
-    _save(model, parent, folder)
+    write_release(model, parent, folder)
     return None, None
 
 
@@ -237,7 +238,7 @@ def _progress(losses: list[float], plan: ReleasePlan, version: int) -> Callable[
     return note
 
 
-def _save(model: Any, parent: Path, folder: Path) -> None:  # noqa: ANN401 - a transformers model
+def write_release(model: Any, parent: Path, folder: Path) -> None:  # noqa: ANN401 - a transformers model
     """Writes a release as a vendor ships it: weights in half precision, the parent's tokenizer."""
     partial = folder.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)

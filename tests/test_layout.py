@@ -31,7 +31,10 @@ OPTIONS = [
 ]
 
 
-NEEDED = {("aggregation", "ffa"): ["+tuning.frozen_a=true"]}
+NEEDED = {
+    ("aggregation", "ffa"): ["+tuning.frozen_a=true"],
+    ("release", "merged"): ["fleet_patch=start"],
+}
 """What an option asks for beside itself."""
 
 

@@ -21,6 +21,7 @@ from simulations.cli import main
 from simulations.experiment import build
 from simulations.launch import chosen_policies
 from simulations.peft_import import import_peft
+from simulations.report import write_report
 from simulations.run import run_experiment
 
 RELEASE = (
@@ -67,6 +68,7 @@ def test_rounds_go_on_with_devices_whose_deltas_are_refused(run: Runner) -> None
     rounds = pl.read_parquet(folder / "rounds.parquet")
     refused = [name for name in rounds.columns if name.startswith("rejected_")]
     assert set(refused) == {f"rejected_{reason}" for reason in FORGED.values()}
+    page = write_report(folder).read_text()
     for name, reason in FORGED.items():
         mine = rounds.filter(pl.col("arm") == name.lower()).sort("round")
         # all three devices tune on both nights; each delta is refused, each night is counted
@@ -75,6 +77,7 @@ def test_rounds_go_on_with_devices_whose_deltas_are_refused(run: Runner) -> None
         assert mine["failed"].to_list() == [0, 0]
         assert mine["update_norm"].to_list() == [0, 0]
         assert not (folder / f"fleet_patch_{name.lower()}.safetensors").exists()
+        assert reason.replace("_", " ") in page
     others = rounds.filter(~pl.col("arm").is_in([name.lower() for name in FORGED]))
     assert not others.select(pl.sum_horizontal(refused)).sum().item()
     assert (others.filter(pl.col("arm") == "always_retune")["update_norm"] > 0).all()
@@ -128,3 +131,63 @@ def test_a_fleet_patch_is_written_sent_and_served_by_devices_that_train_nothing(
     more = served["down_bytes"].to_numpy() - never["down_bytes"].to_numpy()
     assert (more[:3] == 0).all()
     assert (more[3:] > 0).all()
+
+
+def test_a_run_folds_the_fleet_patch_into_a_release_and_learns_beyond_it(run: Runner) -> None:
+    fewer = [f"arms.{name}=null" for name in ("edgetune_released", "retrieve", "user_prior")]
+    only = "+arms.fleet_only={adaptation: {_target_: clients.adaptation.FleetOnly}}"
+    plans = f"release.plans=[{RELEASE}, {{name: merged, kind: merged_fleet}}]"
+    folder = run("fleet_patch=start", "rounds=3", *fewer, only, plans)
+    releases = pl.read_parquet(folder / "releases.parquet").sort("version")
+    assert releases["kind"].to_list() == ["initial", "full", "merged_fleet"]
+    assert releases["drift_rms"][2] > 0
+    rows = pl.read_parquet(folder / "rows.parquet").sort("round", "device")
+    # nothing of the fleet's is sent on the night when it is in the weights already
+    served = rows.filter(pl.col("arm") == "fleet_only")["reason"].to_list()
+    assert served == ["no_fleet_patch"] * 3 + ["fleet_patch"] * 3 + ["folded"] * 3
+    by_round = rows.group_by("arm", "round").agg(pl.col("down_bytes").sum())
+    spent = {(arm, night): down for arm, night, down in by_round.iter_rows()}
+    more = [spent["always_retune", n] - spent["never_personalise", n] for n in range(3)]
+    assert [value > 0 for value in more] == [False, True, False]
+    # what is written at the end is what the fleet learned beyond the merged release
+    fleet = read_frame((folder / "fleet_patch_always_retune.safetensors").read_bytes())
+    assert fleet.release == 2
+
+
+def test_releases_with_a_fleet_patch_that_nobody_makes_are_refused_at_launch(run: Runner) -> None:
+    with pytest.raises(ValueError, match="kind merged_fleet need fleet_patch=start, got none"):
+        run("release.plans=[{name: merged, kind: merged_fleet}]")
+
+
+def test_devices_that_keep_patches_of_earlier_releases_report_their_bytes(run: Runner) -> None:
+    fewer = [f"arms.{name}=null" for name in ("edgetune_released", "retrieve", "user_prior")]
+    folder = run(*fewer, "+arms.keeping={storage: {shelf: true}}")
+    rows = pl.read_parquet(folder / "rows.parquet").sort("round", "device")
+    plain, keeping = (rows.filter(pl.col("arm") == arm) for arm in ("always_retune", "keeping"))
+    same = ("decision", "reason", "energy_j", "up_bytes", "buffer_bytes", "nll")
+    assert plain.select(same).equals(keeping.select(same))
+    more = (keeping["stored_bytes"] - plain["stored_bytes"]).to_list()
+    assert more[:3] == [0, 0, 0]
+    assert min(more[3:]) > 0
+
+
+def test_a_recalled_cohort_goes_back_to_its_old_release_and_its_old_patch(run: Runner) -> None:
+    names = ("always_reuse", "edgetune_released", "retrieve", "user_prior", "never_personalise")
+    staged = ["rollout=staged", "rollout.recalls=true", "rollout.least=8", "rollout.down_bytes=1.0"]
+    nights = ["fleet.devices=10", "release.every=2", "rounds=4"]
+    keeping = "+arms.keeping={storage: {shelf: true}}"
+    folder = run(*staged, *nights, keeping, *(f"arms.{name}=null" for name in names))
+    rows = pl.read_parquet(folder / "rows.parquet")
+    third, fourth = (rows.filter(pl.col("round") == night) for night in (2, 3))
+    for arm, told in (("always_retune", "back_first_patch"), ("keeping", "back_own_patch")):
+        tried = third.filter((pl.col("arm") == arm) & (pl.col("release") == 1))["device"]
+        assert len(tried) == 8
+        back = fourth.filter((pl.col("arm") == arm) & pl.col("device").is_in(tried.implode()))
+        assert back["release"].to_list() == [0] * 8
+        assert back["reason"].to_list() == [told] * 8
+        assert (back["payload"] == "full").all()
+        assert (back["tune_steps"] > 0).all() == (arm == "always_retune")
+    # a device that came back was counted when it first had that release
+    decisions = pl.read_parquet(folder / "decisions.parquet")
+    counts = decisions.filter((pl.col("device_class") == "all") & (pl.col("release") == 0))
+    assert counts["devices"].to_list() == [10, 10]

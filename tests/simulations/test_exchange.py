@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from fleettune.wire import STATISTICS_BYTES
-from simulations.exchange import exchange_cells, release_bytes
+from simulations.exchange import exchange_cells, refused_cells, release_bytes
 
 
 def rows(*nights: tuple[int, str, float, int, float]) -> pl.DataFrame:
@@ -50,3 +50,11 @@ def test_deltas_beside_whole_releases_by_hand() -> None:
 
 def test_where_no_release_was_ever_received_in_full_nothing_is_said() -> None:
     assert exchange_cells({"a": rows((0, "none", 0, 5, 1e5))})[1] == []
+
+
+def test_refusals_are_counted_by_arm_and_reason_over_all_nights_by_hand() -> None:
+    nights = {"arm": ["a", "b", "a", "b"], "round": [0, 0, 1, 1]}
+    assert refused_cells(pl.DataFrame(nights)) == (["arm", "reason", "refused"], [])
+    refused = {"rejected_not_finite": [3, 0, 4, 0], "rejected_bad_digest": [0, 0, 0, 1200]}
+    _, cells = refused_cells(pl.DataFrame({**nights, **refused}))
+    assert cells == [["a", "not finite", "7"], ["b", "bad digest", "1,200"]]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import tracemalloc
+from itertools import combinations
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clients.tuning import Tuning
+from fleettune.seeds import Purpose, stream
+from fleettune.tokens import Example
 from strategies.sampling import Panel, Uniform
 
 
@@ -72,3 +76,19 @@ def test_a_panel_is_everybody_every_night() -> None:
 def test_a_sample_of_nobody_is_refused() -> None:
     with pytest.raises(ValueError, match="sampled must be >= 1 device, got 0"):
         Uniform(sampled=0)
+
+
+def test_pitfall_12_who_takes_part_says_nothing_about_which_exchanges_train() -> None:
+    # METHODS C: one stream keyed by the round for both gives equal buffers equal rows every round
+    tuning = Tuning(steps=8, batch=4, learning_rate=1e-2, clip=1.0)
+    examples = [Example(tokens=(place,), prompt=0) for place in range(32)]
+
+    def rows(device: int, release: int) -> list[tuple[Example, ...]]:
+        return list(tuning.batches(examples, stream(5, Purpose.TUNING, device, release)))
+
+    drawn = [rows(device, release) for device in range(3) for release in range(3)]
+    assert all(one != other for one, other in combinations(drawn, 2))
+    # and nobody's depends on what else was drawn
+    chosen = Uniform(sampled=3).choose(range(9), 0, 5)
+    assert rows(0, 0) == drawn[0]
+    assert Uniform(sampled=3).choose(range(9), 0, 5) == chosen

@@ -50,6 +50,7 @@ class Server:
 
     def __init__(self, staged: Staged, seed: int = 0) -> None:
         self.rollouts = Rollouts(staging=staged, seed=seed)
+        self.recalls = staged.recalls
         self.tally = Tally()
         self.held: dict[int, int] = {}
 
@@ -57,7 +58,8 @@ class Server:
         told = self.rollouts.told("a", NODES, (version, number), self.tally)
         now = {node: told.of(node) for node in NODES}
         assert set(now.values()) <= set(told.versions)
-        assert all(now[node] >= self.held.get(node, 0) for node in NODES), "nobody goes back"
+        forward = all(now[node] >= self.held.get(node, 0) for node in NODES)
+        assert forward or self.recalls, "nobody goes back"
         news = [node for node in NODES if self.held.get(node) != now[node]]
         reports = [report(now[node], node, energy_j) for node in news]
         self.held = now
@@ -113,6 +115,18 @@ def test_a_release_beyond_its_budget_reaches_nobody_else_until_the_next_one() ->
     for number in range(5, 9):  # held at first: retunes were dear so far
         server.night(2, number)
     assert server.having(2) == 40
+
+
+def test_a_recalled_release_leaves_its_cohort_and_is_not_tried_again() -> None:
+    server = Server(replace(STAGED, energy_j=60.0, recalls=True))
+    server.night(0, 0)
+    server.night(1, 1, DEAR)
+    assert (server.having(0), server.having(1)) == (32, 8)
+    for number in range(2, 4):
+        server.night(1, number)
+        assert (server.having(0), server.having(1)) == (40, 0)
+    server.night(2, 4)
+    assert (server.having(0), server.having(2)) == (32, 8)
 
 
 @settings(max_examples=30, deadline=None)

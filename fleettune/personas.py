@@ -159,9 +159,9 @@ class SyntheticData:
 
     def check(self) -> None:
         """Raises ValueError if a value cannot describe a world."""
-        for field in ("users", "exchanges_per_day", "history_days"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"data.{field} must be >= 1, got {getattr(self, field)}")
+        for name in ("users", "exchanges_per_day", "history_days"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"data.{name} must be >= 1, got {getattr(self, name)}")
         if not 0 <= self.drift <= 1:
             raise ValueError(f"data.drift must be a share from 0 to 1, got {self.drift}")
         if not 0 <= self.personal <= 1:

@@ -131,6 +131,8 @@ class StudySettings:
         world: The world that this part of the study is of; set by the launcher.
         families: Arms that do the same with more and more of something, by a name for them; the
             page joins them by a line.
+        mild: Names of the releases that count as mild, for savings by the schedule's mix.
+        grid: Whether every claim is judged in every world as well.
     """
 
     name: str
@@ -139,6 +141,8 @@ class StudySettings:
     worlds: tuple[World, ...] = ()
     world: str = ""
     families: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    mild: tuple[str, ...] = ()
+    grid: bool = False
 
     def __post_init__(self) -> None:
         names = [world.name for world in self.worlds]
@@ -216,7 +220,9 @@ def _judged(claim: Claim, worlds: Mapping[str, Arms], metric: str) -> dict[str, 
 def _of_releases(arms: Arms, releases: Sequence[str]) -> Arms:
     if not releases:
         return arms
-    return {name: rows.filter(pl.col("release_name").is_in(releases)) for name, rows in arms.items()}
+    return {
+        name: rows.filter(pl.col("release_name").is_in(releases)) for name, rows in arms.items()
+    }
 
 
 def _measured(claim: Claim, here: Arms, there: Arms, metric: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from simulations.decided import with_decided
 from simulations.experiment import Experiment
 from simulations.resume import end, is_finished
 from simulations.run import run_experiment
+from simulations.study_grid import over_worlds
 from simulations.study_page import write_study_page
 
 
@@ -56,7 +57,10 @@ def run_study(
     outcomes = judge(rows, first.study.claims, first.metric)
     (folder / "study.json").write_text(json.dumps(outcomes, indent=1))
     end(folder)
-    page = write_study_page(folder, first.study, rows, outcomes)
+    grid = over_worlds(rows, first.study.claims, first.metric) if first.study.grid else []
+    if grid:
+        (folder / "study_worlds.json").write_text(json.dumps(grid, indent=1))
+    page = write_study_page(folder, first.study, rows, outcomes, grid)
     console.print(_table(first.study.name, outcomes))
     console.print(f"Study page: {page.resolve()}", soft_wrap=True)
     return outcomes

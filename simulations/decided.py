@@ -20,9 +20,9 @@ def with_decided(rows: pl.DataFrame, releases: pl.DataFrame, guiding: Guiding) -
     """Returns rows with what was decided on every night, as columns.
 
     ``release_name`` and ``release_kind``; ``decided`` and ``retuned``, 1 where a device with a
-    patch reused or retuned, and where it retuned; `RETUNING_J`; `SCORE`: the probability that a rule of a
-    fitted score saw, its prior one where nothing was fitted yet, what another rule decided by, or
-    drift over strength.
+    patch reused or retuned, and where it retuned; `RETUNING_J`; `SCORE`: the probability that a
+    rule of a fitted score saw, its prior one where nothing was fitted yet, what another rule
+    decided by, or drift over strength.
 
     Args:
         rows: Rows of a run.

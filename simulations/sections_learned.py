@@ -15,7 +15,7 @@ _NOTES = {
     "decisions": "What the server counted, from reports alone; a first tune counts as a retune. "
     "Gain: of retunes, on canaries, nats per token. Joules of retunes are simulated, above idle.",
     "guidance": "What came with a release, and how its score did on the retunes of that very "
-    "release, weighted by one over their propensity. Before anything was fitted the prior is judged.",
+    "release, weighted by one over their propensity. Until one was fitted, the prior is.",
     "forecast": "From a first cohort's reports, with 95 % intervals; the outcome where everybody "
     "got the release. Joules are simulated.",
 }

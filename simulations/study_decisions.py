@@ -152,7 +152,8 @@ def retained(
 
     def statistic(index: Indices) -> Floats:
         kept = np.nanmean(base[index] - here[index], axis=1)
-        return kept / np.nanmean(base[index] - top[index], axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return kept / np.nanmean(base[index] - top[index], axis=1)
 
     mean = statistic(np.arange(len(devices))[None])[0] if len(devices) else float("nan")
     return {

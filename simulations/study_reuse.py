@@ -16,10 +16,10 @@ Cells = tuple[list[str], list[list[str]]]
 NOTE = (
     "Decisions of devices that had a patch; the first tune is left out. A retune would have helped "
     "where it gains more than {margin:g} nats per token on the days to come, with the arm's own "
-    "old patch against the retuned one: a label of the observer's, that no device and no server sees. "
-    "Where a release comes every night, a retune also sees the newest exchanges: part of its gain "
-    "is newer data and not the release. What a function-preserving release shows is that part alone. "
-    "Joules of deciding and retuning are simulated, above idle."
+    "old patch against the retuned one: a label of the observer's; no device and no server sees "
+    "it. Where a release comes every night, a retune also sees the newest exchanges: part of its "
+    "gain is newer data and not the release. What a function-preserving release shows is that part "
+    "alone. Joules of deciding and retuning are simulated, above idle."
 )
 
 

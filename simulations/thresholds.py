@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +79,14 @@ def _decided(row: Mapping[str, Any]) -> bool:
 
 def _report(row: Mapping[str, Any]) -> DecisionReport:
     retuned = row["decision"] == RETUNE
-    before, after = row["canary_before"], row["canary_after"]
-    known = retuned and before is not None and after is not None
-    looked = row["drift"] is not None and row["strength"] is not None
-    seen = features_of(row["drift"], row["strength"], row["canary_worse"]) if looked else {}
-    propensity = row["propensity"]
+    before, after, propensity = row["canary_before"], row["canary_after"], row["propensity"]
+    drift, strength = row["drift"], row["strength"]
+    seen: Mapping[str, float] = {}
+    if drift is not None and strength is not None:
+        seen = features_of(drift, strength, row["canary_worse"])
+    gain = None
+    if retuned and before is not None and after is not None:
+        gain = before - after
     return DecisionReport(
         release=row["release"],
         device_class=row["profile"],
@@ -90,7 +94,7 @@ def _report(row: Mapping[str, Any]) -> DecisionReport:
         features=tuple(seen.items()),
         propensity=float(retuned) if propensity is None else propensity,
         explored=retuned and row["explored"] == 1,
-        gain=before - after if known else None,
+        gain=gain,
     )
 
 
@@ -99,9 +103,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="A score for guidance=fixed, from finished runs.")
     parser.add_argument("runs", nargs="+", type=Path, help="folders of finished runs")
     parser.add_argument("--arm", default="edgetune", help="whose decisions are read")
+    parser.add_argument("--least", type=int, default=10, help="fewest explored retunes of a fit")
     asked = parser.parse_args()
     try:
-        found = fitted_from(read_rows(asked.runs, asked.arm), DEFAULT)
+        guiding = replace(DEFAULT, min_explored=asked.least)
+        found = fitted_from(read_rows(asked.runs, asked.arm), guiding)
     except ValueError as error:
         parser.error(str(error))
     console = Console(soft_wrap=True, highlight=False)

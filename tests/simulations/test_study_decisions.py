@@ -130,7 +130,9 @@ def test_a_rate_counts_decisions_and_not_devices() -> None:
     assert retune_rate(nobody)["mean"] is None
 
 
-def night(name: str, device: int, release: int, decision: str, **numbers: float | None) -> dict[str, Any]:
+def night(
+    name: str, device: int, release: int, decision: str, **numbers: float | None
+) -> dict[str, Any]:
     row: dict[str, Any] = dict.fromkeys(SCHEMA, 0)
     row |= {"arm": name, "device": device, "round": release, "release": release}
     row |= {"profile": f"phone_{device % 2}", "attendance": "present", "payload": "full"}

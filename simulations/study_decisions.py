@@ -136,8 +136,8 @@ def above_line(
 def _above(spent: Floats, quality: Floats) -> float:
     x, y = spent.mean(axis=1), np.nanmean(quality, axis=1)
     order = np.argsort(x[1:], kind="stable")
-    line: Any = np.interp(float(x[0]), x[1:][order], y[1:][order])
-    return float(y[0]) - float(line)
+    line: Floats = np.interp(x[:1], x[1:][order], y[1:][order])
+    return float(y[0] - line[0])
 
 
 def retained(

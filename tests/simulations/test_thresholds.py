@@ -56,7 +56,7 @@ def test_a_fixed_score_comes_with_every_release_but_the_first_and_learns_nothing
     assert learning.guidance("ours", 0) is None
     told = learning.guidance("ours", 1)
     assert told == rule.guidance
-    # -1 + 2 * log10(10) + 3 * 0.5
+    # ten times the strength is one decade, and half a nat counts 3 * 0.5
     assert told is not None
     assert told.logit(features_of(10.0, 1.0, 0.5)) == pytest.approx(2.5)
     learning.take("ours", Gathered())
@@ -68,7 +68,7 @@ def test_a_fixed_score_comes_with_every_release_but_the_first_and_learns_nothing
 
 
 def test_only_finished_runs_with_the_arm_are_read(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="lacks summary.json"):
+    with pytest.raises(ValueError, match=r"lacks summary\.json"):
         read_rows([tmp_path], "ours")
     (tmp_path / "summary.json").write_text("{}")
     frame([night(0, 0.1, None)]).write_parquet(tmp_path / "rows.parquet")

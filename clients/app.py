@@ -54,6 +54,7 @@ def train(message: Message, context: Context) -> Message:
         policy=read_policy(request.policy, known.fleet.installed),
         tonight=tonight_in(window, profile, known.fleet.floor, known.fleet.deadline_s),
         fleet=request.fleet,
+        foresight_days=known.fleet.foresight.days_of(request.arm),
     )
     state, report = run_round(
         visit, read_state(context.state, request.arm), current_compute(), observed=request.observe

@@ -13,6 +13,7 @@ from dataclasses import asdict, replace
 from clients import charges
 from clients.adaptation import Action, Decision, numbers_of
 from clients.attendance import Attendance, charge_after
+from clients.counterfactual import retune_gain
 from clients.deciding import catch_up, decide
 from clients.delta import write_delta
 from clients.download import download
@@ -44,9 +45,11 @@ def run_round(
         decision=Decision(action=Action.NONE, reason="same_release"),
         attendance=visit.tonight.attends,
     )
+    before = night
     if not night.over:
         night = _read_and_select(visit, night, compute)
         night = _download(visit, night)
+        before = night
         if night.state.settled != visit.release.version:
             night = decide(visit, night, compute)
         elif night.state.due is not None:
@@ -58,7 +61,8 @@ def run_round(
     if observed:
         later = visit.round + 1
         observation = observe(visit.facts, kept, later, visit.policy.adaptation, compute)
-        observation = replace(observation, retune_gain=night.decision.gain)
+        gain = retune_gain(visit, before, night, compute)
+        observation = replace(observation, retune_gain=gain)
     statistics = _statistics(visit, night)
     sent = None if night.over else night.written
     workload = night.workload if observed else Workload()

@@ -67,7 +67,10 @@ class Night:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Visit:
-    """What a night is about: this device, tonight's release, its orders, its time, the fleet's."""
+    """What a night is about: this device, tonight's release, its orders, its time, the fleet's.
+
+    `foresight_days` is the observer's (`clients.counterfactual`); no rule is given a visit.
+    """
 
     facts: Facts
     round: int
@@ -75,6 +78,7 @@ class Visit:
     policy: DevicePolicy
     tonight: Tonight = field(default_factory=Tonight)
     fleet: Patch | None = None
+    foresight_days: int = 0
 
 
 def charged(visit: Visit, night: Night, entries: list[Entry]) -> Night:

@@ -16,6 +16,7 @@ from typing import Any
 from fleettune.availability import Always, Availability, Nightly
 from fleettune.battery import SOC_FLOOR
 from fleettune.exchanges import Population
+from fleettune.foresight import Foresight
 from fleettune.hardware import (
     Coefficient,
     DeviceProfile,
@@ -39,7 +40,7 @@ DATA_TYPES: Types = {
 }
 FACT_TYPES: Types = {
     kind.__name__: kind
-    for kind in (PricedAs, Link, Wifi, Coefficient, Always, Nightly, Trace, Writing)
+    for kind in (PricedAs, Link, Wifi, Coefficient, Always, Nightly, Trace, Writing, Foresight)
 }
 
 FleetData = SyntheticData | StreamData | StyledData | TableData
@@ -60,6 +61,7 @@ class Fleet:
         floor: State of charge below which no work starts, from 0 to 1.
         deadline_s: Seconds that the server waits from a device's start; None: for ever.
         writing: What the experiment's observer lets the model write.
+        foresight: Whose decisions it judges by the days to come.
     """
 
     seed: int
@@ -72,6 +74,7 @@ class Fleet:
     floor: float = SOC_FLOOR
     deadline_s: float | None = None
     writing: Writing = field(default_factory=Writing)
+    foresight: Foresight = field(default_factory=Foresight)
 
     def profile(self, device: int) -> DeviceProfile:
         """Returns the hardware of a device."""
@@ -90,6 +93,7 @@ class Fleet:
             "floor": self.floor,
             "deadline_s": self.deadline_s,
             "writing": to_record(self.writing),
+            "foresight": to_record(self.foresight),
         }
         file.write_text(json.dumps(plain))
 
@@ -115,6 +119,7 @@ def read_fleet(file: Path) -> Fleet:
         floor=plain["floor"],
         deadline_s=plain["deadline_s"],
         writing=from_record(plain["writing"], FACT_TYPES, "writing"),
+        foresight=from_record(plain["foresight"], FACT_TYPES, "foresight"),
     )
 
 

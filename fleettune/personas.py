@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TypeVar
 
@@ -19,6 +19,7 @@ import numpy as np
 
 from fleettune.exchanges import Answer, Exchange
 from fleettune.seeds import Purpose, stream
+from fleettune.typed import OMIT_DEFAULT
 from fleettune.vocabulary import (
     ASKS,
     GREETINGS,
@@ -144,6 +145,8 @@ class SyntheticData:
         history_days: Days of exchanges that a user brings to day 0.
         drift: Share of a persona's facts redrawn each week, 0 to 1.
         null: True for the world without personas.
+        personal: Share of a user's exchanges that its own persona says, 0 to 1; each of the others
+            comes from a persona of its own.
     """
 
     users: int = 1_000_000
@@ -152,14 +155,17 @@ class SyntheticData:
     drift: float = 0.05
     null: bool = False
     seed: int = 0
+    personal: float = field(default=1.0, metadata=OMIT_DEFAULT)
 
     def check(self) -> None:
         """Raises ValueError if a value cannot describe a world."""
-        for field in ("users", "exchanges_per_day", "history_days"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"data.{field} must be >= 1, got {getattr(self, field)}")
+        for name in ("users", "exchanges_per_day", "history_days"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"data.{name} must be >= 1, got {getattr(self, name)}")
         if not 0 <= self.drift <= 1:
             raise ValueError(f"data.drift must be a share from 0 to 1, got {self.drift}")
+        if not 0 <= self.personal <= 1:
+            raise ValueError(f"data.personal must be a share from 0 to 1, got {self.personal}")
 
     def open(self) -> SyntheticPopulation:
         """Returns the population that this configuration describes."""
@@ -234,7 +240,7 @@ def _live_day(config: SyntheticData, user: int, calendar: int) -> tuple[Exchange
         domain = burst if rng.random() < _BURST else _pick(rng, DOMAINS)
         persona = (
             draw_persona(rng)
-            if config.null
+            if config.null or (config.personal < 1 and rng.random() >= config.personal)
             else persona_of(config, user, calendar // DAYS_PER_WEEK)
         )
         question, answer = draw_pair(persona, domain, rng)

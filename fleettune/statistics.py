@@ -127,7 +127,8 @@ class Observation:
         exact_match: Share whose greedy answer equals the preferred one, token by token.
         approval: Share of answers that the user would accept (`clients.evaluation`).
         mae: Labels only: mean absolute error of the predicted values.
-        retune_gain: Nats by which a retune of this night helps on the days to come; an oracle's.
+        retune_gain: Nats by which a retune of this night helps, or would have helped, on the days
+            to come; of an oracle, and of arms whose decisions the observer judges.
         rouge1: Free text, where the observer lets the model write: mean ROUGE-1 F1 of the greedy
             answers against the preferred ones, 0 to 1.
     """

@@ -14,9 +14,16 @@ import polars as pl
 
 from simulations.folds import compared, compared_column, fold_devices, split_arms
 from simulations.reach import reach_saving
+from simulations.study_decisions import above_line, retained, retune_rate, score_auc
+from simulations.study_forecast import forecast_coverage, forecast_half_width
 
-MEASURES = ("quality_difference", "energy_saving", "difference", "saving", "reach")
-COLUMN_MEASURES = ("difference", "saving", "reach")
+SINGLE_MEASURES = (
+    *("score_auc", "score_auc_within", "retune_rate"),
+    *("forecast_coverage", "forecast_half_width"),
+)
+"""Measures of one arm alone."""
+COLUMN_MEASURES = ("difference", "saving", "reach", "above_line", "retained")
+MEASURES = ("quality_difference", "energy_saving", *COLUMN_MEASURES, *SINGLE_MEASURES)
 DIRECTIONS = ("above", "below", "not_above", "within")
 
 
@@ -29,9 +36,15 @@ class Claim:
         measure: ``quality_difference`` or ``energy_saving`` of `arm` against `against`;
             ``difference`` of a column's mean per device; ``saving``: 1 minus the ratio of a
             column's sums; ``reach``: 1 minus the ratio of what each needs of a column to reach the
-            mean quality of `against` (`simulations.reach`).
+            mean quality of `against` (`simulations.reach`); ``above_line``: quality above the line
+            through `against_rungs` and `against` over a column's sum; ``retained``: share of what
+            `against` gains in a column over the arm in `against_rungs` that `arm` keeps;
+            ``score_auc`` and ``score_auc_within``: of what `arm` decides by, against what a retune
+            gains, over all decisions and within releases; ``retune_rate`` of its decisions
+            (`simulations.study_decisions`); ``forecast_coverage`` and ``forecast_half_width`` of
+            first cohorts (`simulations.study_forecast`).
         arm: The arm that it is about.
-        against: The arm that it is compared with.
+        against: The arm that it is compared with; empty for `SINGLE_MEASURES`.
         threshold: The value to reach.
         direction: ``above``: the interval's lower end must exceed the threshold; ``below``: the
             upper end must stay under it; ``not_above``: the lower end must not exceed it;
@@ -40,20 +53,24 @@ class Claim:
         world: The world of `arm`; empty for the first one.
         against_world: The world of `against`; empty for that of `arm`.
         rungs: For ``reach``, the arms below `arm`, that do the same with less.
-        against_rungs: The arms below `against`.
+        against_rungs: The arms below `against`, or on the same line.
+        releases: Only nights on which a device held a release of these names; none: all.
+        margin: Nats per token that a retune has to gain to count as help, for ``score_auc``.
     """
 
     claim: str
     measure: str
     arm: str
-    against: str
     threshold: float
     direction: str
+    against: str = ""
     column: str = ""
     world: str = ""
     against_world: str = ""
     rungs: tuple[str, ...] = ()
     against_rungs: tuple[str, ...] = ()
+    releases: tuple[str, ...] = ()
+    margin: float = 0.05
 
     def __post_init__(self) -> None:
         if self.measure not in MEASURES:
@@ -67,6 +84,16 @@ class Claim:
                 f"claim {self.claim}: column must be given for {COLUMN_MEASURES} and only for "
                 f"them, got {self.column!r} with {self.measure}"
             )
+        if (self.measure in SINGLE_MEASURES) == bool(self.against):
+            raise ValueError(
+                f"claim {self.claim}: against must be given unless the measure is one of "
+                f"{SINGLE_MEASURES}, got {self.against!r} with {self.measure}"
+            )
+        if self.measure == "retained" and len(self.against_rungs) != 1:
+            raise ValueError(
+                f"claim {self.claim}: retained needs the arm without personalisation as its only "
+                f"against_rungs, got {self.against_rungs}"
+            )
 
     @property
     def ladder(self) -> tuple[str, ...]:
@@ -76,7 +103,7 @@ class Claim:
     @property
     def against_ladder(self) -> tuple[str, ...]:
         """The other arm with its rungs, from the lowest."""
-        return (*self.against_rungs, self.against)
+        return (*self.against_rungs, self.against) if self.against else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +131,8 @@ class StudySettings:
         world: The world that this part of the study is of; set by the launcher.
         families: Arms that do the same with more and more of something, by a name for them; the
             page joins them by a line.
+        mild: Names of the releases that count as mild, for savings by the schedule's mix.
+        grid: Whether every claim is judged in every world as well.
     """
 
     name: str
@@ -112,6 +141,8 @@ class StudySettings:
     worlds: tuple[World, ...] = ()
     world: str = ""
     families: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    mild: tuple[str, ...] = ()
+    grid: bool = False
 
     def __post_init__(self) -> None:
         names = [world.name for world in self.worlds]
@@ -173,6 +204,7 @@ def _judged(claim: Claim, worlds: Mapping[str, Arms], metric: str) -> dict[str, 
         missing = [name for name in ladder if name not in arms]
         if missing:
             raise ValueError(f"claim {claim.claim} is about arm {missing[0]!r}, which did not run")
+    here, there = (_of_releases(arms, claim.releases) for arms in (here, there))
     found = _measured(claim, here, there, metric)
     low, high = found["ci95"]
     return {
@@ -185,7 +217,23 @@ def _judged(claim: Claim, worlds: Mapping[str, Arms], metric: str) -> dict[str, 
     }
 
 
+def _of_releases(arms: Arms, releases: Sequence[str]) -> Arms:
+    if not releases:
+        return arms
+    return {
+        name: rows.filter(pl.col("release_name").is_in(releases)) for name, rows in arms.items()
+    }
+
+
 def _measured(claim: Claim, here: Arms, there: Arms, metric: str) -> dict[str, Any]:
+    if claim.measure in SINGLE_MEASURES:
+        return _alone(claim, here[claim.arm])
+    if claim.measure == "above_line":
+        line = [there[name] for name in claim.against_ladder]
+        return above_line(here[claim.arm], line, claim.column, metric)
+    if claim.measure == "retained":
+        none, full = (there[name] for name in claim.against_ladder)
+        return retained(here[claim.arm], none, full, claim.column)
     if claim.measure == "reach":
         ladder = [here[name] for name in claim.ladder]
         against = [there[name] for name in claim.against_ladder]
@@ -195,6 +243,16 @@ def _measured(claim: Claim, here: Arms, there: Arms, metric: str) -> dict[str, A
         return compared_column(*both, claim.column, seed=0)[claim.measure]
     both = fold_devices(here[claim.arm], metric), fold_devices(there[claim.against], metric)
     return compared(*both, seed=0)[claim.measure]
+
+
+def _alone(claim: Claim, rows: pl.DataFrame) -> dict[str, Any]:
+    if claim.measure == "retune_rate":
+        return retune_rate(rows)
+    if claim.measure == "forecast_coverage":
+        return forecast_coverage(rows)
+    if claim.measure == "forecast_half_width":
+        return forecast_half_width(rows)
+    return score_auc(rows, claim.margin, within=claim.measure == "score_auc_within")
 
 
 def _holds(claim: Claim, low: float | None, high: float | None) -> bool:

@@ -175,6 +175,7 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
     check_text(arms, population)
     study = checked(StudySettings, plain["study"], {}, "study")
     study.check_arms(tuple(arms))
+    run.quality.check_arms(tuple(arms))
     schedule = checked(Schedule, plain["release"], {}, "release")
     check_external(schedule, folder)
     return Experiment(
@@ -193,6 +194,7 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
             floor=settings.battery_floor,
             deadline_s=settings.deadline_s,
             writing=Writing(answers=run.quality.generate, new_tokens=run.quality.new_tokens),
+            foresight=run.quality.foresight,
         ),
         model=model,
         schedule=schedule,
@@ -285,9 +287,7 @@ def _population(data: FleetData) -> Population:
 def _metric(run: Run, data: FleetData, population: Population) -> str:
     """Returns the headline metric: as asked, or the one that fits the data."""
     if run.quality.metric == "neg_mae" and not population.answers:
-        raise ValueError(
-            "quality.metric=neg_mae needs answers that are labels; these are free text"
-        )
+        raise ValueError("quality.metric=neg_mae needs answers that are labels, not free text")
     if run.quality.generate and population.answers:
         raise ValueError(
             "quality.generate must be 0 where answers are labels, "

@@ -33,6 +33,7 @@ from simulations.sections import (
     serving_cells,
     tier_cells,
 )
+from simulations.sections_learned import learned_section
 from simulations.summary import LABEL, NOT_COVERED
 from simulations.tables import (
     arm_order,
@@ -78,7 +79,11 @@ def write_report(run_dir: Path) -> Path:
         headline=_headline(summary),
         caption=html.escape(headline_caption(summary)),
         attendance=_attendance(summary),
-        ledgers=_ledgers(summary) + _exchange(rows) + _refused(run_dir) + _intake(rows),
+        ledgers=_ledgers(summary)
+        + _exchange(rows)
+        + _refused(run_dir)
+        + _intake(rows)
+        + learned_section(run_dir),
         charts="\n".join(_chart(chart) for chart in charts(rows, releases, summary)),
         releases=_releases(releases),
         provenance=_provenance(run_dir, summary),

@@ -38,7 +38,7 @@ def guidance_rule(node: object) -> Guiding:
     """
     rule = configured(node, "guidance")
     if not isinstance(rule, Guiding):
-        raise ValueError(f"guidance must be Unguided or Fitted, got {type(rule).__name__}")
+        raise ValueError(f"guidance must be Unguided, Fitted or Fixed, got {type(rule).__name__}")
     return rule
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fleettune.battery import SOC_FLOOR
 from fleettune.carbon import INTENSITIES, WORLD
+from fleettune.foresight import Foresight
 from fleettune.precision import check_precision
 from fleettune.pricing import PricedAs
 from fleettune.processor import check_processor
@@ -27,11 +28,15 @@ class Quality:
         metric: What heads the tables; ``auto`` takes the one that fits the data.
         generate: Later exchanges whose answer the model writes, for ROUGE-1.
         new_tokens: Most tokens of such an answer.
+        counterfactual: Arms whose decisions are judged by what a retune gains on the days to come.
+        counterfactual_days: How many days those are.
     """
 
     metric: str
     generate: int = 0
     new_tokens: int = 48
+    counterfactual: tuple[str, ...] = ()
+    counterfactual_days: int = 1
 
     def __post_init__(self) -> None:
         if self.metric not in METRICS:
@@ -42,6 +47,20 @@ class Quality:
             raise ValueError(f"quality.new_tokens must be >= 1 token, got {self.new_tokens}")
         if self.metric == "rouge1" and self.generate == 0:
             raise ValueError("quality.metric=rouge1 needs quality.generate >= 1 exchange, got 0")
+        _ = self.foresight
+
+    @property
+    def foresight(self) -> Foresight:
+        """Whose decisions are judged."""
+        return Foresight(arms=self.counterfactual, days=self.counterfactual_days)
+
+    def check_arms(self, arms: Sequence[str]) -> None:
+        """Raises ValueError if a decision is to be judged of an arm that does not run."""
+        if missing := [name for name in self.counterfactual if name not in arms]:
+            raise ValueError(
+                f"quality.counterfactual names arm {missing[0]!r}, which does not run; "
+                f"arms are {', '.join(arms)}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,9 +13,11 @@ from rich.table import Table
 
 from simulations.claims import judge
 from simulations.columns import with_derived
+from simulations.decided import with_decided
 from simulations.experiment import Experiment
 from simulations.resume import end, is_finished
 from simulations.run import run_experiment
+from simulations.study_grid import over_worlds
 from simulations.study_page import write_study_page
 
 
@@ -45,14 +47,20 @@ def run_study(
             run_experiment(experiment, part, console)
         frames = worlds.setdefault(world, [])
         rows = with_derived(pl.read_parquet(part / "rows.parquet"))
-        # devices of different seeds are different people
-        frames.append(rows.with_columns(pl.col("device") + 10_000_000 * len(frames)))
+        releases = pl.read_parquet(part / "releases.parquet")
+        rows = with_decided(rows, releases, experiment.guidance)
+        # devices of different seeds are different people, and get releases of their own
+        people = pl.col("device") + 10_000_000 * len(frames)
+        frames.append(rows.with_columns(people, pl.lit(seed).alias("part")))
     first = experiments[0]
     rows = {world: pl.concat(frames) for world, frames in worlds.items()}
     outcomes = judge(rows, first.study.claims, first.metric)
     (folder / "study.json").write_text(json.dumps(outcomes, indent=1))
     end(folder)
-    page = write_study_page(folder, first.study, rows, outcomes)
+    grid = over_worlds(rows, first.study.claims, first.metric) if first.study.grid else []
+    if grid:
+        (folder / "study_worlds.json").write_text(json.dumps(grid, indent=1))
+    page = write_study_page(folder, first.study, rows, outcomes, grid)
     console.print(_table(first.study.name, outcomes))
     console.print(f"Study page: {page.resolve()}", soft_wrap=True)
     return outcomes

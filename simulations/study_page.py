@@ -20,6 +20,7 @@ from simulations.claims import StudySettings
 from simulations.markup import Chart, chart, details, plain, scrolled
 from simulations.page import STYLE
 from simulations.study_figures import pareto
+from simulations.study_reuse_page import decisions_section, grid_section
 from simulations.study_tables import (
     ArmFold,
     Summary,
@@ -57,6 +58,8 @@ _CLAIMS_NOTE = (
     "at central coefficients. A claim holds where its whole interval does. energy_j_tuning is the "
     "energy of probing and tuning, patch_bytes what is sent of a patch, both as priced. "
 )
+MARGIN = 0.05
+"""Nats per token that a retune has to gain to count as help, on the page."""
 _MARGINAL = "device-marginal"
 """Ledger of single stages: above the idle draw."""
 
@@ -66,6 +69,7 @@ def write_study_page(
     study: StudySettings,
     worlds: Mapping[str, pl.DataFrame],
     outcomes: Sequence[Mapping[str, Any]],
+    grid: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
     """Path of the page ``study.html``, written beside the study's parts.
 
@@ -74,14 +78,17 @@ def write_study_page(
         study: Worlds, seeds, claims and families of arms.
         worlds: The rows of every world with derived columns, seeds together.
         outcomes: The claims' outcomes, in their order.
+        grid: What `simulations.study_grid` found over worlds.
     """
     parts = {world: _summaries(folder / world, study.seeds) for world in worlds}
     first = next(iter(parts.values()))[0]
     metric = quality_metric(first)
     sections = [
         _world(world, fold_world(rows, parts[world], metric), parts[world], study, metric)
+        + decisions_section(world, rows, metric, study.mild, MARGIN)
         for world, rows in worlds.items()
     ]
+    sections.append(grid_section(grid))
     page = PAGE.substitute(
         title=html.escape(f"Study {study.name}"),
         style=STYLE,

@@ -163,7 +163,16 @@ def compared_words(claim: Claim, metric: str) -> str:
         "difference": f"{column} of {arm} minus that of {against}",
         "saving": f"share of {column} of {against} that {arm} saves",
         "reach": f"share of {column} that {arm} saves on its way to the quality of {against}",
-    }[claim.measure]
+        "above_line": f"{METRICS[metric]} of {arm} above the line through "
+        f"{', '.join(claim.against_ladder)} over {column}",
+        "retained": f"share that {arm} keeps of what {against} gains over "
+        f"{', '.join(claim.against_rungs)}, in {column}",
+        "score_auc": f"ROC-AUC of what {arm} decides by, for a gain above {claim.margin:g} nats",
+        "score_auc_within": f"the same of {arm} within releases, {claim.margin:g} nats",
+        "retune_rate": f"share of retunes among the decisions of {arm}",
+        "forecast_coverage": f"share of first cohorts of {arm} whose interval covers the outcome",
+        "forecast_half_width": f"half-width of such an interval of {arm}, as cohorts grew",
+    }[claim.measure] + (f"; releases {', '.join(claim.releases)}" if claim.releases else "")
 
 
 def arm_cells(folds: Mapping[str, ArmFold], metric: str) -> tuple[list[str], list[list[str]]]:

@@ -15,6 +15,7 @@ from typing import Any
 from fleettune.guidance import CANARY, CANARY_MISSING, FEATURES, LOG_DRIFT, Guidance
 from strategies.assessment import Assessment, assess
 from strategies.calibration import Calibrated, Calibration, RetuneRule
+from strategies.fixed import Fixed
 from strategies.gathering import Evidence
 from strategies.outcomes import DecisionReport
 from strategies.per_release import PerRelease, ReleaseDecision
@@ -129,7 +130,7 @@ class Fitted:
         return assess(rule, with_features(evidence), self.margin, self.max_weight)
 
 
-Guiding = Unguided | Fitted
+Guiding = Unguided | Fitted | Fixed
 """What a plan may name."""
 
 

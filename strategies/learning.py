@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from fleettune.guidance import Guidance
+from strategies.fixed import Fixed
 from strategies.gathering import Gathered, read_gathered
 from strategies.guiding import Fitted, Guided, Guiding, Unguided, read_guided
 from strategies.outcomes import DecisionReport
@@ -49,6 +50,8 @@ class Learning:
 
     def guidance(self, arm: str, version: int) -> Guidance | None:
         """Returns what comes with a release in an arm; None with the first one, or unguided."""
+        if isinstance(self.guiding, Fixed) and version:
+            return self.guiding.guidance
         if not isinstance(self.guiding, Fitted) or not version:
             return None
         key = (arm, version)

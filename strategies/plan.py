@@ -15,6 +15,7 @@ from strategies.aggregation import Aggregation, Stack
 from strategies.clipping import NormClip
 from strategies.factor_averaging import FactorMean, ZeroPad
 from strategies.ffa import Ffa
+from strategies.fixed import Fixed
 from strategies.fleet_patch import NONE, check_merged, check_use
 from strategies.guiding import Fitted, Guiding, Unguided
 from strategies.publisher import Source
@@ -99,7 +100,7 @@ AGGREGATIONS = (Stack, Svd, Ffa, FactorMean, ZeroPad, NormClip, TrimmedMean, Med
 _TYPES: Types = {
     **DATA_TYPES,
     **{cls.__name__: cls for cls in AGGREGATIONS},
-    **{cls.__name__: cls for cls in (Unguided, Fitted, Unstaged, Staged)},
+    **{cls.__name__: cls for cls in (Unguided, Fitted, Fixed, Unstaged, Staged)},
     **{cls.__name__: cls for cls in (Plan, Arm, Source, Schedule, ReleasePlan, Panel, Uniform)},
     ProbeRecipe.__name__: ProbeRecipe,
 }

@@ -1,0 +1,258 @@
+"""Claims about decisions: areas, lines, shares and labels by hand, on rows made up."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from simulations.claims import Claim, judge
+from simulations.decided import RETUNING_J, SCORE, with_decided
+from simulations.recorder import SCHEMA
+from simulations.study_decisions import above_line, retained, retune_rate, score_auc
+from simulations.study_forecast import forecast_coverage, forecast_half_width, resampled_releases
+from simulations.study_grid import grid_cells, over_worlds
+from simulations.study_reuse import decision_cells, mix_saving, score_cells
+from strategies.guiding import Unguided
+
+MARGIN = 0.05
+
+
+def scored(*decisions: tuple[int, int, float, float]) -> pl.DataFrame:
+    """Decisions as (device, release, score, gain)."""
+    columns = ("device", "release", SCORE, "retune_gain")
+    made = [dict(zip(columns, one, strict=True)) for one in decisions]
+    return pl.DataFrame(made).with_columns(decided=pl.lit(1))
+
+
+def test_an_area_is_the_share_of_pairs_in_order_by_hand() -> None:
+    # helped: 0.9 and 0.3; not: 0.1 and 0.3. Of four pairs 0.9 wins two, 0.3 wins one and ties one.
+    frame = scored((0, 1, 0.9, 0.2), (1, 1, 0.3, 0.1), (2, 1, 0.1, 0.0), (3, 1, 0.3, 0.05))
+    assert score_auc(frame, MARGIN, within=False)["mean"] == 3.5 / 4
+
+
+def test_within_releases_what_is_the_same_for_all_tells_nothing() -> None:
+    # drift alone: release 1 scores 0 and helps nobody but one, release 2 scores 1 and helps most
+    frame = scored(
+        *((device, 1, 0.0, 0.2 if device == 0 else 0.0) for device in range(4)),
+        *((device, 2, 1.0, 0.0 if device == 0 else 0.2) for device in range(4)),
+    )
+    # pairs: 1 helped of release 1 with 3 ties and 1 loss; 3 of release 2 with 3 wins, 1 tie each
+    assert score_auc(frame, MARGIN, within=False)["mean"] == (1.5 + 3 * 3.5) / 16
+    assert score_auc(frame, MARGIN, within=True)["mean"] == 0.5
+
+
+def test_releases_of_different_parts_are_different_releases() -> None:
+    frame = scored((0, 1, 0.9, 0.2), (1, 1, 0.5, 0.0), (10, 1, 0.1, 0.2), (11, 1, 0.0, 0.0))
+    parts = frame.with_columns(part=pl.Series([0, 0, 1, 1]))
+    assert score_auc(parts, MARGIN, within=True)["mean"] == 1.0
+    assert score_auc(parts, MARGIN, within=False)["mean"] == 0.75  # 0.1 loses to 0.5
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=1, max_size=12))
+def test_an_area_equals_brute_force_over_all_pairs(drawn: list[tuple[int, bool]]) -> None:
+    frame = scored(*((i, 1, float(s), 0.2 if up else 0.0) for i, (s, up) in enumerate(drawn)))
+    pairs = [(a, b) for a, up in drawn for b, other in drawn if up and not other]
+    found = score_auc(frame, MARGIN, within=False)["mean"]
+    if not pairs:
+        assert found is None
+    else:
+        wins = sum((a > b) + 0.5 * (a == b) for a, b in pairs)
+        assert found == pytest.approx(wins / len(pairs))
+
+
+def test_decisions_without_a_label_and_nights_without_one_do_not_count() -> None:
+    frame = scored((0, 1, 0.9, 0.2), (1, 1, 0.1, 0.0), (2, 1, 0.0, 0.9))
+    hidden = frame.with_columns(decided=pl.Series([1, 1, 0]))
+    assert score_auc(hidden, MARGIN, within=False)["mean"] == 1.0
+    unknown = frame.with_columns(retune_gain=pl.lit(None, dtype=pl.Float64))
+    assert score_auc(unknown, MARGIN, within=False) == {"mean": None, "ci95": [None, None]}
+
+
+def arm(spent: float, quality: float, devices: int = 6) -> pl.DataFrame:
+    """Devices that all spend the same and have one quality."""
+    return pl.DataFrame(
+        {
+            "device": list(range(devices)),
+            "retuned": [spent] * devices,
+            "exact_match": [quality] * devices,
+            "nll": [1 - quality] * devices,
+            "decided": [4] * devices,
+        }
+    )
+
+
+REUSE, RETUNE, NONE = arm(0, 0.4), arm(4, 0.8), arm(0, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("spent", "quality", "above"),
+    [
+        (2, 0.7, 0.1),  # the chord is at 0.4 + 2 / 4 * 0.4 = 0.6
+        (2, 0.6, 0.0),
+        (1, 0.45, -0.05),
+        (5, 0.8, 0.0),  # beyond its end a line is flat: who spends more must be better
+        (0, 0.4, 0.0),
+    ],
+)
+def test_a_place_above_the_chord_by_hand(spent: float, quality: float, above: float) -> None:
+    found = above_line(arm(spent, quality), [REUSE, RETUNE], "retuned", "exact_match")
+    assert found["mean"] == pytest.approx(above)
+    assert found["ci95"] == pytest.approx([above, above])
+
+
+def test_a_line_through_more_arms_compares_at_equal_retunes_in_any_order() -> None:
+    rival = arm(2, 0.75)
+    for line in ([REUSE, rival, RETUNE], [RETUNE, REUSE, rival]):
+        # at one retune the line is half way from 0.4 to 0.75
+        found = above_line(arm(1, 0.6), line, "retuned", "exact_match")
+        assert found["mean"] == pytest.approx(0.6 - 0.575)
+
+
+def test_what_is_retained_by_hand() -> None:
+    # losses 0.9 without, 0.2 retuned, 0.6 reused: 0.3 of 0.7
+    found = retained(REUSE, NONE, RETUNE, "nll")
+    assert found["mean"] == pytest.approx(0.3 / 0.7)
+    assert retained(RETUNE, NONE, RETUNE, "nll")["mean"] == 1.0
+    # in a world in which nobody gains there is nothing to retain
+    assert retained(NONE, NONE, NONE, "nll")["mean"] is None
+
+
+def test_a_rate_counts_decisions_and_not_devices() -> None:
+    frame = pl.DataFrame({"device": [0, 0, 1], "decided": [1, 1, 1], "retuned": [1, 0, 0]})
+    assert retune_rate(frame)["mean"] == pytest.approx(1 / 3)
+    nobody = frame.with_columns(decided=pl.lit(0), retuned=pl.lit(0))
+    assert retune_rate(nobody)["mean"] is None
+
+
+def night(
+    name: str, device: int, release: int, decision: str, **numbers: float | None
+) -> dict[str, Any]:
+    row: dict[str, Any] = dict.fromkeys(SCHEMA, 0)
+    row |= {"arm": name, "device": device, "round": release, "release": release}
+    row |= {"profile": f"phone_{device % 2}", "attendance": "present", "payload": "full"}
+    row |= {"decision": decision, "reason": "first_patch" if release == 0 else "test"}
+    row |= dict.fromkeys(("drift", "strength", "score", "retune_gain"))
+    row |= {"energy_j": 20.0, "energy_j_check": 1.0, "exact_match": 0.5, "nll": 0.5}
+    retuned = decision == "retune"
+    row |= {"energy_j_tune": 9.0, "exact_match": 0.6} if retuned else {}
+    return row | numbers
+
+
+RELEASES = pl.DataFrame(
+    {"version": [0, 1, 2], "name": ["base", "mild", "severe"], "kind": ["initial", "full", "full"]}
+)
+
+
+def fleet(devices: int = 40) -> pl.DataFrame:
+    """A first tune, a mild release that one in ten retunes for, a severe one: three in four."""
+    rows: list[dict[str, Any]] = []
+    for device in range(devices):
+        chosen = {1: device % 10 == 0, 2: device % 4 != 0}
+        rows.append(night("ours", device, 0, "retune"))
+        rows.append(night("always_retune", device, 0, "retune"))
+        for release, retunes in chosen.items():
+            gain = 0.2 if retunes else 0.0
+            seen = {"drift": 0.1 * release, "strength": 1.0, "retune_gain": gain}
+            word = "retune" if retunes else "reuse"
+            rows.append(night("ours", device, release, word, **seen))
+            rows.append(night("always_retune", device, release, "retune"))
+    return with_decided(pl.DataFrame(rows, schema=SCHEMA), RELEASES, Unguided())
+
+
+def test_first_tunes_are_no_decisions_and_their_joules_no_retuning() -> None:
+    frame = fleet().filter(pl.col("arm") == "ours")
+    assert frame.filter(pl.col("release") == 0)["decided"].sum() == 0
+    assert frame.filter(pl.col("release") == 0)[RETUNING_J].sum() == 0
+    # four of forty retune for 9 J, all of them check for 1 J
+    assert frame.filter(pl.col("release_name") == "mild")[RETUNING_J].sum() == 4 * 9 + 40
+
+
+def test_a_score_before_any_fit_is_the_prior_of_drift_over_strength() -> None:
+    rows = [night("ours", 0, 1, "reuse", drift=0.05, strength=1.0, score=0.05)]
+    rows += [night("ours", 1, 1, "reuse", drift=0.5, strength=1.0, score=0.5)]
+    rows += [night("ours", 2, 1, "reuse", drift=0.5, strength=1.0, score=0.25)]
+    rows += [night("released", 0, 1, "reuse", drift=0.5, strength=1.0, score=None)]
+    frame = with_decided(pl.DataFrame(rows, schema=SCHEMA), RELEASES, Unguided())
+    # 2 log odds per decade: half at 0.05, 1 / (1 + e^-2) at ten times that; a probability stays
+    high = 1 / (1 + math.exp(-2))
+    assert frame[SCORE].to_list() == pytest.approx([0.5, high, 0.25, high])
+
+
+CLAIM = Claim(
+    claim="mild", measure="retune_rate", arm="ours", threshold=0.2, direction="below",
+    releases=("mild",),
+)  # fmt: skip
+
+
+def test_a_claim_about_releases_sees_those_alone() -> None:
+    (outcome,) = judge({"": fleet()}, [CLAIM], "exact_match")
+    assert outcome["estimate"] == pytest.approx(0.1)
+    (severe,) = judge({"": fleet()}, [replace(CLAIM, releases=("severe",))], "exact_match")
+    assert severe["estimate"] == pytest.approx(0.75)
+    assert severe["holds"] is False
+
+
+def test_claims_of_one_arm_take_no_other_and_the_others_need_one() -> None:
+    with pytest.raises(ValueError, match="against must be given unless"):
+        replace(CLAIM, against="always_retune")
+    with pytest.raises(ValueError, match="against must be given unless"):
+        replace(CLAIM, measure="quality_difference")
+    with pytest.raises(ValueError, match="retained needs the arm without personalisation"):
+        replace(CLAIM, measure="retained", column="nll", against="always_retune")
+
+
+def test_a_schedule_of_another_mix_by_hand() -> None:
+    arms = {name: part for (name,), part in fleet().group_by("arm", maintain_order=True)}
+    ours, all_retune = arms["ours"], arms["always_retune"]
+    # ours: (36 + 40) / 40 J per mild decision, (270 + 40) / 40 J per severe one; the other 10 J
+    assert mix_saving(ours, all_retune, ["mild"], 1.0) == pytest.approx(1 - 1.9 / 10)
+    assert mix_saving(ours, all_retune, ["mild"], 0.0) == pytest.approx(1 - 7.75 / 10)
+    assert mix_saving(ours, all_retune, ["mild"], 0.5) == pytest.approx(1 - 4.825 / 10)
+
+
+def test_tables_count_retunes_by_release_and_show_areas() -> None:
+    arms = {str(name): part for (name,), part in fleet().group_by("arm", maintain_order=True)}
+    columns, cells = decision_cells(arms)
+    assert columns[1:3] == ["mild", "severe"]
+    assert cells[0][:4] == ["ours", "4 of 40", "30 of 40", "0.85"]
+    _, scores = score_cells(arms, MARGIN)
+    assert scores[0][1] == "34 of 80"
+    assert scores[0][3].startswith("0.500")  # one drift for all of a release
+
+
+def test_first_cohorts_of_a_fleet_are_forecast_from_rows() -> None:
+    frame = fleet(60).filter(pl.col("arm") == "ours")
+    every = resampled_releases(frame)
+    assert [one.name for one in every] == ["mild", "severe"]
+    assert [one.first.retune_rate for one in every] == [0.1, 0.75]
+    assert all(one.first.sampled == 20 for one in every)
+    coverage, width = forecast_coverage(frame), forecast_half_width(frame)
+    assert coverage["mean"] is not None
+    assert coverage["mean"] > 0.85
+    assert width["ci95"][1] <= 0.1  # what a cohort grows until
+    few = fleet(20).filter(pl.col("arm") == "ours")
+    assert forecast_coverage(few) == {"mean": None, "ci95": [None, None]}
+
+
+def test_a_grid_judges_every_claim_in_every_world_that_has_its_arms() -> None:
+    lone = fleet().filter(pl.col("arm") == "ours")
+    claims = [
+        CLAIM,
+        replace(CLAIM, claim="named", world="b"),
+        replace(CLAIM, claim="two", measure="energy_saving", against="always_retune", releases=()),
+    ]
+    grid = over_worlds({"a": fleet(), "b": lone}, claims, "exact_match")
+    assert [(one["claim"], list(one["worlds"])) for one in grid] == [
+        ("mild", ["a", "b"]),
+        ("two", ["a"]),
+    ]
+    assert grid[0]["share"] in {0.0, 0.5, 1.0}
+    columns, cells = grid_cells(grid)
+    assert columns == ["claim", "a", "b", "holds in"]
+    assert cells[1][2] == "n/a"

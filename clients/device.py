@@ -19,6 +19,7 @@ from clients.download import download
 from clients.evaluation import observe
 from clients.night import Night, Visit, charged, lasts_s
 from clients.reading import arrivals, embed, lived, recalled, select
+from clients.start_sight import observe_start
 from clients.state import DeviceState, within
 from fleettune.compute import Compute
 from fleettune.cost import Stage
@@ -57,6 +58,8 @@ def run_round(
         later = visit.round + 1
         observation = observe(visit.facts, kept, later, visit.policy.adaptation, compute)
         observation = replace(observation, retune_gain=night.decision.gain)
+        if night.found is not None and night.trained is not None:
+            observation = observe_start(visit.facts, observation, night.found, later, kept, compute)
     statistics = _statistics(visit, night)
     sent = None if night.over else night.written
     workload = night.workload if observed else Workload()

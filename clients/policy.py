@@ -25,6 +25,7 @@ from clients.adaptation import (
 from clients.annotation import Annotation
 from clients.baselines import Oracle, Periodic, PerRelease, RandomAtRate
 from clients.canary import Canary
+from clients.catalogue_start import Explained, Rival, Scratch, StartRule
 from clients.coresets import Herding, KCenter
 from clients.edgetune import EdgeTune
 from clients.gradcut import GradCut
@@ -39,7 +40,7 @@ from clients.sight import Weighing
 from clients.synthesis import NoSynthesis, SelfParaphrase, Synthesis, TemplateRewrite
 from clients.tuning import Tuning
 from fleettune.codecs import CODECS, FP32, Codec
-from fleettune.typed import Record, from_record
+from fleettune.typed import OMIT_DEFAULT, Record, from_record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +76,12 @@ PARTS: Mapping[str, tuple[type, ...]] = {
     "adaptation": (Adaptation, Weighing),
     "placement": (PlacementRule,),
     "codec": (Codec,),
+    "start": (StartRule,),
 }
 """The exchangeable parts of a policy and the protocols of which each must follow one."""
+
+
+SCRATCH = Scratch()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +96,7 @@ class DevicePolicy:
     quota: Quota
     annotation: Annotation = field(default_factory=Annotation)
     codec: Codec = FP32
+    start: StartRule = field(default=SCRATCH, metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         for name, kinds in PARTS.items():
@@ -137,6 +143,9 @@ BUILT_IN: Mapping[str, type] = {
         TopLayers,
         Tuning,
         FleetOnly,
+        Scratch,
+        Explained,
+        Rival,
         *CODECS,
     )
 }

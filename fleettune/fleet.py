@@ -23,6 +23,7 @@ from fleettune.hardware import (
     profile_from_json,
     profile_to_json,
 )
+from fleettune.joining import FROM_THE_START, Join, Joining
 from fleettune.personas import SyntheticData
 from fleettune.pricing import PricedAs
 from fleettune.radio import WIFI, Choice, Link, Wifi
@@ -39,7 +40,7 @@ DATA_TYPES: Types = {
 }
 FACT_TYPES: Types = {
     kind.__name__: kind
-    for kind in (PricedAs, Link, Wifi, Coefficient, Always, Nightly, Trace, Writing)
+    for kind in (PricedAs, Link, Wifi, Coefficient, Always, Nightly, Trace, Writing, Joining, Join)
 }
 
 FleetData = SyntheticData | StreamData | StyledData | TableData
@@ -60,6 +61,7 @@ class Fleet:
         floor: State of charge below which no work starts, from 0 to 1.
         deadline_s: Seconds that the server waits from a device's start; None: for ever.
         writing: What the experiment's observer lets the model write.
+        joining: Which devices join when.
     """
 
     seed: int
@@ -72,6 +74,7 @@ class Fleet:
     floor: float = SOC_FLOOR
     deadline_s: float | None = None
     writing: Writing = field(default_factory=Writing)
+    joining: Joining = FROM_THE_START
 
     def profile(self, device: int) -> DeviceProfile:
         """Returns the hardware of a device."""
@@ -91,6 +94,8 @@ class Fleet:
             "deadline_s": self.deadline_s,
             "writing": to_record(self.writing),
         }
+        if self.joining != FROM_THE_START:
+            plain["joining"] = to_record(self.joining)
         file.write_text(json.dumps(plain))
 
 
@@ -115,6 +120,11 @@ def read_fleet(file: Path) -> Fleet:
         floor=plain["floor"],
         deadline_s=plain["deadline_s"],
         writing=from_record(plain["writing"], FACT_TYPES, "writing"),
+        joining=(
+            from_record(plain["joining"], FACT_TYPES, "joining")
+            if "joining" in plain
+            else FROM_THE_START
+        ),
     )
 
 

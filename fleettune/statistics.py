@@ -127,6 +127,11 @@ class Observation:
         retune_gain: Nats by which a retune of this night helps on the days to come; an oracle's.
         rouge1: Free text, where the observer lets the model write: mean ROUGE-1 F1 of the greedy
             answers against the preferred ones, 0 to 1.
+        start_entries: Entries of a catalogue that a first tune started from, 0 from scratch; None
+            where there was no such choice.
+        start_right: 1 if a single entry of the user's own style was among them, else 0; None where
+            users have no such style.
+        start_nll: Nats per token of the start on the same exchanges, before any step.
     """
 
     exchanges: int
@@ -136,6 +141,9 @@ class Observation:
     mae: float | None = None
     retune_gain: float | None = None
     rouge1: float | None = None
+    start_entries: int | None = None
+    start_right: int | None = None
+    start_nll: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,7 @@ from fleettune.adapters import Patch, from_arrays, to_arrays
 from fleettune.cost import Cost, Ledger, Stage
 from fleettune.frames import Expected, read_frame, write_frame
 from fleettune.guidance import Guidance
+from fleettune.offers import CatalogueOffer
 from fleettune.rankings import RANKING_TYPES
 from fleettune.rejections import RejectedError, Rejection
 from fleettune.releases import Drift, Manifest, Moments, ReleaseDelta, SiteDrift
@@ -34,6 +35,7 @@ from fleettune.workload import Amount, Entry, Phase, Workload
 DELTA, STATISTICS, OUTCOME = "delta", "statistics", "outcome"
 OBSERVATION, WORKLOAD = "observation", "workload"
 REQUEST, FLEET = "request", "fleet"
+CATALOGUE, STORE = "catalogue", "catalogue_store"
 _NPY, _NPY_1_0 = "numpy.ndarray", b"\x93NUMPY\x01\x00"
 """Flower's name for arrays in NumPy's format, and how version 1.0 of that begins."""
 STATISTICS_BYTES = 1024
@@ -75,6 +77,7 @@ class Request:
         policy: The device's choices as a record of type names and fields.
         observe: True if the experiment's observer wants quality on later exchanges.
         fleet: What the fleet learned, as a patch that a tune may start from; None without one.
+        catalogue: Patches that a first tune may start from; None without any.
     """
 
     arm: str
@@ -83,6 +86,7 @@ class Request:
     policy: Record
     observe: bool
     fleet: Patch | None = None
+    catalogue: CatalogueOffer | None = None
 
 
 def encode_request(request: Request) -> RecordDict:
@@ -99,6 +103,9 @@ def encode_request(request: Request) -> RecordDict:
     content = RecordDict({REQUEST: config})
     if request.fleet is not None:
         content[FLEET] = _framed(write_frame(request.fleet))
+    if request.catalogue is not None:
+        content[CATALOGUE] = _framed(request.catalogue.data)
+        config[STORE] = request.catalogue.store
     return content
 
 
@@ -114,6 +121,9 @@ def decode_request(content: RecordDict) -> Request:
             given[name] = read(given[name])
     if FLEET in content:
         given[FLEET] = _fleet(_frame(content, FLEET))
+    if CATALOGUE in content:
+        data, store = _frame(content, CATALOGUE), str(given.pop(STORE))
+        given[CATALOGUE] = CatalogueOffer(data=data, store=store)
     return checked(Request, given, _MANIFEST_TYPES, REQUEST)
 
 

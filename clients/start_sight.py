@@ -9,8 +9,10 @@ from clients.facts import Facts
 from clients.sight import nats_per_token
 from clients.state import DeviceState
 from fleettune.compute import Compute
+from fleettune.energy import price
 from fleettune.statistics import Observation
 from fleettune.styles import style_name
+from fleettune.workload import Workload
 
 
 def observe_start(
@@ -30,11 +32,18 @@ def observe_start(
     if state.held is None or not later:
         return seen
     encoder = facts.encoder(state.held)
-    examples = [encoder.example(exchange) for exchange in later]
+    examples = tuple(encoder.example(exchange) for exchange in later)
     own = style_name(facts.population, facts.user)
+    asked = Workload()
+    for entry in found.entries:
+        asked = asked.plus(*entry)
+    spent = price(asked, facts.at).total()
     return replace(
         seen,
         start_entries=len(found.names),
         start_right=None if own is None else int(found.names == (own,)),
         start_nll=nats_per_token(state.held, found.patch, examples, compute),
+        start_j=spent.energy_j,
+        finding_s=spent.time_s,
+        start_bytes=spent.down_bytes,
     )

@@ -132,6 +132,9 @@ class Observation:
         start_right: 1 if a single entry of the user's own style was among them, else 0; None where
             users have no such style.
         start_nll: Nats per token of the start on the same exchanges, before any step.
+        start_j: Joules above idle of finding and bringing it (simulated).
+        finding_s: Seconds of that.
+        start_bytes: Bytes received for it.
     """
 
     exchanges: int
@@ -144,6 +147,9 @@ class Observation:
     start_entries: int | None = None
     start_right: int | None = None
     start_nll: float | None = None
+    start_j: float | None = None
+    finding_s: float | None = None
+    start_bytes: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -77,6 +77,9 @@ START_SCHEMA: dict[str, Any] = {
     "start_entries": pl.Int64,
     "start_right": pl.Int64,
     "start_nll": pl.Float64,
+    "start_j": pl.Float64,
+    "finding_s": pl.Float64,
+    "start_bytes": pl.Float64,
 }
 """Columns behind those, where a run offered a catalogue."""
 

@@ -29,7 +29,7 @@ from clients.warm_start import (
 from fleettune.adapters import Patch, Placement
 from fleettune.compute import Compute
 from fleettune.exchanges import Exchange
-from fleettune.explanation import Distance, Published, Relative
+from fleettune.explanation import Cosine, Distance, Published, Relative
 from fleettune.merging import merged
 from fleettune.offers import CatalogueOffer
 from fleettune.releases import Manifest
@@ -37,7 +37,11 @@ from fleettune.seeds import Purpose, stream
 from fleettune.tokens import Example
 from fleettune.workload import Entry
 
-DISTANCES: Mapping[str, type[Distance]] = {"relative": Relative, "published": Published}
+DISTANCES: Mapping[str, type[Distance]] = {
+    "cosine": Cosine,
+    "relative": Relative,
+    "published": Published,
+}
 PICKS = ("random", "exhaustive", "halving")
 
 
@@ -104,7 +108,8 @@ class Explained:
     """The entry that is explained in the words in which the user's exchanges are (XPerT).
 
     Attributes:
-        distance: Between coordinates: ``relative``, or ``published`` (`fleettune.explanation`).
+        distance: Between coordinates: ``cosine``, ``relative`` or ``published``
+            (`fleettune.explanation`).
         single_within: As `clients.warm_start.WarmStart`, as are all fields below.
         merged_within: As there.
         exchanges: As there.
@@ -115,9 +120,9 @@ class Explained:
         ValueError: If a value breaks its rule.
     """
 
-    distance: str = "relative"
-    single_within: float = 1.2
-    merged_within: float = 1.2
+    distance: str = "cosine"
+    single_within: float = 0.4
+    merged_within: float = 0.6
     exchanges: int = 40
     new_tokens: int = 48
     answers: bool = True

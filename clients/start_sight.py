@@ -9,6 +9,7 @@ from clients.facts import Facts
 from clients.sight import nats_per_token
 from clients.state import DeviceState
 from fleettune.compute import Compute
+from fleettune.cost import Stage
 from fleettune.energy import price
 from fleettune.statistics import Observation
 from fleettune.styles import style_name
@@ -37,13 +38,14 @@ def observe_start(
     asked = Workload()
     for entry in found.entries:
         asked = asked.plus(*entry)
-    spent = price(asked, facts.at).total()
+    ledger = price(asked, facts.at)
+    spent = ledger.total()
     return replace(
         seen,
         start_entries=len(found.names),
         start_right=None if own is None else int(found.names == (own,)),
         start_nll=nats_per_token(state.held, found.patch, examples, compute),
-        start_j=spent.energy_j,
+        start_j=spent.energy_j - ledger.of(Stage.IDLE).energy_j,
         finding_s=spent.time_s,
         start_bytes=spent.down_bytes,
     )

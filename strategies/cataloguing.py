@@ -64,6 +64,8 @@ class StyleCatalogue:
         questions: Answered by the base and by every entry.
         summariser: ``embedding``, ``stylometry`` or ``question`` (`fleettune.summaries`).
         residual: As `strategies.catalogue.Explaining`.
+        beside: As there.
+        shrink: As there.
         worse: Nats per token by which a release may make an entry worse and it is still reused.
 
     Raises:
@@ -79,9 +81,11 @@ class StyleCatalogue:
     layers: int = 4
     rank: int = 8
     alpha: float = 16.0
-    questions: int = 50
-    summariser: str = "embedding"
+    questions: int = 100
+    summariser: str = "stylometry"
     residual: float = 0.02
+    beside: int = 8
+    shrink: float | None = 0.3
     worse: float = 0.02
 
     def __post_init__(self) -> None:
@@ -205,6 +209,8 @@ class Cataloguer:
             questions=plain_questions(how.questions, self.seed + 1),
             summariser=how.read_as(),
             residual=how.residual,
+            beside=how.beside,
+            shrink=how.shrink,
         )
         catalogue = explained(ordered, explaining, release, self.run)
         publish(catalogue, folder)

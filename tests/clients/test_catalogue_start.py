@@ -155,7 +155,8 @@ def test_a_device_with_a_patch_looks_at_no_catalogue(offer: CatalogueOffer) -> N
 
 def test_without_an_offer_nothing_is_different(offer: CatalogueOffer) -> None:
     (_, one), (_, other) = live(visit(None, EXPLAINED)), live(visit(None, Scratch()))
-    assert one == other
+    assert one.statistics == other.statistics
+    assert one.observation == other.observation
 
 
 @pytest.mark.parametrize("pick", ["random", "exhaustive", "halving"])
@@ -195,7 +196,7 @@ def test_rules_travel_as_data_and_scratch_is_not_written() -> None:
 
 def test_wrong_values_are_told() -> None:
     with pytest.raises(ValueError, match=r"start\.distance"):
-        Explained(distance="cosine")
+        Explained(distance="hamming")
     with pytest.raises(ValueError, match=r"start\.pick"):
         Rival(pick="best")
 

@@ -18,6 +18,7 @@ from clients.start_rivals import (
     pick_random,
     rival_work,
 )
+from clients.start_search import SEARCHES, check_optuna, pick_by_search
 from clients.warm_start import (
     WarmStart,
     assemble,
@@ -42,7 +43,7 @@ DISTANCES: Mapping[str, type[Distance]] = {
     "relative": Relative,
     "published": Published,
 }
-PICKS = ("random", "exhaustive", "halving")
+PICKS = ("random", "exhaustive", "halving", *SEARCHES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +168,8 @@ class Rival:
 
     Attributes:
         pick: ``random``; ``exhaustive``: every entry is scored on the user's exchanges;
-            ``halving``: successive halving over them.
+            ``halving``: successive halving over them; ``bayesian`` and ``hyperband``: searched by
+            Optuna (`clients.start_search`).
         exchanges: Most exchanges that are scored, newest first.
 
     Raises:
@@ -182,6 +184,8 @@ class Rival:
             raise ValueError(f"start.pick must be one of {PICKS}, got {self.pick!r}")
         if self.exchanges < 1:
             raise ValueError(f"start.exchanges must be >= 1, got {self.exchanges}")
+        if self.pick in SEARCHES:
+            check_optuna()
 
     def find(self, asked: Asked) -> Found:
         """Returns the picked entry."""
@@ -202,8 +206,13 @@ class Rival:
     def _scored(
         self, asked: Asked, examples: Sequence[Example], patches: Sequence[Patch]
     ) -> Picked:
+        release, compute = asked.release.path, asked.compute
+        if self.pick in SEARCHES:
+            rng = stream(asked.facts.seed, Purpose.CATALOGUE, 5, asked.facts.device)
+            seed = int(rng.integers(2**31))
+            return pick_by_search(self.pick, examples, patches, release, compute, seed)
         pick = pick_exhaustively if self.pick == "exhaustive" else pick_by_halving
-        return pick(examples, patches, asked.release.path, asked.compute)
+        return pick(examples, patches, release, compute)
 
 
 def _rival(asked: Asked, name: str, patch: Patch, work: list[Entry]) -> Found:

@@ -54,4 +54,5 @@ def whitening(coordinates: Floats, shrink: float) -> Floats:
     if even == 0:
         return np.eye(count)
     shrunk = (1 - shrink) * covariance + shrink * even * np.eye(count)
-    return np.linalg.cholesky(np.linalg.inv(shrunk))
+    precision: Floats = np.linalg.inv(shrunk)
+    return np.linalg.cholesky(precision)

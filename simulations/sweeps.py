@@ -85,7 +85,7 @@ def _line(
     else:
         means = [_mean(arms[arm], sweep.column) for _, arms in known]
         values = [one["mean"] for one in means]
-        spread = [bars(one["mean"], *one["ci95"], colour) for one in means]
+        spread = [bars(one["mean"], one["ci95"][0], one["ci95"][1], colour) for one in means]
     return {
         "type": "scatter",
         "mode": "lines+markers",

@@ -62,7 +62,9 @@ def test_entries_are_reused_where_a_release_leaves_them_and_retuned_elsewhere(
         version: [row["reused"] for row in made.rows() if row["release"] == version]
         for version in range(3)
     }
-    assert rows == {0: [False, False], 1: [True, True], 2: [False, False]}
+    assert (rows[0], rows[1]) == ([False, False], [True, True])
+    # noise in all matrices: at least one of the two patches no longer fits
+    assert not all(rows[2])
     assert offer is not None
     assert offer.manifest.release == other.digest
     digests = tuple(entry.digest for entry in offer.manifest.entries)

@@ -59,6 +59,7 @@ def sweep_figure(
     traces = [
         _line(sweep, arm, held, families, metric, COLOURS[place % len(COLOURS)])
         for place, arm in enumerate(sweep.arms)
+        if any(arm in arms for _, arms in held)
     ]
     return figure(
         traces,

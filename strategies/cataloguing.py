@@ -8,6 +8,7 @@ of canaries, on the server's own text).
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from fleettune.adapters import Patch, Placement
-from fleettune.catalogue_manifest import encode_manifest
+from fleettune.catalogue_manifest import SCHEMA, decode_manifest, encode_manifest
 from fleettune.compute import ScoreJob, ScoreResult
 from fleettune.exchanges import Exchange
 from fleettune.explanation import explained as told
@@ -26,6 +27,7 @@ from fleettune.sites import MODULES, Site
 from fleettune.styles import Style, plain_questions, style_corpus, style_grid
 from fleettune.summaries import AnswerEmbedding, StyleQuestion, Stylometry, Summariser
 from fleettune.tokens import Example, open_encoder
+from fleettune.typed import to_record
 from fleettune.work import Shapes
 from strategies.catalogue import Catalogue, Entry, Execute, Explaining, explained, publish
 from strategies.catalogue_tuning import Recipe, corpus_entries
@@ -205,6 +207,21 @@ class Cataloguer:
         tuned = corpus_entries(due, recipe, release, self.run, folder) if due else ()
         entries = {entry.name: entry for entry in tuned} | kept
         ordered = tuple(entries[style.name] for style in how.styles)
+        data = self._explained(how, ordered, release)
+        catalogue = Catalogue(manifest=decode_manifest(data), entries=ordered)
+        return catalogue, tuple(kept), CatalogueOffer(data=data, store=str(folder))
+
+    def _explained(
+        self, how: StyleCatalogue, entries: tuple[Entry, ...], release: Manifest
+    ) -> bytes:
+        """Returns the manifest of some entries, made or found by what it is made of."""
+        folder = self.store / FOLDER
+        digests = [entry.patch.digest() for entry in entries]
+        made_of = [SCHEMA, release.digest, release.version, digests, to_record(how), self.seed]
+        key = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
+        file = folder / f"{key}.explained"
+        if file.is_file():
+            return (folder / f"{file.read_text()}.catalogue").read_bytes()
         explaining = Explaining(
             questions=plain_questions(how.questions, self.seed + 1),
             summariser=how.read_as(),
@@ -212,10 +229,10 @@ class Cataloguer:
             beside=how.beside,
             shrink=how.shrink,
         )
-        catalogue = explained(ordered, explaining, release, self.run)
-        publish(catalogue, folder)
-        offer = CatalogueOffer(data=encode_manifest(catalogue.manifest), store=str(folder))
-        return catalogue, tuple(kept), offer
+        catalogue = explained(entries, explaining, release, self.run)
+        # written behind its manifest, so that a key always leads to one
+        file.write_text(publish(catalogue, folder))
+        return encode_manifest(catalogue.manifest)
 
     def _reused(
         self,

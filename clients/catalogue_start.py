@@ -18,7 +18,7 @@ from clients.start_rivals import (
     pick_random,
     rival_work,
 )
-from clients.start_search import SEARCHES, check_optuna, pick_by_search
+from clients.start_search import SEARCHES, pick_by_search
 from clients.warm_start import (
     WarmStart,
     assemble,
@@ -184,8 +184,6 @@ class Rival:
             raise ValueError(f"start.pick must be one of {PICKS}, got {self.pick!r}")
         if self.exchanges < 1:
             raise ValueError(f"start.exchanges must be >= 1, got {self.exchanges}")
-        if self.pick in SEARCHES:
-            check_optuna()
 
     def find(self, asked: Asked) -> Found:
         """Returns the picked entry."""

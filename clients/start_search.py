@@ -12,6 +12,8 @@ import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from clients.start_rivals import Picked
 from fleettune.adapters import Patch
 from fleettune.compute import Compute, ScoreJob
@@ -64,6 +66,9 @@ def pick_by_search(
     scored = [0] * len(patches)
     losses: dict[int, float] = {}
     trials = len(patches) if pick == "hyperband" else max(2, len(patches) // 2)
+    if pick == "hyperband":
+        for entry in np.random.default_rng(seed).permutation(len(patches)).tolist():
+            study.enqueue_trial({"entry": entry})
     for _ in range(trials):
         trial = study.ask()
         entry = int(trial.suggest_categorical("entry", list(range(len(patches)))))
@@ -87,5 +92,5 @@ def pick_by_search(
 
 def _sampler(optuna: Any, pick: str, entries: int, seed: int) -> Any:  # noqa: ANN401 - no types
     if pick == "hyperband":
-        return optuna.samplers.GridSampler({"entry": list(range(entries))}, seed=seed)
+        return optuna.samplers.RandomSampler(seed=seed)
     return optuna.samplers.TPESampler(seed=seed, n_startup_trials=max(2, entries // 4))

@@ -6,7 +6,7 @@ its patches by digest. Releases and patches lie in a folder that server and devi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -37,12 +37,16 @@ class CatalogueOffer:
         return _manifest(self.data)
 
     def patches(self, wanted: tuple[str, ...]) -> tuple[Patch, ...]:
-        """Returns patches by their digests.
+        """Returns patches by their digests, for the release that the catalogue is about.
+
+        A digest says what a patch computes; one that was reused lies there under its first release.
 
         Raises:
             ValueError: If the store lacks one, or holds other bytes under its name.
         """
-        return tuple(_patch(self.store, digest) for digest in wanted)
+        version = self.manifest.version
+        held = (_patch(self.store, digest) for digest in wanted)
+        return tuple(replace(patch, release=version) for patch in held)
 
 
 @lru_cache(maxsize=16)

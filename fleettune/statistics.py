@@ -19,6 +19,19 @@ WORD = re.compile(r"[a-z0-9][a-z0-9_+.-]{0,63}")
 """What a text in statistics may look like: a short lower-case name, never a sentence."""
 
 
+NUMBERS = (
+    *("start_s", "night_s", "soc", "soc_after", "buffer_exchanges", "buffer_bytes", "stored_bytes"),
+    *("tune_steps", "train_tokens", "cache_bytes", "peak_bytes", "synthesised", "synthetic_kept"),
+    *("arrived", "accepted", "asked"),
+)
+"""Numbers of statistics that are always sent."""
+LOOKED = (
+    *("drift", "strength", "score", "canary_before", "canary_worse", "canary_after"),
+    *("explored", "propensity"),
+)
+"""Numbers of a decision, sent where its rule looked at them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """Which device did what in a round, as short words and counters.

@@ -27,7 +27,7 @@ from fleettune.offers import CatalogueOffer
 from fleettune.rankings import RANKING_TYPES
 from fleettune.rejections import RejectedError, Rejection
 from fleettune.releases import Drift, Manifest, Moments, ReleaseDelta, SiteDrift
-from fleettune.statistics import Observation, Outcome, Report, Statistics
+from fleettune.statistics import LOOKED, NUMBERS, Observation, Outcome, Report, Statistics
 from fleettune.typed import Record, Types, checked, from_record, to_record
 from fleettune.work import Shapes
 from fleettune.workload import Amount, Entry, Phase, Workload
@@ -53,16 +53,6 @@ _MANIFEST_TYPES: Types = {
     "Guidance": Guidance,
     **RANKING_TYPES,
 }
-_NUMBERS = (
-    *("start_s", "night_s", "soc", "soc_after", "buffer_exchanges", "buffer_bytes", "stored_bytes"),
-    *("tune_steps", "train_tokens", "cache_bytes", "peak_bytes", "synthesised", "synthetic_kept"),
-    *("arrived", "accepted", "asked"),
-)
-_LOOKED = (
-    *("drift", "strength", "score", "canary_before", "canary_worse", "canary_after"),
-    *("explored", "propensity"),
-)
-"""Numbers of a decision, sent where its rule looked at them."""
 _COST_FIELDS = tuple(field.name for field in fields(Cost))
 
 
@@ -142,8 +132,8 @@ def _release(text: str) -> Manifest:
 def encode_report(report: Report) -> RecordDict:
     """Returns the records of a device's report."""
     statistics = report.statistics
-    numbers: dict[str, Any] = {name: getattr(statistics, name) for name in _NUMBERS}
-    looked = {name: getattr(statistics, name) for name in _LOOKED}
+    numbers: dict[str, Any] = {name: getattr(statistics, name) for name in NUMBERS}
+    looked = {name: getattr(statistics, name) for name in LOOKED}
     numbers |= {name: value for name, value in looked.items() if value is not None}
     for stage, cost in statistics.ledger.costs:
         # most stages move no bytes; what is not sent is zero

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from clients.catalogue_start import Scratch
+from clients.catalogue_start import Rival, Scratch
 from clients.placement import TrainingRule
 from clients.policy import DevicePolicy
+from clients.start_search import SEARCHES, check_optuna
 from fleettune.joining import FROM_THE_START, Joining
 from fleettune.work import Shapes
 from simulations.targets import configured
@@ -77,18 +78,23 @@ def catalogue_rule(node: object, arms: Mapping[str, DevicePolicy], shapes: Shape
             f"catalogue must be Uncatalogued or StyleCatalogue, got {type(rule).__name__}"
         )
     for name, policy in arms.items():
-        if isinstance(policy.start, Scratch):
-            continue
-        if isinstance(rule, Uncatalogued):
-            raise ValueError(f"arm {name} starts from a catalogue: add catalogue=styles")
-        if policy.tuning.frozen_a:
-            raise ValueError(f"arm {name}: tuning.frozen_a must be false with a start but scratch")
-        if isinstance(policy.placement, TrainingRule):
-            raise ValueError(
-                f"arm {name}: placement must not train before it places with a start but scratch"
-            )
+        if not isinstance(policy.start, Scratch):
+            _check_start(name, policy, rule)
     if isinstance(rule, StyleCatalogue) and rule.layers > shapes.layers:
         raise ValueError(
             f"catalogue.layers must be at most the model's {shapes.layers}, got {rule.layers}"
         )
     return rule
+
+
+def _check_start(name: str, policy: DevicePolicy, rule: Cataloguing) -> None:
+    if isinstance(rule, Uncatalogued):
+        raise ValueError(f"arm {name} starts from a catalogue: add catalogue=styles")
+    if isinstance(policy.start, Rival) and policy.start.pick in SEARCHES:
+        check_optuna()
+    if policy.tuning.frozen_a:
+        raise ValueError(f"arm {name}: tuning.frozen_a must be false with a start but scratch")
+    if isinstance(policy.placement, TrainingRule):
+        raise ValueError(
+            f"arm {name}: placement must not train before it places with a start but scratch"
+        )

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from clients.catalogue_start import Rival
-from clients.start_search import pick_by_search
+from clients.start_search import check_optuna, pick_by_search
 from fleettune.adapters import Factors, Patch
 from fleettune.compute import Compute, Job, Result, ScoreJob, ScoreResult
 from fleettune.sites import Site
@@ -55,4 +54,4 @@ def test_a_bayesian_search_tries_half_of_the_entries_and_is_repeatable() -> None
 def test_without_optuna_a_search_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(ValueError, match="Optuna"):
-        Rival(pick="bayesian")
+        check_optuna()

@@ -8,6 +8,8 @@ covariance of linear discriminant analysis, shrunk towards a multiple of the ide
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 
 from fleettune.decomposition import Basis, Floats
@@ -53,6 +55,6 @@ def whitening(coordinates: Floats, shrink: float) -> Floats:
     even = float(np.trace(covariance)) / count
     if even == 0:
         return np.eye(count)
-    shrunk = (1 - shrink) * covariance + shrink * even * np.eye(count)
-    precision: Floats = np.linalg.inv(shrunk)
-    return np.linalg.cholesky(precision)
+    shrunk: Floats = (1 - shrink) * covariance + shrink * even * np.eye(count)
+    precision = cast(Floats, np.linalg.inv(shrunk))
+    return cast(Floats, np.linalg.cholesky(precision))

@@ -32,7 +32,7 @@ from fleettune.cohort import execute
 from fleettune.compute import TuneJob, TuneResult
 from fleettune.seeds import Purpose, stream
 from fleettune.styles import StyledData
-from fleettune.summaries import AnswerEmbedding
+from fleettune.summaries import Stylometry
 from lines import emit
 from strategies import catalogue
 
@@ -69,7 +69,7 @@ def steps(
     cases: Sequence[tuple[float, bool]] = CASES,
 ) -> None:
     """Prints after how many steps each start reaches scratch's quality at its best."""
-    manifest = explain(entries, AnswerEmbedding()).manifest
+    manifest = explain(entries, Stylometry()).manifest
     detail: dict[str, Any] = {"users": count, "steps_per_point": TUNING.steps}
     saved = {}
     for similarity, own_facts in cases:
@@ -118,7 +118,7 @@ def steps(
 
 def merge(entries: Sequence[catalogue.Entry], count: int) -> None:
     """Prints initial nats per token of users between two styles: merged against single starts."""
-    manifest = explain(entries, AnswerEmbedding()).manifest
+    manifest = explain(entries, Stylometry()).manifest
     rng = stream(0, Purpose.SAMPLING, 1)
     drawn = [tuple(map(int, rng.permutation(len(STYLES))[:2])) for _ in range(count)]
     users: list[User] = []

@@ -79,7 +79,7 @@ def tuned(store: str | None) -> tuple[catalogue.Entry, ...]:
 def explain(entries: Sequence[catalogue.Entry], summariser: Any) -> catalogue.Catalogue:  # noqa: ANN401
     """Returns the catalogue under one summariser."""
     how = catalogue.Explaining(
-        questions=plain_questions(50, seed=1), summariser=summariser, residual=0.02
+        questions=plain_questions(100, seed=1), summariser=summariser, residual=0.02
     )
     return catalogue.explained(entries, how, RELEASE, execute)
 

@@ -50,7 +50,7 @@ from clients.warm_start import (
 )
 from fleettune.catalogue_manifest import encode_manifest
 from fleettune.energy import price
-from fleettune.explanation import Published, Relative, explained, in_words
+from fleettune.explanation import Cosine, Published, Relative, explained, in_words
 from fleettune.hardware import load_hardware
 from fleettune.pricing import PricedAs
 from fleettune.summaries import AnswerEmbedding, Stylometry
@@ -95,8 +95,8 @@ def accuracy(entries: Sequence[catalogue.Entry], count: int, tried: int) -> None
                     manifest = own.manifest
                     vectors = manifest.summariser.vectors(pairs, RELEASE, COMPUTE)
                     point = manifest.place(vectors)
-                    for distance in (Relative(), Published()):
-                        nearest = distance.to(point, manifest.coordinates).argmin()
+                    for distance in (Cosine(), Relative(), Published()):
+                        nearest = distance.to(point, manifest.compared).argmin()
                         key = f"{name}_{type(distance).__name__.lower()}{suffix}"
                         right.setdefault(key, []).append(bool(nearest == user.own))
             if user.number < tried:
@@ -107,7 +107,7 @@ def accuracy(entries: Sequence[catalogue.Entry], count: int, tried: int) -> None
         detail[f"at_{similarity}"] = {
             name: round(float(np.mean(found)), 3) for name, found in right.items()
         }
-    emit("accuracy_at_80", detail["at_0.8"]["embedding_relative"], detail)
+    emit("accuracy_at_80", detail["at_0.8"]["stylometry_cosine"], detail)
 
 
 def words(entries: Sequence[catalogue.Entry]) -> None:
@@ -191,6 +191,7 @@ def sized(full: catalogue.Catalogue, size: int) -> Any:  # noqa: ANN401 - a mani
         full.manifest,
         entries=tuple(full.manifest.entries[number] for number in chosen),
         coordinates=full.manifest.coordinates[chosen],
+        coordinates_beside=full.manifest.coordinates_beside[chosen],
     )
 
 

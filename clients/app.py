@@ -18,7 +18,7 @@ from clients.attendance import tonight_in
 from clients.device import Visit, run_round
 from clients.facts import Facts
 from clients.policy import read_policy
-from clients.state import read_state, write_state
+from clients.state import joined, read_state, write_state
 from fleettune.fleet import OpenFleet, open_fleet
 from fleettune.releases import Manifest, file_digest, weights_file
 from fleettune.suspension import current_compute
@@ -55,10 +55,10 @@ def train(message: Message, context: Context) -> Message:
         tonight=tonight_in(window, profile, known.fleet.floor, known.fleet.deadline_s),
         fleet=request.fleet,
         foresight_days=known.fleet.foresight.days_of(request.arm),
+        catalogue=request.catalogue,
     )
-    state, report = run_round(
-        visit, read_state(context.state, request.arm), current_compute(), observed=request.observe
-    )
+    state = joined(read_state(context.state, request.arm), known.fleet.joining.of(device))
+    state, report = run_round(visit, state, current_compute(), observed=request.observe)
     write_state(context.state, state, request.arm)
     return Message(encode_report(report), reply_to=message)
 

@@ -21,6 +21,7 @@ from clients.evaluation import observe
 from clients.night import Night, Visit, charged, lasts_s
 from clients.reading import arrivals, embed, lived, recalled, select
 from clients.returning import with_room
+from clients.start_sight import observe_start
 from clients.state import DeviceState, within
 from fleettune.compute import Compute
 from fleettune.cost import Stage
@@ -63,6 +64,8 @@ def run_round(
         observation = observe(visit.facts, kept, later, visit.policy.adaptation, compute)
         gain = retune_gain(visit, before, night, compute)
         observation = replace(observation, retune_gain=gain)
+        if night.found is not None and night.trained is not None:
+            observation = observe_start(visit.facts, observation, night.found, later, kept, compute)
     statistics = _statistics(visit, night)
     sent = None if night.over else night.written
     workload = night.workload if observed else Workload()

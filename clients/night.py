@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from clients.adaptation import Decision
 from clients.attendance import Attendance, Tonight
+from clients.catalogue_start import Found
 from clients.delta import Written
 from clients.download import Payload
 from clients.facts import Facts
@@ -16,6 +17,7 @@ from clients.state import DeviceState
 from fleettune.adapters import Patch
 from fleettune.cost import Stage
 from fleettune.energy import Values, heat_s, work_s
+from fleettune.offers import CatalogueOffer
 from fleettune.releases import Manifest
 from fleettune.workload import Entry, Workload
 
@@ -38,6 +40,7 @@ class Night:
         taken: What came of the exchanges that arrived.
         begun: What of the fleet patch the tune started from.
         written: The delta as it is sent.
+        found: What its first tune starts from, where a catalogue was offered.
     """
 
     state: DeviceState
@@ -53,6 +56,7 @@ class Night:
     taken: Taken = field(default_factory=Taken)
     begun: Patch | None = None
     written: Written | None = None
+    found: Found | None = None
 
     @property
     def workload(self) -> Workload:
@@ -79,6 +83,7 @@ class Visit:
     tonight: Tonight = field(default_factory=Tonight)
     fleet: Patch | None = None
     foresight_days: int = 0
+    catalogue: CatalogueOffer | None = None
 
 
 def charged(visit: Visit, night: Night, entries: list[Entry]) -> Night:

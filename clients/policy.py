@@ -25,6 +25,7 @@ from clients.adaptation import (
 from clients.annotation import Annotation
 from clients.baselines import Oracle, Periodic, PerRelease, RandomAtRate
 from clients.canary import Canary
+from clients.catalogue_start import Explained, Rival, Scratch, StartRule
 from clients.coresets import Herding, KCenter
 from clients.edgetune import EdgeTune
 from clients.gradcut import GradCut
@@ -78,8 +79,12 @@ PARTS: Mapping[str, tuple[type, ...]] = {
     "adaptation": (Adaptation, Weighing),
     "placement": (PlacementRule,),
     "codec": (Codec,),
+    "start": (StartRule,),
 }
 """The exchangeable parts of a policy and the protocols of which each must follow one."""
+
+
+SCRATCH = Scratch()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +99,7 @@ class DevicePolicy:
     quota: Quota
     annotation: Annotation = field(default_factory=Annotation)
     codec: Codec = FP32
+    start: StartRule = field(default=SCRATCH, metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         for name, kinds in PARTS.items():
@@ -140,6 +146,9 @@ BUILT_IN: Mapping[str, type] = {
         TopLayers,
         Tuning,
         FleetOnly,
+        Scratch,
+        Explained,
+        Rival,
         *CODECS,
     )
 }

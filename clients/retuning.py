@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from clients import charges
 from clients.adaptation import Action
+from clients.catalogue_start import Asked
 from clients.expansion import expanded
 from clients.night import Night, Visit, charged
 from clients.placement import PlacementContext, TrainingRule
@@ -37,10 +38,15 @@ def retune(visit: Visit, night: Night, compute: Compute) -> Night:
         return replace(night, decision=hindered)
     if not isinstance(context, str):
         plan = expanded(context, policy, state, plan, compute)
+    night = _from_catalogue(visit, night, plan.placement, compute)
+    if night.over:
+        return night
     canaries = canary_examples(facts, release, policy, state)
     looking = charges.score(facts, release, plan.placement.ranks, canaries)
     start, begun = _start(visit, night, context, plan.placement)
-    brought = [] if begun is None else charges.fleet_patch(facts, release, begun)
+    is_fleets = night.found is None or night.found.patch is None
+    # a start from the catalogue was charged when it was found
+    brought = charges.fleet_patch(facts, release, begun) if begun and is_fleets else []
     stops = bool(plan.held.after)
     # where a tune may stop early, only its end says what it asked
     night = night if stops else charged(visit, night, [*brought, *plan.work, *looking])
@@ -54,6 +60,24 @@ def retune(visit: Visit, night: Night, compute: Compute) -> Night:
     state = with_patch(visit, state, patch, plan.cache_bytes)
     state = replace(state, recollection=Recollection(canary=canary))
     return replace(night, state=state, trained=patch, plan=plan, canary=canary, begun=begun)
+
+
+def _from_catalogue(visit: Visit, night: Night, placement: Placement, compute: Compute) -> Night:
+    """Finds and brings what a first tune starts from, where a catalogue is offered."""
+    offer, state, facts = visit.catalogue, night.state, visit.facts
+    if offer is None or state.patch is not None:
+        return night
+    kept = trained_on(facts, visit.policy.adaptation, state)
+    asked = Asked(
+        facts=facts,
+        release=visit.release,
+        offer=offer,
+        exchanges=tuple(kept),
+        placement=placement,
+        compute=compute,
+    )
+    found = visit.policy.start.find(asked)
+    return replace(charged(visit, night, found.entries), found=found)
 
 
 def _measured(
@@ -90,5 +114,7 @@ def _start(
     trained = None if isinstance(context, str) else context.trained
     if trained is not None and isinstance(rule, TrainingRule):
         return rule.start(trained, fresh), None
+    if night.found is not None and night.found.patch is not None:
+        return warm_start(fresh, night.found.patch)
     # a shared A stays what it is on all devices, so nothing of the fleet's goes into it
     return warm_start(fresh, None if frozen else visit.fleet)

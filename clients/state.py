@@ -21,6 +21,7 @@ from clients.recollection import Recollection
 from clients.shelf import EMPTY, Shelf, applicable, read_shelf, write_shelf
 from fleettune.adapters import Patch
 from fleettune.exchanges import Exchange
+from fleettune.joining import Join
 from fleettune.releases import Manifest
 from fleettune.typed import to_record
 from fleettune.wire import decode_patch, encode_patch, read_manifest
@@ -138,6 +139,16 @@ def within(state: DeviceState, quota: Quota) -> DeviceState:
             f"{state.stored_bytes} bytes in all, over its quota {quota}"
         )
     return state
+
+
+def joined(state: DeviceState, join: Join | None) -> DeviceState:
+    """Returns the state of a device that joins the fleet with a part of it.
+
+    Before its first night it has its user's last few days instead of the whole past.
+    """
+    if join is None or state.last_day >= 0 or state.held is not None:
+        return state
+    return replace(state, last_day=max(-1, join.round - join.days))
 
 
 def read_state(records: RecordDict, arm: str = "") -> DeviceState:

@@ -25,7 +25,7 @@ from fleettune.compute import Compute, GenerateJob
 from fleettune.cost import Stage
 from fleettune.decomposition import Floats
 from fleettune.exchanges import Exchange
-from fleettune.explanation import Distance, Relative
+from fleettune.explanation import Cosine, Distance
 from fleettune.merging import merged, nonnegative_pair
 from fleettune.releases import Manifest
 from fleettune.summaries import Pair
@@ -48,9 +48,9 @@ class WarmStart:
             answers, to other questions, are what the user's are compared with.
     """
 
-    distance: Distance = field(default_factory=Relative)
-    single_within: float = 1.2
-    merged_within: float = 1.2
+    distance: Distance = field(default_factory=Cosine)
+    single_within: float = 0.4
+    merged_within: float = 0.6
     exchanges: int = 40
     new_tokens: int = 48
     answers: bool = True
@@ -126,8 +126,11 @@ def place_user(
 
 
 def choose_start(point: Floats, manifest: CatalogueManifest, how: WarmStart) -> Start:
-    """Returns the nearest entry, the nearest sum of two, or scratch; ties go to the first entry."""
-    places = manifest.coordinates
+    """Returns the nearest entry, the nearest sum of two, or scratch; ties go to the first entry.
+
+    Weights of a sum are brought to a total of at most 1.
+    """
+    places = manifest.compared
     apart = how.distance.to(point, places)
     nearest = int(np.argmin(apart))
     if apart[nearest] <= how.single_within:
@@ -137,6 +140,9 @@ def choose_start(point: Floats, manifest: CatalogueManifest, how: WarmStart) -> 
         a, b, _ = nonnegative_pair(places[one], places[other], point)
         if not (a > 0 and b > 0):
             continue
+        # a patch taken further than it was tuned is no patch of that style; the mixture stays
+        longest = max(1.0, a + b)
+        a, b = a / longest, b / longest
         added = a * places[one] + b * places[other]
         distance = _to_sum(point, added, places, how.distance)
         if distance < best.distance or not best.entries:

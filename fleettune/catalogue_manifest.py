@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
@@ -20,7 +20,7 @@ from fleettune.releases import Manifest
 from fleettune.summaries import SUMMARISER_TYPES, Summariser
 from fleettune.typed import from_record, to_record
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +53,11 @@ class CatalogueManifest:
         scale: What every entry of a vector is divided by, ``(d,)``.
         entries: What there is to start from.
         coordinates: ``(entries, words)``.
+        beside: Directions without a word that tell entries apart, ``(directions, d)``: orthonormal,
+            and orthogonal to the words.
+        coordinates_beside: The entries along those, ``(entries, directions)``.
+        whitening: What all coordinates are multiplied by before they are compared, ``(n, n)`` for
+            n words and directions; the identity where nothing is known of their noise.
         plain: The unpersonalised release's answers to the catalogue's questions, for devices that
             do not let their release answer the user's own.
 
@@ -69,6 +74,9 @@ class CatalogueManifest:
     entries: tuple[Listed, ...]
     coordinates: Floats
     plain: tuple[str, ...] = ()
+    beside: Floats = field(default_factory=lambda: np.zeros((0, 0)))
+    coordinates_beside: Floats = field(default_factory=lambda: np.zeros((0, 0)))
+    whitening: Floats = field(default_factory=lambda: np.zeros((0, 0)))
 
     def __post_init__(self) -> None:
         words, size = self.basis.vectors.shape
@@ -79,14 +87,27 @@ class CatalogueManifest:
                 f"{self.scale.shape}"
             )
 
+        _check_beside(self)
+
+    @property
+    def compared(self) -> Floats:
+        """The entries where distances are measured, ``(entries, n)``."""
+        return self._whitened(self.coordinates, self.coordinates_beside)
+
     @property
     def middle(self) -> Floats:
         """Mean of the entries' coordinates, ``(words,)``."""
         return self.coordinates.mean(axis=0)
 
     def place(self, vectors: Floats) -> Floats:
-        """Returns the coordinates of pairs' vectors ``(pairs, d)``, averaged over the pairs."""
-        return self.basis.coordinates((vectors / self.scale).mean(axis=0))
+        """Returns where pairs' vectors ``(pairs, d)``, averaged, are compared with entries."""
+        mean = (vectors / self.scale).mean(axis=0)
+        along = mean @ self.beside.T if self.beside.size else np.zeros(0)
+        return self._whitened(self.basis.coordinates(mean), along)
+
+    def _whitened(self, named: Floats, beside: Floats) -> Floats:
+        joint = np.concatenate([named, beside], axis=-1) if self.beside.size else named
+        return joint @ self.whitening if self.whitening.size else joint
 
     def check_release(self, release: Manifest) -> None:
         """Raises ValueError if the catalogue is about other weights than a release's."""
@@ -114,6 +135,9 @@ def encode_manifest(manifest: CatalogueManifest) -> bytes:
         "basis": manifest.basis.vectors,
         "scale": manifest.scale,
         "coordinates": manifest.coordinates,
+        "beside": manifest.beside,
+        "coordinates_beside": manifest.coordinates_beside,
+        "whitening": manifest.whitening,
     }
     single = {name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()}
     return save(single, metadata={"fleettune": json.dumps(header, sort_keys=True)})
@@ -147,12 +171,31 @@ def decode_manifest(data: bytes) -> CatalogueManifest:
         entries=tuple(cast(Listed, entry) for entry in listed),
         coordinates=arrays["coordinates"],
         plain=tuple(header["plain"]),
+        beside=arrays["beside"],
+        coordinates_beside=arrays["coordinates_beside"],
+        whitening=arrays["whitening"],
     )
 
 
 def manifest_digest(data: bytes) -> str:
     """Returns the SHA-256 by which a manifest's bytes are addressed."""
     return hashlib.sha256(data).hexdigest()
+
+
+def _check_beside(manifest: CatalogueManifest) -> None:
+    count, size = manifest.beside.shape
+    every = len(manifest.basis.words) + count
+    fits = (
+        (not count or size == len(manifest.scale))
+        and (not count or manifest.coordinates_beside.shape == (len(manifest.entries), count))
+        and manifest.whitening.shape in ((0, 0), (every, every))
+    )
+    if not fits:
+        raise ValueError(
+            f"a manifest with {count} directions beside its words must have coordinates and a "
+            f"whitening for them, got {manifest.beside.shape}, "
+            f"{manifest.coordinates_beside.shape} and {manifest.whitening.shape}"
+        )
 
 
 def _header(data: bytes) -> dict[str, Any]:

@@ -4,6 +4,7 @@ Coordinates stand for words (`fleettune.decomposition.Basis`). `Published` is XP
 between coordinates (METHODS A4). `Relative` is L1 between coordinates from the catalogue's mean,
 each scaled to a sum of 1: a user of whom half the exchanges are in other styles lies half way
 between an entry and the mean, and the published distance then prefers entries near the mean.
+`Cosine` leaves the length out altogether.
 """
 
 from __future__ import annotations
@@ -48,6 +49,19 @@ class Relative:
             return np.full(len(entries), 2.0)
         scaled = theirs / np.where(sizes > 0, sizes, 1.0)[:, None]
         return np.where(sizes > 0, np.abs(scaled - ours / size).sum(axis=1), 2.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cosine:
+    """1 minus the cosine of coordinates from the entries' mean: from 0 to 2."""
+
+    def to(self, point: Floats, entries: Floats) -> Floats:
+        """Returns the distances; 2, the largest, to an entry at the mean or from there."""
+        middle = entries.mean(axis=0)
+        ours, theirs = point - middle, entries - middle
+        sizes = np.linalg.norm(theirs, axis=1) * np.linalg.norm(ours)
+        cosines = theirs @ ours / np.where(sizes > 0, sizes, 1.0)
+        return np.where(sizes > 0, 1.0 - cosines, 2.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

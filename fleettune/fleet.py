@@ -24,6 +24,7 @@ from fleettune.hardware import (
     profile_from_json,
     profile_to_json,
 )
+from fleettune.joining import FROM_THE_START, Join, Joining
 from fleettune.personas import SyntheticData
 from fleettune.pricing import PricedAs
 from fleettune.radio import WIFI, Choice, Link, Wifi
@@ -40,7 +41,10 @@ DATA_TYPES: Types = {
 }
 FACT_TYPES: Types = {
     kind.__name__: kind
-    for kind in (PricedAs, Link, Wifi, Coefficient, Always, Nightly, Trace, Writing, Foresight)
+    for kind in (
+        *(PricedAs, Link, Wifi, Coefficient, Always, Nightly, Trace, Writing, Foresight),
+        *(Joining, Join),
+    )
 }
 
 FleetData = SyntheticData | StreamData | StyledData | TableData
@@ -62,6 +66,7 @@ class Fleet:
         deadline_s: Seconds that the server waits from a device's start; None: for ever.
         writing: What the experiment's observer lets the model write.
         foresight: Whose decisions it judges by the days to come.
+        joining: Which devices join when.
     """
 
     seed: int
@@ -75,6 +80,7 @@ class Fleet:
     deadline_s: float | None = None
     writing: Writing = field(default_factory=Writing)
     foresight: Foresight = field(default_factory=Foresight)
+    joining: Joining = FROM_THE_START
 
     def profile(self, device: int) -> DeviceProfile:
         """Returns the hardware of a device."""
@@ -95,6 +101,8 @@ class Fleet:
             "writing": to_record(self.writing),
             "foresight": to_record(self.foresight),
         }
+        if self.joining != FROM_THE_START:
+            plain["joining"] = to_record(self.joining)
         file.write_text(json.dumps(plain))
 
 
@@ -120,6 +128,11 @@ def read_fleet(file: Path) -> Fleet:
         deadline_s=plain["deadline_s"],
         writing=from_record(plain["writing"], FACT_TYPES, "writing"),
         foresight=from_record(plain["foresight"], FACT_TYPES, "foresight"),
+        joining=(
+            from_record(plain["joining"], FACT_TYPES, "joining")
+            if "joining" in plain
+            else FROM_THE_START
+        ),
     )
 
 

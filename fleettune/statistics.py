@@ -22,6 +22,19 @@ BACK = "back_"
 """How the reason of a decision begins that is about a release that the device had left before."""
 
 
+NUMBERS = (
+    *("start_s", "night_s", "soc", "soc_after", "buffer_exchanges", "buffer_bytes", "stored_bytes"),
+    *("tune_steps", "train_tokens", "cache_bytes", "peak_bytes", "synthesised", "synthetic_kept"),
+    *("arrived", "accepted", "asked"),
+)
+"""Numbers of statistics that are always sent."""
+LOOKED = (
+    *("drift", "strength", "score", "canary_before", "canary_worse", "canary_after"),
+    *("explored", "propensity"),
+)
+"""Numbers of a decision, sent where its rule looked at them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """Which device did what in a round, as short words and counters.
@@ -131,6 +144,14 @@ class Observation:
             to come; of an oracle, and of arms whose decisions the observer judges.
         rouge1: Free text, where the observer lets the model write: mean ROUGE-1 F1 of the greedy
             answers against the preferred ones, 0 to 1.
+        start_entries: Entries of a catalogue that a first tune started from, 0 from scratch; None
+            where there was no such choice.
+        start_right: 1 if a single entry of the user's own style was among them, else 0; None where
+            users have no such style.
+        start_nll: Nats per token of the start on the same exchanges, before any step.
+        start_j: Joules above idle of finding and bringing it (simulated).
+        finding_s: Seconds of that.
+        start_bytes: Bytes received for it.
     """
 
     exchanges: int
@@ -140,6 +161,12 @@ class Observation:
     mae: float | None = None
     retune_gain: float | None = None
     rouge1: float | None = None
+    start_entries: int | None = None
+    start_right: int | None = None
+    start_nll: float | None = None
+    start_j: float | None = None
+    finding_s: float | None = None
+    start_bytes: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -114,12 +114,15 @@ class StyledData:
             not in it are in one of all of them, drawn anew.
         own_facts: Whether a user keeps its facts, habits and moods; without, every exchange has
             another persona's and a style is all that is personal, as in XPerT's data.
+        between: Whether a user has two styles, its own and one drawn for it; `similarity` is then
+            the share of both together, half of it each.
     """
 
     world: SyntheticData
     similarity: float
     styles: tuple[Style, ...] = style_grid((0, 3))
     own_facts: bool = True
+    between: bool = False
 
     def check(self) -> None:
         """Raises ValueError if a value cannot describe such users."""
@@ -130,10 +133,23 @@ class StyledData:
             raise ValueError(f"data.similarity must be a share from 0 to 1, got {self.similarity}")
         if not self.styles:
             raise ValueError("data.styles must hold at least one style, got none")
+        if self.between and len(self.styles) < 2:
+            raise ValueError(
+                f"data.between=true needs data.styles of two or more, got {len(self.styles)}"
+            )
 
     def style_of(self, user: int) -> Style:
         """Returns the style that a user is mixed with."""
         return self.styles[user % len(self.styles)]
+
+    def styles_of(self, user: int) -> tuple[Style, ...]:
+        """Returns the styles of a user: one, or two for a user that is between them."""
+        count = len(self.styles)
+        if not self.between:
+            return (self.style_of(user),)
+        rng = stream(self.world.seed, Purpose.STYLE, 3, user)
+        other = (user + 1 + int(rng.integers(count - 1))) % count
+        return (self.style_of(user), self.styles[other])
 
     def open(self) -> StyledPopulation:
         """Returns the population that this configuration describes."""
@@ -177,15 +193,23 @@ class StyledPopulation:
         return self.config.world.open().outside(count, seed)
 
 
+def style_name(population: object, user: int) -> str | None:
+    """Returns the name of the one style that a user is mixed with; None without such a style."""
+    if not isinstance(population, StyledPopulation) or population.config.between:
+        return None
+    return population.config.style_of(user).name
+
+
 @lru_cache(maxsize=4096)
 def _styled_day(config: StyledData, user: int, calendar: int) -> tuple[Exchange, ...]:
-    world, own = config.world, config.style_of(user)
+    world, styles = config.world, config.styles_of(user)
     rng = stream(world.seed, Purpose.STYLE, 2, user, calendar)
     persona = persona_of(world, user, calendar // DAYS_PER_WEEK)
     found: list[Exchange] = []
     for index in range(world.exchanges_per_day):
         domain = DOMAINS[int(rng.integers(len(DOMAINS)))]
         other = config.styles[int(rng.integers(len(config.styles)))]
+        own = styles[int(rng.integers(len(styles)))] if config.between else styles[0]
         style = own if rng.random() < config.similarity else other
         who = persona if config.own_facts else draw_persona(rng)
         question, answer = draw_pair(style.worn_by(who), domain, rng)

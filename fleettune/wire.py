@@ -23,10 +23,11 @@ from fleettune.adapters import Patch, from_arrays, to_arrays
 from fleettune.cost import Cost, Ledger, Stage
 from fleettune.frames import Expected, read_frame, write_frame
 from fleettune.guidance import Guidance
+from fleettune.offers import CatalogueOffer
 from fleettune.rankings import RANKING_TYPES
 from fleettune.rejections import RejectedError, Rejection
 from fleettune.releases import Drift, Manifest, Moments, ReleaseDelta, SiteDrift
-from fleettune.statistics import Observation, Outcome, Report, Statistics
+from fleettune.statistics import LOOKED, NUMBERS, Observation, Outcome, Report, Statistics
 from fleettune.typed import Record, Types, checked, from_record, to_record
 from fleettune.work import Shapes
 from fleettune.workload import Amount, Entry, Phase, Workload
@@ -34,6 +35,7 @@ from fleettune.workload import Amount, Entry, Phase, Workload
 DELTA, STATISTICS, OUTCOME = "delta", "statistics", "outcome"
 OBSERVATION, WORKLOAD = "observation", "workload"
 REQUEST, FLEET = "request", "fleet"
+CATALOGUE, STORE = "catalogue", "catalogue_store"
 _NPY, _NPY_1_0 = "numpy.ndarray", b"\x93NUMPY\x01\x00"
 """Flower's name for arrays in NumPy's format, and how version 1.0 of that begins."""
 STATISTICS_BYTES = 1024
@@ -51,16 +53,6 @@ _MANIFEST_TYPES: Types = {
     "Guidance": Guidance,
     **RANKING_TYPES,
 }
-_NUMBERS = (
-    *("start_s", "night_s", "soc", "soc_after", "buffer_exchanges", "buffer_bytes", "stored_bytes"),
-    *("tune_steps", "train_tokens", "cache_bytes", "peak_bytes", "synthesised", "synthetic_kept"),
-    *("arrived", "accepted", "asked"),
-)
-_LOOKED = (
-    *("drift", "strength", "score", "canary_before", "canary_worse", "canary_after"),
-    *("explored", "propensity"),
-)
-"""Numbers of a decision, sent where its rule looked at them."""
 _COST_FIELDS = tuple(field.name for field in fields(Cost))
 
 
@@ -75,6 +67,7 @@ class Request:
         policy: The device's choices as a record of type names and fields.
         observe: True if the experiment's observer wants quality on later exchanges.
         fleet: What the fleet learned, as a patch that a tune may start from; None without one.
+        catalogue: Patches that a first tune may start from; None without any.
     """
 
     arm: str
@@ -83,6 +76,7 @@ class Request:
     policy: Record
     observe: bool
     fleet: Patch | None = None
+    catalogue: CatalogueOffer | None = None
 
 
 def encode_request(request: Request) -> RecordDict:
@@ -99,6 +93,9 @@ def encode_request(request: Request) -> RecordDict:
     content = RecordDict({REQUEST: config})
     if request.fleet is not None:
         content[FLEET] = _framed(write_frame(request.fleet))
+    if request.catalogue is not None:
+        content[CATALOGUE] = _framed(request.catalogue.data)
+        config[STORE] = request.catalogue.store
     return content
 
 
@@ -114,6 +111,9 @@ def decode_request(content: RecordDict) -> Request:
             given[name] = read(given[name])
     if FLEET in content:
         given[FLEET] = _fleet(_frame(content, FLEET))
+    if CATALOGUE in content:
+        data, store = _frame(content, CATALOGUE), str(given.pop(STORE))
+        given[CATALOGUE] = CatalogueOffer(data=data, store=store)
     return checked(Request, given, _MANIFEST_TYPES, REQUEST)
 
 
@@ -132,8 +132,8 @@ def _release(text: str) -> Manifest:
 def encode_report(report: Report) -> RecordDict:
     """Returns the records of a device's report."""
     statistics = report.statistics
-    numbers: dict[str, Any] = {name: getattr(statistics, name) for name in _NUMBERS}
-    looked = {name: getattr(statistics, name) for name in _LOOKED}
+    numbers: dict[str, Any] = {name: getattr(statistics, name) for name in NUMBERS}
+    looked = {name: getattr(statistics, name) for name in LOOKED}
     numbers |= {name: value for name, value in looked.items() if value is not None}
     for stage, cost in statistics.ledger.costs:
         # most stages move no bytes; what is not sent is zero

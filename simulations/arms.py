@@ -21,7 +21,7 @@ from simulations.targets import configured
 
 log = logging.getLogger(__name__)
 
-POLICY_KEYS = ("adaptation", "selection", "synthesis", "placement", "codec")
+POLICY_KEYS = ("adaptation", "selection", "synthesis", "placement", "codec", "start")
 PLAIN_PARTS: Mapping[str, type] = {
     "tuning": Tuning,
     "storage": Quota,

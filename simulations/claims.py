@@ -8,21 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import polars as pl
 
 from simulations.folds import compared, compared_column, fold_devices, split_arms
+from simulations.levels import ordered
 from simulations.reach import reach_saving
 from simulations.study_decisions import above_line, retained, retune_rate, score_auc
 from simulations.study_forecast import forecast_coverage, forecast_half_width
+from simulations.sweeps import Sweep
 
 SINGLE_MEASURES = (
     *("score_auc", "score_auc_within", "retune_rate"),
     *("forecast_coverage", "forecast_half_width"),
 )
 """Measures of one arm alone."""
-COLUMN_MEASURES = ("difference", "saving", "reach", "above_line", "retained")
+COLUMN_MEASURES = ("difference", "saving", "reach", "above_line", "retained", "levels")
 MEASURES = ("quality_difference", "energy_saving", *COLUMN_MEASURES, *SINGLE_MEASURES)
 DIRECTIONS = ("above", "below", "not_above", "within")
 
@@ -42,7 +45,8 @@ class Claim:
             ``score_auc`` and ``score_auc_within``: of what `arm` decides by, against what a retune
             gains, over all decisions and within releases; ``retune_rate`` of its decisions
             (`simulations.study_decisions`); ``forecast_coverage`` and ``forecast_half_width`` of
-            first cohorts (`simulations.study_forecast`).
+            first cohorts (`simulations.study_forecast`); ``levels``: how far apart graded styles
+            of the offered catalogue stay in order (`simulations.levels`), the axis as its column.
         arm: The arm that it is about.
         against: The arm that it is compared with; empty for `SINGLE_MEASURES`.
         threshold: The value to reach.
@@ -129,6 +133,7 @@ class StudySettings:
         claims: What is put to the test, over all seeds together.
         worlds: Where it runs; none: once, as configured.
         world: The world that this part of the study is of; set by the launcher.
+        sweeps: Curves over worlds, for the page.
         families: Arms that do the same with more and more of something, by a name for them; the
             page joins them by a line.
         mild: Names of the releases that count as mild, for savings by the schedule's mix.
@@ -143,11 +148,15 @@ class StudySettings:
     families: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     mild: tuple[str, ...] = ()
     grid: bool = False
+    sweeps: tuple[Sweep, ...] = ()
 
     def __post_init__(self) -> None:
         names = [world.name for world in self.worlds]
         if len(set(names)) < len(names):
             raise ValueError(f"study.worlds must have different names, got {names}")
+        for sweep in self.sweeps:
+            if strange := sorted(set(sweep.points) - set(names)):
+                raise ValueError(f"sweep {sweep.title!r} is about world {strange[0]!r}; {names}")
         for claim in self.claims:
             for world in (claim.world, claim.against_world):
                 if world and world not in names:
@@ -178,7 +187,10 @@ class StudySettings:
 
 
 def judge(
-    worlds: Mapping[str, pl.DataFrame], claims: Sequence[Claim], metric: str
+    worlds: Mapping[str, pl.DataFrame],
+    claims: Sequence[Claim],
+    metric: str,
+    catalogues: Mapping[str, Sequence[Mapping[str, Any]]] = MappingProxyType({}),
 ) -> list[dict[str, Any]]:
     """Returns every claim with its estimate, 95 % interval, threshold and whether it holds.
 
@@ -186,18 +198,23 @@ def judge(
         worlds: The rows of every world, the first one first.
         claims: What to judge.
         metric: The headline metric.
+        catalogues: What was offered to start from, by world (`strategies.cataloguing`).
 
     Raises:
         ValueError: If a claim is about an arm without rows.
     """
     arms = {name: split_arms(rows) for name, rows in worlds.items()}
-    return [_judged(claim, arms, metric) for claim in claims]
+    first = next(iter(worlds))
+    offered = [catalogues.get(claim.world or first, ()) for claim in claims]
+    return [_judged(*claim, arms, metric) for claim in zip(claims, offered, strict=True)]
 
 
 Arms = Mapping[str, pl.DataFrame]
 
 
-def _judged(claim: Claim, worlds: Mapping[str, Arms], metric: str) -> dict[str, Any]:
+def _judged(
+    claim: Claim, offered: Sequence[Mapping[str, Any]], worlds: Mapping[str, Arms], metric: str
+) -> dict[str, Any]:
     here = worlds[claim.world or next(iter(worlds))]
     there = worlds[claim.against_world] if claim.against_world else here
     for arms, ladder in ((here, claim.ladder), (there, claim.against_ladder)):
@@ -205,7 +222,8 @@ def _judged(claim: Claim, worlds: Mapping[str, Arms], metric: str) -> dict[str, 
         if missing:
             raise ValueError(f"claim {claim.claim} is about arm {missing[0]!r}, which did not run")
     here, there = (_of_releases(arms, claim.releases) for arms in (here, there))
-    found = _measured(claim, here, there, metric)
+    levels = claim.measure == "levels"
+    found = ordered(offered, claim.column) if levels else _measured(claim, here, there, metric)
     low, high = found["ci95"]
     return {
         "claim": claim.claim,

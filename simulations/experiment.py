@@ -32,14 +32,16 @@ from fleettune.tokens import open_encoder
 from fleettune.traces import Trace
 from fleettune.typed import checked, to_record
 from simulations import lexicons
+from simulations import server_settings as server
 from simulations.arms import POLICY_KEYS, build_arms, fitting, foreign
 from simulations.claims import StudySettings
+from simulations.data_names import data_name
 from simulations.mixes import mix_of
 from simulations.server_probes import asked, check_text
-from simulations.server_settings import aggregation_rule, guidance_rule, staging_rule
 from simulations.settings import CostSettings, EngineSettings, FleetSettings, Run
 from simulations.targets import configured
 from strategies.aggregation import Aggregation
+from strategies.cataloguing import Cataloguing
 from strategies.external import check_external
 from strategies.guiding import Guiding
 from strategies.plan import Arm, Plan
@@ -56,7 +58,7 @@ KEYS = (
     *RUN_KEYS,
     *("model", "data", "fleet", "storage", "annotation", "lexicon"),
     *("cost", "link", "availability", "release", "tuning", "engine", "aggregation"),
-    *("guidance", "rollout"),
+    *("guidance", "rollout", "catalogue"),
     *(*POLICY_KEYS, "reference", "arms", "study"),
 )
 """All keys of a configuration."""
@@ -80,6 +82,7 @@ class Experiment:
         aggregation: How the server aggregates deltas.
         guidance: What the server makes of reported decisions.
         rollout: Whether a first cohort gets releases before the others.
+        catalogue: What first tunes may start from.
     """
 
     run: Run
@@ -95,6 +98,7 @@ class Experiment:
     aggregation: Aggregation
     guidance: Guiding
     rollout: Staging
+    catalogue: Cataloguing
 
     @property
     def reference(self) -> str:
@@ -104,15 +108,7 @@ class Experiment:
     @property
     def data_name(self) -> str:
         """Short name of the data, for reports."""
-        data = self.fleet.data
-        if isinstance(data, SyntheticData):
-            return "synthetic_null" if data.null else "synthetic"
-        if isinstance(data, StreamData):
-            return f"streams_{data.order}" + ("_null" if data.null else "")
-        if isinstance(data, StyledData):
-            return f"synthetic_styled_{data.similarity:g}"
-        path = Path(data.path)
-        return f"{path.parent.name}/{path.name}"
+        return data_name(self.fleet.data)
 
     def plan(self) -> Plan:
         """Returns the run as the server sees it."""
@@ -139,6 +135,8 @@ class Experiment:
             aggregation=self.aggregation,
             guidance=self.guidance,
             rollout=self.rollout,
+            catalogue=self.catalogue,
+            joining=settings.joining,
             fleet_patch=self.run.fleet_patch,
             fleet_rank=self.run.fleet_rank,
             probes=asked(self.arms),
@@ -170,7 +168,7 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
     policy_types(installed)
     engine = cast(EngineSettings, configured(plain["engine"], "engine"))
     _check_together(run, engine)
-    aggregation = aggregation_rule(plain["aggregation"], arms)
+    aggregation = server.aggregation_rule(plain["aggregation"], arms)
     cost = checked(CostSettings, plain["cost"], {}, "cost")
     check_text(arms, population)
     study = checked(StudySettings, plain["study"], {}, "study")
@@ -195,6 +193,7 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
             deadline_s=settings.deadline_s,
             writing=Writing(answers=run.quality.generate, new_tokens=run.quality.new_tokens),
             foresight=run.quality.foresight,
+            joining=settings.joining,
         ),
         model=model,
         schedule=schedule,
@@ -202,8 +201,9 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
         arms=arms,
         study=study,
         aggregation=aggregation,
-        guidance=guidance_rule(plain["guidance"]),
-        rollout=staging_rule(plain["rollout"], schedule, run.fleet_patch),
+        guidance=server.guidance_rule(plain["guidance"]),
+        rollout=server.staging_rule(plain["rollout"], schedule, run.fleet_patch, settings.joining),
+        catalogue=server.catalogue_rule(plain["catalogue"], arms, read_shapes(folder)),
     )
 
 

@@ -73,6 +73,16 @@ SCHEMA: dict[str, Any] = {
 }
 """Columns of ``rows.parquet``."""
 
+START_SCHEMA: dict[str, Any] = {
+    "start_entries": pl.Int64,
+    "start_right": pl.Int64,
+    "start_nll": pl.Float64,
+    "start_j": pl.Float64,
+    "finding_s": pl.Float64,
+    "start_bytes": pl.Float64,
+}
+"""Columns behind those, where a run offered a catalogue."""
+
 WORK_SCHEMA: dict[str, Any] = {
     "arm": pl.String,
     "device": pl.Int64,
@@ -148,8 +158,11 @@ class Recorder:
 
     def frame(self) -> pl.DataFrame:
         """Returns all rows in the order of arm, device and round."""
-        bare = ({name: one[name] for name in SCHEMA} for one in self.rows.rows())
-        return _frame(bare, SCHEMA).sort(_KEY)
+        schema = SCHEMA | START_SCHEMA
+        bare = ({name: one[name] for name in schema} for one in self.rows.rows())
+        found = _frame(bare, schema).sort(_KEY)
+        offered = found["start_entries"].null_count() < found.height
+        return found if offered else found.select(tuple(SCHEMA))
 
     def work(self) -> pl.DataFrame:
         """Returns what the rows' joules were priced from, in the order of the rows."""

@@ -34,6 +34,7 @@ from simulations.sections import (
     tier_cells,
 )
 from simulations.sections_learned import learned_section
+from simulations.starts import CATALOGUE_NOTE, START_NOTE, catalogue_cells, start_cells
 from simulations.summary import LABEL, NOT_COVERED
 from simulations.tables import (
     arm_order,
@@ -42,8 +43,10 @@ from simulations.tables import (
     joules_caption,
     number,
     priced_as,
+    reference_arm,
     verdict,
 )
+from strategies.app import CATALOGUE_FILE
 
 SCHEMA = 2
 _FILES = (
@@ -83,6 +86,7 @@ def write_report(run_dir: Path) -> Path:
         + _exchange(rows)
         + _refused(run_dir)
         + _intake(rows)
+        + _starts(run_dir, rows, summary)
         + learned_section(run_dir),
         charts="\n".join(_chart(chart) for chart in charts(rows, releases, summary)),
         releases=_releases(releases),
@@ -202,6 +206,19 @@ def _refused(run_dir: Path) -> str:
     return note + _scrolled(_plain(columns, cells))
 
 
+def _starts(run_dir: Path, rows: Mapping[str, pl.DataFrame], summary: Mapping[str, Any]) -> str:
+    columns, cells = start_cells(rows, reference_arm(summary))
+    if not cells:
+        return ""
+    shown = [f'<p class="note">{html.escape(START_NOTE)}</p>', _scrolled(_plain(columns, cells))]
+    file = run_dir / CATALOGUE_FILE
+    if file.is_file():
+        note = f'<p class="note">{html.escape(CATALOGUE_NOTE)}</p>'
+        words = _scrolled(_plain(*catalogue_cells(_read_json(file))))
+        shown.append(_details("The catalogue in words", note + words))
+    return "".join(["<h2>Starts</h2>", *shown])
+
+
 def _intake(rows: Mapping[str, pl.DataFrame]) -> str:
     columns, cells = intake_cells(rows)
     if not cells:
@@ -273,5 +290,5 @@ def _provenance(run_dir: Path, summary: Mapping[str, Any]) -> str:
     )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> Any:  # noqa: ANN401 - JSON
     return json.loads(path.read_text(encoding="utf-8"))

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from clients.catalogue_start import Rival, Scratch
+from clients.placement import TrainingRule
 from clients.policy import DevicePolicy
+from clients.start_search import SEARCHES, check_optuna
+from fleettune.joining import FROM_THE_START, Joining
+from fleettune.work import Shapes
 from simulations.targets import configured
 from strategies.aggregation import Aggregation
+from strategies.cataloguing import Cataloguing, StyleCatalogue, Uncatalogued
 from strategies.ffa import Ffa
 from strategies.fleet_patch import check_merged
 from strategies.guiding import Guiding
 from strategies.plan import AGGREGATIONS
 from strategies.schedule import Schedule
-from strategies.staging import Staging, check_staging
+from strategies.staging import Staged, Staging, check_staging
 
 
 def aggregation_rule(node: object, arms: Mapping[str, DevicePolicy]) -> Aggregation:
@@ -42,15 +48,55 @@ def guidance_rule(node: object) -> Guiding:
     return rule
 
 
-def staging_rule(node: object, schedule: Schedule, fleet_patch: str) -> Staging:
+def staging_rule(
+    node: object, schedule: Schedule, fleet_patch: str, joining: Joining = FROM_THE_START
+) -> Staging:
     """Returns how releases go out.
 
     Raises:
-        ValueError: If the rule is unknown, or does not fit the schedule or the fleet patch.
+        ValueError: If the rule is unknown, or does not fit the schedule, the fleet patch or who
+            joins.
     """
     rule = configured(node, "rollout")
     if not isinstance(rule, Staging):
         raise ValueError(f"rollout must be Unstaged or Staged, got {type(rule).__name__}")
     check_staging(rule, schedule.every, fleet_patch)
     check_merged(fleet_patch, schedule)
+    if isinstance(rule, Staged) and joining.parts:
+        raise ValueError("rollout=staged needs a fleet without fleet.join, whose cohorts are whole")
     return rule
+
+
+def catalogue_rule(node: object, arms: Mapping[str, DevicePolicy], shapes: Shapes) -> Cataloguing:
+    """Returns what first tunes may start from.
+
+    Raises:
+        ValueError: If the rule is unknown, or an arm starts from a catalogue that is not there or
+            that it could not take up.
+    """
+    rule = configured(node, "catalogue")
+    if not isinstance(rule, Cataloguing):
+        raise ValueError(
+            f"catalogue must be Uncatalogued or StyleCatalogue, got {type(rule).__name__}"
+        )
+    for name, policy in arms.items():
+        if not isinstance(policy.start, Scratch):
+            _check_start(name, policy, rule)
+    if isinstance(rule, StyleCatalogue) and rule.layers > shapes.layers:
+        raise ValueError(
+            f"catalogue.layers must be at most the model's {shapes.layers}, got {rule.layers}"
+        )
+    return rule
+
+
+def _check_start(name: str, policy: DevicePolicy, rule: Cataloguing) -> None:
+    if isinstance(rule, Uncatalogued):
+        raise ValueError(f"arm {name} starts from a catalogue: add catalogue=styles")
+    if isinstance(policy.start, Rival) and policy.start.pick in SEARCHES:
+        check_optuna()
+    if policy.tuning.frozen_a:
+        raise ValueError(f"arm {name}: tuning.frozen_a must be false with a start but scratch")
+    if isinstance(policy.placement, TrainingRule):
+        raise ValueError(
+            f"arm {name}: placement must not train before it places with a start but scratch"
+        )

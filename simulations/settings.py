@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from fleettune.battery import SOC_FLOOR
 from fleettune.carbon import INTENSITIES, WORLD
 from fleettune.foresight import Foresight
+from fleettune.joining import FROM_THE_START, Join, Joining
 from fleettune.precision import check_precision
 from fleettune.pricing import PricedAs
 from fleettune.processor import check_processor
@@ -157,6 +158,7 @@ class FleetSettings:
         deadline_s: Seconds that the server waits for a device from its start; None: for ever.
         battery_floor: State of charge below which no work starts, from 0 to 1.
         profiles: Folder of the user's own device profiles, besides those of conf/hardware.
+        join: Parts of the fleet that join in the middle of the run.
     """
 
     devices: int
@@ -167,6 +169,7 @@ class FleetSettings:
     deadline_s: float | None = None
     battery_floor: float = SOC_FLOOR
     profiles: str | None = None
+    join: tuple[Join, ...] = ()
 
     def __post_init__(self) -> None:
         if self.devices < 1:
@@ -184,8 +187,16 @@ class FleetSettings:
                 f"got {self.sampled}"
             )
         _check_totals_and_time(self)
+        _ = self.joining
         if not any(share > 0 for share in self.mix.values()):
             raise ValueError(f"fleet.mix must give some profile a share > 0, got {self.mix}")
+
+    @property
+    def joining(self) -> Joining:
+        """Which devices join when."""
+        if not self.join:
+            return FROM_THE_START
+        return Joining(devices=self.devices, parts=self.join)
 
 
 def _check_totals_and_time(fleet: FleetSettings) -> None:

@@ -19,6 +19,7 @@ from simulations.resume import end, is_finished
 from simulations.run import run_experiment
 from simulations.study_grid import over_worlds
 from simulations.study_page import write_study_page
+from strategies.app import CATALOGUE_FILE
 
 
 def run_study(
@@ -32,6 +33,7 @@ def run_study(
         console: Where progress and tables are shown.
     """
     worlds: dict[str, list[pl.DataFrame]] = {}
+    catalogues: dict[str, list[dict[str, Any]]] = {}
     for experiment in experiments:
         seed, world = experiment.run.seed, experiment.study.world
         told = f", world {world}" if world else ""
@@ -45,6 +47,8 @@ def run_study(
                 (folder / "config.yaml").read_text() + f"# this part ran with seed {seed}{told}\n"
             )
             run_experiment(experiment, part, console)
+        # a catalogue of another seed has other words, so the first one speaks for its world
+        catalogues.setdefault(world, _catalogue(part))
         frames = worlds.setdefault(world, [])
         rows = with_derived(pl.read_parquet(part / "rows.parquet"))
         releases = pl.read_parquet(part / "releases.parquet")
@@ -54,7 +58,7 @@ def run_study(
         frames.append(rows.with_columns(people, pl.lit(seed).alias("part")))
     first = experiments[0]
     rows = {world: pl.concat(frames) for world, frames in worlds.items()}
-    outcomes = judge(rows, first.study.claims, first.metric)
+    outcomes = judge(rows, first.study.claims, first.metric, catalogues)
     (folder / "study.json").write_text(json.dumps(outcomes, indent=1))
     end(folder)
     grid = over_worlds(rows, first.study.claims, first.metric) if first.study.grid else []
@@ -64,6 +68,11 @@ def run_study(
     console.print(_table(first.study.name, outcomes))
     console.print(f"Study page: {page.resolve()}", soft_wrap=True)
     return outcomes
+
+
+def _catalogue(part: Path) -> list[dict[str, Any]]:
+    file = part / CATALOGUE_FILE
+    return json.loads(file.read_text()) if file.is_file() else []
 
 
 def _table(name: str, outcomes: Sequence[dict[str, Any]]) -> Table:

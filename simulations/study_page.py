@@ -17,6 +17,7 @@ import polars as pl
 from plotly.offline import get_plotlyjs  # pyright: ignore[reportMissingTypeStubs] - it has none
 
 from simulations.claims import StudySettings
+from simulations.folds import HEADLINES
 from simulations.markup import Chart, chart, details, plain, scrolled
 from simulations.page import STYLE
 from simulations.study_figures import pareto
@@ -30,6 +31,7 @@ from simulations.study_tables import (
     fold_world,
 )
 from simulations.summary import LABEL, NOT_COVERED
+from simulations.sweeps import sweep_figure
 from simulations.tables import joules_caption, priced_as, quality_metric
 
 PAGE = Template("""<!DOCTYPE html>
@@ -97,7 +99,7 @@ def write_study_page(
         answer=html.escape(_answer(outcomes)),
         claims=plain(*claim_cells(study.claims, outcomes, metric)),
         claims_note=html.escape(_CLAIMS_NOTE + joules_caption(first, _MARGINAL)),
-        worlds="\n".join(sections),
+        worlds="\n".join([*_sweeps(study, worlds, metric), *sections]),
         provenance=_provenance(folder),
     )
     path = folder / "study.html"
@@ -157,6 +159,27 @@ def _world(
             chart(shown),
         ]
     )
+
+
+def _sweeps(study: StudySettings, worlds: Mapping[str, pl.DataFrame], metric: str) -> list[str]:
+    """Returns the charts over worlds that the study asks for."""
+    if not study.sweeps:
+        return []
+    caption = (
+        "Means per device with 95 % intervals over devices of all seeds; where a curve is about "
+        "the quality of another arm, a straight line between rungs and no interval. Joules are "
+        "simulated."
+    )
+    charts = [
+        Chart(
+            key=f"sweep-{place}",
+            title=sweep.title,
+            caption=caption,
+            figure=sweep_figure(sweep, worlds, study.families, HEADLINES[metric]),
+        )
+        for place, sweep in enumerate(study.sweeps)
+    ]
+    return ["<h2>Across worlds</h2>", *map(chart, charts)]
 
 
 def _provenance(folder: Path) -> str:

@@ -162,6 +162,7 @@ def compared_words(claim: Claim, metric: str) -> str:
         "device-total ledger",
         "difference": f"{column} of {arm} minus that of {against}",
         "saving": f"share of {column} of {against} that {arm} saves",
+        "levels": f"growth of the distance from the lowest level of {column} to the next ones",
         "reach": f"share of {column} that {arm} saves on its way to the quality of {against}",
         "above_line": f"{METRICS[metric]} of {arm} above the line through "
         f"{', '.join(claim.against_ladder)} over {column}",

@@ -17,6 +17,7 @@ from flwr.serverapp import Grid, ServerApp
 from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType] - its stub has a bare PathLike
 
 from fleettune.frames import write_frame
+from strategies.cataloguing import Cataloguer, write_catalogue
 from strategies.checkpoint import Checkpoint
 from strategies.learning import Learning
 from strategies.plan import read_plan
@@ -29,6 +30,8 @@ from strategies.training import Vendor
 PLAN_VARIABLE = "FLEETTUNE_PLAN"
 PROBES_FILE = "server_probes.json"
 """What the server probed, beside the plan."""
+CATALOGUE_FILE = "server_catalogue.json"
+"""What it offered to start from: entries, words, coordinates."""
 FLEET, FLEET_BASES = "fleet_patch_", "fleet_patches.json"
 """How files of fleet patches begin, and the file of the releases' folders that they are for."""
 
@@ -67,12 +70,15 @@ def main(grid: Grid, context: Context) -> None:
         fleet_rank=plan.fleet_rank,
         learning=Learning(guiding=plan.guidance),
         rollouts=Rollouts(staging=plan.rollout, seed=plan.seed),
+        cataloguer=Cataloguer(how=plan.catalogue, store=vendor.store, seed=plan.seed),
+        joining=plan.joining,
         checkpoint=grid if isinstance(grid, Checkpoint) else None,
     )
     strategy.on_round = partial(_write_updates, strategy, file.parent)
     await_devices(grid, plan.devices)
     strategy.start(grid=grid, initial_arrays=ArrayRecord(), num_rounds=plan.rounds)
     _write(strategy, file.parent)
+    write_catalogue(strategy.cataloguer, file.parent / CATALOGUE_FILE)
     if plan.probes:
         told = [one for entry in publisher.published for one in ranker.told(entry.manifest)]
         (file.parent / PROBES_FILE).write_text(json.dumps(told))

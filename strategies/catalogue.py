@@ -33,6 +33,7 @@ from fleettune.decomposition import Candidate, Floats, by_strength, decompose
 from fleettune.patch_store import keep_patch
 from fleettune.releases import Manifest
 from fleettune.summaries import Pair, Stylometry, Summariser
+from fleettune.whitening import beside, whitening
 from strategies.candidates import Answering, Measured, Summarise
 
 Execute = Callable[[Sequence[Job]], Sequence[Result]]
@@ -86,6 +87,9 @@ class Explaining:
         new_tokens: Longest answer, in tokens.
         gate: Largest |cos| of a word with an accepted one.
         residual: Share of every vector's norm below which no more words are taken.
+        beside: Most directions without a word that entries are also compared along.
+        shrink: Weight of the identity in the covariance that coordinates are whitened by; None
+            compares them as they are, as XPerT does.
     """
 
     questions: tuple[str, ...]
@@ -94,12 +98,16 @@ class Explaining:
     new_tokens: int = 48
     gate: float = 0.95
     residual: float = 0.05
+    beside: int = 8
+    shrink: float | None = 0.3
 
     def __post_init__(self) -> None:
         if not self.questions:
             raise ValueError("explanation.questions must hold at least one question, got none")
         if self.new_tokens < 1:
             raise ValueError(f"explanation.new_tokens must be >= 1, got {self.new_tokens}")
+        if self.beside < 0:
+            raise ValueError(f"explanation.beside must be >= 0 directions, got {self.beside}")
 
 
 def explained(
@@ -118,7 +126,8 @@ def explained(
     found = how.summariser.vectors(pairs, release, compute)
     spread = found.std(axis=0)
     scale = np.where(spread > 0, spread, 1.0)
-    vectors = (found / scale).reshape(len(entries), len(how.questions), -1).mean(axis=1)
+    every = (found / scale).reshape(len(entries), len(how.questions), -1)
+    vectors = every.mean(axis=1)
 
     def summarise(given: Sequence[Pair]) -> Floats:
         return how.summariser.vectors(given, release, compute) / scale
@@ -127,6 +136,8 @@ def explained(
     basis = decompose(
         by_strength(candidates, vectors), vectors, gate=how.gate, residual=how.residual
     )
+    more = beside(basis, vectors, how.beside)
+    joint = np.concatenate([basis.coordinates(every), every @ more.T], axis=2)
     manifest = CatalogueManifest(
         release=release.digest,
         version=release.version,
@@ -137,6 +148,9 @@ def explained(
         entries=tuple(map(_listed, entries)),
         coordinates=basis.coordinates(vectors),
         plain=plain,
+        beside=more,
+        coordinates_beside=vectors @ more.T,
+        whitening=np.zeros((0, 0)) if how.shrink is None else whitening(joint, how.shrink),
     )
     return Catalogue(manifest=manifest, entries=tuple(entries))
 

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import cast
 
 from fleettune.fleet import DATA_TYPES, FleetData
+from fleettune.joining import FROM_THE_START, Join, Joining
 from fleettune.rankings import ProbeRecipe
 from fleettune.typed import OMIT_DEFAULT, Record, Types, from_record, to_record
 from strategies.aggregation import Aggregation, Stack
+from strategies.cataloguing import Cataloguing, StyleCatalogue, Uncatalogued
 from strategies.clipping import NormClip
 from strategies.factor_averaging import FactorMean, ZeroPad
 from strategies.ffa import Ffa
@@ -25,6 +27,8 @@ from strategies.sampling import Panel, Sampling, Uniform
 from strategies.schedule import ReleasePlan, Schedule
 from strategies.staging import Staged, Staging, Unstaged, check_staging
 from strategies.svd import Svd
+
+NO_CATALOGUE = Uncatalogued()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +60,8 @@ class Plan:
         probes: What the server ranks every release's sites by, where arms ask for it.
         guidance: How what devices reported becomes what later releases come with.
         rollout: Whether a first cohort gets releases before the others.
+        catalogue: What first tunes may start from.
+        joining: Which devices join when.
     """
 
     seed: int
@@ -74,6 +80,8 @@ class Plan:
     probes: tuple[ProbeRecipe, ...] = field(default=(), metadata=OMIT_DEFAULT)
     guidance: Guiding = field(default_factory=Unguided)
     rollout: Staging = field(default_factory=Unstaged)
+    catalogue: Cataloguing = field(default=NO_CATALOGUE, metadata=OMIT_DEFAULT)
+    joining: Joining = field(default=FROM_THE_START, metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         check_use(self.fleet_patch, self.fleet_rank)
@@ -101,6 +109,7 @@ _TYPES: Types = {
     **DATA_TYPES,
     **{cls.__name__: cls for cls in AGGREGATIONS},
     **{cls.__name__: cls for cls in (Unguided, Fitted, Fixed, Unstaged, Staged)},
+    **{cls.__name__: cls for cls in (Uncatalogued, StyleCatalogue, Joining, Join)},
     **{cls.__name__: cls for cls in (Plan, Arm, Source, Schedule, ReleasePlan, Panel, Uniform)},
     ProbeRecipe.__name__: ProbeRecipe,
 }

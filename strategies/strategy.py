@@ -18,10 +18,12 @@ from flwr.serverapp.strategy import Result, Strategy
 
 from fleettune.adapters import Patch
 from fleettune.frames import Expected
+from fleettune.joining import FROM_THE_START, Joining
 from fleettune.releases import Manifest
 from fleettune.typed import Record
 from fleettune.wire import Request, encode_request
 from strategies.aggregation import Aggregate, Aggregation
+from strategies.cataloguing import Cataloguer
 from strategies.checkpoint import (
     Checkpoint,
     PublishedAt,
@@ -58,6 +60,8 @@ class FleetStrategy(Strategy):
         fleets: The fleet patch by arms that have one.
         learning: What the devices decided, and the guidance that comes of it.
         rollouts: Which release every device is told of.
+        cataloguer: Makes what first tunes may start from.
+        joining: Which devices have joined.
     """
 
     arms: Mapping[str, Record]
@@ -75,6 +79,8 @@ class FleetStrategy(Strategy):
     fleets: dict[str, Patch] = field(default_factory=dict[str, Patch])
     learning: Learning = field(default_factory=Learning)
     rollouts: Rollouts = field(default_factory=Rollouts)
+    cataloguer: Cataloguer = field(default_factory=Cataloguer)
+    joining: Joining = FROM_THE_START
 
     def start(  # noqa: PLR0913, PLR0917 - Flower's signature
         self,
@@ -118,6 +124,7 @@ class FleetStrategy(Strategy):
         ids = grid.get_node_ids()
         # a registry that is a sequence is not listed: a round costs what its sample costs
         nodes = ids if isinstance(ids, Sequence) else list(ids)
+        nodes = nodes[: self.joining.present(night)] if self.joining.parts else nodes
         told = {
             arm: self.rollouts.told(arm, nodes, (newest, night), self.learning.tally(arm))
             for arm in self.arms
@@ -155,12 +162,7 @@ class FleetStrategy(Strategy):
         # all reports of a cohort's release are kept, for a forecast
         staged = {arm: release for arm in self.arms if self.rollouts.is_staged}
         running = add_up(
-            self.arms,
-            replies,
-            self.aggregation,
-            expected,
-            keeps=self.learning.keeps,
-            staged=staged,
+            self.arms, replies, self.aggregation, expected, keeps=self.learning.keeps, staged=staged
         )
         for arm, entry in running.items():
             self.learning.take(arm, entry.decided.closed())
@@ -211,6 +213,9 @@ class FleetStrategy(Strategy):
                 policy=self.arms[arm],
                 observe=self.observe,
                 fleet=self._fleet(arm),
+                catalogue=self.cataloguer.offer(
+                    [entry.manifest for entry in self.publisher.published[: version + 1]]
+                ),
             )
         )
 

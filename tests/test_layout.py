@@ -31,10 +31,11 @@ OPTIONS = [
 ]
 
 
+STARTS = ("warm_start", "xpert", "xpert_cost", "xpert_merge", "xpert_null", "xpert_optuna")
 NEEDED = {
     ("aggregation", "ffa"): ["+tuning.frozen_a=true"],
     ("release", "merged"): ["fleet_patch=start"],
-}
+} | {("arms", name): ["catalogue=styles"] for name in STARTS}
 """What an option asks for beside itself."""
 
 
@@ -82,6 +83,8 @@ def test_a_module_has_at_most_300_lines(file: Path) -> None:
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_of_the_configuration_builds(group: str, option: str) -> None:
+    if option == "xpert_optuna":
+        pytest.importorskip("optuna")
     cfg = composed(group, option)
     if needs_a_file(cfg):
         with pytest.raises(ValueError, match=r"path|folder|\?\?\?"):

@@ -97,7 +97,7 @@ def test_the_nearest_entry_is_taken_where_it_is_near_enough() -> None:
 
 
 def test_two_entries_are_added_where_neither_is_near() -> None:
-    found = choose_start(np.array([2.0, 2.0]), manifest(), WarmStart(single_within=0.5))
+    found = choose_start(np.array([2.0, 2.0]), manifest(), WarmStart(single_within=0.2))
     assert (found.kind, found.entries) == ("merged", (0, 2))
     assert found.weights == pytest.approx((0.5, 0.5))
     assert found.wanted == ("digest0", "digest2")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fleettune.explanation import Published, Relative, explained, in_words
+from fleettune.explanation import Cosine, Published, Relative, explained, in_words
 
 ENTRIES = np.array([[4.0, 0.0], [-4.0, 0.0], [0.0, 2.0], [0.0, -2.0]])
 
@@ -36,7 +36,7 @@ def test_an_explanation_names_the_strongest_word_first_and_the_opposite_for_less
     assert in_words(away) == "warm 1"
 
 
-@pytest.mark.parametrize("distance", [Published(), Relative()])
-def test_an_entry_is_nearest_to_itself(distance: Published | Relative) -> None:
+@pytest.mark.parametrize("distance", [Published(), Relative(), Cosine()])
+def test_an_entry_is_nearest_to_itself(distance: Published | Relative | Cosine) -> None:
     for place, entry in enumerate(ENTRIES):
         assert int(np.argmin(distance.to(entry, ENTRIES))) == place

@@ -14,7 +14,7 @@ from fleettune.backbone import POCKET_FOLDER, read_shapes
 from fleettune.catalogue_manifest import decode_manifest, encode_manifest, manifest_digest
 from fleettune.cohort import execute
 from fleettune.compute import Compute, Job, Result
-from fleettune.explanation import Relative
+from fleettune.explanation import Cosine
 from fleettune.patch_store import fetch_patch
 from fleettune.releases import Manifest
 from fleettune.sites import Site
@@ -100,7 +100,7 @@ def test_text_in_a_style_lies_nearest_to_the_entry_of_that_style(catalogue: Cata
             for n, e in enumerate(style_corpus(style, 24, seed=9))
         ]
         point = manifest.place(manifest.summariser.vectors(pairs, RELEASE, COMPUTE))
-        assert int(np.argmin(Relative().to(point, manifest.coordinates))) == number
+        assert int(np.argmin(Cosine().to(point, manifest.compared))) == number
 
 
 def test_equal_catalogues_have_equal_manifests(

@@ -1,0 +1,221 @@
+"""Catalogue start: how a device finds what its first tune starts from, and what finding it asks.
+
+A rule sees the device's own exchanges and an offered catalogue. What it returns stays on the
+device; the server learns which patches were wanted, by serving them, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from clients.facts import Facts
+from clients.start_rivals import (
+    Picked,
+    pick_by_halving,
+    pick_exhaustively,
+    pick_random,
+    rival_work,
+)
+from clients.start_search import SEARCHES, pick_by_search
+from clients.warm_start import (
+    WarmStart,
+    assemble,
+    choose_start,
+    download_work,
+    place_user,
+    selection_work,
+)
+from fleettune.adapters import Patch, Placement
+from fleettune.compute import Compute
+from fleettune.exchanges import Exchange
+from fleettune.explanation import Cosine, Distance, Published, Relative
+from fleettune.merging import merged
+from fleettune.offers import CatalogueOffer
+from fleettune.releases import Manifest
+from fleettune.seeds import Purpose, stream
+from fleettune.tokens import Example
+from fleettune.workload import Entry
+
+DISTANCES: Mapping[str, type[Distance]] = {
+    "cosine": Cosine,
+    "relative": Relative,
+    "published": Published,
+}
+PICKS = ("random", "exhaustive", "halving", *SEARCHES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a start is chosen from.
+
+    Attributes:
+        facts: The device.
+        release: What it tunes.
+        offer: The catalogue.
+        exchanges: Its user's answered exchanges, in time order.
+        placement: Where its adapters will be.
+        compute: Its processor.
+    """
+
+    facts: Facts
+    release: Manifest
+    offer: CatalogueOffer
+    exchanges: tuple[Exchange, ...]
+    placement: Placement
+    compute: Compute
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Found:
+    """What a first tune starts from.
+
+    Attributes:
+        names: Names of the entries in it; none from scratch.
+        patch: Their sum at the device's rank; None from scratch.
+        entries: What finding it asked of the device, downloads included.
+    """
+
+    names: tuple[str, ...]
+    patch: Patch | None
+    entries: list[Entry]
+
+
+NOTHING = Found(names=(), patch=None, entries=[])
+"""From scratch, without having looked at anything."""
+
+
+@runtime_checkable
+class StartRule(Protocol):
+    """How a device finds the start of its first tune."""
+
+    def find(self, asked: Asked) -> Found:
+        """Returns the start; not asked where no catalogue is offered."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scratch:
+    """Every tune starts from an untrained patch."""
+
+    def find(self, asked: Asked) -> Found:
+        """Returns no entry."""
+        return NOTHING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explained:
+    """The entry that is explained in the words in which the user's exchanges are (XPerT).
+
+    Attributes:
+        distance: Between coordinates: ``cosine``, ``relative`` or ``published``
+            (`fleettune.explanation`).
+        single_within: As `clients.warm_start.WarmStart`, as are all fields below.
+        merged_within: As there.
+        exchanges: As there.
+        new_tokens: As there.
+        answers: As there.
+
+    Raises:
+        ValueError: If a value breaks its rule.
+    """
+
+    distance: str = "cosine"
+    single_within: float = 0.4
+    merged_within: float = 0.6
+    exchanges: int = 40
+    new_tokens: int = 48
+    answers: bool = True
+
+    def __post_init__(self) -> None:
+        if self.distance not in DISTANCES:
+            raise ValueError(
+                f"start.distance must be one of {tuple(DISTANCES)}, got {self.distance!r}"
+            )
+        _ = self.how
+
+    @property
+    def how(self) -> WarmStart:
+        """How the start is chosen."""
+        return WarmStart(
+            distance=DISTANCES[self.distance](),
+            single_within=self.single_within,
+            merged_within=self.merged_within,
+            exchanges=self.exchanges,
+            new_tokens=self.new_tokens,
+            answers=self.answers,
+        )
+
+    def find(self, asked: Asked) -> Found:
+        """Returns the nearest entry, the nearest sum of two, or none where both are too far."""
+        manifest, release, facts = asked.offer.manifest, asked.release, asked.facts
+        placed = place_user(asked.exchanges, manifest, release, self.how, asked.compute)
+        start = choose_start(placed.point, manifest, self.how)
+        patches = asked.offer.patches(start.wanted)
+        work = selection_work(facts, release, manifest, placed, len(asked.offer.data))
+        placement = asked.placement
+        return Found(
+            names=tuple(manifest.entries[entry].name for entry in start.entries),
+            patch=assemble(start, patches, placement.rank, placement.alpha),
+            entries=[*work, *download_work(facts, release, patches)],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rival:
+    """An entry picked without any explanation.
+
+    Attributes:
+        pick: ``random``; ``exhaustive``: every entry is scored on the user's exchanges;
+            ``halving``: successive halving over them; ``bayesian`` and ``hyperband``: searched by
+            Optuna (`clients.start_search`).
+        exchanges: Most exchanges that are scored, newest first.
+
+    Raises:
+        ValueError: If a value breaks its rule.
+    """
+
+    pick: str
+    exchanges: int = 40
+
+    def __post_init__(self) -> None:
+        if self.pick not in PICKS:
+            raise ValueError(f"start.pick must be one of {PICKS}, got {self.pick!r}")
+        if self.exchanges < 1:
+            raise ValueError(f"start.exchanges must be >= 1, got {self.exchanges}")
+
+    def find(self, asked: Asked) -> Found:
+        """Returns the picked entry."""
+        listed, facts, release = asked.offer.manifest.entries, asked.facts, asked.release
+        encoder = facts.encoder(release)
+        examples = [encoder.example(one) for one in asked.exchanges[-self.exchanges :]]
+        if self.pick == "random":
+            rng = stream(facts.seed, Purpose.CATALOGUE, 4, facts.device)
+            picked = pick_random(len(listed), rng)
+            patches = asked.offer.patches((listed[picked.entry].digest,))
+            work = download_work(facts, release, patches)
+            return _rival(asked, listed[picked.entry].name, patches[0], work)
+        patches = asked.offer.patches(tuple(entry.digest for entry in listed))
+        picked = self._scored(asked, examples, patches)
+        work = rival_work(facts, release, picked, patches, examples)
+        return _rival(asked, listed[picked.entry].name, patches[picked.entry], work)
+
+    def _scored(
+        self, asked: Asked, examples: Sequence[Example], patches: Sequence[Patch]
+    ) -> Picked:
+        release, compute = asked.release.path, asked.compute
+        if self.pick in SEARCHES:
+            rng = stream(asked.facts.seed, Purpose.CATALOGUE, 5, asked.facts.device)
+            seed = int(rng.integers(2**31))
+            return pick_by_search(self.pick, examples, patches, release, compute, seed)
+        pick = pick_exhaustively if self.pick == "exhaustive" else pick_by_halving
+        return pick(examples, patches, release, compute)
+
+
+def _rival(asked: Asked, name: str, patch: Patch, work: list[Entry]) -> Found:
+    placement = asked.placement
+    ranks = set(patch.ranks.values())
+    fits = ranks == {placement.rank} and patch.alpha == placement.alpha
+    start = patch if fits else merged([patch], [1.0], placement.rank, placement.alpha)
+    return Found(names=(name,), patch=start, entries=work)

@@ -1,0 +1,51 @@
+"""Start sight: what the observer sees of a device's start; the server never does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from clients.catalogue_start import Found
+from clients.facts import Facts
+from clients.sight import nats_per_token
+from clients.state import DeviceState
+from fleettune.compute import Compute
+from fleettune.cost import Stage
+from fleettune.energy import price
+from fleettune.statistics import Observation
+from fleettune.styles import style_name
+from fleettune.workload import Workload
+
+
+def observe_start(
+    facts: Facts, seen: Observation, found: Found, day: int, state: DeviceState, compute: Compute
+) -> Observation:
+    """Returns an observation with what a first tune started from, scored before any step.
+
+    Args:
+        facts: The device.
+        seen: What was observed of it otherwise.
+        found: The start.
+        day: A day that the device has not lived yet.
+        state: What it holds.
+        compute: The observer's processor.
+    """
+    later = facts.population.day(facts.user, day)
+    if state.held is None or not later:
+        return seen
+    encoder = facts.encoder(state.held)
+    examples = tuple(encoder.example(exchange) for exchange in later)
+    own = style_name(facts.population, facts.user)
+    asked = Workload()
+    for entry in found.entries:
+        asked = asked.plus(*entry)
+    ledger = price(asked, facts.at)
+    spent = ledger.total()
+    return replace(
+        seen,
+        start_entries=len(found.names),
+        start_right=None if own is None else int(found.names == (own,)),
+        start_nll=nats_per_token(state.held, found.patch, examples, compute),
+        start_j=spent.energy_j - ledger.of(Stage.IDLE).energy_j,
+        finding_s=spent.time_s,
+        start_bytes=spent.down_bytes,
+    )

@@ -1,0 +1,23 @@
+"""Data names: what reports call a run's data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fleettune.fleet import FleetData
+from fleettune.personas import SyntheticData
+from fleettune.streams import StreamData
+from fleettune.styles import StyledData
+
+
+def data_name(data: FleetData) -> str:
+    """Returns a short name."""
+    if isinstance(data, SyntheticData):
+        return "synthetic_null" if data.null else "synthetic"
+    if isinstance(data, StreamData):
+        return f"streams_{data.order}" + ("_null" if data.null else "")
+    if isinstance(data, StyledData):
+        between = "_between" if data.between else ""
+        return f"synthetic_styled_{data.similarity:g}{between}"
+    path = Path(data.path)
+    return f"{path.parent.name}/{path.name}"

@@ -20,7 +20,7 @@ SCHEDULE_DIGESTS = {
     1: "4ad34349396f95b1c5762ea66d7ce23d032f65efa142f3f44d55162320aa0427",
     2: "b969b41564ec325fe9a2c8a7edee593b2a0d5870336347c7007b70665728d1cf",
 }
-LATER_KEYS = ("epochs: null", "holdout: 0.0", "patience: null")
+LATER_KEYS = ("epochs: null", "holdout: 0.0", "patience: null", "personal: 1.0")
 """Came after version 2 and change nothing at these values."""
 ROOMS = ("fleettune", "clients", "strategies", "simulations", "conf")
 OURS = [file for room in (*ROOMS, "benchmarks", "docs") for file in (ROOT / room).rglob("*.py")]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -136,8 +136,8 @@ def above_line(
 def _above(spent: Floats, quality: Floats) -> float:
     x, y = spent.mean(axis=1), np.nanmean(quality, axis=1)
     order = np.argsort(x[1:], kind="stable")
-    line: Floats = np.interp(x[:1], x[1:][order], y[1:][order])
-    return float(y[0] - line[0])
+    on_line = cast(float, np.interp(x[0], x[1:][order], y[1:][order]))
+    return float(y[0] - on_line)
 
 
 def retained(

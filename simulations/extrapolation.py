@@ -135,10 +135,12 @@ def _half_width(strata: list[_Stratum]) -> float:
     variance = math.fsum(parts)
     if variance == 0:
         return 0.0
+    # of shares, for the square of a tiny variance is none
     squares = math.fsum(
-        part**2 / (len(stratum.values) - 1) for part, stratum in zip(parts, strata, strict=True)
+        (part / variance) ** 2 / (len(stratum.values) - 1)
+        for part, stratum in zip(parts, strata, strict=True)
     )
-    return t_quantile(variance**2 / squares) * math.sqrt(variance)
+    return t_quantile(1 / squares) * math.sqrt(variance)
 
 
 def t_quantile(freedom: float) -> float:

@@ -13,6 +13,7 @@ ARGUMENTS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
     "--disable-background-networking --disable-component-update --disable-sync"
 )
+PATIENCE_MS = 120_000
 needs_chromium = pytest.mark.skipif(
     CHROMIUM is None, reason="no chromium on the path: the page is not rendered"
 )
@@ -35,9 +36,10 @@ def draw(path: Path, width: int, least_layers: int) -> Drawn:
     requests: list[str] = []
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=ARGUMENTS.split(), timeout=30_000
+            executable_path=CHROMIUM, args=ARGUMENTS.split(), timeout=PATIENCE_MS
         )
         page = browser.new_page(viewport={"width": width, "height": 900})
+        page.set_default_timeout(PATIENCE_MS)
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda request: requests.append(request.url))

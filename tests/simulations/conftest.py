@@ -97,6 +97,7 @@ def make_run(rows: pl.DataFrame) -> Callable[..., Path]:
         path.mkdir(parents=True)
         frame.write_parquet(path / "rows.parquet")
         work_of(frame).write_parquet(path / "work.parquet")
+        pl.DataFrame({"arm": list(ARMS), "round": 0}).write_parquet(path / "rounds.parquet")
         known = estimate(
             frame, work_of(frame), [PHONE], info.reference, radio=WIFI, seed=info.seed, draws=50
         )

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from simulations.extrapolation import extrapolate, t_quantile
@@ -56,6 +56,7 @@ def test_a_fleet_that_was_simulated_whole_has_no_doubt() -> None:
 
 
 @given(st.floats(0.1, 100), st.lists(st.floats(0, 1e6), min_size=2, max_size=9))
+@example(1.0, [0.0, 5.5e-160])
 def test_an_extrapolation_scales_with_its_values(factor: float, values: list[float]) -> None:
     once = extrapolate({"a": np.array(values)}, {"a": 1.0}, 50)
     more = extrapolate({"a": factor * np.array(values)}, {"a": 1.0}, 50)

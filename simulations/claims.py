@@ -138,6 +138,7 @@ class StudySettings:
             page joins them by a line.
         mild: Names of the releases that count as mild, for savings by the schedule's mix.
         grid: Whether every claim is judged in every world as well.
+        note: What a reader of the page should know beforehand.
     """
 
     name: str
@@ -148,6 +149,7 @@ class StudySettings:
     families: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     mild: tuple[str, ...] = ()
     grid: bool = False
+    note: str = ""
     sweeps: tuple[Sweep, ...] = ()
 
     def __post_init__(self) -> None:

@@ -98,7 +98,9 @@ def write_study_page(
         facts=html.escape(_facts(first, study, list(worlds))),
         answer=html.escape(_answer(outcomes)),
         claims=plain(*claim_cells(study.claims, outcomes, metric)),
-        claims_note=html.escape(_CLAIMS_NOTE + joules_caption(first, _MARGINAL)),
+        claims_note=html.escape(
+            " ".join([study.note, _CLAIMS_NOTE + joules_caption(first, _MARGINAL)]).strip()
+        ),
         worlds="\n".join([*_sweeps(study, worlds, metric), *sections]),
         provenance=_provenance(folder),
     )

@@ -60,6 +60,7 @@ def write(
         claims=CLAIMS,
         worlds=tuple(World(name=world) for world in worlds),
         families=FAMILIES,
+        note="A cache costs a pass.",
     )
     found: Mapping[str, pl.DataFrame] = {}
     for world in study.world_names:
@@ -86,6 +87,7 @@ def test_the_page_holds_every_claim_arm_and_world(
     assert "<h2>World even</h2>" in text
     assert "<h2>World odd</h2>" in text
     assert "1 of 2 claims hold; not gains_quality." in text
+    assert "A cache costs a pass. Arms are compared" in text
     assert "does not hold" in text
 
 

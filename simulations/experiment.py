@@ -160,7 +160,6 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
     data = cast(FleetData, configured(plain["data"], "data", seed=run.seed))
     population = _population(data)
     settings = checked(FleetSettings, plain["fleet"], {}, "fleet")
-    mix = mix_of(settings)
     _check_users(settings, population)
     arms = build_arms(plain, chosen or {})
     arms = fitting(arms, population, read_shapes(folder), bool(chosen))
@@ -174,8 +173,7 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
     study = checked(StudySettings, plain["study"], {}, "study")
     study.check_arms(tuple(arms))
     run.quality.check_arms(tuple(arms))
-    schedule = checked(Schedule, plain["release"], {}, "release")
-    check_external(schedule, folder)
+    check_external(schedule := checked(Schedule, plain["release"], {}, "release"), folder)
     return Experiment(
         run=run,
         cost=cost,
@@ -183,7 +181,7 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
         fleet_settings=settings,
         fleet=Fleet(
             seed=run.seed,
-            mix=mix,
+            mix=mix_of(settings),
             data=data,
             installed=installed,
             priced=cost.priced,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 Figure = dict[str, Any]
@@ -17,6 +18,19 @@ def bars(value: float | None, low: float | None, high: float | None, colour: str
         return {"visible": False}
     sides = {"array": [high - value], "arrayminus": [value - low], "symmetric": False}
     return {"type": "data", **sides, "color": colour, "thickness": 1.4, "width": 4}
+
+
+def spread(points: Sequence[tuple[float | None, ...]], colour: str) -> Figure:
+    """Returns error bars of points (value, low, high); of no length where an end is unknown."""
+    made = [bars(value, low, high, colour) for value, low, high in points]
+    if not any("array" in one for one in made):
+        return {"visible": False}
+    sides = {
+        side: [one[side][0] if side in one else 0.0 for one in made]
+        for side in ("array", "arrayminus")
+    }
+    look = {"color": colour, "thickness": 1.2, "width": 3}
+    return {"type": "data", "symmetric": False} | look | sides
 
 
 def axis(title: str, **extra: object) -> Figure:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 
-from simulations.plots import Figure, axis, bars, figure
+from simulations.plots import Figure, axis, figure, spread
 from simulations.study_tables import ArmFold
 from simulations.tables import METRICS
 
@@ -73,22 +73,9 @@ def _line(
         "y": [one["mean"] for one in quality],
         "text": [html.escape(arm) for arm in arms],
         "hovertemplate": "%{text}: %{y:.3f} for %{x:.4s}J<extra></extra>",
-        "error_x": _spread([(one[0], one[1], one[2]) for one in joules], colour),
-        "error_y": _spread([(one["mean"], *one["ci95"]) for one in quality], colour),
+        "error_x": spread([(one[0], one[1], one[2]) for one in joules], colour),
+        "error_y": spread([(one["mean"], *one["ci95"]) for one in quality], colour),
         "line": {"color": colour, "width": 1.5, "dash": "dot"},
         "marker": look | {"line": {"color": "white", "width": 1}},
         "cliponaxis": False,
     }
-
-
-def _spread(points: Sequence[tuple[float | None, ...]], colour: str) -> Figure:
-    """Returns error bars of several points; a point with an unknown end has bars of no length."""
-    made = [bars(value, low, high, colour) for value, low, high in points]
-    if not any("array" in one for one in made):
-        return {"visible": False}
-    sides = {
-        side: [one[side][0] if side in one else 0.0 for one in made]
-        for side in ("array", "arrayminus")
-    }
-    look = {"color": colour, "thickness": 1.2, "width": 3}
-    return {"type": "data", "symmetric": False} | look | sides

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from simulations.folds import mean_by, mean_with_interval, split_arms
-from simulations.plots import Figure, axis, bars, figure
+from simulations.plots import Figure, axis, figure, spread
 from simulations.reach import needed_for
 
 COLOURS = ("#0072B2", "#555555", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
@@ -82,18 +82,18 @@ def _line(
     known = [(x, arms) for x, arms in held if arm in arms and sweep.column in arms[arm].columns]
     if sweep.reach:
         values = [_reached(sweep, arm, arms, families, metric) for _, arms in known]
-        spread: list[Figure] = []
+        points: list[tuple[float | None, ...]] = []
     else:
         means = [_mean(arms[arm], sweep.column) for _, arms in known]
         values = [one["mean"] for one in means]
-        spread = [bars(one["mean"], one["ci95"][0], one["ci95"][1], colour) for one in means]
+        points = [(one["mean"], *one["ci95"]) for one in means]
     return {
         "type": "scatter",
         "mode": "lines+markers",
         "name": html.escape(arm),
         "x": [x for x, _ in known],
         "y": values,
-        "error_y": _merged(spread, colour),
+        "error_y": spread(points, colour),
         "line": {"color": colour, "width": 1.5},
         "marker": {"color": colour, "size": 9},
         "cliponaxis": False,
@@ -124,14 +124,3 @@ def _reached(
 
 def _nanmean(rows: pl.DataFrame, column: str) -> float:
     return float(np.nanmean(mean_by(rows, "device", column)[1]))
-
-
-def _merged(spread: Sequence[Figure], colour: str) -> Figure:
-    if not any("array" in one for one in spread):
-        return {"visible": False}
-    sides = {
-        side: [one[side][0] if side in one else 0.0 for one in spread]
-        for side in ("array", "arrayminus")
-    }
-    look = {"color": colour, "thickness": 1.2, "width": 3}
-    return {"type": "data", "symmetric": False} | look | sides

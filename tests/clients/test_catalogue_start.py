@@ -21,33 +21,21 @@ from clients.state import DeviceState, joined
 from clients.synthesis import NoSynthesis
 from clients.tuning import Tuning
 from clients.warm_start import WarmStart, place_user
-from fleettune.backbone import POCKET_FOLDER, read_shapes
 from fleettune.compute import ScoreJob
 from fleettune.cost import Stage
 from fleettune.hardware import load_hardware
 from fleettune.joining import Join
 from fleettune.offers import CatalogueOffer
 from fleettune.personas import SyntheticData
-from fleettune.releases import Manifest
 from fleettune.statistics import Report
 from fleettune.styles import StyledData
 from fleettune.suspension import current_compute
 from fleettune.typed import to_record
 from fleettune.wire import encode_report, take_observed
 from strategies.cataloguing import Cataloguer, StyleCatalogue
+from tests.clients.phone import RELEASE as POCKET
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-RELEASE = Manifest(
-    version=0,
-    name="pocket",
-    path=str(POCKET_FOLDER),
-    digest="weights",
-    size_bytes=1_000_000,
-    shapes=read_shapes(POCKET_FOLDER),
-    template="pocket",
-    max_tokens=128,
-)
+RELEASE = replace(POCKET, digest="weights", size_bytes=1_000_000)
 CATALOGUE = StyleCatalogue(
     expertise=(0,), entries=2, corpus=16, steps=6, batch=4, layers=1, rank=2, alpha=4.0, questions=4
 )

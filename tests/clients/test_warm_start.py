@@ -26,7 +26,6 @@ from clients.warm_start import (
     selection_work,
 )
 from fleettune.adapters import Factors, Patch
-from fleettune.backbone import POCKET_FOLDER, read_shapes
 from fleettune.catalogue_manifest import CatalogueManifest, Listed
 from fleettune.cohort import execute
 from fleettune.compute import Compute, Job, Result, ScoreJob, ScoreResult
@@ -35,25 +34,16 @@ from fleettune.decomposition import Basis
 from fleettune.explanation import Published
 from fleettune.hardware import load_hardware
 from fleettune.personas import SyntheticData
-from fleettune.releases import Manifest
 from fleettune.sites import Site
 from fleettune.summaries import AnswerEmbedding, Stylometry, Summariser
 from fleettune.tokens import Example
 from fleettune.work import decode_work, forward_work
 from fleettune.workload import Phase
+from tests.clients.phone import RELEASE as POCKET
 
 HARDWARE = Path(__file__).parents[2] / "conf" / "hardware"
 WORLD = SyntheticData(users=10, exchanges_per_day=4, history_days=2).open()
-RELEASE = Manifest(
-    version=0,
-    name="pocket",
-    path=str(POCKET_FOLDER),
-    digest="weights",
-    size_bytes=1,
-    shapes=read_shapes(POCKET_FOLDER),
-    template="pocket",
-    max_tokens=128,
-)
+RELEASE = replace(POCKET, digest="weights", size_bytes=1)
 PLACES = np.array([[4.0, 0.0], [-4.0, 0.0], [0.0, 4.0], [0.0, -4.0]])
 
 

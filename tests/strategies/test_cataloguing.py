@@ -10,23 +10,15 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from fleettune.backbone import POCKET_FOLDER, read_shapes
+from fleettune.backbone import POCKET_FOLDER
 from fleettune.releases import Manifest
 from strategies.cataloguing import Cataloguer, StyleCatalogue, Uncatalogued
+from tests.clients.phone import RELEASE as POCKET
 
 HOW = StyleCatalogue(
     expertise=(0,), entries=2, corpus=16, steps=4, batch=4, layers=1, rank=2, alpha=4.0, questions=4
 )
-RELEASE = Manifest(
-    version=0,
-    name="pocket",
-    path=str(POCKET_FOLDER),
-    digest="weights",
-    size_bytes=1,
-    shapes=read_shapes(POCKET_FOLDER),
-    template="pocket",
-    max_tokens=128,
-)
+RELEASE = replace(POCKET, digest="weights", size_bytes=1)
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from clients.adaptation import FIRST_PATCH, Action, Decision, pooled
-from clients.canary import look
+from clients.canary import check_paired, look
 from clients.edgetune import explored
 from clients.sight import KeptOut, Sight
 from fleettune.adapters import Patch
@@ -96,6 +96,7 @@ class PerRelease:
     def __post_init__(self) -> None:
         if self.canary_share is not None:
             KeptOut(share=self.canary_share, most=self.canary_most)
+            check_paired(self.canary_share, paired=False)
         for name in ("kappa", "nominal_strength"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")

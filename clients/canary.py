@@ -1,4 +1,4 @@
-"""Canary: the patched new release is scored on exchanges that no tune ever saw.
+"""Canary: the patched new release is scored on exchanges that the patch was not tuned on.
 
 Ours (METHODS E3), for a published rule that looks at weights alone fires on a release that
 computes the same with other weights (METHODS D.2). Costs forward passes only. Never on the
@@ -40,7 +40,8 @@ class Canary:
     Without a canary it reuses and says so.
 
     Attributes:
-        share: Share of the exchanges that is kept out of every tune.
+        share: Share of the exchanges that is kept out of every tune; 0: none, and canaries are
+            what came since the patch was tuned, compared in pairs.
         most: Newest of those that are scored.
         margin: Nats per token.
         paired: What is compared with: False: the canaries of the night of the tune, under the
@@ -59,12 +60,13 @@ class Canary:
 
     def __post_init__(self) -> None:
         KeptOut(share=self.share, most=self.most)
+        check_paired(self.share, paired=self.paired)
         if not self.margin >= 0:
             raise ValueError(f"margin must be >= 0 nats per token, got {self.margin}")
 
     @property
     def kept_out(self) -> KeptOut:
-        """Which exchanges never train."""
+        """Which exchanges are canaries."""
         return KeptOut(share=self.share, most=self.most)
 
     def weigh(self, sight: Sight) -> Decision:
@@ -103,6 +105,15 @@ def look(sight: Sight, *, paired: bool) -> Look:
         passes=(canaries, earlier),
         recollection=replace(kept, worse=worse),
     )
+
+
+def check_paired(share: float, *, paired: bool) -> None:
+    """Raises ValueError if canaries are to be compared with a night on which there were none."""
+    if share == 0 and not paired:
+        raise ValueError(
+            "paired=false needs a share of kept-out exchanges > 0, got 0: what came since the tune "
+            "was not there on the night of the tune"
+        )
 
 
 def _examples(sight: Sight, release: Manifest) -> tuple[Example, ...]:

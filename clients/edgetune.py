@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass, replace
 
 from clients.adaptation import FRESH, OLD, Action, Decision
-from clients.canary import Look, look
+from clients.canary import Look, check_paired, look
 from clients.drift import SCOPES, Measured, measured
 from clients.sight import KeptOut, Sight
 from fleettune.guidance import LOG_DRIFT, Guidance, features_of, log_ratio
@@ -34,8 +34,8 @@ class EdgeTune:
         kappa: Bound on drift over strength.
         k_var: Weight of the deviation (METHODS A1.2); not used by ``projected``.
         canary: Whether canaries are scored as a second number; ``calibrated`` only.
-        canary_share: Share of the exchanges kept out of every tune where `canary` is set.
-        canary_most: Newest of those that are scored.
+        canary_share: As `clients.canary.Canary.share`, where `canary` is set.
+        canary_most: Newest canaries that are scored.
         canary_paired: As `clients.canary.Canary.paired`.
         steps_at_threshold: Optimizer steps of a retune just above the bound; null: as the tuning
             says, whatever the drift.
@@ -74,6 +74,7 @@ class EdgeTune:
         if self.k_var < 0:
             raise ValueError(f"k_var must be >= 0, got {self.k_var}")
         KeptOut(share=self.canary_share, most=self.canary_most)
+        check_paired(self.canary_share, paired=self.canary_paired)
         if self.canary and self.threshold != CALIBRATED:
             raise ValueError(
                 "canary=true needs threshold=calibrated, for only a fitted score can weigh two "
@@ -96,7 +97,7 @@ class EdgeTune:
 
     @property
     def kept_out(self) -> KeptOut | None:
-        """Which exchanges never train."""
+        """Which exchanges are canaries."""
         if not self.canary:
             return None
         return KeptOut(share=self.canary_share, most=self.canary_most)

@@ -16,8 +16,10 @@ class Recollection:
             canaries of its own night.
         path: Square root of the drift within the patch's subspaces, added up over the releases
             since: an upper bound of that of their sum, by the triangle inequality.
+        tuned_day: Last day whose exchanges the tune could see; None before the first.
     """
 
     canary: float | None = None
     worse: float = 0.0
     path: float = 0.0
+    tuned_day: int | None = None

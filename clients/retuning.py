@@ -16,7 +16,7 @@ from clients.returning import with_patch
 from clients.sight import nats_per_token
 from clients.start import new_start, warm_start
 from clients.stopping import tuned
-from clients.weighing import budgeted, canary_examples, continued, trained_on
+from clients.weighing import budgeted, continued, held_out_examples, trained_on
 from fleettune.adapters import Patch, Placement
 from fleettune.compute import Compute
 
@@ -41,7 +41,7 @@ def retune(visit: Visit, night: Night, compute: Compute) -> Night:
     night = _from_catalogue(visit, night, plan.placement, compute)
     if night.over:
         return night
-    canaries = canary_examples(facts, release, policy, state)
+    canaries = held_out_examples(facts, release, policy, state)
     looking = charges.score(facts, release, plan.placement.ranks, canaries)
     start, begun = _start(visit, night, context, plan.placement)
     is_fleets = night.found is None or night.found.patch is None
@@ -58,7 +58,7 @@ def retune(visit: Visit, night: Night, compute: Compute) -> Night:
         return night
     canary = nats_per_token(release, patch, canaries, compute)
     state = with_patch(visit, state, patch, plan.cache_bytes)
-    state = replace(state, recollection=Recollection(canary=canary))
+    state = replace(state, recollection=Recollection(canary=canary, tuned_day=state.last_day))
     return replace(night, state=state, trained=patch, plan=plan, canary=canary, begun=begun)
 
 

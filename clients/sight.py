@@ -30,7 +30,7 @@ class Sight:
         release: The release that is new to it.
         patch: Its patch.
         before: The release that it held until now and keeps until it has decided; None if gone.
-        canaries: Exchanges that no tune ever saw, in time order.
+        canaries: Exchanges that the patch was not tuned on, in time order.
         recollection: What the rule kept.
         steps: Optimizer steps of a tune that is not budgeted.
         compute: The device's processor.
@@ -57,15 +57,17 @@ class Weighing(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptOut:
-    """Which exchanges never train.
+    """Which exchanges are canaries.
 
-    A number drawn once per exchange decides, whatever the buffer holds, so no exchange is trained
-    on first and kept out later. A user who says a thing twice may have it on both sides, as in the
-    exchanges to come: the canaries are a fair sample of those.
+    A number drawn once per exchange decides which never train, whatever the buffer holds, so no
+    exchange is trained on first and kept out later. Without a share that is kept out, canaries are
+    what came since the patch was tuned: it has not seen them, and the next tune may. A user who
+    says a thing twice may have it on both sides, as in the exchanges to come: the canaries are a
+    fair sample of those.
 
     Attributes:
-        share: Share of all exchanges, between 0 and 1.
-        most: Newest of them that are scored.
+        share: Share of all exchanges that never trains, at least 0 and less than 1.
+        most: Newest canaries that are scored.
 
     Raises:
         ValueError: If a value breaks its rule.
@@ -75,8 +77,8 @@ class KeptOut:
     most: int
 
     def __post_init__(self) -> None:
-        if not 0 < self.share < 1:
-            raise ValueError(f"share of kept-out exchanges must be > 0 and < 1, got {self.share}")
+        if not 0 <= self.share < 1:
+            raise ValueError(f"share of kept-out exchanges must be >= 0 and < 1, got {self.share}")
         if self.most < 1:
             raise ValueError(f"most canaries scored must be >= 1 exchange, got {self.most}")
 

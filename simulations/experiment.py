@@ -199,7 +199,7 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
         arms=arms,
         study=study,
         aggregation=aggregation,
-        guidance=server.guidance_rule(plain["guidance"]),
+        guidance=server.guidance_rule(plain["guidance"], arms),
         rollout=server.staging_rule(plain["rollout"], schedule, run.fleet_patch, settings.joining),
         catalogue=server.catalogue_rule(plain["catalogue"], arms, read_shapes(folder)),
     )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from clients.catalogue_start import Rival, Scratch
 from clients.placement import TrainingRule
 from clients.policy import DevicePolicy
+from clients.sight import HoldingOut
 from clients.start_search import SEARCHES, check_optuna
 from fleettune.joining import FROM_THE_START, Joining
 from fleettune.work import Shapes
@@ -15,7 +16,7 @@ from strategies.aggregation import Aggregation
 from strategies.cataloguing import Cataloguing, StyleCatalogue, Uncatalogued
 from strategies.ffa import Ffa
 from strategies.fleet_patch import check_merged
-from strategies.guiding import Guiding
+from strategies.guiding import Fitted, Guiding
 from strategies.plan import AGGREGATIONS
 from strategies.schedule import Schedule
 from strategies.staging import Staged, Staging, check_staging
@@ -36,16 +37,28 @@ def aggregation_rule(node: object, arms: Mapping[str, DevicePolicy]) -> Aggregat
     return rule
 
 
-def guidance_rule(node: object) -> Guiding:
+def guidance_rule(node: object, arms: Mapping[str, DevicePolicy]) -> Guiding:
     """Returns what the server makes of reported decisions.
 
     Raises:
-        ValueError: If the rule is unknown.
+        ValueError: If the rule is unknown, or learns from what no arm can report.
     """
     rule = configured(node, "guidance")
     if not isinstance(rule, Guiding):
         raise ValueError(f"guidance must be Unguided, Fitted or Fixed, got {type(rule).__name__}")
+    if isinstance(rule, Fitted) and not any(map(_measures_gains, arms.values())):
+        raise ValueError(
+            "guidance=fitted learns from what retunes gain on exchanges that never train, and no "
+            "arm keeps any out: set adaptation.canary=true adaptation.canary_share=0.1 where "
+            "adaptation=edgetune, or adaptation.share=0.2 where adaptation=canary"
+        )
     return rule
+
+
+def _measures_gains(policy: DevicePolicy) -> bool:
+    rule = policy.adaptation
+    kept_out = rule.kept_out if isinstance(rule, HoldingOut) else None
+    return kept_out is not None and kept_out.share > 0
 
 
 def staging_rule(

@@ -323,6 +323,38 @@ def test_no_canary_is_ever_in_a_training_batch(
         assert not {answer(e) for examples in scored for e in examples} & trained
 
 
+@settings(
+    derandomize=True,
+    deadline=None,
+    max_examples=6,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(margin=st.sampled_from([0.0, 1e9]), rounds=st.lists(st.integers(1, 2), min_size=2))
+def test_canaries_that_are_not_held_out_are_scored_before_they_train(
+    releases: tuple[Manifest, Manifest], margin: float, rounds: list[int]
+) -> None:
+    rule = replace(CANARY, share=0.0, paired=True, most=5, margin=margin)
+    state, round_ = DeviceState(), -1
+    trained: set[tuple[int, ...]] = set()
+    for version, slept in enumerate(rounds[:3]):
+        round_ += slept
+        watched, night = Watched(), visit(releases[min(version, 1)], policy(rule, 40), round_)
+        night = replace(night, facts=replace(night.facts, population=Numbered()))
+        state, report = live(
+            replace(night, release=replace(night.release, version=version)), state, watched
+        )
+        jobs = watched.jobs
+        scored = {answer(e) for j in jobs if isinstance(j, ScoreJob) for e in j.examples}
+        # everything that came since the tune, the newest five of it
+        assert len(scored) == (0 if version == 0 else 5)
+        assert not scored & trained
+        trained |= {answer(e) for job in watched.tuned() for batch in job.batches for e in batch}
+        if report.statistics.outcome.decision == "retune":
+            encoder = night.facts.encoder(night.release)
+            assert {answer(encoder.example(e)) for e in state.answered} <= trained
+        assert trained_on(night.facts, rule, state) == state.answered
+
+
 def test_a_rule_without_canaries_trains_on_all_that_was_answered(
     releases: tuple[Manifest, Manifest],
 ) -> None:

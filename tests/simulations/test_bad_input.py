@@ -114,6 +114,7 @@ def table(tmp_path: Path) -> Callable[..., str]:
         ),
         # what the server makes of reports
         ("guidance=fitted guidance.explore=2", ["guidance: explore must be a share", "got 2.0"]),
+        ("guidance=fitted", ["no arm keeps any out", "adaptation.canary=true"]),
         ("guidance=fitted guidance.margins=1", ["guidance.margins", "not a known key"]),
         ("rollout=staged release.every=1", ["rollout=staged needs release.every >= 2", "got 1"]),
         ("rollout=staged fleet_patch=start", ["rollout=staged needs fleet_patch=none, got start"]),

@@ -46,7 +46,7 @@ class EdgeTune:
         defer: Whether a retune waits for the next night on which the device is present.
 
     Raises:
-        ValueError: If a value breaks its rule, or asks for what is not there yet.
+        ValueError: If a value breaks its rule.
     """
 
     scope: str
@@ -91,7 +91,7 @@ class EdgeTune:
                 f"steps_at_threshold must be >= 1 and <= steps_max, got {low} and {high}"
             )
         if self.start == "fleet":
-            raise ValueError("start=fleet is not there yet: use start=fresh or start=old")
+            raise ValueError("start=fleet is start=fresh in a run with fleet_patch=start: set both")
         if self.start not in STARTS:
             raise ValueError(f"start must be one of {STARTS}, got {self.start!r}")
 

@@ -59,7 +59,7 @@ class GradCut:
             rank at every site; above 0 to 1.
 
     Raises:
-        ValueError: If a value breaks its rule, or asks for what is not there yet.
+        ValueError: If a value breaks its rule.
     """
 
     rank: int

@@ -184,7 +184,7 @@ def test_a_projection_without_the_old_release_retunes_and_says_so() -> None:
         ({"canary_most": 0}, "most canaries scored must be >= 1 exchange, got 0"),
         ({"steps_max": 5}, "steps_max=5 needs steps_at_threshold"),
         ({"steps_at_threshold": 9, "steps_max": 5}, "must be >= 1 and <= steps_max, got 9 and 5"),
-        ({"start": "fleet"}, "start=fleet is not there yet: use start=fresh or start=old"),
+        ({"start": "fleet"}, "start=fleet is start=fresh in a run with fleet_patch=start"),
         ({"start": "new"}, "start must be one of"),
     ],
 )

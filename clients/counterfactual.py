@@ -3,10 +3,10 @@
 The observer's work, for labels that a rule is judged by; no rule sees them, nothing is charged and
 nothing of it is reported. Compared are two patches on the same release and the same later days: the
 one that the device brought to its decision, and the one that a retune of that night makes. Where
-the device reused, that retune is made on trial and thrown away; it begins anew, with all the steps
-of its tuning and with no end of the night, even where the rule would have budgeted it. Where it
-retuned, the patch that it made is taken. So the label hangs on the arm's own history, which
-another arm's gain does not.
+the device reused, that retune is made on trial and thrown away; it starts from what the rule says,
+with all the steps of its tuning and with no end of the night, even where the rule would have
+budgeted it. Where it retuned, the patch that it made is taken. So the label hangs on the arm's own
+history, which another arm's gain does not.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import replace
 from clients.adaptation import Action, Decision
 from clients.attendance import Tonight
 from clients.baselines import Oracle
+from clients.edgetune import EdgeTune
 from clients.night import Night, Visit
 from clients.retuning import retune
 from clients.state import DeviceState
@@ -53,6 +54,7 @@ def _retuned(visit: Visit, before: Night, after: Night, compute: Compute) -> Dev
     """Returns the device with the patch of a retune of this night; None where it can have none."""
     if after.decision.action is Action.RETUNE:
         return None if after.trained is None else after.state
-    endless = replace(visit, tonight=Tonight())
-    tried = retune(endless, replace(before, decision=TRIAL), compute)
+    endless, rule = replace(visit, tonight=Tonight()), visit.policy.adaptation
+    trial = replace(TRIAL, start=rule.start) if isinstance(rule, EdgeTune) else TRIAL
+    tried = retune(endless, replace(before, decision=trial), compute)
     return None if tried.trained is None else tried.state

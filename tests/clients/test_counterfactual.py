@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from clients.adaptation import Adaptation, AlwaysRetune, AlwaysReuse, NeverPersonalise
+from clients.adaptation import AlwaysRetune, AlwaysReuse, NeverPersonalise
 from clients.attendance import Tonight
 from clients.canary import Canary
 from clients.device import Visit, run_round
+from clients.edgetune import EdgeTune
 from clients.evaluation import observe
 from clients.facts import Facts
 from clients.placement import TopLayers
@@ -32,6 +33,21 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 PROFILE = load_hardware(Path(__file__).parents[2] / "conf" / "hardware")["oneplus_12r"]
 WORLD = SyntheticData(users=10, exchanges_per_day=6, history_days=3).open()
 CANARY = Canary(share=0.3, most=4, margin=1e9, paired=False)
+
+FROM_OLD = EdgeTune(
+    scope="target_modules",
+    threshold="fixed",
+    kappa=1e9,
+    k_var=0.25,
+    canary=False,
+    canary_share=0.3,
+    canary_most=4,
+    canary_paired=True,
+    steps_at_threshold=None,
+    steps_max=None,
+    start="old",
+    defer=False,
+)
 
 
 def visit(release: Manifest, rule: AdaptationRule, round_: int = 0, days: int = 0) -> Visit:
@@ -56,17 +72,25 @@ def gain(report: Report) -> float | None:
     return report.observation.retune_gain
 
 
-def loss(night: Visit, state: DeviceState, rule: Adaptation) -> float:
+def loss(night: Visit, state: DeviceState, rule: AdaptationRule) -> float:
     seen = [observe(night.facts, state, day, rule, current_compute()) for day in (2, 3)]
     return sum((one.nll or 0) * one.exchanges for one in seen) / sum(o.exchanges for o in seen)
 
 
+@pytest.mark.parametrize(
+    "rules",
+    [
+        (AlwaysReuse(), AlwaysRetune()),
+        (FROM_OLD, replace(FROM_OLD, kappa=1e-12)),
+    ],
+    ids=["anew", "from_old"],
+)
 def test_a_label_is_what_reuse_loses_against_a_retune_and_the_same_for_both_decisions(
-    releases: tuple[Manifest, Manifest],
+    releases: tuple[Manifest, Manifest], rules: tuple[AdaptationRule, AdaptationRule]
 ) -> None:
     labels: list[float] = []
     losses: list[float] = []
-    for rule in (AlwaysReuse(), AlwaysRetune()):
+    for rule in rules:
         state, _ = live(visit(releases[0], rule))
         night = visit(releases[1], rule, 1, days=2)
         state, report = live(night, state)

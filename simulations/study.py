@@ -11,10 +11,10 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from simulations.claims import judge
 from simulations.columns import with_derived
 from simulations.decided import with_decided
 from simulations.experiment import Experiment
+from simulations.judgement import judge
 from simulations.resume import end, is_finished
 from simulations.run import run_experiment
 from simulations.study_grid import over_worlds

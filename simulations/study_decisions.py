@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import polars as pl
@@ -140,21 +140,31 @@ def _above(spent: Floats, quality: Floats) -> float:
     return float(y[0] - on_line)
 
 
-def retained(
-    arm: pl.DataFrame, none: pl.DataFrame, full: pl.DataFrame, column: str
-) -> dict[str, Any]:
-    """Returns the share of what `full` gains over `none` that an arm keeps, in a column's mean.
+Three: TypeAlias = tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]
+
+
+def retained(frames: Three, column: str, earlier: Three | None = None) -> dict[str, Any]:
+    """Returns the share of what one arm gains over another that a third keeps, in a column's mean.
 
     With losses: (none - arm) / (none - full), as METHODS D.2 has it.
+
+    Args:
+        frames: Rows of the arm, of none and of full.
+        column: What is gained.
+        earlier: The same on other nights, whose share is taken off.
     """
-    frames = [arm, none, full]
-    devices, _ = _by_device(frames, column)
-    here, base, top = (_means(rows, column, devices) for rows in frames)
+    groups = [frames] if earlier is None else [frames, earlier]
+    devices, _ = _by_device([rows for group in groups for rows in group], column)
+    means = [[_means(rows, column, devices) for rows in group] for group in groups]
+
+    def share(group: list[Floats], index: Indices) -> Floats:
+        here, base, top = (values[index] for values in group)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.nanmean(base - here, axis=1) / np.nanmean(base - top, axis=1)
 
     def statistic(index: Indices) -> Floats:
-        kept = np.nanmean(base[index] - here[index], axis=1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return kept / np.nanmean(base[index] - top[index], axis=1)
+        first, *others = (share(group, index) for group in means)
+        return first - others[0] if others else first
 
     mean = statistic(np.arange(len(devices))[None])[0] if len(devices) else float("nan")
     return {

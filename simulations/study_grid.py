@@ -8,7 +8,8 @@ from typing import Any
 
 import polars as pl
 
-from simulations.claims import Claim, judge
+from simulations.claims import Claim
+from simulations.judgement import judge
 
 _OF_THE_FIRST = ("forecast_coverage", "forecast_half_width")
 """Measures that need more devices than a small world has."""
@@ -20,7 +21,7 @@ def over_worlds(
     """Returns for every claim that names no world the estimate and verdict in each, and the share.
 
     Args:
-        worlds: The rows of every world, as `simulations.claims.judge` takes them.
+        worlds: The rows of every world, as `simulations.judgement.judge` takes them.
         claims: The study's claims.
         metric: The headline metric.
     """
@@ -33,7 +34,9 @@ def over_worlds(
         judged = {
             world: judge({world: rows}, [replace(claim, world=world)], metric)[0]
             for world, rows in worlds.items()
-            if asked <= arms[world] and _has_releases(rows, claim.releases)
+            if asked <= arms[world]
+            and _has_releases(rows, claim.releases)
+            and _has_releases(rows, claim.less_releases)
         }
         held = sum(one["holds"] for one in judged.values())
         found.append({"claim": claim.claim, "worlds": judged, "share": held / len(judged)})

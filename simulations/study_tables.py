@@ -173,7 +173,12 @@ def compared_words(claim: Claim, metric: str) -> str:
         "retune_rate": f"share of retunes among the decisions of {arm}",
         "forecast_coverage": f"share of first cohorts of {arm} whose interval covers the outcome",
         "forecast_half_width": f"half-width of such an interval of {arm}, as cohorts grew",
-    }[claim.measure] + (f"; releases {', '.join(claim.releases)}" if claim.releases else "")
+    }[claim.measure] + _which_releases(claim)
+
+
+def _which_releases(claim: Claim) -> str:
+    less = f", less that on {', '.join(claim.less_releases)}" if claim.less_releases else ""
+    return f"; releases {', '.join(claim.releases)}{less}" if claim.releases else ""
 
 
 def arm_cells(folds: Mapping[str, ArmFold], metric: str) -> tuple[list[str], list[list[str]]]:

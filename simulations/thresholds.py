@@ -104,9 +104,17 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path, help="folders of finished runs")
     parser.add_argument("--arm", default="edgetune", help="whose decisions are read")
     parser.add_argument("--least", type=int, default=10, help="fewest explored retunes of a fit")
+    parser.add_argument(
+        "--false-reuse-cost",
+        type=float,
+        default=DEFAULT.false_reuse_cost,
+        help="retunes in vain that one wrong reuse is worth",
+    )
     asked = parser.parse_args()
     try:
-        guiding = replace(DEFAULT, min_explored=asked.least)
+        guiding = replace(
+            DEFAULT, min_explored=asked.least, false_reuse_cost=asked.false_reuse_cost
+        )
         found = fitted_from(read_rows(asked.runs, asked.arm), guiding)
     except ValueError as error:
         parser.error(str(error))

@@ -8,7 +8,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from simulations.claims import Claim, StudySettings, World, judge
+from simulations.claims import Claim, StudySettings, World
+from simulations.judgement import judge
 from simulations.recorder import SCHEMA
 
 CLAIM = Claim(

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulations.claims import Claim, judge
+from simulations.claims import Claim
 from simulations.decided import RETUNING_J, SCORE, with_decided
+from simulations.judgement import judge
 from simulations.recorder import SCHEMA
 from simulations.study_decisions import above_line, retained, retune_rate, score_auc
 from simulations.study_forecast import forecast_coverage, forecast_half_width, resampled_releases
@@ -116,11 +117,14 @@ def test_a_line_through_more_arms_compares_at_equal_retunes_in_any_order() -> No
 
 def test_what_is_retained_by_hand() -> None:
     # losses 0.9 without, 0.2 retuned, 0.6 reused: 0.3 of 0.7
-    found = retained(REUSE, NONE, RETUNE, "nll")
+    found = retained((REUSE, NONE, RETUNE), "nll")
     assert found["mean"] == pytest.approx(0.3 / 0.7)
-    assert retained(RETUNE, NONE, RETUNE, "nll")["mean"] == 1.0
+    assert retained((RETUNE, NONE, RETUNE), "nll")["mean"] == 1.0
+    # earlier all of it was: 0.3 of 0.7 less 1
+    fell = retained((REUSE, NONE, RETUNE), "nll", (RETUNE, NONE, RETUNE))
+    assert fell["mean"] == pytest.approx(0.3 / 0.7 - 1)
     # in a world in which nobody gains there is nothing to retain
-    assert retained(NONE, NONE, NONE, "nll")["mean"] is None
+    assert retained((NONE, NONE, NONE), "nll")["mean"] is None
 
 
 def test_a_rate_counts_decisions_and_not_devices() -> None:
@@ -205,6 +209,8 @@ def test_claims_of_one_arm_take_no_other_and_the_others_need_one() -> None:
         replace(CLAIM, measure="quality_difference")
     with pytest.raises(ValueError, match="retained needs the arm without personalisation"):
         replace(CLAIM, measure="retained", column="nll", against="always_retune")
+    with pytest.raises(ValueError, match="less_releases goes with retained, got"):
+        replace(CLAIM, less_releases=("mild",))
 
 
 def test_a_schedule_of_another_mix_by_hand() -> None:

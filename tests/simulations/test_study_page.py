@@ -10,8 +10,9 @@ import polars as pl
 import pytest
 from plotly.offline import get_plotlyjs
 
-from simulations.claims import Claim, StudySettings, World, judge
+from simulations.claims import Claim, StudySettings, World
 from simulations.columns import PATCH_BYTES, TUNING_J, with_derived
+from simulations.judgement import judge
 from simulations.study_figures import grouped, pareto
 from simulations.study_page import write_study_page
 from simulations.study_tables import fold_world, verdict

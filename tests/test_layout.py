@@ -35,7 +35,7 @@ STARTS = ("warm_start", "xpert", "xpert_cost", "xpert_merge", "xpert_null", "xpe
 NEEDED = {
     ("aggregation", "ffa"): ["+tuning.frozen_a=true"],
     ("release", "merged"): ["fleet_patch=start"],
-    ("guidance", "fitted"): ["adaptation=edgetune", "adaptation.canary=true"],
+    ("guidance", "fitted"): ["arms=reuse_thresholds"],
 } | {("arms", name): ["catalogue=styles"] for name in STARTS}
 """What an option asks for beside itself."""
 

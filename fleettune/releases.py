@@ -121,6 +121,7 @@ class Manifest:
         deltas: Deltas on offer, at most one since each earlier version.
         guidance: What the server says about reuse and retune; None: nothing.
         rankings: What the server's own probes found, one per recipe; mostly none.
+        corpus: SHA-256 of the vendor's own text that it was trained on; empty without one.
         folded: Version of the newest release among this one and those it was made from that has a
             fleet patch in its weights; None without one. What the fleet learned before is in them.
     """
@@ -140,6 +141,7 @@ class Manifest:
     guidance: Guidance | None = field(default=None, metadata=OMIT_DEFAULT)
     rankings: tuple[Ranking, ...] = field(default=(), metadata=OMIT_DEFAULT)
     folded: int | None = field(default=None, metadata=OMIT_DEFAULT)
+    corpus: str = field(default="", metadata=OMIT_DEFAULT)
 
     def delta_since(self, version: int) -> ReleaseDelta | None:
         """Returns the delta since an earlier version; None if none is on offer."""

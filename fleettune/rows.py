@@ -35,7 +35,8 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 """The documented columns and what each may hold; any other numeric column may be a label."""
 
 _LABEL = ("whole number", "number")
-_SUFFIXES = {"parquet": (".parquet", ".pq"), "jsonl": (".jsonl", ".ndjson")}
+SUFFIXES = {"parquet": (".parquet", ".pq"), "jsonl": (".jsonl", ".ndjson")}
+"""Formats and how the names of such files end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +47,14 @@ class RowFile:
         path: Where it lies.
         format: ``parquet`` or ``jsonl``.
         labels: Columns that must be there and hold finite numbers, beside the documented ones.
+        anonymous: True if it does not matter whose exchanges they are: ``user_id``, ``order`` and
+            ``timestamp`` may be missing and are not checked.
     """
 
     path: str
     format: str
     labels: tuple[str, ...] = ()
+    anonymous: bool = False
 
     def check(self) -> None:
         """Checks file and columns by the Parquet footer or the first line, not by the rows.
@@ -58,10 +62,10 @@ class RowFile:
         Raises:
             ValueError: Saying which file or column breaks which rule, and what to do.
         """
-        if self.format not in _SUFFIXES:
-            raise ValueError(f"format must be one of {list(_SUFFIXES)}, got {self.format!r}")
-        if Path(self.path).suffix not in _SUFFIXES[self.format]:
-            allowed = " or ".join(_SUFFIXES[self.format])
+        if self.format not in SUFFIXES:
+            raise ValueError(f"format must be one of {list(SUFFIXES)}, got {self.format!r}")
+        if Path(self.path).suffix not in SUFFIXES[self.format]:
+            allowed = " or ".join(SUFFIXES[self.format])
             raise ValueError(
                 f"path must end in {allowed} for format {self.format}, got {self.path!r}"
             )
@@ -77,7 +81,8 @@ class RowFile:
         """Returns the checked rows in the file's order.
 
         Columns: ``user_id``, ``question``, ``response``, ``domain`` as text, ``order`` as
-        something to sort by, and every other numeric column as floats.
+        something to sort by, and every other numeric column as floats. Of an anonymous file
+        ``question``, ``response`` and ``domain`` only.
 
         Raises:
             ValueError: As `check`, or naming the first row that breaks the schema.
@@ -87,6 +92,8 @@ class RowFile:
         _check_columns(self, frame.schema)
         if frame.height == 0:
             raise ValueError(f"{self.path!r} must hold at least one exchange, got no row")
+        if self.anonymous:
+            return _anonymous(self, frame)
         numeric = dict.fromkeys([*_others(frame.schema), *self.labels])
         rows = pl.DataFrame(
             [
@@ -101,7 +108,8 @@ class RowFile:
 
 def _check_columns(file: RowFile, schema: Mapping[str, pl.DataType]) -> None:
     clock = "order" if "order" in schema else "timestamp"
-    needed = ("user_id", clock, "question", "response", *file.labels)
+    whose = () if file.anonymous else ("user_id", clock)
+    needed = (*whose, "question", "response", *file.labels)
     for name in needed:
         if name not in schema:
             wanted = "order or timestamp" if name == clock else name
@@ -187,6 +195,12 @@ def _jsonl(file: RowFile, rows: Sequence[Mapping[str, object]]) -> pl.DataFrame:
                 f"column {name} of {file.path!r} must hold one type of value in all lines: {error}"
             ) from error
     return pl.DataFrame(columns)
+
+
+def _anonymous(file: RowFile, frame: pl.DataFrame) -> pl.DataFrame:
+    rows = pl.DataFrame([_text(frame, name) for name in ("question", "response", "domain")])
+    _demand(file, _written(rows["response"]), "response must not be empty")
+    return rows
 
 
 def _text(frame: pl.DataFrame, name: str) -> pl.Series:

@@ -42,6 +42,7 @@ from simulations.settings import CostSettings, EngineSettings, FleetSettings, Ru
 from simulations.targets import configured
 from strategies.aggregation import Aggregation
 from strategies.cataloguing import Cataloguing
+from strategies.corpus_file import check_corpora
 from strategies.external import check_external
 from strategies.guiding import Guiding
 from strategies.plan import Arm, Plan
@@ -174,6 +175,7 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
     study.check_arms(tuple(arms))
     run.quality.check_arms(tuple(arms))
     check_external(schedule := checked(Schedule, plain["release"], {}, "release"), folder)
+    check_corpora(schedule)
     return Experiment(
         run=run,
         cost=cost,

@@ -5,6 +5,9 @@
 user's past comes in bursts of one corpus after another, the corpora in turn; the last rows of each
 user, which a run holds out, take the corpora one after the other. No row is dealt twice. The users
 are nobody: only what is asked differs between them, and the wording of the corpora.
+
+With ``--apart`` FILE is a folder instead, and every corpus a file of its own in it, for releases
+that a vendor trains on one of them (`strategies.corpus_file`).
 """
 
 from __future__ import annotations
@@ -117,13 +120,25 @@ def deal(
     return pl.concat(parts).select("user_id", "order", "question", "response", "domain")
 
 
+def _apart(sources: dict[str, pl.DataFrame], folder: Path) -> int:
+    """Writes every corpus into a file of its own and says what they hold."""
+    folder.mkdir(parents=True)
+    for name, rows in sources.items():
+        rows.write_parquet(folder / f"{name}.parquet")
+        sys.stdout.write(f"{folder / name}.parquet: {rows.height:,} exchanges\n")
+    return 0
+
+
 def main(arguments: Sequence[str]) -> int:
     """Writes a mixture and says what to run; returns the exit code."""
     parser = argparse.ArgumentParser(description="Real text in bursts, as rows.")
-    parser.add_argument("--into", type=Path, required=True, help="the Parquet file to write")
+    parser.add_argument(
+        "--into", type=Path, required=True, help="Parquet file, or folder, to write"
+    )
     for name, number in (("users", 60), ("history", 192), ("burst", 16), ("held-out", 24)):
         parser.add_argument(f"--{name}", type=int, default=number)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--apart", action="store_true", help="one file per corpus instead")
     asked = parser.parse_args(arguments)
     try:
         folder = os.environ.get("FLEETTUNE_DATA")
@@ -133,8 +148,11 @@ def main(arguments: Sequence[str]) -> int:
             raise ValueError(f"--into must name a new file, {str(asked.into)!r} exists")
         if asked.held_out > 0 and asked.history % asked.held_out:
             raise ValueError("--history must be a multiple of --held-out, which is a run's day")
+        sources = corpora(Path(folder))
+        if asked.apart:
+            return _apart(sources, asked.into)
         rows = deal(
-            corpora(Path(folder)),
+            sources,
             *(asked.users, asked.history, asked.burst, asked.held_out, asked.seed),
         )
     except ValueError as error:

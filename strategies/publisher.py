@@ -14,6 +14,7 @@ from fleettune.releases import Drift, Manifest, ReleaseDelta, drift_between, wei
 from fleettune.tokens import open_encoder
 from fleettune.work import Shapes
 from strategies.checkpoint import PublishedAt
+from strategies.corpus_file import corpus_digest
 from strategies.merged_fleet import fetch_fleet, fold_release, keep_fleet
 from strategies.payloads import delta_between
 from strategies.quantised import quantised_bytes
@@ -123,6 +124,7 @@ class Publisher:
             bits=8 * size_bytes / shapes.parameters if _is_quantised(plan) else None,
             parent=version - 1 if version and from_parent else None,
             folded=version if kept else self._folded() if from_parent else None,
+            corpus="" if plan is None else corpus_digest(plan),
         )
         if self.ranker is not None:
             manifest = self.ranker.ranked(manifest)

@@ -8,7 +8,7 @@ from typing import Any
 
 _TRAINED = (
     *("steps", "learning_rate", "batch", "window"),
-    *("conversations", "vendor", "paraphrases"),
+    *("conversations", "vendor", "paraphrases", "corpus"),
 )
 MERGED = "merged_fleet"
 READS: Mapping[str, tuple[str, ...]] = {
@@ -25,7 +25,7 @@ READS: Mapping[str, tuple[str, ...]] = {
 KINDS = tuple(READS)
 PAYLOADS = ("full", "auto")
 
-_LATER = ("scale", "bits", "embeddings", "path")
+_LATER = ("scale", "bits", "embeddings", "path", "corpus")
 """Fields that came when stores held releases already: no part of a key at their default."""
 
 
@@ -46,7 +46,8 @@ class ReleasePlan:
         learning_rate: Peak learning rate.
         batch: Windows per step.
         window: Tokens per window.
-        conversations: Conversations of users outside the fleet in the corpus.
+        conversations: Conversations of users outside the fleet in the corpus, or with a file of
+            its own rows drawn from it; all where there are fewer.
         vendor: Share of exchanges in the vendor's new wording (built-in data only), 0 to 1.
         paraphrases: Share of paraphrase requests (built-in data only), 0 to 1.
         rank: Rank of a low-rank release.
@@ -55,6 +56,8 @@ class ReleasePlan:
         bits: Bits of a rounded weight, 8 or 4.
         embeddings: True if embedding and head are rounded as well.
         path: Folder of an external model, or a hub id.
+        corpus: File of exchanges to train on instead of text of users (`strategies.corpus_file`);
+            empty: none.
     """
 
     name: str
@@ -72,6 +75,7 @@ class ReleasePlan:
     bits: int = 0
     embeddings: bool = False
     path: str = ""
+    corpus: str = ""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -100,7 +104,10 @@ class ReleasePlan:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """What of the plan is part of the key under which its release is stored."""
+        """What of the plan is part of the key under which its release is stored.
+
+        A corpus is named by its path here; `strategies.corpus_file.identity` names its content.
+        """
         return {
             name: value
             for name, value in asdict(self).items()
@@ -117,6 +124,8 @@ class ReleasePlan:
         for name, share in (("vendor", self.vendor), ("paraphrases", self.paraphrases)):
             if not 0 <= share <= 1:
                 self._refuse(name, "from 0 to 1")
+            if self.corpus and share:
+                self._refuse(name, "0 with a corpus of its own, which is read as it is")
 
     def _check_rewriting(self) -> None:
         if self.kind == "reparametrised" and not 1 / 64 <= self.scale <= 64:

@@ -25,6 +25,7 @@ from fleettune.exchanges import Population
 from fleettune.releases import file_digest, weights_file
 from fleettune.sites import MODULES
 from fleettune.tokens import Encoder
+from strategies.corpus_file import corpus_rows, identity
 from strategies.external import external_folder
 from strategies.independent import refresh
 from strategies.pretraining import PretrainPlan, pretrain
@@ -112,7 +113,7 @@ def train_release(
     # written last, so that a folder with a record is whole
     record.write_text(
         json.dumps(
-            {"digest": digest, "loss_before": before, "loss_after": after, "plan": plan.identity}
+            {"digest": digest, "loss_before": before, "loss_after": after, "plan": identity(plan)}
         )
     )
     return TrainedRelease(folder=folder, digest=digest, loss_before=before, loss_after=after)
@@ -122,8 +123,9 @@ def _key(parent: TrainedRelease, plan: ReleasePlan, vendor: Vendor, version: int
     parts = {
         "recipe": RECIPE_VERSION,
         "parent": parent.digest,
-        "plan": plan.identity,
-        "data": vendor.data,
+        "plan": identity(plan),
+        # who lives in the fleet is no part of a release that reads nobody's text
+        "data": "" if plan.corpus else vendor.data,
         "seed": vendor.seed,
         "version": version,
     }
@@ -186,6 +188,9 @@ def _trained(
 
 def _corpus(plan: ReleasePlan, vendor: Vendor, encoder: Encoder, version: int) -> Tensor:
     key = vendor.seed * 1000 + version
+    if plan.corpus:
+        rows = corpus_rows(plan, key)
+        return torch.tensor([token for row in rows for token in encoder.conversation([row])])
     mix = CorpusMix(
         conversations=plan.conversations, paraphrases=plan.paraphrases, vendor=plan.vendor
     )

@@ -47,10 +47,12 @@ def composed(group: str, option: str) -> DictConfig:
 
 
 def needs_a_file(cfg: DictConfig) -> bool:
-    """Whether the option is about a model or a table that the user brings."""
+    """Whether the option is about a model, a table or a corpus that the user brings."""
     brought = cfg.model.path if not OmegaConf.is_missing(cfg.model, "path") else None
     is_there = brought == POCKET or (brought is not None and Path(brought).is_dir())
-    return bool(OmegaConf.missing_keys(cfg)) or not is_there
+    corpora = [plan.corpus for plan in cfg.release.plans if "corpus" in plan]
+    have_text = all(Path(corpus).is_file() for corpus in corpora)
+    return bool(OmegaConf.missing_keys(cfg)) or not (is_there and have_text)
 
 
 @pytest.mark.parametrize("room", ROOMS)

@@ -270,6 +270,16 @@ def test_the_mood_journal_is_read_as_labels(option: str) -> None:
     assert values == [(float(v), float(a)) for v in range(-2, 3) for a in range(3)]
 
 
+def test_the_study_of_releases_has_everybody_with_twenty_entries_in_its_fleet() -> None:
+    data = preset("mood_journal", real("mood_journal"))
+    data = replace(data, history_days=6, min_exchanges=20, outside_share=0.0)
+    population = data.open()
+    # what conf/study/reuse_smollm2.yaml and the Makefile say
+    assert population.users == 83
+    assert min(map(len, population.streams)) >= 20
+    assert len(population.outside(1000, seed=0)) == 182 - 83
+
+
 def test_shakespeares_roles_are_read_as_free_text() -> None:
     population = preset("parquet", real("shakespeare_roles")).open()
     # 622 roles, all with ten speeches or more; 0.3 x 622 = 186 of them are outside.

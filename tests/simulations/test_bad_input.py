@@ -69,6 +69,11 @@ def table(tmp_path: Path) -> Callable[..., str]:
             "release.plans=[{name: x, kind: full}]",
             ["release.plans[0]", "steps must be >= 1, got 0"],
         ),
+        (
+            "release.plans=[{name: x, kind: full, steps: 1, learning_rate: 0.1, batch: 1,"
+            " window: 8, conversations: 1, corpus: nowhere.jsonl}]",
+            ["release x: corpus: path must name a file that exists", "'nowhere.jsonl'"],
+        ),
         ("engine.cohort_size=0", ["engine.cohort_size must be >= 1, got 0"]),
         ("engine.name=slurm", ["engine.name must be one of", "got 'slurm'"]),
         ("+engine.address=auto", ["engine.address is for engine=ray only", "'auto'"]),

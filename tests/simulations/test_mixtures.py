@@ -97,6 +97,22 @@ def test_corpora_are_filtered_and_feelings_are_asked_for(tmp_path: Path) -> None
     )
 
 
+def test_corpora_may_be_written_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("dolly15k", "medquad", "goemotions"):
+        (tmp_path / name).mkdir()
+        rows = source(name, 3).with_columns(context=pl.lit(""))
+        rows.write_parquet(tmp_path / name / "data.parquet")
+    monkeypatch.setenv("FLEETTUNE_DATA", str(tmp_path))
+    into = tmp_path / "apart"
+    assert main(["--apart", "--into", str(into)]) == 0
+    assert {file.stem: pl.read_parquet(file).height for file in into.iterdir()} == {
+        "dolly15k": 3,
+        "medquad": 3,
+        "goemotions": 3,
+    }
+    assert main(["--apart", "--into", str(into)]) == 2
+
+
 def test_without_a_folder_of_data_the_tool_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,8 +5,8 @@
 The built-in model, 32 entries (two levels of expertise, four of informativeness, four of tone),
 users with facts of their own who are mixed with one entry's style. ``accuracy`` is the share of
 users whose nearest entry is theirs, by similarity, summariser and distance, beside exhaustive
-scoring; _shipped compares with plain answers in the manifest instead of the release's own to the
-user's questions. ``words`` says how entries read and on which side of which axis their strongest
+scoring; _like and _any compare with plain answers in the manifest, to like and to any questions,
+instead of the release's own to the user's questions. ``words`` says how entries read and on which side of which axis their strongest
 word lies. ``steps`` compares tunes from the selected entry, from a wrong one and from scratch on
 later days. ``merge`` compares merged starts of users between two styles with the better single one.
 ``cost`` prices a choice by the catalogue's size on one phone (simulated joules and seconds).
@@ -68,6 +68,8 @@ AXES = {
     **dict.fromkeys(("flat", "unbroken", "single-sentenced", "nameless"), "tone"),
 }
 """Which axis a word is read as being about; used to judge explanations, never to make them."""
+COMPARED = {"own": "", "like": "_like", "any": "_any"}
+"""What a user's answers are compared with, and how figures of it end."""
 LESS = ("terse", "bare", "unadorned", "simple", "short-worded", "flat", "unbroken", "nameless")
 
 
@@ -87,16 +89,17 @@ def accuracy(entries: Sequence[catalogue.Entry], count: int, tried: int) -> None
     for similarity in SIMILARITIES:
         right: dict[str, list[bool]] = {}
         for user in users_at(similarity, count):
-            for answers, suffix in ((True, ""), (False, "_shipped")):
+            for answers, suffix in COMPARED.items():
                 how = replace(HOW, answers=answers)
                 first = catalogues["stylometry"].manifest
                 pairs = place_user(user.past, first, RELEASE, how, COMPUTE).pairs
                 for name, own in catalogues.items():
                     manifest = own.manifest
                     vectors = manifest.summariser.vectors(pairs, RELEASE, COMPUTE)
-                    point = manifest.place(vectors)
+                    likes = answers == "like"
+                    point = manifest.place(vectors, likes=likes)
                     for distance in (Cosine(), Relative(), Published()):
-                        nearest = distance.to(point, manifest.compared).argmin()
+                        nearest = distance.to(point, manifest.compared(likes=likes)).argmin()
                         key = f"{name}_{type(distance).__name__.lower()}{suffix}"
                         right.setdefault(key, []).append(bool(nearest == user.own))
             if user.number < tried:
@@ -158,7 +161,7 @@ def cost(entries: Sequence[catalogue.Entry]) -> None:
     detail: dict[str, Any] = {"phone": "oneplus_12r", "priced_as": "llama-3.2-1b"}
     for summariser in (Stylometry(), AnswerEmbedding()):
         full = explain(entries, summariser)
-        for answers, suffix in ((True, ""), (False, "_shipped")):
+        for answers, suffix in COMPARED.items():
             how = replace(HOW, answers=answers)
             placed = place_user(user.past, full.manifest, RELEASE, how, COMPUTE)
             name = type(summariser).__name__.lower() + suffix

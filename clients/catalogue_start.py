@@ -126,7 +126,7 @@ class Explained:
     merged_within: float = 0.6
     exchanges: int = 40
     new_tokens: int = 48
-    answers: bool = True
+    answers: str = "own"
 
     def __post_init__(self) -> None:
         if self.distance not in DISTANCES:

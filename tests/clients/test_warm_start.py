@@ -150,7 +150,7 @@ def test_without_answers_of_its_own_a_device_decodes_nothing() -> None:
     def run(job: Job) -> Result:
         raise AssertionError(job)
 
-    how = WarmStart(answers=False)
+    how = WarmStart(answers="any")
     placed = place_user(WORLD.day(0, 0), manifest(), RELEASE, how, Compute(run=run))
     work = selection_work(facts(), RELEASE, manifest(), placed, 5000)
     computed = [amount for stage, _, amount in work if stage is Stage.CHECK]

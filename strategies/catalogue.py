@@ -218,9 +218,7 @@ def _like(
 def _whitening(basis: Basis, more: Floats, every: Floats, how: Explaining) -> Floats:
     if how.shrink is None:
         return np.zeros((0, 0))
-    return whitening(
-        np.concatenate([basis.coordinates(every), every @ more.T], axis=2), how.shrink
-    )
+    return whitening(np.concatenate([basis.coordinates(every), every @ more.T], axis=2), how.shrink)
 
 
 def _listed(entry: Entry) -> Listed:

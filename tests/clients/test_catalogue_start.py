@@ -32,7 +32,8 @@ from fleettune.styles import StyledData
 from fleettune.suspension import current_compute
 from fleettune.typed import to_record
 from fleettune.wire import encode_report, take_observed
-from strategies.cataloguing import Cataloguer, StyleCatalogue
+from strategies.catalogue_sources import StyleCatalogue
+from strategies.cataloguing import Cataloguer
 from tests.clients.phone import RELEASE as POCKET
 
 RELEASE = replace(POCKET, digest="weights", size_bytes=1_000_000)

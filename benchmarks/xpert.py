@@ -6,9 +6,10 @@ The built-in model, 32 entries (two levels of expertise, four of informativeness
 users with facts of their own who are mixed with one entry's style. ``accuracy`` is the share of
 users whose nearest entry is theirs, by similarity, summariser and distance, beside exhaustive
 scoring; _like and _any compare with plain answers in the manifest, to like and to any questions,
-instead of the release's own to the user's questions. ``words`` says how entries read and on which side of which axis their strongest
-word lies. ``steps`` compares tunes from the selected entry, from a wrong one and from scratch on
-later days. ``merge`` compares merged starts of users between two styles with the better single one.
+instead of the release's own to the user's questions. ``words`` says how entries read and on which
+side of which axis their strongest word lies. ``steps`` compares tunes from the selected entry, from
+a wrong one and from scratch on later days. ``merge`` compares merged starts of users between two
+styles with the better single one.
 ``cost`` prices a choice by the catalogue's size on one phone (simulated joules and seconds).
 """
 
@@ -58,19 +59,11 @@ from fleettune.work import backward_work
 from fleettune.workload import Entry as WorkEntry
 from fleettune.workload import Workload
 from lines import emit
+from simulations.wording import is_right
 from strategies import catalogue
 
-AXES = {
-    **dict.fromkeys(("lengthy", "circumstantial", "adding"), "informativeness"),
-    **dict.fromkeys(("terse", "bare", "unadorned"), "informativeness"),
-    **dict.fromkeys(("learned", "long-worded", "simple", "short-worded"), "expertise"),
-    **dict.fromkeys(("emphatic", "pausing", "segmented", "naming"), "tone"),
-    **dict.fromkeys(("flat", "unbroken", "single-sentenced", "nameless"), "tone"),
-}
-"""Which axis a word is read as being about; used to judge explanations, never to make them."""
 COMPARED = {"own": "", "like": "_like", "any": "_any"}
 """What a user's answers are compared with, and how figures of it end."""
-LESS = ("terse", "bare", "unadorned", "simple", "short-worded", "flat", "unbroken", "nameless")
 
 
 def accuracy(entries: Sequence[catalogue.Entry], count: int, tried: int) -> None:
@@ -122,9 +115,7 @@ def words(entries: Sequence[catalogue.Entry]) -> None:
     for style, place in zip(STYLES, manifest.coordinates, strict=True):
         terms = explained(basis.words, basis.opposites, place, manifest.middle)
         reads[style.name] = in_words(terms)
-        axis = AXES.get(terms[0].word)
-        high = axis is not None and getattr(style, axis) >= 2
-        right.append(axis is not None and high != (terms[0].word in LESS))
+        right.append(is_right({"entry": style.name, "strongest": terms[0].word}))
     levels = {
         axis: level_distances(manifest.coordinates, axis) for axis in ("informativeness", "tone")
     }

@@ -1,10 +1,11 @@
 """Warm start: which of a catalogue's patches a device starts from, found without sending anything.
 
 The device answers its own questions with the unpersonalised release (or takes plain answers in the
-manifest to like questions, which cost no decoding), summarises how its user's preferred answers
-differ, and places that on the downloaded words: z*. The nearest entry is taken if it is near enough, else the two whose non-negative sum is nearest, else it starts from scratch
-(XPerT, METHODS A4). z* is a local value: what leaves the device is `Start.wanted`, digests of
-patches, as for any other download.
+manifest to like questions, and decodes nothing), summarises how its user's preferred answers
+differ, and places that on the downloaded words: z*. The nearest entry is taken if it is near
+enough, else the two whose non-negative sum is nearest, else it starts from scratch (XPerT, METHODS
+A4). z* is a local value: what leaves the device is `Start.wanted`, digests of patches, as for any
+other download.
 """
 
 from __future__ import annotations
@@ -32,7 +33,6 @@ from fleettune.summaries import Pair
 from fleettune.tokens import open_encoder
 from fleettune.work import Work, decode_work, forward_work
 from fleettune.workload import Entry, Phase, computing, moving, transferring
-
 
 ANSWERS = ("own", "like", "any")
 

@@ -19,13 +19,14 @@ from simulations.reach import reach_saving
 from simulations.study_decisions import above_line, retained, retune_rate, score_auc
 from simulations.study_forecast import forecast_coverage, forecast_half_width
 from simulations.sweeps import Sweep
+from simulations.wording import strongest_right
 
 SINGLE_MEASURES = (
     *("score_auc", "score_auc_within", "retune_rate"),
     *("forecast_coverage", "forecast_half_width"),
 )
 """Measures of one arm alone."""
-COLUMN_MEASURES = ("difference", "saving", "reach", "above_line", "retained", "levels")
+COLUMN_MEASURES = ("difference", "saving", "reach", "above_line", "retained", "levels", "words")
 MEASURES = ("quality_difference", "energy_saving", *COLUMN_MEASURES, *SINGLE_MEASURES)
 DIRECTIONS = ("above", "below", "not_above", "within")
 
@@ -46,7 +47,8 @@ class Claim:
             gains, over all decisions and within releases; ``retune_rate`` of its decisions
             (`simulations.study_decisions`); ``forecast_coverage`` and ``forecast_half_width`` of
             first cohorts (`simulations.study_forecast`); ``levels``: how far apart graded styles
-            of the offered catalogue stay in order (`simulations.levels`), the axis as its column.
+            of the offered catalogue stay in order (`simulations.levels`), the axis as its column;
+            ``words``: share of its entries whose strongest word is right (`simulations.wording`).
         arm: The arm that it is about.
         against: The arm that it is compared with; empty for `SINGLE_MEASURES`.
         threshold: The value to reach.
@@ -224,8 +226,12 @@ def _judged(
         if missing:
             raise ValueError(f"claim {claim.claim} is about arm {missing[0]!r}, which did not run")
     here, there = (_of_releases(arms, claim.releases) for arms in (here, there))
-    levels = claim.measure == "levels"
-    found = ordered(offered, claim.column) if levels else _measured(claim, here, there, metric)
+    if claim.measure == "words":
+        found = strongest_right(offered)
+    elif claim.measure == "levels":
+        found = ordered(offered, claim.column)
+    else:
+        found = _measured(claim, here, there, metric)
     low, high = found["ci95"]
     return {
         "claim": claim.claim,

@@ -35,6 +35,8 @@ STARTS = ("warm_start", "xpert", "xpert_cost", "xpert_merge", "xpert_null", "xpe
 NEEDED = {
     ("aggregation", "ffa"): ["+tuning.frozen_a=true"],
     ("release", "merged"): ["fleet_patch=start"],
+    ("arms", "xpert_corpora"): ["catalogue=styles"],
+    ("catalogue", "corpora"): ["data=corpora"],
 } | {("arms", name): ["catalogue=styles"] for name in STARTS}
 """What an option asks for beside itself."""
 
@@ -48,6 +50,9 @@ def composed(group: str, option: str) -> DictConfig:
 def needs_a_file(cfg: DictConfig) -> bool:
     """Whether the option is about a model or a table that the user brings."""
     brought = cfg.model.path if not OmegaConf.is_missing(cfg.model, "path") else None
+    corpora = OmegaConf.select(cfg, "data.text.files", throw_on_missing=False)
+    if corpora is not None and not all(Path(corpus.path).is_file() for corpus in corpora):
+        return True
     is_there = brought == POCKET or (brought is not None and Path(brought).is_dir())
     return bool(OmegaConf.missing_keys(cfg)) or not is_there
 
@@ -83,11 +88,11 @@ def test_a_module_has_at_most_300_lines(file: Path) -> None:
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_of_the_configuration_builds(group: str, option: str) -> None:
-    if option == "xpert_optuna":
+    if option in ("xpert_optuna", "xpert_search"):
         pytest.importorskip("optuna")
     cfg = composed(group, option)
     if needs_a_file(cfg):
-        with pytest.raises(ValueError, match=r"path|folder|\?\?\?"):
+        with pytest.raises(ValueError, match=r"path|folder|files|\?\?\?"):
             build(cfg)
         return
     assert isinstance(build(cfg), Experiment)

@@ -190,6 +190,17 @@ def test_wrong_values_are_told() -> None:
         Rival(pick="best")
 
 
+def test_a_part_of_a_sum_is_started_from_alone(offer: CatalogueOffer) -> None:
+    both = replace(EXPLAINED, single_within=0.0, merged_within=2.0)
+    counts = [
+        live(visit(offer, replace(both, keep=keep)))[1].observation
+        for keep in ("both", "heavier", "lighter")
+    ]
+    assert [seen.start_entries for seen in counts if seen is not None] in ([2, 1, 1], [0, 0, 0])
+    with pytest.raises(ValueError, match=r"start\.keep"):
+        Explained(keep="none")
+
+
 def test_a_device_that_joins_brings_a_few_days() -> None:
     fresh = DeviceState()
     assert joined(fresh, None) == fresh

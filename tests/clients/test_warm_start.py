@@ -157,6 +157,19 @@ def test_without_answers_of_its_own_a_device_decodes_nothing() -> None:
     assert all(amount.flop == 0 for amount in computed)
 
 
+def test_like_questions_give_the_plain_answers_a_user_is_compared_with() -> None:
+    def run(job: Job) -> Result:
+        raise AssertionError(job)
+
+    own = WORLD.day(0, 0)[:1]
+    asked = (own[0].question, "quite another thing")
+    told = replace(manifest(), plain=("alike", "unlike"), questions=asked)
+    placed = place_user(own, told, RELEASE, WarmStart(answers="like"), Compute(run=run))
+    assert [pair.before for pair in placed.pairs] == ["alike", "unlike"]
+    with pytest.raises(ValueError, match="plain ones in the manifest"):
+        place_user(own, manifest(), RELEASE, WarmStart(answers="like"), Compute(run=run))
+
+
 def test_a_choice_is_charged_for_manifest_answers_and_embeddings() -> None:
     exchanges = WORLD.day(0, 0)
     embedded = manifest(np.eye(2), AnswerEmbedding())

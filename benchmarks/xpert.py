@@ -5,10 +5,11 @@
 The built-in model, 32 entries (two levels of expertise, four of informativeness, four of tone),
 users with facts of their own who are mixed with one entry's style. ``accuracy`` is the share of
 users whose nearest entry is theirs, by similarity, summariser and distance, beside exhaustive
-scoring; _shipped compares with plain answers in the manifest instead of the release's own to the
-user's questions. ``words`` says how entries read and on which side of which axis their strongest
-word lies. ``steps`` compares tunes from the selected entry, from a wrong one and from scratch on
-later days. ``merge`` compares merged starts of users between two styles with the better single one.
+scoring; _like and _any compare with plain answers in the manifest, to like and to any questions,
+instead of the release's own to the user's questions. ``words`` says how entries read and on which
+side of which axis their strongest word lies. ``steps`` compares tunes from the selected entry, from
+a wrong one and from scratch on later days. ``merge`` compares merged starts of users between two
+styles with the better single one.
 ``cost`` prices a choice by the catalogue's size on one phone (simulated joules and seconds).
 """
 
@@ -58,17 +59,11 @@ from fleettune.work import backward_work
 from fleettune.workload import Entry as WorkEntry
 from fleettune.workload import Workload
 from lines import emit
+from simulations.wording import is_right
 from strategies import catalogue
 
-AXES = {
-    **dict.fromkeys(("lengthy", "circumstantial", "adding"), "informativeness"),
-    **dict.fromkeys(("terse", "bare", "unadorned"), "informativeness"),
-    **dict.fromkeys(("learned", "long-worded", "simple", "short-worded"), "expertise"),
-    **dict.fromkeys(("emphatic", "pausing", "segmented", "naming"), "tone"),
-    **dict.fromkeys(("flat", "unbroken", "single-sentenced", "nameless"), "tone"),
-}
-"""Which axis a word is read as being about; used to judge explanations, never to make them."""
-LESS = ("terse", "bare", "unadorned", "simple", "short-worded", "flat", "unbroken", "nameless")
+COMPARED = {"own": "", "like": "_like", "any": "_any"}
+"""What a user's answers are compared with, and how figures of it end."""
 
 
 def accuracy(entries: Sequence[catalogue.Entry], count: int, tried: int) -> None:
@@ -87,16 +82,17 @@ def accuracy(entries: Sequence[catalogue.Entry], count: int, tried: int) -> None
     for similarity in SIMILARITIES:
         right: dict[str, list[bool]] = {}
         for user in users_at(similarity, count):
-            for answers, suffix in ((True, ""), (False, "_shipped")):
+            for answers, suffix in COMPARED.items():
                 how = replace(HOW, answers=answers)
                 first = catalogues["stylometry"].manifest
                 pairs = place_user(user.past, first, RELEASE, how, COMPUTE).pairs
                 for name, own in catalogues.items():
                     manifest = own.manifest
                     vectors = manifest.summariser.vectors(pairs, RELEASE, COMPUTE)
-                    point = manifest.place(vectors)
+                    likes = answers == "like"
+                    point = manifest.place(vectors, likes=likes)
                     for distance in (Cosine(), Relative(), Published()):
-                        nearest = distance.to(point, manifest.compared).argmin()
+                        nearest = distance.to(point, manifest.compared(likes=likes)).argmin()
                         key = f"{name}_{type(distance).__name__.lower()}{suffix}"
                         right.setdefault(key, []).append(bool(nearest == user.own))
             if user.number < tried:
@@ -119,9 +115,7 @@ def words(entries: Sequence[catalogue.Entry]) -> None:
     for style, place in zip(STYLES, manifest.coordinates, strict=True):
         terms = explained(basis.words, basis.opposites, place, manifest.middle)
         reads[style.name] = in_words(terms)
-        axis = AXES.get(terms[0].word)
-        high = axis is not None and getattr(style, axis) >= 2
-        right.append(axis is not None and high != (terms[0].word in LESS))
+        right.append(is_right({"entry": style.name, "strongest": terms[0].word}))
     levels = {
         axis: level_distances(manifest.coordinates, axis) for axis in ("informativeness", "tone")
     }
@@ -158,7 +152,7 @@ def cost(entries: Sequence[catalogue.Entry]) -> None:
     detail: dict[str, Any] = {"phone": "oneplus_12r", "priced_as": "llama-3.2-1b"}
     for summariser in (Stylometry(), AnswerEmbedding()):
         full = explain(entries, summariser)
-        for answers, suffix in ((True, ""), (False, "_shipped")):
+        for answers, suffix in COMPARED.items():
             how = replace(HOW, answers=answers)
             placed = place_user(user.past, full.manifest, RELEASE, how, COMPUTE)
             name = type(summariser).__name__.lower() + suffix

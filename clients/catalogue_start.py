@@ -7,7 +7,7 @@ device; the server learns which patches were wanted, by serving them, and nothin
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 from clients.facts import Facts
@@ -20,6 +20,7 @@ from clients.start_rivals import (
 )
 from clients.start_search import SEARCHES, pick_by_search
 from clients.warm_start import (
+    Start,
     WarmStart,
     assemble,
     choose_start,
@@ -43,6 +44,7 @@ DISTANCES: Mapping[str, type[Distance]] = {
     "relative": Relative,
     "published": Published,
 }
+KEEPS = ("both", "heavier", "lighter")
 PICKS = ("random", "exhaustive", "halving", *SEARCHES)
 
 
@@ -116,6 +118,8 @@ class Explained:
         exchanges: As there.
         new_tokens: As there.
         answers: As there.
+        keep: Of the sum of two entries ``both``, or the ``heavier`` or ``lighter`` part alone, to
+            see what adding them is worth.
 
     Raises:
         ValueError: If a value breaks its rule.
@@ -126,9 +130,12 @@ class Explained:
     merged_within: float = 0.6
     exchanges: int = 40
     new_tokens: int = 48
-    answers: bool = True
+    answers: str = "own"
+    keep: str = "both"
 
     def __post_init__(self) -> None:
+        if self.keep not in KEEPS:
+            raise ValueError(f"start.keep must be one of {KEEPS}, got {self.keep!r}")
         if self.distance not in DISTANCES:
             raise ValueError(
                 f"start.distance must be one of {tuple(DISTANCES)}, got {self.distance!r}"
@@ -151,7 +158,7 @@ class Explained:
         """Returns the nearest entry, the nearest sum of two, or none where both are too far."""
         manifest, release, facts = asked.offer.manifest, asked.release, asked.facts
         placed = place_user(asked.exchanges, manifest, release, self.how, asked.compute)
-        start = choose_start(placed.point, manifest, self.how)
+        start = _kept(choose_start(placed.point, manifest, self.how), self.keep)
         patches = asked.offer.patches(start.wanted)
         work = selection_work(facts, release, manifest, placed, len(asked.offer.data))
         placement = asked.placement
@@ -211,6 +218,21 @@ class Rival:
             return pick_by_search(self.pick, examples, patches, release, compute, seed)
         pick = pick_exhaustively if self.pick == "exhaustive" else pick_by_halving
         return pick(examples, patches, release, compute)
+
+
+def _kept(start: Start, keep: str) -> Start:
+    """Returns one part of a sum of two where that is asked for."""
+    if keep == "both" or start.kind != "merged":
+        return start
+    heavier = int(start.weights[1] > start.weights[0])
+    place = heavier if keep == "heavier" else 1 - heavier
+    return replace(
+        start,
+        kind="single",
+        entries=(start.entries[place],),
+        weights=(1.0,),
+        wanted=(start.wanted[place],),
+    )
 
 
 def _rival(asked: Asked, name: str, patch: Patch, work: list[Entry]) -> Found:

@@ -9,6 +9,7 @@ from clients.facts import Facts
 from clients.sight import nats_per_token
 from clients.state import DeviceState
 from fleettune.compute import Compute
+from fleettune.corpora import corpus_name
 from fleettune.cost import Stage
 from fleettune.energy import price
 from fleettune.statistics import Observation
@@ -34,7 +35,7 @@ def observe_start(
         return seen
     encoder = facts.encoder(state.held)
     examples = tuple(encoder.example(exchange) for exchange in later)
-    own = style_name(facts.population, facts.user)
+    own = style_name(facts.population, facts.user) or corpus_name(facts.population, facts.user)
     asked = Workload()
     for entry in found.entries:
         asked = asked.plus(*entry)

@@ -1,11 +1,11 @@
 """Warm start: which of a catalogue's patches a device starts from, found without sending anything.
 
-The device answers its own questions with the unpersonalised release (or takes the plain answers in
-the manifest, which cost nothing), summarises how its user's preferred answers differ, and places
-that on the downloaded words: z*. The nearest entry is taken if
-it is near enough, else the two whose non-negative sum is nearest, else it starts from scratch
-(XPerT, METHODS A4). z* is a local value: what leaves the device is `Start.wanted`, digests of
-patches, as for any other download.
+The device answers its own questions with the unpersonalised release (or takes plain answers in the
+manifest to like questions, and decodes nothing), summarises how its user's preferred answers
+differ, and places that on the downloaded words: z*. The nearest entry is taken if it is near
+enough, else the two whose non-negative sum is nearest, else it starts from scratch (XPerT, METHODS
+A4). z* is a local value: what leaves the device is `Start.wanted`, digests of patches, as for any
+other download.
 """
 
 from __future__ import annotations
@@ -26,12 +26,15 @@ from fleettune.cost import Stage
 from fleettune.decomposition import Floats
 from fleettune.exchanges import Exchange
 from fleettune.explanation import Cosine, Distance
+from fleettune.likeness import likest
 from fleettune.merging import merged, nonnegative_pair
 from fleettune.releases import Manifest
 from fleettune.summaries import Pair
 from fleettune.tokens import open_encoder
 from fleettune.work import Work, decode_work, forward_work
 from fleettune.workload import Entry, Phase, computing, moving, transferring
+
+ANSWERS = ("own", "like", "any")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +47,10 @@ class WarmStart:
         merged_within: Largest distance of the sum of two; beyond it, scratch.
         exchanges: Most exchanges that are looked at, newest first.
         new_tokens: Longest answer of the release, in tokens.
-        answers: Whether the release answers the user's own questions; else the manifest's plain
-            answers, to other questions, are what the user's are compared with.
+        answers: What the user's answers are compared with: ``own``, the release's to the same
+            questions; ``like``, the manifest's plain answers to the questions that share most
+            words (`fleettune.likeness`); ``any``, those to any questions. The last two decode
+            nothing.
     """
 
     distance: Distance = field(default_factory=Cosine)
@@ -53,9 +58,11 @@ class WarmStart:
     merged_within: float = 0.6
     exchanges: int = 40
     new_tokens: int = 48
-    answers: bool = True
+    answers: str = "own"
 
     def __post_init__(self) -> None:
+        if self.answers not in ANSWERS:
+            raise ValueError(f"warm_start.answers must be one of {ANSWERS}, got {self.answers!r}")
         for name in ("single_within", "merged_within"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"warm_start.{name} must be >= 0, got {getattr(self, name)}")
@@ -114,15 +121,13 @@ def place_user(
     if not exchanges:
         raise ValueError("a warm start needs at least 1 exchange of the user, got 0")
     own = exchanges[-how.exchanges :]
-    plain = _answers(own, release, how, compute) if how.answers else manifest.plain
-    if not plain:
-        raise ValueError("a warm start without answers needs plain ones in the manifest, got none")
-    pairs = tuple(
-        Pair(question=e.question, before=plain[number % len(plain)], after=e.response)
-        for number, e in enumerate(own)
-    )
+    answered = how.answers == "own"
+    pairs = _paired(own, _answers(own, release, how, compute)) if answered else ()
+    if not answered:
+        pairs = _beside_plain(own, manifest, likes=how.answers == "like")
     vectors = manifest.summariser.vectors(pairs, release, compute)
-    return Placed(point=manifest.place(vectors), pairs=pairs, answered=how.answers)
+    point = manifest.place(vectors, likes=how.answers == "like")
+    return Placed(point=point, pairs=pairs, answered=answered)
 
 
 def choose_start(point: Floats, manifest: CatalogueManifest, how: WarmStart) -> Start:
@@ -130,7 +135,7 @@ def choose_start(point: Floats, manifest: CatalogueManifest, how: WarmStart) -> 
 
     Weights of a sum are brought to a total of at most 1.
     """
-    places = manifest.compared
+    places = manifest.compared(likes=how.answers == "like")
     apart = how.distance.to(point, places)
     nearest = int(np.argmin(apart))
     if apart[nearest] <= how.single_within:
@@ -212,6 +217,28 @@ def download_work(facts: Facts, release: Manifest, patches: Sequence[Patch]) -> 
         found.append((Stage.DOWNLOAD, Phase.RECEIVE, transferring(size_bytes)))
         found.append((Stage.DOWNLOAD, Phase.WRITE, moving(size_bytes)))
     return found
+
+
+def _paired(own: Sequence[Exchange], plain: Sequence[str]) -> tuple[Pair, ...]:
+    return tuple(
+        Pair(question=e.question, before=plain[number % len(plain)], after=e.response)
+        for number, e in enumerate(own)
+    )
+
+
+def _beside_plain(
+    own: Sequence[Exchange], manifest: CatalogueManifest, *, likes: bool
+) -> tuple[Pair, ...]:
+    """Returns the user's answers beside the manifest's: to like questions, or to any."""
+    if not manifest.plain or (likes and not manifest.questions):
+        raise ValueError("a warm start without answers needs plain ones in the manifest, got none")
+    if not likes:
+        return _paired(own, manifest.plain)
+    return tuple(
+        Pair(question=e.question, before=manifest.plain[place], after=e.response)
+        for e in own
+        for place in likest(e.question, manifest.questions)
+    )
 
 
 def _answers(

@@ -20,7 +20,7 @@ from fleettune.releases import Manifest
 from fleettune.summaries import SUMMARISER_TYPES, Summariser
 from fleettune.typed import from_record, to_record
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +60,8 @@ class CatalogueManifest:
             n words and directions; the identity where nothing is known of their noise.
         plain: The unpersonalised release's answers to the catalogue's questions, for devices that
             do not let their release answer the user's own.
+        questions: Those questions, for devices that compare with answers to like ones.
+        whitening_of_likes: As `whitening`, for such devices, whose coordinates are noisier.
 
     Raises:
         ValueError: If shapes do not fit.
@@ -77,6 +79,8 @@ class CatalogueManifest:
     beside: Floats = field(default_factory=lambda: np.zeros((0, 0)))
     coordinates_beside: Floats = field(default_factory=lambda: np.zeros((0, 0)))
     whitening: Floats = field(default_factory=lambda: np.zeros((0, 0)))
+    questions: tuple[str, ...] = ()
+    whitening_of_likes: Floats = field(default_factory=lambda: np.zeros((0, 0)))
 
     def __post_init__(self) -> None:
         words, size = self.basis.vectors.shape
@@ -89,25 +93,29 @@ class CatalogueManifest:
 
         _check_beside(self)
 
-    @property
-    def compared(self) -> Floats:
-        """The entries where distances are measured, ``(entries, n)``."""
-        return self._whitened(self.coordinates, self.coordinates_beside)
+    def compared(self, *, likes: bool = False) -> Floats:
+        """Returns the entries where distances are measured, ``(entries, n)``.
+
+        Args:
+            likes: Whether users are compared with plain answers to like questions.
+        """
+        return self._whitened(self.coordinates, self.coordinates_beside, likes=likes)
 
     @property
     def middle(self) -> Floats:
         """Mean of the entries' coordinates, ``(words,)``."""
         return self.coordinates.mean(axis=0)
 
-    def place(self, vectors: Floats) -> Floats:
+    def place(self, vectors: Floats, *, likes: bool = False) -> Floats:
         """Returns where pairs' vectors ``(pairs, d)``, averaged, are compared with entries."""
         mean = (vectors / self.scale).mean(axis=0)
         along = mean @ self.beside.T if self.beside.size else np.zeros(0)
-        return self._whitened(self.basis.coordinates(mean), along)
+        return self._whitened(self.basis.coordinates(mean), along, likes=likes)
 
-    def _whitened(self, named: Floats, beside: Floats) -> Floats:
+    def _whitened(self, named: Floats, beside: Floats, *, likes: bool) -> Floats:
         joint = np.concatenate([named, beside], axis=-1) if self.beside.size else named
-        return joint @ self.whitening if self.whitening.size else joint
+        by = self.whitening_of_likes if likes else self.whitening
+        return joint @ by if by.size else joint
 
     def check_release(self, release: Manifest) -> None:
         """Raises ValueError if the catalogue is about other weights than a release's."""
@@ -130,6 +138,7 @@ def encode_manifest(manifest: CatalogueManifest) -> bytes:
         "opposites": list(manifest.basis.opposites),
         "entries": [to_record(entry) for entry in manifest.entries],
         "plain": list(manifest.plain),
+        "questions": list(manifest.questions),
     }
     arrays = {
         "basis": manifest.basis.vectors,
@@ -138,6 +147,7 @@ def encode_manifest(manifest: CatalogueManifest) -> bytes:
         "beside": manifest.beside,
         "coordinates_beside": manifest.coordinates_beside,
         "whitening": manifest.whitening,
+        "whitening_of_likes": manifest.whitening_of_likes,
     }
     single = {name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()}
     return save(single, metadata={"fleettune": json.dumps(header, sort_keys=True)})
@@ -174,6 +184,8 @@ def decode_manifest(data: bytes) -> CatalogueManifest:
         beside=arrays["beside"],
         coordinates_beside=arrays["coordinates_beside"],
         whitening=arrays["whitening"],
+        questions=tuple(header["questions"]),
+        whitening_of_likes=arrays["whitening_of_likes"],
     )
 
 
@@ -189,12 +201,19 @@ def _check_beside(manifest: CatalogueManifest) -> None:
         (not count or size == len(manifest.scale))
         and (not count or manifest.coordinates_beside.shape == (len(manifest.entries), count))
         and manifest.whitening.shape in ((0, 0), (every, every))
+        and manifest.whitening_of_likes.shape == manifest.whitening.shape
     )
     if not fits:
         raise ValueError(
             f"a manifest with {count} directions beside its words must have coordinates and a "
             f"whitening for them, got {manifest.beside.shape}, "
-            f"{manifest.coordinates_beside.shape} and {manifest.whitening.shape}"
+            f"{manifest.coordinates_beside.shape}, {manifest.whitening.shape} and "
+            f"{manifest.whitening_of_likes.shape}"
+        )
+    if manifest.questions and len(manifest.questions) != len(manifest.plain):
+        raise ValueError(
+            f"a manifest must have a plain answer per question, got {len(manifest.plain)} of "
+            f"{len(manifest.questions)}"
         )
 
 

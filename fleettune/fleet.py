@@ -15,6 +15,7 @@ from typing import Any
 
 from fleettune.availability import Always, Availability, Nightly
 from fleettune.battery import SOC_FLOOR
+from fleettune.corpora import Corpora, CorporaData, Corpus
 from fleettune.exchanges import Population
 from fleettune.foresight import Foresight
 from fleettune.hardware import (
@@ -37,7 +38,11 @@ from fleettune.traces import Trace
 from fleettune.typed import Types, from_record, to_record
 
 DATA_TYPES: Types = {
-    kind.__name__: kind for kind in (SyntheticData, StreamData, StyledData, Style, TableData)
+    kind.__name__: kind
+    for kind in (
+        *(SyntheticData, StreamData, StyledData, Style, TableData),
+        *(CorporaData, Corpora, Corpus),
+    )
 }
 FACT_TYPES: Types = {
     kind.__name__: kind
@@ -47,7 +52,7 @@ FACT_TYPES: Types = {
     )
 }
 
-FleetData = SyntheticData | StreamData | StyledData | TableData
+FleetData = SyntheticData | StreamData | StyledData | TableData | CorporaData
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ SINGLE_MEASURES = (
     *("forecast_coverage", "forecast_half_width"),
 )
 """Measures of one arm alone."""
-COLUMN_MEASURES = ("difference", "saving", "reach", "above_line", "retained", "levels")
+COLUMN_MEASURES = ("difference", "saving", "reach", "above_line", "retained", "levels", "words")
 MEASURES = ("quality_difference", "energy_saving", *COLUMN_MEASURES, *SINGLE_MEASURES)
 DIRECTIONS = ("above", "below", "not_above", "within")
 
@@ -37,7 +37,8 @@ class Claim:
             gains, over all decisions and within releases; ``retune_rate`` of its decisions
             (`simulations.study_decisions`); ``forecast_coverage`` and ``forecast_half_width`` of
             first cohorts (`simulations.study_forecast`); ``levels``: how far apart graded styles
-            of the offered catalogue stay in order (`simulations.levels`), the axis as its column.
+            of the offered catalogue stay in order (`simulations.levels`), the axis as its column;
+            ``words``: share of its entries whose strongest word is right (`simulations.wording`).
         arm: The arm that it is about.
         against: The arm that it is compared with; empty for `SINGLE_MEASURES`.
         threshold: The value to reach.

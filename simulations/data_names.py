@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fleettune.corpora import CorporaData
 from fleettune.fleet import FleetData
 from fleettune.personas import SyntheticData
 from fleettune.streams import StreamData
@@ -19,5 +20,8 @@ def data_name(data: FleetData) -> str:
     if isinstance(data, StyledData):
         between = "_between" if data.between else ""
         return f"synthetic_styled_{data.similarity:g}{between}"
+    if isinstance(data, CorporaData):
+        names = "_".join(corpus.name for corpus in data.text.files)
+        return f"corpora_{data.similarity:g}_{names}"
     path = Path(data.path)
     return f"{path.parent.name}/{path.name}"

@@ -17,6 +17,7 @@ from simulations.levels import ordered
 from simulations.reach import reach_saving
 from simulations.study_decisions import Three, above_line, retained, retune_rate, score_auc
 from simulations.study_forecast import forecast_coverage, forecast_half_width
+from simulations.wording import strongest_right
 
 
 def judge(
@@ -56,10 +57,12 @@ def _judged(
             raise ValueError(f"claim {claim.claim} is about arm {missing[0]!r}, which did not run")
     earlier = _of_releases(here, claim.less_releases) if claim.less_releases else None
     here, there = (_of_releases(arms, claim.releases) for arms in (here, there))
-    levels = claim.measure == "levels"
-    found = (
-        ordered(offered, claim.column) if levels else _measured(claim, here, there, earlier, metric)
-    )
+    if claim.measure == "words":
+        found = strongest_right(offered)
+    elif claim.measure == "levels":
+        found = ordered(offered, claim.column)
+    else:
+        found = _measured(claim, here, there, earlier, metric)
     low, high = found["ci95"]
     return {
         "claim": claim.claim,

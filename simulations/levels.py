@@ -18,6 +18,12 @@ AXES = ("expertise", "informativeness", "tone")
 _NAME = re.compile(r"e(\d)i(\d)t(\d)")
 
 
+def levels_of(name: str) -> tuple[int, ...] | None:
+    """Returns the levels of a generated style on `AXES`; None of another entry's name."""
+    found = _NAME.fullmatch(name)
+    return tuple(map(int, found.groups())) if found else None
+
+
 def distances(entries: Sequence[Mapping[str, Any]], axis: str) -> Floats:
     """Returns L1 distances from an axis' lowest level to those above, ``(rests, levels - 1)``.
 
@@ -33,9 +39,8 @@ def distances(entries: Sequence[Mapping[str, Any]], axis: str) -> Floats:
     which = AXES.index(axis)
     by_rest: dict[tuple[int, ...], dict[int, Floats]] = {}
     for entry in entries:
-        found = _NAME.fullmatch(entry["entry"])
-        if found and entry["release"] == entries[0]["release"]:
-            levels = tuple(map(int, found.groups()))
+        levels = levels_of(entry["entry"])
+        if levels and entry["release"] == entries[0]["release"]:
             rest = levels[:which] + levels[which + 1 :]
             by_rest.setdefault(rest, {})[levels[which]] = np.array(entry["coordinates"])
     counts = {len(own) for own in by_rest.values()}

@@ -13,7 +13,7 @@ from fleettune.joining import FROM_THE_START, Joining
 from fleettune.work import Shapes
 from simulations.targets import configured
 from strategies.aggregation import Aggregation
-from strategies.cataloguing import Cataloguing, StyleCatalogue, Uncatalogued
+from strategies.catalogue_sources import Cataloguing, Uncatalogued
 from strategies.ffa import Ffa
 from strategies.fleet_patch import check_merged
 from strategies.guiding import Fitted, Guiding
@@ -90,12 +90,12 @@ def catalogue_rule(node: object, arms: Mapping[str, DevicePolicy], shapes: Shape
     rule = configured(node, "catalogue")
     if not isinstance(rule, Cataloguing):
         raise ValueError(
-            f"catalogue must be Uncatalogued or StyleCatalogue, got {type(rule).__name__}"
+            f"catalogue must be of strategies.catalogue_sources, got {type(rule).__name__}"
         )
     for name, policy in arms.items():
         if not isinstance(policy.start, Scratch):
             _check_start(name, policy, rule)
-    if isinstance(rule, StyleCatalogue) and rule.layers > shapes.layers:
+    if not isinstance(rule, Uncatalogued) and rule.layers > shapes.layers:
         raise ValueError(
             f"catalogue.layers must be at most the model's {shapes.layers}, got {rule.layers}"
         )
@@ -104,7 +104,7 @@ def catalogue_rule(node: object, arms: Mapping[str, DevicePolicy], shapes: Shape
 
 def _check_start(name: str, policy: DevicePolicy, rule: Cataloguing) -> None:
     if isinstance(rule, Uncatalogued):
-        raise ValueError(f"arm {name} starts from a catalogue: add catalogue=styles")
+        raise ValueError(f"arm {name} starts from a catalogue: add catalogue=styles or corpora")
     if isinstance(policy.start, Rival) and policy.start.pick in SEARCHES:
         check_optuna()
     if policy.tuning.frozen_a:

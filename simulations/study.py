@@ -64,7 +64,7 @@ def run_study(
     grid = over_worlds(rows, first.study.claims, first.metric) if first.study.grid else []
     if grid:
         (folder / "study_worlds.json").write_text(json.dumps(grid, indent=1))
-    page = write_study_page(folder, first.study, rows, outcomes, grid)
+    page = write_study_page(folder, first.study, rows, outcomes, grid, catalogues)
     console.print(_table(first.study.name, outcomes))
     console.print(f"Study page: {page.resolve()}", soft_wrap=True)
     return outcomes

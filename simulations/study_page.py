@@ -11,11 +11,13 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
+from types import MappingProxyType
 from typing import Any
 
 import polars as pl
 from plotly.offline import get_plotlyjs  # pyright: ignore[reportMissingTypeStubs] - it has none
 
+from simulations.catalogue_map import map_section
 from simulations.claims import StudySettings
 from simulations.folds import HEADLINES
 from simulations.markup import Chart, chart, details, plain, scrolled
@@ -72,6 +74,7 @@ def write_study_page(
     worlds: Mapping[str, pl.DataFrame],
     outcomes: Sequence[Mapping[str, Any]],
     grid: Sequence[Mapping[str, Any]] = (),
+    catalogues: Mapping[str, Sequence[Mapping[str, Any]]] = MappingProxyType({}),
 ) -> Path:
     """Path of the page ``study.html``, written beside the study's parts.
 
@@ -81,6 +84,7 @@ def write_study_page(
         worlds: The rows of every world with derived columns, seeds together.
         outcomes: The claims' outcomes, in their order.
         grid: What `simulations.study_grid` found over worlds.
+        catalogues: What every world offered to start from; that of the first one is drawn.
     """
     parts = {world: _summaries(folder / world, study.seeds) for world in worlds}
     first = next(iter(parts.values()))[0]
@@ -101,7 +105,13 @@ def write_study_page(
         claims_note=html.escape(
             " ".join([study.note, _CLAIMS_NOTE + joules_caption(first, _MARGINAL)]).strip()
         ),
-        worlds="\n".join([*_sweeps(study, worlds, metric), *sections]),
+        worlds="\n".join(
+            [
+                *_sweeps(study, worlds, metric),
+                map_section(next(iter(catalogues.values()), ())),
+                *sections,
+            ]
+        ),
         provenance=_provenance(folder),
     )
     path = folder / "study.html"

@@ -9,7 +9,7 @@ words. Patches and manifest are kept by content.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -29,7 +29,8 @@ from fleettune.compute import (
     Job,
     Result,
 )
-from fleettune.decomposition import Candidate, Floats, by_strength, decompose
+from fleettune.decomposition import Basis, Candidate, Floats, by_strength, decompose
+from fleettune.likeness import likest_others
 from fleettune.patch_store import keep_patch
 from fleettune.releases import Manifest
 from fleettune.summaries import Pair, Stylometry, Summariser
@@ -137,7 +138,6 @@ def explained(
         by_strength(candidates, vectors), vectors, gate=how.gate, residual=how.residual
     )
     more = beside(basis, vectors, how.beside)
-    joint = np.concatenate([basis.coordinates(every), every @ more.T], axis=2)
     manifest = CatalogueManifest(
         release=release.digest,
         version=release.version,
@@ -150,7 +150,9 @@ def explained(
         plain=plain,
         beside=more,
         coordinates_beside=vectors @ more.T,
-        whitening=np.zeros((0, 0)) if how.shrink is None else whitening(joint, how.shrink),
+        whitening=_whitening(basis, more, every, how),
+        questions=how.questions,
+        whitening_of_likes=_whitening(basis, more, _like(pairs, plain, how, summarise), how),
     )
     return Catalogue(manifest=manifest, entries=tuple(entries))
 
@@ -191,6 +193,32 @@ def _pairs(
         for own in answers
         for question, before, tokens in zip(how.questions, plain, own, strict=True)
     ]
+
+
+def _like(
+    pairs: Sequence[Pair], plain: Sequence[str], how: Explaining, summarise: Summarise
+) -> Floats:
+    """Returns the vectors of the same answers beside plain ones to like questions.
+
+    That is how a device sees its user's that decodes nothing: ``(entries, questions, d)``.
+    """
+    if how.shrink is None:
+        return np.zeros((0, 0, 0))
+    likes = likest_others(how.questions)
+    count = len(likes[0])
+    beside_likes = [
+        replace(pair, before=plain[place])
+        for number, pair in enumerate(pairs)
+        for place in likes[number % len(likes)]
+    ]
+    found = summarise(beside_likes)
+    return found.reshape(-1, len(likes), count, found.shape[-1]).mean(axis=2)
+
+
+def _whitening(basis: Basis, more: Floats, every: Floats, how: Explaining) -> Floats:
+    if how.shrink is None:
+        return np.zeros((0, 0))
+    return whitening(np.concatenate([basis.coordinates(every), every @ more.T], axis=2), how.shrink)
 
 
 def _listed(entry: Entry) -> Listed:

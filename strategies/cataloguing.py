@@ -1,6 +1,6 @@
 """Cataloguing: the catalogue that is offered with every release, and how it outlives a release.
 
-Entries are tuned on style corpora of the server, explained, and kept by content, so a catalogue is
+Entries are tuned on text of the server, explained, and kept by content, so a catalogue is
 made once. Where a new release comes, an entry whose held-out text the release with the old patch
 predicts no worse than before is reused as it is; any other is tuned anew (the reuse-or-retune rule
 of canaries, on the server's own text).
@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
-from fleettune.adapters import Patch, Placement
 from fleettune.catalogue_manifest import SCHEMA, decode_manifest, encode_manifest
 from fleettune.compute import ScoreJob, ScoreResult
 from fleettune.exchanges import Exchange
@@ -23,108 +22,22 @@ from fleettune.explanation import explained as told
 from fleettune.explanation import in_words
 from fleettune.offers import CatalogueOffer
 from fleettune.releases import Manifest
-from fleettune.sites import MODULES, Site
-from fleettune.styles import Style, plain_questions, style_corpus, style_grid
-from fleettune.summaries import AnswerEmbedding, StyleQuestion, Stylometry, Summariser
 from fleettune.tokens import Example, open_encoder
 from fleettune.typed import to_record
-from fleettune.work import Shapes
 from strategies.catalogue import Catalogue, Entry, Execute, Explaining, explained, publish
+from strategies.catalogue_sources import (
+    HELD_OUT,
+    Cataloguing,
+    Tuned,
+    Uncatalogued,
+    placement,
+    read_as,
+)
 from strategies.catalogue_tuning import Recipe, corpus_entries
 from strategies.ranking import here
 
-SUMMARISERS = {
-    "embedding": AnswerEmbedding,
-    "stylometry": Stylometry,
-    "question": StyleQuestion,
-}
 FOLDER = "catalogues"
 """Where patches and manifests lie in the release store."""
-_HELD_OUT = 16
-"""Exchanges of an entry's corpus by which a new release is judged; never trained on."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Uncatalogued:
-    """No catalogue."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StyleCatalogue:
-    """A catalogue of patches tuned on text in one style each.
-
-    Attributes:
-        expertise: Levels of expertise; of the other axes all levels are taken.
-        entries: How many of those styles have an entry, spread evenly; None: all.
-        corpus: Exchanges that an entry is tuned on.
-        steps: Optimizer steps of an entry.
-        batch: Exchanges per step.
-        learning_rate: AdamW's learning rate.
-        layers: Top layers with adapters.
-        rank: Their rank.
-        alpha: Their alpha.
-        questions: Answered by the base and by every entry.
-        summariser: ``embedding``, ``stylometry`` or ``question`` (`fleettune.summaries`).
-        residual: As `strategies.catalogue.Explaining`.
-        beside: As there.
-        shrink: As there.
-        worse: Nats per token by which a release may make an entry worse and it is still reused.
-
-    Raises:
-        ValueError: If a value breaks its rule.
-    """
-
-    expertise: tuple[int, ...] = (0, 3)
-    entries: int | None = None
-    corpus: int = 120
-    steps: int = 40
-    batch: int = 8
-    learning_rate: float = 5e-3
-    layers: int = 4
-    rank: int = 8
-    alpha: float = 16.0
-    questions: int = 100
-    summariser: str = "stylometry"
-    residual: float = 0.02
-    beside: int = 8
-    shrink: float | None = 0.3
-    worse: float = 0.02
-
-    def __post_init__(self) -> None:
-        if self.summariser not in SUMMARISERS:
-            raise ValueError(
-                f"catalogue.summariser must be one of {tuple(SUMMARISERS)}, got {self.summariser!r}"
-            )
-        for name in ("corpus", "steps", "batch", "layers", "rank", "questions"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"catalogue.{name} must be >= 1, got {getattr(self, name)}")
-        if self.worse < 0:
-            raise ValueError(f"catalogue.worse must be >= 0 nats per token, got {self.worse}")
-        most = len(style_grid(self.expertise))
-        if self.entries is not None and not 2 <= self.entries <= most:
-            raise ValueError(f"catalogue.entries must be from 2 to {most}, got {self.entries}")
-
-    @property
-    def styles(self) -> tuple[Style, ...]:
-        """The styles with an entry."""
-        every = style_grid(self.expertise)
-        if self.entries is None:
-            return every
-        return tuple(every[place * len(every) // self.entries] for place in range(self.entries))
-
-    def placement(self, shapes: Shapes) -> Placement:
-        """Returns adapters on every site of the top layers."""
-        first = max(0, shapes.layers - self.layers)
-        sites = tuple(Site(layer, m) for layer in range(first, shapes.layers) for m in MODULES)
-        return Placement(sites=sites, rank=self.rank, alpha=self.alpha)
-
-    def read_as(self) -> Summariser:
-        """Returns what turns pairs of answers into vectors."""
-        return cast(Summariser, SUMMARISERS[self.summariser]())
-
-
-Cataloguing = Uncatalogued | StyleCatalogue
-"""What a plan may name."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -186,18 +99,15 @@ class Cataloguer:
         return found
 
     def _make(
-        self, how: StyleCatalogue, release: Manifest, before: Manifest | None
+        self, how: Tuned, release: Manifest, before: Manifest | None
     ) -> tuple[Catalogue, tuple[str, ...], CatalogueOffer]:
         folder = self.store / FOLDER
         folder.mkdir(parents=True, exist_ok=True)
-        corpora = {
-            style.name: style_corpus(style, how.corpus + _HELD_OUT, self.seed)
-            for style in how.styles
-        }
+        corpora = how.corpora(self.seed)
         kept = {} if before is None else self._reused(how, corpora, release, before)
-        due = {name: c[: how.corpus] for name, c in corpora.items() if name not in kept}
+        due = {name: c[:-HELD_OUT] for name, c in corpora.items() if name not in kept}
         recipe = Recipe(
-            placement=how.placement(release.shapes),
+            placement=placement(how, release.shapes),
             steps=how.steps,
             batch=how.batch,
             learning_rate=how.learning_rate,
@@ -206,14 +116,12 @@ class Cataloguer:
         )
         tuned = corpus_entries(due, recipe, release, self.run, folder) if due else ()
         entries = {entry.name: entry for entry in tuned} | kept
-        ordered = tuple(entries[style.name] for style in how.styles)
+        ordered = tuple(entries[name] for name in corpora)
         data = self._explained(how, ordered, release)
         catalogue = Catalogue(manifest=decode_manifest(data), entries=ordered)
         return catalogue, tuple(kept), CatalogueOffer(data=data, store=str(folder))
 
-    def _explained(
-        self, how: StyleCatalogue, entries: tuple[Entry, ...], release: Manifest
-    ) -> bytes:
+    def _explained(self, how: Tuned, entries: tuple[Entry, ...], release: Manifest) -> bytes:
         """Returns the manifest of some entries, made or found by what it is made of."""
         folder = self.store / FOLDER
         digests = [entry.patch.digest() for entry in entries]
@@ -223,8 +131,9 @@ class Cataloguer:
         if file.is_file():
             return (folder / f"{file.read_text()}.catalogue").read_bytes()
         explaining = Explaining(
-            questions=plain_questions(how.questions, self.seed + 1),
-            summariser=how.read_as(),
+            questions=how.asked(self.seed),
+            summariser=read_as(how),
+            new_tokens=how.new_tokens,
             residual=how.residual,
             beside=how.beside,
             shrink=how.shrink,
@@ -236,15 +145,15 @@ class Cataloguer:
 
     def _reused(
         self,
-        how: StyleCatalogue,
-        corpora: dict[str, tuple[Exchange, ...]],
+        how: Tuned,
+        corpora: Mapping[str, tuple[Exchange, ...]],
         release: Manifest,
         before: Manifest,
     ) -> dict[str, Entry]:
         """Returns the entries of the release before that hold for a new one."""
         old = self.made[before.version][0].entries
         jobs = [
-            _scoring(at, entry.patch, corpora[entry.name][how.corpus :])
+            _scoring(at, entry.patch, corpora[entry.name][-HELD_OUT:])
             for at in (before, release)
             for entry in old
         ]

@@ -13,7 +13,12 @@ from fleettune.joining import FROM_THE_START, Join, Joining
 from fleettune.rankings import ProbeRecipe
 from fleettune.typed import OMIT_DEFAULT, Record, Types, from_record, to_record
 from strategies.aggregation import Aggregation, Stack
-from strategies.cataloguing import Cataloguing, StyleCatalogue, Uncatalogued
+from strategies.catalogue_sources import (
+    Cataloguing,
+    CorporaCatalogue,
+    StyleCatalogue,
+    Uncatalogued,
+)
 from strategies.clipping import NormClip
 from strategies.factor_averaging import FactorMean, ZeroPad
 from strategies.ffa import Ffa
@@ -109,7 +114,9 @@ _TYPES: Types = {
     **DATA_TYPES,
     **{cls.__name__: cls for cls in AGGREGATIONS},
     **{cls.__name__: cls for cls in (Unguided, Fitted, Fixed, Unstaged, Staged)},
-    **{cls.__name__: cls for cls in (Uncatalogued, StyleCatalogue, Joining, Join)},
+    **{
+        cls.__name__: cls for cls in (Uncatalogued, StyleCatalogue, CorporaCatalogue, Joining, Join)
+    },
     **{cls.__name__: cls for cls in (Plan, Arm, Source, Schedule, ReleasePlan, Panel, Uniform)},
     ProbeRecipe.__name__: ProbeRecipe,
 }

@@ -36,6 +36,8 @@ NEEDED = {
     ("aggregation", "ffa"): ["+tuning.frozen_a=true"],
     ("release", "merged"): ["fleet_patch=start"],
     ("guidance", "fitted"): ["arms=reuse_thresholds"],
+    ("arms", "xpert_corpora"): ["catalogue=styles"],
+    ("catalogue", "corpora"): ["data=corpora"],
 } | {("arms", name): ["catalogue=styles"] for name in STARTS}
 """What an option asks for beside itself."""
 
@@ -50,8 +52,10 @@ def needs_a_file(cfg: DictConfig) -> bool:
     """Whether the option is about a model, a table or a corpus that the user brings."""
     brought = cfg.model.path if not OmegaConf.is_missing(cfg.model, "path") else None
     is_there = brought == POCKET or (brought is not None and Path(brought).is_dir())
-    corpora = [plan.corpus for plan in cfg.release.plans if "corpus" in plan]
-    have_text = all(Path(corpus).is_file() for corpus in corpora)
+    texts = OmegaConf.select(cfg, "data.text.files", throw_on_missing=False) or []
+    files = [text.path for text in texts]
+    files += [plan.corpus for plan in cfg.release.plans if "corpus" in plan]
+    have_text = all(Path(file).is_file() for file in files)
     return bool(OmegaConf.missing_keys(cfg)) or not (is_there and have_text)
 
 
@@ -86,11 +90,11 @@ def test_a_module_has_at_most_300_lines(file: Path) -> None:
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_of_the_configuration_builds(group: str, option: str) -> None:
-    if option == "xpert_optuna":
+    if option in ("xpert_optuna", "xpert_search"):
         pytest.importorskip("optuna")
     cfg = composed(group, option)
     if needs_a_file(cfg):
-        with pytest.raises(ValueError, match=r"path|folder|\?\?\?"):
+        with pytest.raises(ValueError, match=r"path|folder|files|\?\?\?"):
             build(cfg)
         return
     assert isinstance(build(cfg), Experiment)

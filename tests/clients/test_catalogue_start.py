@@ -32,7 +32,8 @@ from fleettune.styles import StyledData
 from fleettune.suspension import current_compute
 from fleettune.typed import to_record
 from fleettune.wire import encode_report, take_observed
-from strategies.cataloguing import Cataloguer, StyleCatalogue
+from strategies.catalogue_sources import StyleCatalogue
+from strategies.cataloguing import Cataloguer
 from tests.clients.phone import RELEASE as POCKET
 
 RELEASE = replace(POCKET, digest="weights", size_bytes=1_000_000)
@@ -187,6 +188,17 @@ def test_wrong_values_are_told() -> None:
         Explained(distance="hamming")
     with pytest.raises(ValueError, match=r"start\.pick"):
         Rival(pick="best")
+
+
+def test_a_part_of_a_sum_is_started_from_alone(offer: CatalogueOffer) -> None:
+    both = replace(EXPLAINED, single_within=0.0, merged_within=2.0)
+    counts = [
+        live(visit(offer, replace(both, keep=keep)))[1].observation
+        for keep in ("both", "heavier", "lighter")
+    ]
+    assert [seen.start_entries for seen in counts if seen is not None] in ([2, 1, 1], [0, 0, 0])
+    with pytest.raises(ValueError, match=r"start\.keep"):
+        Explained(keep="none")
 
 
 def test_a_device_that_joins_brings_a_few_days() -> None:

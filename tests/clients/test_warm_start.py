@@ -150,11 +150,24 @@ def test_without_answers_of_its_own_a_device_decodes_nothing() -> None:
     def run(job: Job) -> Result:
         raise AssertionError(job)
 
-    how = WarmStart(answers=False)
+    how = WarmStart(answers="any")
     placed = place_user(WORLD.day(0, 0), manifest(), RELEASE, how, Compute(run=run))
     work = selection_work(facts(), RELEASE, manifest(), placed, 5000)
     computed = [amount for stage, _, amount in work if stage is Stage.CHECK]
     assert all(amount.flop == 0 for amount in computed)
+
+
+def test_like_questions_give_the_plain_answers_a_user_is_compared_with() -> None:
+    def run(job: Job) -> Result:
+        raise AssertionError(job)
+
+    own = WORLD.day(0, 0)[:1]
+    asked = (own[0].question, "quite another thing")
+    told = replace(manifest(), plain=("alike", "unlike"), questions=asked)
+    placed = place_user(own, told, RELEASE, WarmStart(answers="like"), Compute(run=run))
+    assert [pair.before for pair in placed.pairs] == ["alike", "unlike"]
+    with pytest.raises(ValueError, match="plain ones in the manifest"):
+        place_user(own, manifest(), RELEASE, WarmStart(answers="like"), Compute(run=run))
 
 
 def test_a_choice_is_charged_for_manifest_answers_and_embeddings() -> None:

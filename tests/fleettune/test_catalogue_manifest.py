@@ -72,8 +72,8 @@ def test_equal_manifests_have_one_address_and_others_another() -> None:
 def test_what_is_no_manifest_is_refused() -> None:
     with pytest.raises(ValueError, match="safetensors file of ours"):
         decode_manifest(b"\x08\x00\x00\x00\x00\x00\x00\x00{}      ")
-    data = encode_manifest(manifest()).replace(b'\\"schema\\": 2', b'\\"schema\\": 9')
-    with pytest.raises(ValueError, match="schema 2, got 9"):
+    data = encode_manifest(manifest()).replace(b'\\"schema\\": 3', b'\\"schema\\": 9')
+    with pytest.raises(ValueError, match="schema 3, got 9"):
         decode_manifest(data)
 
 

@@ -17,6 +17,7 @@ from fleettune.adapters import Factors, Patch, Placement, new_patch
 from fleettune.cost import Cost, Ledger, Stage
 from fleettune.frames import payload_bytes, write_frame
 from fleettune.hardware import load_hardware
+from fleettune.offers import CatalogueOffer
 from fleettune.personas import SyntheticData
 from fleettune.rejections import RejectedError
 from fleettune.releases import Drift, Manifest, Moments, ReleaseDelta, SiteDrift
@@ -463,3 +464,23 @@ def test_a_request_without_a_field_names_it() -> None:
     del content.config_records["request"]["release"]
     with pytest.raises(ValueError, match=r"request\.release must be given"):
         decode_request(content)
+
+
+def test_a_request_carries_a_catalogue_as_bytes_and_reads_back() -> None:
+    release = Manifest(
+        version=0,
+        name="pocket",
+        path="releases/0",
+        digest="weights",
+        size_bytes=1,
+        shapes=SHAPES,
+        template="pocket",
+        max_tokens=128,
+    )
+    offer = CatalogueOffer(data=bytes(range(256)), store="releases/catalogues")
+    plain = Request(arm="a", round=1, release=release, policy={"type": "X"}, observe=True)
+    asked = replace(plain, catalogue=offer)
+    assert decode_request(encode_request(asked)) == asked
+    # without one no message has another byte
+    assert set(encode_request(asked)) - set(encode_request(plain)) == {"catalogue"}
+    assert "catalogue_store" not in encode_request(plain).config_records["request"]

@@ -12,7 +12,8 @@ from safetensors.numpy import load_file, save_file
 
 from fleettune.backbone import POCKET_FOLDER
 from fleettune.releases import Manifest
-from strategies.cataloguing import Cataloguer, StyleCatalogue, Uncatalogued
+from strategies.catalogue_sources import StyleCatalogue, Uncatalogued
+from strategies.cataloguing import Cataloguer
 from tests.clients.phone import RELEASE as POCKET
 
 HOW = StyleCatalogue(

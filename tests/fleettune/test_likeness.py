@@ -1,0 +1,18 @@
+"""Likeness of questions, by hand."""
+
+from __future__ import annotations
+
+from fleettune.likeness import likest, likest_others
+
+QUESTIONS = ("wake me at six", "what do I drink", "wake me at seven", "drink or not?")
+
+
+def test_questions_that_share_words_come_first_and_the_first_of_equals() -> None:
+    assert likest("Wake me at eight!", QUESTIONS, 2) == (0, 2)
+    assert likest("sing", QUESTIONS, 2) == (0, 1)
+    assert likest("sing", QUESTIONS[:1]) == (0,)
+
+
+def test_a_question_is_not_like_itself_unless_it_is_alone() -> None:
+    assert likest_others(QUESTIONS, 1) == ((2,), (3,), (0,), (1,))
+    assert likest_others(("one",)) == ((0,),)

@@ -186,7 +186,7 @@ class CorporaPopulation:
             name = self.corpus_of(user) if rng.random() < config.similarity else other
             rows = config.text.read(name, users=True)
             # a walk through the rows from a place of the user's own: no row comes twice before all
-            first = int(stream(config.seed, Purpose.STYLE, 5, user).integers(2**31))
+            first = int(stream(config.seed, Purpose.STYLE, 5, user).integers(0x80000000))
             question, response = rows[_shuffled(len(rows))[(first + order) % len(rows)]]
             found.append(
                 Exchange(question=question, response=response, day=day, order=order, domain=name)
@@ -209,7 +209,7 @@ def drawn_exchanges(
 ) -> tuple[Exchange, ...]:
     """Returns drawn rows of the server's part of a corpus; all of them where there are fewer."""
     rows = text.read(name, users=False)
-    places = rng.permutation(len(rows))[:count].tolist()
+    places: list[int] = rng.permutation(len(rows))[:count].tolist()
     return tuple(
         Exchange(question=rows[place][0], response=rows[place][1], day=0, order=order, domain=name)
         for order, place in enumerate(places)

@@ -100,7 +100,7 @@ def test_text_in_a_style_lies_nearest_to_the_entry_of_that_style(catalogue: Cata
             for n, e in enumerate(style_corpus(style, 24, seed=9))
         ]
         point = manifest.place(manifest.summariser.vectors(pairs, RELEASE, COMPUTE))
-        assert int(np.argmin(Cosine().to(point, manifest.compared))) == number
+        assert int(np.argmin(Cosine().to(point, manifest.compared()))) == number
 
 
 def test_equal_catalogues_have_equal_manifests(

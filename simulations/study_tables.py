@@ -162,6 +162,8 @@ def compared_words(claim: Claim, metric: str) -> str:
         "device-total ledger",
         "difference": f"{column} of {arm} minus that of {against}",
         "saving": f"share of {column} of {against} that {arm} saves",
+        "words": "share of the offered entries whose strongest word is on the right side of the "
+        "right axis",
         "levels": f"growth of the distance from the lowest level of {column} to the next ones",
         "reach": f"share of {column} that {arm} saves on its way to the quality of {against}",
         "above_line": f"{METRICS[metric]} of {arm} above the line through "

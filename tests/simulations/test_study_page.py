@@ -10,12 +10,19 @@ import polars as pl
 import pytest
 from plotly.offline import get_plotlyjs
 
-from simulations.claims import Claim, StudySettings, World
+from simulations.claims import (
+    COLUMN_MEASURES,
+    MEASURES,
+    SINGLE_MEASURES,
+    Claim,
+    StudySettings,
+    World,
+)
 from simulations.columns import PATCH_BYTES, TUNING_J, with_derived
 from simulations.judgement import judge
 from simulations.study_figures import grouped, pareto
 from simulations.study_page import write_study_page
-from simulations.study_tables import fold_world, verdict
+from simulations.study_tables import compared_words, fold_world, verdict
 from simulations.tables import energy
 from tests.simulations.browser import draw, needs_chromium
 
@@ -193,3 +200,18 @@ def test_a_browser_draws_every_chart_without_an_error(
     assert found.requests == [page.as_uri()]
     assert found.charts == 2
     assert found.overflow_px <= 0
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_every_measure_is_said_in_words(measure: str) -> None:
+    claim = Claim(
+        claim="it",
+        measure=measure,
+        arm="ours",
+        against="" if measure in SINGLE_MEASURES else "theirs",
+        against_rungs=("none",) if measure == "retained" else (),
+        column="nll" if measure in COLUMN_MEASURES else "",
+        threshold=0.0,
+        direction="above",
+    )
+    assert len(compared_words(claim, "exact_match").split()) > 3

@@ -42,8 +42,6 @@ from simulations.settings import CostSettings, EngineSettings, FleetSettings, Ru
 from simulations.targets import configured
 from strategies.aggregation import Aggregation
 from strategies.cataloguing import Cataloguing
-from strategies.corpus_file import check_corpora
-from strategies.external import check_external
 from strategies.guiding import Guiding
 from strategies.plan import Arm, Plan
 from strategies.publisher import Source
@@ -174,8 +172,7 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
     study = checked(StudySettings, plain["study"], {}, "study")
     study.check_arms(tuple(arms))
     run.quality.check_arms(tuple(arms))
-    check_external(schedule := checked(Schedule, plain["release"], {}, "release"), folder)
-    check_corpora(schedule)
+    schedule = server.release_schedule(plain["release"], folder)
     return Experiment(
         run=run,
         cost=cost,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from clients.catalogue_start import Rival, Scratch
 from clients.placement import TrainingRule
@@ -10,16 +12,31 @@ from clients.policy import DevicePolicy
 from clients.sight import HoldingOut
 from clients.start_search import SEARCHES, check_optuna
 from fleettune.joining import FROM_THE_START, Joining
+from fleettune.typed import checked
 from fleettune.work import Shapes
 from simulations.targets import configured
 from strategies.aggregation import Aggregation
 from strategies.catalogue_sources import Cataloguing, Uncatalogued
+from strategies.corpus_file import check_corpora
+from strategies.external import check_external
 from strategies.ffa import Ffa
 from strategies.fleet_patch import check_merged
 from strategies.guiding import Fitted, Guiding
 from strategies.plan import AGGREGATIONS
 from strategies.schedule import Schedule
 from strategies.staging import Staged, Staging, check_staging
+
+
+def release_schedule(node: Mapping[str, Any], folder: Path) -> Schedule:
+    """Returns when releases come and how they are made.
+
+    Raises:
+        ValueError: If it breaks a rule, or a checkpoint or corpus of it cannot be had.
+    """
+    schedule = checked(Schedule, node, {}, "release")
+    check_external(schedule, folder)
+    check_corpora(schedule)
+    return schedule
 
 
 def aggregation_rule(node: object, arms: Mapping[str, DevicePolicy]) -> Aggregation:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
+from fleettune.adapters import Patch
 from fleettune.catalogue_manifest import SCHEMA, decode_manifest, encode_manifest
 from fleettune.compute import ScoreJob, ScoreResult
 from fleettune.exchanges import Exchange

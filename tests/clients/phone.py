@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from clients.adaptation import AlwaysRetune
+from clients.edgetune import EdgeTune
 from clients.facts import Facts
 from clients.gradcut import GradCut
 from clients.placement import PlacementRule
@@ -32,6 +33,20 @@ RELEASE = Manifest(
     max_tokens=128,
 )
 ROOMY = Quota(buffer_bytes=100_000, total_bytes=4_000_000)
+EDGETUNE = EdgeTune(
+    scope="target_modules",
+    threshold="fixed",
+    kappa=1e-12,
+    k_var=0.25,
+    canary=False,
+    canary_share=0.3,
+    canary_most=4,
+    canary_paired=True,
+    steps_at_threshold=None,
+    steps_max=None,
+    start="fresh",
+    defer=False,
+)
 HALF = GradCut(
     rank=4,
     alpha=8.0,

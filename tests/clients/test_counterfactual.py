@@ -11,7 +11,6 @@ from clients.adaptation import AlwaysRetune, AlwaysReuse, NeverPersonalise
 from clients.attendance import Tonight
 from clients.canary import Canary
 from clients.device import Visit, run_round
-from clients.edgetune import EdgeTune
 from clients.evaluation import observe
 from clients.facts import Facts
 from clients.placement import TopLayers
@@ -27,6 +26,7 @@ from fleettune.releases import Manifest
 from fleettune.statistics import Report
 from fleettune.suspension import current_compute
 from fleettune.wire import encode_report, take_observed
+from tests.clients.phone import EDGETUNE
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -34,20 +34,7 @@ PROFILE = load_hardware(Path(__file__).parents[2] / "conf" / "hardware")["oneplu
 WORLD = SyntheticData(users=10, exchanges_per_day=6, history_days=3).open()
 CANARY = Canary(share=0.3, most=4, margin=1e9, paired=False)
 
-FROM_OLD = EdgeTune(
-    scope="target_modules",
-    threshold="fixed",
-    kappa=1e9,
-    k_var=0.25,
-    canary=False,
-    canary_share=0.3,
-    canary_most=4,
-    canary_paired=True,
-    steps_at_threshold=None,
-    steps_max=None,
-    start="old",
-    defer=False,
-)
+FROM_OLD = replace(EDGETUNE, kappa=1e9, start="old")
 
 
 def visit(release: Manifest, rule: AdaptationRule, round_: int = 0, days: int = 0) -> Visit:

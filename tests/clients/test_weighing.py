@@ -19,7 +19,6 @@ from clients.attendance import Attendance, Tonight
 from clients.baselines import Oracle, RandomAtRate
 from clients.canary import Canary
 from clients.device import Visit, run_round
-from clients.edgetune import EdgeTune
 from clients.evaluation import observe
 from clients.facts import Facts
 from clients.placement import EverySite, TopLayers
@@ -43,25 +42,12 @@ from fleettune.tokens import Example
 from fleettune.wire import decode_report, encode_report, take_observed
 from fleettune.work import forward_work
 from fleettune.workload import Phase, computing, moving
+from tests.clients.phone import EDGETUNE
 
 PROFILE = load_hardware(Path(__file__).parents[2] / "conf" / "hardware")["oneplus_12r"]
 WORLD = SyntheticData(users=10, exchanges_per_day=6, history_days=3).open()
 TOP = TopLayers(layers=1, rank=2, alpha=4.0)
 CANARY = Canary(share=0.3, most=4, margin=0.1, paired=False)
-EDGETUNE = EdgeTune(
-    scope="target_modules",
-    threshold="fixed",
-    kappa=1e-12,
-    k_var=0.25,
-    canary=False,
-    canary_share=0.3,
-    canary_most=4,
-    canary_paired=True,
-    steps_at_threshold=None,
-    steps_max=None,
-    start="fresh",
-    defer=False,
-)
 REWORDING = TemplateRewrite(per_exchange=1, rouge_low=0.0, rouge_high=1.0)
 RULES: Mapping[str, AdaptationRule] = {
     "canary": CANARY,

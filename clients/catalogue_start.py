@@ -20,6 +20,7 @@ from clients.start_rivals import (
 )
 from clients.start_search import SEARCHES, pick_by_search
 from clients.warm_start import (
+    Placed,
     Start,
     WarmStart,
     assemble,
@@ -156,17 +157,12 @@ class Explained:
 
     def find(self, asked: Asked) -> Found:
         """Returns the nearest entry, the nearest sum of two, or none where both are too far."""
-        manifest, release, facts = asked.offer.manifest, asked.release, asked.facts
+        manifest, release = asked.offer.manifest, asked.release
         placed = place_user(asked.exchanges, manifest, release, self.how, asked.compute)
-        start = _kept(choose_start(placed.point, manifest, self.how), self.keep)
-        patches = asked.offer.patches(start.wanted)
-        work = selection_work(facts, release, manifest, placed, len(asked.offer.data))
-        placement = asked.placement
-        return Found(
-            names=tuple(manifest.entries[entry].name for entry in start.entries),
-            patch=assemble(start, patches, placement.rank, placement.alpha),
-            entries=[*work, *download_work(facts, release, patches)],
-        )
+        start = kept(choose_start(placed.point, manifest, self.how), self.keep)
+        # one patch alone is taken as it is, as XPerT does
+        whole = replace(start, weights=(1.0,)) if start.kind == "single" else start
+        return brought(asked, placed, whole)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,7 +216,7 @@ class Rival:
         return pick(examples, patches, release, compute)
 
 
-def _kept(start: Start, keep: str) -> Start:
+def kept(start: Start, keep: str) -> Start:
     """Returns one part of a sum of two where that is asked for."""
     if keep == "both" or start.kind != "merged":
         return start
@@ -230,8 +226,21 @@ def _kept(start: Start, keep: str) -> Start:
         start,
         kind="single",
         entries=(start.entries[place],),
-        weights=(1.0,),
+        weights=(start.weights[place],),
         wanted=(start.wanted[place],),
+    )
+
+
+def brought(asked: Asked, placed: Placed, start: Start) -> Found:
+    """Returns a start with its patches, and what placing the user and bringing them asked."""
+    manifest, release, facts = asked.offer.manifest, asked.release, asked.facts
+    patches = asked.offer.patches(start.wanted)
+    work = selection_work(facts, release, manifest, placed, len(asked.offer.data))
+    placement = asked.placement
+    return Found(
+        names=tuple(manifest.entries[entry].name for entry in start.entries),
+        patch=assemble(start, patches, placement.rank, placement.alpha),
+        entries=[*work, *download_work(facts, release, patches)],
     )
 
 

@@ -32,6 +32,7 @@ from clients.gradcut import GradCut
 from clients.gradcut_phases import GradCutReleased
 from clients.lexicon import Lexicon
 from clients.lora_drop import LoraDrop
+from clients.mixture_start import Mixture
 from clients.placement import AttentionOnly, EverySite, PlacementRule, TopLayers
 from clients.quality import Quality
 from clients.same_profile import RandomSameProfile
@@ -148,6 +149,7 @@ BUILT_IN: Mapping[str, type] = {
         FleetOnly,
         Scratch,
         Explained,
+        Mixture,
         Rival,
         *CODECS,
     )

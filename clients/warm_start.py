@@ -78,7 +78,7 @@ class Start:
     Attributes:
         kind: single, merged or scratch.
         entries: Numbers of the entries in the manifest; none from scratch.
-        weights: Their weights; 1 for a single one.
+        weights: Their weights; 1 for a patch that is taken as it is.
         wanted: Digests of their patches: all that the device asks the server for.
         distance: Of what it starts from, or of the nearest sum from scratch.
     """
@@ -96,11 +96,13 @@ class Placed:
 
     Attributes:
         point: z*, ``(words,)``.
+        points: Every exchange alone, ``(exchanges, words)``.
         pairs: The user's exchanges beside plain answers.
         answered: True if the device generated those.
     """
 
     point: Floats
+    points: Floats
     pairs: tuple[Pair, ...]
     answered: bool
 
@@ -126,8 +128,13 @@ def place_user(
     if not answered:
         pairs = _beside_plain(own, manifest, likes=how.answers == "like")
     vectors = manifest.summariser.vectors(pairs, release, compute)
-    point = manifest.place(vectors, likes=how.answers == "like")
-    return Placed(point=point, pairs=pairs, answered=answered)
+    likes = how.answers == "like"
+    return Placed(
+        point=manifest.place(vectors, likes=likes),
+        points=manifest.place_each(vectors, len(own), likes=likes),
+        pairs=pairs,
+        answered=answered,
+    )
 
 
 def choose_start(point: Floats, manifest: CatalogueManifest, how: WarmStart) -> Start:
@@ -169,7 +176,8 @@ def assemble(start: Start, patches: Sequence[Patch], rank: int, alpha: float) ->
     if start.kind == "scratch":
         return None
     ranks = {item for patch in patches for item in patch.ranks.values()}
-    if start.kind == "single" and ranks == {rank} and patches[0].alpha == alpha:
+    whole = start.kind == "single" and start.weights == (1.0,)
+    if whole and ranks == {rank} and patches[0].alpha == alpha:
         return patches[0]
     return merged(patches, start.weights, rank, alpha)
 

@@ -108,9 +108,19 @@ class CatalogueManifest:
 
     def place(self, vectors: Floats, *, likes: bool = False) -> Floats:
         """Returns where pairs' vectors ``(pairs, d)``, averaged, are compared with entries."""
-        mean = (vectors / self.scale).mean(axis=0)
-        along = mean @ self.beside.T if self.beside.size else np.zeros(0)
-        return self._whitened(self.basis.coordinates(mean), along, likes=likes)
+        return self.place_each(vectors, 1, likes=likes)[0]
+
+    def place_each(self, vectors: Floats, exchanges: int, *, likes: bool = False) -> Floats:
+        """Returns where every exchange is compared with entries, ``(exchanges, n)``.
+
+        Args:
+            vectors: Of pairs, exchange by exchange, as many of each.
+            exchanges: How many there are.
+            likes: As in `compared`.
+        """
+        means = (vectors / self.scale).reshape(exchanges, -1, vectors.shape[1]).mean(axis=1)
+        along = means @ self.beside.T if self.beside.size else np.zeros((exchanges, 0))
+        return self._whitened(self.basis.coordinates(means), along, likes=likes)
 
     def _whitened(self, named: Floats, beside: Floats, *, likes: bool) -> Floats:
         joint = np.concatenate([named, beside], axis=-1) if self.beside.size else named

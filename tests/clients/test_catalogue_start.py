@@ -13,6 +13,7 @@ from clients.attendance import Tonight
 from clients.catalogue_start import Explained, Rival, Scratch, StartRule
 from clients.device import run_round
 from clients.facts import Facts
+from clients.mixture_start import Mixture
 from clients.night import Visit
 from clients.placement import TopLayers
 from clients.policy import DevicePolicy, Quota, read_policy
@@ -25,6 +26,7 @@ from fleettune.compute import ScoreJob
 from fleettune.cost import Stage
 from fleettune.hardware import load_hardware
 from fleettune.joining import Join
+from fleettune.mixture import entry_shares
 from fleettune.offers import CatalogueOffer
 from fleettune.personas import SyntheticData
 from fleettune.statistics import Report
@@ -93,6 +95,31 @@ def test_a_first_tune_starts_from_the_chosen_entry(offer: CatalogueOffer) -> Non
     assert min(apart) < 1e-6 < max(apart)
     assert max(np.abs(report.delta.dense(site)).max() for site in sites) < 1e-6
     assert seen.start_nll == pytest.approx(seen.nll, abs=1e-4)
+
+
+def test_a_first_tune_starts_from_a_part_of_the_users_entry(offer: CatalogueOffer) -> None:
+    rule = Mixture(least=0.0, second=2.0, exchanges=8)
+    night = visit(offer, rule)
+    state, report = live(night)
+    seen = report.observation
+    assert seen is not None
+    assert seen.start_entries == 1
+    placed = place_user(state.answered, offer.manifest, RELEASE, rule.looking, current_compute())
+    # exchanges one by one, and their mean is where the user stands
+    assert placed.points.shape == (8, len(placed.point))
+    assert placed.points.mean(axis=0) == pytest.approx(placed.point)
+    assert state.patch is not None
+    shares = entry_shares(placed.points, offer.manifest.compared(likes=True), rule.spread)
+    entry = offer.patches((offer.manifest.entries[int(shares.argmax())].digest,))[0]
+    site = next(iter(entry.factors))
+    part = rule.strength * shares.max()
+    assert np.allclose(state.patch.dense(site), part * entry.dense(site), atol=1e-6)
+
+
+def test_answers_of_its_own_may_be_compared_too(offer: CatalogueOffer) -> None:
+    _, report = live(visit(offer, Mixture(answers="own", exchanges=4, new_tokens=8, least=0.0)))
+    assert report.observation is not None
+    assert report.observation.start_entries in {1, 2}
 
 
 def test_finding_a_start_is_charged(offer: CatalogueOffer) -> None:

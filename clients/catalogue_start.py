@@ -59,6 +59,7 @@ class Asked:
         exchanges: Its user's answered exchanges, in time order.
         placement: Where its adapters will be.
         compute: Its processor.
+        holds: Digest of the model beside its release that it has already; empty without one.
     """
 
     facts: Facts
@@ -67,6 +68,7 @@ class Asked:
     exchanges: tuple[Exchange, ...]
     placement: Placement
     compute: Compute
+    holds: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -77,11 +79,13 @@ class Found:
         names: Names of the entries in it; none from scratch.
         patch: Their sum at the device's rank; None from scratch.
         entries: What finding it asked of the device, downloads included.
+        holds: Digest of the model beside its release that it has now; empty without one.
     """
 
     names: tuple[str, ...]
     patch: Patch | None
     entries: list[Entry]
+    holds: str = ""
 
 
 NOTHING = Found(names=(), patch=None, entries=[])
@@ -160,12 +164,14 @@ class Explained:
         placed = place_user(asked.exchanges, manifest, release, self.how, asked.compute)
         start = _kept(choose_start(placed.point, manifest, self.how), self.keep)
         patches = asked.offer.patches(start.wanted)
-        work = selection_work(facts, release, manifest, placed, len(asked.offer.data))
+        size_bytes, model = len(asked.offer.data), manifest.summariser.model
+        work = selection_work(facts, release, manifest, placed, size_bytes, asked.holds)
         placement = asked.placement
         return Found(
             names=tuple(manifest.entries[entry].name for entry in start.entries),
             patch=assemble(start, patches, placement.rank, placement.alpha),
             entries=[*work, *download_work(facts, release, patches)],
+            holds=asked.holds if model is None else model.digest,
         )
 
 

@@ -187,7 +187,7 @@ def test_a_choice_is_charged_for_manifest_answers_and_embeddings() -> None:
     )
     assert work[Stage.CHECK, Phase.DECODE].flop == decoded
     asked = sum(forward_work(RELEASE.shapes, [p], 1, {}).flop for p in prompts)
-    texts = [len(t) for t in AnswerEmbedding().reads(placed.pairs, encoder)]
+    texts = [len(t) for t in AnswerEmbedding().reads(placed.pairs, RELEASE)]
     half = replace(RELEASE.shapes, layers=RELEASE.shapes.layers // 2)
     passes = forward_work(half, texts, 0, {}).flop
     assert work[Stage.CHECK, Phase.PREFILL].flop == pytest.approx(asked + passes)

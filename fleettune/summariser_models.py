@@ -19,6 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
+from safetensors import SafetensorError
 from tokenizers import Tokenizer
 
 from fleettune.adapters import peft_name
@@ -147,8 +148,11 @@ def check_local_model(source: BackboneSource) -> Path:
 
 
 def _check_layers(folder: Path) -> None:
-    with open_weights(folder) as tensors:
-        held = set(tensors.keys())
+    try:
+        with open_weights(folder) as tensors:
+            held = set(tensors.keys())
+    except SafetensorError as error:
+        raise ValueError(f"the weights in {folder} must be a safetensors file: {error}") from error
     wanted = (f"{peft_name(Site(0, module))}.weight" for module in MODULES)
     if lacking := [name for name in wanted if name not in held]:
         raise ValueError(

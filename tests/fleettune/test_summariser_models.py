@@ -71,8 +71,10 @@ def test_a_manifest_names_the_summarisers_model_and_comes_back(model: LocalModel
     ):
         data = encode_manifest(replace(manifest(), summariser=summariser))
         assert decode_manifest(data).summariser == summariser
-        assert summariser.model.digest.encode() in data
-        assert summariser.model.name.encode() in data
+        read_with = summariser.model
+        assert read_with is not None
+        assert read_with.digest.encode() in data
+        assert read_with.name.encode() in data
 
 
 @pytest.mark.parametrize("summariser", [AnswerEmbedding(), StyleQuestion(), Stylometry()])

@@ -76,12 +76,17 @@ def tuned(store: str | None) -> tuple[catalogue.Entry, ...]:
         return corpus_entries(corpora, RECIPE, RELEASE, execute, Path(store or scratch))
 
 
-def explain(entries: Sequence[catalogue.Entry], summariser: Any) -> catalogue.Catalogue:  # noqa: ANN401
+def explain(
+    entries: Sequence[catalogue.Entry],
+    summariser: Any,  # noqa: ANN401
+    questions: int = 100,
+    run: catalogue.Execute = execute,
+) -> catalogue.Catalogue:
     """Returns the catalogue under one summariser."""
     how = catalogue.Explaining(
-        questions=plain_questions(100, seed=1), summariser=summariser, residual=0.02
+        questions=plain_questions(questions, seed=1), summariser=summariser, residual=0.02
     )
-    return catalogue.explained(entries, how, RELEASE, execute)
+    return catalogue.explained(entries, how, RELEASE, run)
 
 
 def encoded(exchanges: Sequence[Exchange]) -> tuple[Any, ...]:

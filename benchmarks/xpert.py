@@ -9,7 +9,8 @@ scoring; _like and _any compare with plain answers in the manifest, to like and 
 instead of the release's own to the user's questions. ``words`` says how entries read and on which
 side of which axis their strongest word lies. ``steps`` compares tunes from the selected entry, from
 a wrong one and from scratch on later days. ``merge`` compares merged starts of users between two
-styles with the better single one.
+styles with the better single one. ``summarisers`` is the accuracy by what reads the answers:
+counts, the release, SmolLM2 and MiniLM where they are here; users have no facts of their own.
 ``cost`` prices a choice by the catalogue's size on one phone (simulated joules and seconds).
 """
 
@@ -41,6 +42,7 @@ from styled import (
     tuned,
     users_at,
 )
+from summarisers import summarisers
 
 from clients.facts import Facts
 from clients.start_rivals import Picked, pick_by_halving, pick_exhaustively, rival_work
@@ -218,6 +220,7 @@ def main() -> None:
         "accuracy": lambda: accuracy(entries, *((32, 2) if quick else (128, 16))),
         "steps": lambda: steps(entries, *((16, 10) if quick else (64, 16))),
         "merge": lambda: merge(entries, 24 if quick else 96),
+        "summarisers": lambda: summarisers(entries, 8 if quick else 32),
         "cost": lambda: cost(entries),
     }
     for name in asked.figures or figures:

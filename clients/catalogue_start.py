@@ -60,6 +60,7 @@ class Asked:
         exchanges: Its user's answered exchanges, in time order.
         placement: Where its adapters will be.
         compute: Its processor.
+        holds: Digest of the model beside its release that it has already; empty without one.
     """
 
     facts: Facts
@@ -68,6 +69,7 @@ class Asked:
     exchanges: tuple[Exchange, ...]
     placement: Placement
     compute: Compute
+    holds: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -78,11 +80,13 @@ class Found:
         names: Names of the entries in it; none from scratch.
         patch: Their sum at the device's rank; None from scratch.
         entries: What finding it asked of the device, downloads included.
+        holds: Digest of the model beside its release that it has now; empty without one.
     """
 
     names: tuple[str, ...]
     patch: Patch | None
     entries: list[Entry]
+    holds: str = ""
 
 
 NOTHING = Found(names=(), patch=None, entries=[])
@@ -235,12 +239,14 @@ def brought(asked: Asked, placed: Placed, start: Start) -> Found:
     """Returns a start with its patches, and what placing the user and bringing them asked."""
     manifest, release, facts = asked.offer.manifest, asked.release, asked.facts
     patches = asked.offer.patches(start.wanted)
-    work = selection_work(facts, release, manifest, placed, len(asked.offer.data))
+    size_bytes, model = len(asked.offer.data), manifest.summariser.model
+    work = selection_work(facts, release, manifest, placed, size_bytes, asked.holds)
     placement = asked.placement
     return Found(
         names=tuple(manifest.entries[entry].name for entry in start.entries),
         patch=assemble(start, patches, placement.rank, placement.alpha),
         entries=[*work, *download_work(facts, release, patches)],
+        holds=asked.holds if model is None else model.digest,
     )
 
 

@@ -57,7 +57,7 @@ def retune(visit: Visit, night: Night, compute: Compute) -> Night:
     if night.over:
         return night
     canary = nats_per_token(release, patch, canaries, compute)
-    state = with_patch(visit, state, patch, plan.cache_bytes)
+    state = with_patch(visit, night.state, patch, plan.cache_bytes)
     state = replace(state, recollection=Recollection(canary=canary, tuned_day=state.last_day))
     return replace(night, state=state, trained=patch, plan=plan, canary=canary, begun=begun)
 
@@ -75,9 +75,13 @@ def _from_catalogue(visit: Visit, night: Night, placement: Placement, compute: C
         exchanges=tuple(kept),
         placement=placement,
         compute=compute,
+        holds=state.summariser,
     )
     found = visit.policy.start.find(asked)
-    return replace(charged(visit, night, found.entries), found=found)
+    night = replace(charged(visit, night, found.entries), found=found)
+    # a model that was brought for it stays, whatever becomes of the tune
+    holds = state.summariser if night.over else found.holds or state.summariser
+    return replace(night, state=replace(state, summariser=holds))
 
 
 def _measured(

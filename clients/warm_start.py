@@ -183,12 +183,18 @@ def assemble(start: Start, patches: Sequence[Patch], rank: int, alpha: float) ->
 
 
 def selection_work(
-    facts: Facts, release: Manifest, manifest: CatalogueManifest, placed: Placed, size_bytes: int
+    facts: Facts,
+    release: Manifest,
+    manifest: CatalogueManifest,
+    placed: Placed,
+    size_bytes: int,
+    held: str = "",
 ) -> list[Entry]:
     """Returns what the choice asks of the device, whatever the catalogue's size but its manifest.
 
-    Transfer and storage of the manifest; the release's answers to the user's questions; the
-    passes of the summariser. Distances are a few thousand multiplications and left out.
+    Transfer and storage of the manifest and, the first time, of a model that the summariser reads
+    with beside the release; the release's answers to the user's questions; the passes of the
+    summariser. Distances are a few thousand multiplications and left out.
 
     Args:
         facts: The device.
@@ -196,6 +202,7 @@ def selection_work(
         manifest: The catalogue.
         placed: The user among its words.
         size_bytes: Bytes of the manifest.
+        held: Digest of the model beside the release that it has already; empty without one.
     """
     shapes, weight = facts.priced.shapes(release.shapes), facts.priced.bytes_per_weight
     encoder = facts.encoder(release)
@@ -205,8 +212,12 @@ def selection_work(
         written = facts.priced.tokens(len(encoder.ids(pair.before)) + 1)
         prefill += forward_work(shapes, [prompt], 1, {}, weight)
         decode += decode_work(shapes, prompt, written, {}, weight)
-    lengths = [len(tokens) for tokens in manifest.summariser.reads(placed.pairs, encoder)]
-    if lengths:
+    model = manifest.summariser.model
+    lengths = [len(tokens) for tokens in manifest.summariser.reads(placed.pairs, release)]
+    if model is not None:
+        embedded = model.work(lengths)
+        size_bytes += 0 if model.digest == held else model.size_bytes
+    elif lengths:
         _, _, amount = charges.embed(facts, release, lengths)[0]
         embedded = Work(flop=amount.flop, traffic_bytes=amount.moved_bytes)
     return [

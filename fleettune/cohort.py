@@ -14,7 +14,13 @@ from typing import Any
 from fleettune.backbone import Backbone, load_backbone
 from fleettune.cohort_outputs import measure_cohort
 from fleettune.cohort_probing import probe_cohort
-from fleettune.cohort_scoring import choose_cohort, embed_cohort, generate_cohort, score_cohort
+from fleettune.cohort_scoring import (
+    choose_cohort,
+    embed_cohort,
+    embed_sentences,
+    generate_cohort,
+    score_cohort,
+)
 from fleettune.cohort_tied import tune_tied_cohort
 from fleettune.cohort_tuning import tune_cohort
 from fleettune.compute import (
@@ -32,6 +38,11 @@ from fleettune.digests import job_digest
 from fleettune.outputs import OutputJob
 from fleettune.precision import REFERENCE
 from fleettune.processor import CPU, made_on
+from fleettune.sentence_encoder import (
+    SentenceEncoder,
+    is_sentence_encoder,
+    load_sentence_encoder,
+)
 
 TOKENS_PER_STEP = 1536
 """Tokens in one step of a pass: beyond that a larger pass is hardly faster (docs/LOG.md)."""
@@ -58,15 +69,17 @@ _KERNELS: dict[type, Callable[[Backbone, Sequence[Any]], Sequence[Result]]] = {
 }
 
 
-_loaded: dict[tuple[str, str, str], Backbone] = {}
+_loaded: dict[tuple[str, str, str], Backbone | SentenceEncoder] = {}
 
 
-def _backbone(release: str, precision: str, processor: str) -> Backbone:
-    """Returns a release's backbone; the one before leaves memory first, so two never share it."""
+def _model(release: str, precision: str, processor: str) -> Backbone | SentenceEncoder:
+    """Returns the model of a folder; the one before leaves memory first, so two never share it."""
     key = (release, precision, processor)
     if key not in _loaded:
         _loaded.clear()
-        _loaded[key] = load_backbone(Path(release), precision, processor)
+        folder = Path(release)
+        load = load_sentence_encoder if is_sentence_encoder(folder) else load_backbone
+        _loaded[key] = load(folder, precision, processor)
     return _loaded[key]
 
 
@@ -118,11 +131,11 @@ def _tokens_per_step(job: Job) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Jobs that run in one pass over one backbone, and how and where it runs.
+    """Jobs that run in one pass over one model, and how and where it runs.
 
     Attributes:
         kind: Type of the jobs.
-        release: Folder of the backbone.
+        release: Folder of the backbone, or of a sentence encoder.
         jobs: The jobs.
         precision: ``reference`` or ``fast``.
         processor: ``cpu`` or ``cuda``.
@@ -140,9 +153,11 @@ RunParts = Callable[[Sequence[Part]], Iterable[Sequence[Result]]]
 
 def run_part(part: Part) -> Sequence[Result]:
     """Returns the results of one part, in the order of its jobs."""
-    backbone = _backbone(part.release, part.precision, part.processor)
-    with made_on(backbone.device):
-        return _KERNELS[part.kind](backbone, part.jobs)
+    model = _model(part.release, part.precision, part.processor)
+    with made_on(model.device):
+        if isinstance(model, SentenceEncoder):
+            return embed_sentences(model, part.jobs)
+        return _KERNELS[part.kind](model, part.jobs)
 
 
 def run_here(parts: Sequence[Part]) -> Iterable[Sequence[Result]]:

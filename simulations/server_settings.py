@@ -16,7 +16,7 @@ from fleettune.typed import checked
 from fleettune.work import Shapes
 from simulations.targets import configured
 from strategies.aggregation import Aggregation
-from strategies.catalogue_sources import Cataloguing, Uncatalogued
+from strategies.catalogue_sources import Cataloguing, Uncatalogued, check_summariser
 from strategies.corpus_file import check_corpora
 from strategies.external import check_external
 from strategies.ffa import Ffa
@@ -101,8 +101,8 @@ def catalogue_rule(node: object, arms: Mapping[str, DevicePolicy], shapes: Shape
     """Returns what first tunes may start from.
 
     Raises:
-        ValueError: If the rule is unknown, or an arm starts from a catalogue that is not there or
-            that it could not take up.
+        ValueError: If the rule is unknown, its summariser's model cannot be had here, or an arm
+            starts from a catalogue that is not there or that it could not take up.
     """
     rule = configured(node, "catalogue")
     if not isinstance(rule, Cataloguing):
@@ -112,10 +112,12 @@ def catalogue_rule(node: object, arms: Mapping[str, DevicePolicy], shapes: Shape
     for name, policy in arms.items():
         if not isinstance(policy.start, Scratch):
             _check_start(name, policy, rule)
-    if not isinstance(rule, Uncatalogued) and rule.layers > shapes.layers:
-        raise ValueError(
-            f"catalogue.layers must be at most the model's {shapes.layers}, got {rule.layers}"
-        )
+    if not isinstance(rule, Uncatalogued):
+        if rule.layers > shapes.layers:
+            raise ValueError(
+                f"catalogue.layers must be at most the model's {shapes.layers}, got {rule.layers}"
+            )
+        check_summariser(rule)
     return rule
 
 

@@ -162,7 +162,7 @@ def proposed(
     job = ChoiceJob(
         release=answering.release.path,
         patch=None,
-        prompts=StyleQuestion().reads(pairs, encoder),
+        prompts=StyleQuestion().reads(pairs, answering.release),
         answers=answers,
     )
     nll = np.array(answering.compute.choose(job).nll).mean(axis=0)

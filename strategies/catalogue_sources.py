@@ -6,23 +6,30 @@ Both kinds are tuned, explained and offered alike (`strategies.cataloguing`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias, cast
 
 from fleettune.adapters import Placement
+from fleettune.backbone import BackboneSource
 from fleettune.corpora import Corpora, drawn_exchanges
 from fleettune.exchanges import Exchange
 from fleettune.seeds import Purpose, stream
 from fleettune.sites import MODULES, Site
 from fleettune.styles import Style, plain_questions, style_corpus, style_grid
-from fleettune.summaries import AnswerEmbedding, StyleQuestion, Stylometry, Summariser
+from fleettune.summaries import (
+    AnswerEmbedding,
+    SentenceEmbedding,
+    StyleQuestion,
+    Stylometry,
+    Summariser,
+)
+from fleettune.summariser_models import check_local_model, check_minilm, local_model
+from fleettune.typed import OMIT_DEFAULT
 from fleettune.work import Shapes
 
-SUMMARISERS = {
-    "embedding": AnswerEmbedding,
-    "stylometry": Stylometry,
-    "question": StyleQuestion,
-}
+BY_A_MODEL = {"embedding": AnswerEmbedding, "question": StyleQuestion}
+"""Summarisers that may read with another model than the release."""
+SUMMARISERS = {**BY_A_MODEL, "stylometry": Stylometry, "minilm": SentenceEmbedding}
 HELD_OUT = 16
 """Exchanges of an entry's corpus by which a new release is judged; never trained on."""
 
@@ -48,7 +55,9 @@ class StyleCatalogue:
         alpha: Their alpha.
         questions: Answered by the base and by every entry.
         new_tokens: Longest of those answers.
-        summariser: ``embedding``, ``stylometry`` or ``question`` (`fleettune.summaries`).
+        summariser: ``embedding``, ``question``, ``stylometry`` or ``minilm``
+            (`fleettune.summaries`).
+        summariser_model: What the first two of these read with; None: the release.
         residual: As `strategies.catalogue.Explaining`.
         beside: As there.
         shrink: As there.
@@ -70,6 +79,7 @@ class StyleCatalogue:
     questions: int = 100
     new_tokens: int = 48
     summariser: str = "stylometry"
+    summariser_model: BackboneSource | None = field(default=None, metadata=OMIT_DEFAULT)
     residual: float = 0.02
     beside: int = 8
     shrink: float | None = 0.3
@@ -115,6 +125,7 @@ class CorporaCatalogue:
         questions: As there; as many of every corpus.
         new_tokens: As there.
         summariser: As there.
+        summariser_model: As there.
         residual: As there.
         beside: As there.
         shrink: As there.
@@ -135,6 +146,7 @@ class CorporaCatalogue:
     questions: int = 36
     new_tokens: int = 32
     summariser: str = "stylometry"
+    summariser_model: BackboneSource | None = field(default=None, metadata=OMIT_DEFAULT)
     residual: float = 0.02
     beside: int = 8
     shrink: float | None = 0.3
@@ -183,13 +195,28 @@ def placement(how: Tuned, shapes: Shapes) -> Placement:
 
 def read_as(how: Tuned) -> Summariser:
     """Returns what turns pairs of answers into vectors."""
+    if how.summariser_model is not None:
+        return BY_A_MODEL[how.summariser](model=local_model(how.summariser_model))
     return cast(Summariser, SUMMARISERS[how.summariser]())
+
+
+def check_summariser(how: Tuned) -> None:
+    """Raises ValueError if the summariser's model cannot be had here; reads no backbone."""
+    if how.summariser == "minilm":
+        check_minilm()
+    if how.summariser_model is not None:
+        check_local_model(how.summariser_model)
 
 
 def _check(how: Tuned) -> None:
     if how.summariser not in SUMMARISERS:
         raise ValueError(
             f"catalogue.summariser must be one of {tuple(SUMMARISERS)}, got {how.summariser!r}"
+        )
+    if how.summariser_model is not None and how.summariser not in BY_A_MODEL:
+        raise ValueError(
+            f"catalogue.summariser_model must be null unless catalogue.summariser is one of "
+            f"{tuple(BY_A_MODEL)}, got {how.summariser_model.path!r} with {how.summariser!r}"
         )
     for name in ("corpus", "steps", "batch", "layers", "rank", "questions", "new_tokens"):
         if getattr(how, name) < 1:

@@ -126,14 +126,17 @@ class Cataloguer:
         """Returns the manifest of some entries, made or found by what it is made of."""
         folder = self.store / FOLDER
         digests = [entry.patch.digest() for entry in entries]
+        summariser = read_as(how)
         made_of = [SCHEMA, release.digest, release.version, digests, to_record(how), self.seed]
+        if summariser.model is not None:
+            made_of.append(summariser.model.digest)
         key = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
         file = folder / f"{key}.explained"
         if file.is_file():
             return (folder / f"{file.read_text()}.catalogue").read_bytes()
         explaining = Explaining(
             questions=how.asked(self.seed),
-            summariser=read_as(how),
+            summariser=summariser,
             new_tokens=how.new_tokens,
             residual=how.residual,
             beside=how.beside,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
+from fleettune.backbone import BackboneSource
 from fleettune.fleet import DATA_TYPES, FleetData
 from fleettune.joining import FROM_THE_START, Join, Joining
 from fleettune.rankings import ProbeRecipe
@@ -118,7 +119,7 @@ _TYPES: Types = {
         cls.__name__: cls for cls in (Uncatalogued, StyleCatalogue, CorporaCatalogue, Joining, Join)
     },
     **{cls.__name__: cls for cls in (Plan, Arm, Source, Schedule, ReleasePlan, Panel, Uniform)},
-    ProbeRecipe.__name__: ProbeRecipe,
+    **{cls.__name__: cls for cls in (ProbeRecipe, BackboneSource)},
 }
 
 

@@ -37,6 +37,7 @@ from fleettune.wire import encode_report, take_observed
 from strategies.catalogue_sources import StyleCatalogue
 from strategies.cataloguing import Cataloguer
 from tests.clients.phone import RELEASE as POCKET
+from tests.fleettune.summariser_folders import llama
 
 RELEASE = replace(POCKET, digest="weights", size_bytes=1_000_000)
 CATALOGUE = StyleCatalogue(
@@ -51,6 +52,16 @@ PROFILE = load_hardware(Path(__file__).parents[2] / "conf" / "hardware")["oneplu
 def offer(tmp_path_factory: pytest.TempPathFactory) -> CatalogueOffer:
     store = tmp_path_factory.mktemp("store")
     found = Cataloguer(how=CATALOGUE, store=store, seed=0).offer([RELEASE])
+    assert found is not None
+    return found
+
+
+@pytest.fixture(scope="module")
+def read_by_another(tmp_path_factory: pytest.TempPathFactory) -> CatalogueOffer:
+    """The same catalogue, read with a model that no device has."""
+    source = llama(tmp_path_factory.mktemp("tiny"))
+    how = replace(CATALOGUE, summariser="embedding", summariser_model=source)
+    found = Cataloguer(how=how, store=tmp_path_factory.mktemp("store"), seed=0).offer([RELEASE])
     assert found is not None
     return found
 
@@ -139,6 +150,36 @@ def test_finding_a_start_is_charged(offer: CatalogueOffer) -> None:
     assert spent == pytest.approx(seen.start_j)
     assert scratch.observation is not None
     assert (scratch.observation.start_entries, scratch.observation.start_j) == (0, 0.0)
+
+
+def received(report: Report) -> float:
+    assert report.observation is not None
+    assert report.observation.start_bytes is not None
+    return report.observation.start_bytes
+
+
+def test_a_model_to_read_with_is_downloaded_once(read_by_another: CatalogueOffer) -> None:
+    offer, model = read_by_another, read_by_another.manifest.summariser.model
+    assert model is not None
+    night = visit(offer, EXPLAINED)
+    state, report = live(night)
+    own = len(offer.data) + offer.manifest.entries[0].size_bytes
+    assert received(report) == own + model.size_bytes
+    assert state.summariser == model.digest
+    # without its patch the device looks again; the model is there
+    state, again = live(replace(night, round=1), replace(state, patch=None, settled=-1))
+    assert received(again) == own
+    assert state.summariser == model.digest
+
+
+def test_a_device_that_is_taken_away_while_it_downloads_has_no_model_to_read_with(
+    read_by_another: CatalogueOffer,
+) -> None:
+    state, _ = live(visit(None, Scratch()))
+    night = replace(visit(read_by_another, EXPLAINED), round=1, tonight=Tonight(limit_s=1e-3))
+    state, report = live(night, replace(state, patch=None, settled=-1))
+    assert report.statistics.outcome.attendance == "interrupted"
+    assert state.summariser == ""
 
 
 def test_coordinates_of_a_user_are_in_no_message(offer: CatalogueOffer) -> None:

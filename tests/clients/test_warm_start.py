@@ -34,12 +34,15 @@ from fleettune.decomposition import Basis
 from fleettune.explanation import Published
 from fleettune.hardware import load_hardware
 from fleettune.personas import SyntheticData
+from fleettune.pricing import PricedAs
 from fleettune.sites import Site
-from fleettune.summaries import AnswerEmbedding, Stylometry, Summariser
+from fleettune.summaries import AnswerEmbedding, SentenceEmbedding, Stylometry, Summariser
+from fleettune.summariser_models import local_model
 from fleettune.tokens import Example
 from fleettune.work import decode_work, forward_work
 from fleettune.workload import Phase
 from tests.clients.phone import RELEASE as POCKET
+from tests.fleettune.summariser_folders import LLAMA, llama, needs_minilm
 
 HARDWARE = Path(__file__).parents[2] / "conf" / "hardware"
 WORLD = SyntheticData(users=10, exchanges_per_day=4, history_days=2).open()
@@ -187,10 +190,47 @@ def test_a_choice_is_charged_for_manifest_answers_and_embeddings() -> None:
     )
     assert work[Stage.CHECK, Phase.DECODE].flop == decoded
     asked = sum(forward_work(RELEASE.shapes, [p], 1, {}).flop for p in prompts)
-    texts = [len(t) for t in AnswerEmbedding().reads(placed.pairs, encoder)]
+    texts = [len(t) for t in AnswerEmbedding().reads(placed.pairs, RELEASE)]
     half = replace(RELEASE.shapes, layers=RELEASE.shapes.layers // 2)
     passes = forward_work(half, texts, 0, {}).flop
     assert work[Stage.CHECK, Phase.PREFILL].flop == pytest.approx(asked + passes)
+
+
+def test_a_model_beside_the_release_is_charged_by_its_own_bytes_and_passes(tmp_path: Path) -> None:
+    model = local_model(llama(tmp_path))
+    vectors = np.eye(2, LLAMA["hidden_size"])
+    read = manifest(np.eye(2), AnswerEmbedding(model=model))
+    basis = replace(read.basis, vectors=vectors)
+    read = replace(read, basis=basis, scale=np.ones(LLAMA["hidden_size"]))
+    how, compute = WarmStart(answers="any"), Compute(run=lambda job: execute([job])[0])
+    placed = place_user(WORLD.day(0, 0), read, RELEASE, how, compute)
+    # the backbone is priced as another one and in half precision; the summariser is not
+    dear = replace(facts(), priced=PricedAs(model="llama-3.2-1b", tokens_ratio=2.0))
+    lengths = [len(text) for text in read.summariser.reads(placed.pairs, RELEASE)]
+    half = replace(model.shapes, layers=LLAMA["num_hidden_layers"] // 2)
+    passes = forward_work(half, lengths, 0, {}, model.size_bytes / model.shapes.parameters)
+    for held, brought in (("", model.size_bytes), ("other", model.size_bytes), (model.digest, 0)):
+        work = {e[:2]: e[2] for e in selection_work(dear, RELEASE, read, placed, 777, held)}
+        assert work[Stage.DOWNLOAD, Phase.RECEIVE].moved_bytes == 777 + brought
+        assert work[Stage.DOWNLOAD, Phase.WRITE].moved_bytes == 777 + brought
+        assert work[Stage.CHECK, Phase.PREFILL].flop == passes.flop
+        assert work[Stage.CHECK, Phase.PREFILL].moved_bytes == passes.traffic_bytes
+
+
+@needs_minilm
+def test_minilm_is_charged_by_its_own_bytes_and_passes() -> None:
+    read = manifest(np.eye(2), SentenceEmbedding())
+    read = replace(read, basis=replace(read.basis, vectors=np.eye(2, 384)), scale=np.ones(384))
+    how, compute = WarmStart(answers="any"), Compute(run=lambda job: execute([job])[0])
+    placed = place_user(WORLD.day(0, 0), read, RELEASE, how, compute)
+    assert placed.point.shape == (2,)
+    lengths = [len(text) for text in read.summariser.reads(placed.pairs, RELEASE)]
+    work = {e[:2]: e[2] for e in selection_work(facts(), RELEASE, read, placed, 777)}
+    assert work[Stage.DOWNLOAD, Phase.RECEIVE].moved_bytes == 777 + 90_868_376
+    # six layers of 12 x 384 x 384 weights; scores and mixes of every text
+    squares = sum(length**2 for length in lengths)
+    by_hand = 2 * sum(lengths) * 6 * 12 * 384**2 + 6 * 4 * 384 * squares
+    assert work[Stage.CHECK, Phase.PREFILL].flop == by_hand
 
 
 def test_a_downloaded_patch_is_charged_by_its_bytes() -> None:

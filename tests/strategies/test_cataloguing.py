@@ -10,11 +10,14 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from fleettune.backbone import POCKET_FOLDER
+from fleettune.backbone import POCKET_FOLDER, BackboneSource
 from fleettune.releases import Manifest
+from fleettune.summaries import AnswerEmbedding
+from fleettune.typed import from_record, to_record
 from strategies.catalogue_sources import StyleCatalogue, Uncatalogued
 from strategies.cataloguing import Cataloguer
 from tests.clients.phone import RELEASE as POCKET
+from tests.fleettune.summariser_folders import llama
 
 HOW = StyleCatalogue(
     expertise=(0,), entries=2, corpus=16, steps=4, batch=4, layers=1, rank=2, alpha=4.0, questions=4
@@ -42,6 +45,34 @@ def test_a_catalogue_is_kilobytes_and_equal_when_made_again(tmp_path: Path) -> N
     assert [patch.digest() for patch in offer.patches(digests)] == list(digests)
     assert [row["entry"] for row in made.rows()] == [style.name for style in HOW.styles]
     assert all(row["reads"] for row in made.rows())
+
+
+def test_a_catalogue_may_be_read_with_another_model_wherever_that_lies(
+    tmp_path: Path,
+) -> None:
+    source = llama(tmp_path / "tiny")
+    how = replace(HOW, summariser="embedding", summariser_model=source)
+    offer = Cataloguer(how=how, store=tmp_path, seed=3).offer([RELEASE])
+    assert offer is not None
+    found = offer.manifest.summariser
+    assert isinstance(found, AnswerEmbedding)
+    assert found.model is not None
+    assert found.model.path == source.path
+    assert offer == Cataloguer(how=how, store=tmp_path, seed=3).offer([RELEASE])
+    moved = replace(source, path=str((tmp_path / "tiny").rename(tmp_path / "other")))
+    other = Cataloguer(how=replace(how, summariser_model=moved), store=tmp_path, seed=3)
+    assert (again := other.offer([RELEASE])) is not None
+    assert np.array_equal(again.manifest.coordinates, offer.manifest.coordinates)
+
+
+def test_a_catalogues_summariser_travels_in_a_plan_and_none_is_not_written() -> None:
+    source = BackboneSource(name="tiny", path="tiny", template="pocket", max_tokens=128)
+    how = replace(HOW, summariser="question", summariser_model=source)
+    types = {kind.__name__: kind for kind in (StyleCatalogue, BackboneSource)}
+    assert from_record(to_record(how), types, "catalogue") == how
+    assert "summariser_model" not in to_record(HOW)
+    with pytest.raises(ValueError, match=r"summariser_model must be null unless .* 'minilm'"):
+        replace(how, summariser="minilm")
 
 
 def test_entries_are_reused_where_a_release_leaves_them_and_retuned_elsewhere(

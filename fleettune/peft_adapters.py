@@ -16,7 +16,9 @@ from typing import Any, cast
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import (
+    load_file,  # pyright: ignore[reportUnknownVariableType] - a path of any kind of text
+)
 
 from fleettune.adapters import Patch, from_arrays, peft_name
 from fleettune.factors import Array, Factors

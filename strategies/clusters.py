@@ -34,6 +34,7 @@ class Clustering:
         rank: Rank of a cluster's patch.
         alpha: Its alpha.
         width: Rows and columns of a site's sketch.
+        members: Fewest patches of a cluster that has an entry.
         seed: Key of sketch and starts.
     """
 
@@ -41,16 +42,17 @@ class Clustering:
     rank: int
     alpha: float
     width: int = 4
+    members: int = 1
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("clusters", "rank", "alpha", "width"):
+        for name in ("clusters", "rank", "alpha", "width", "members"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"catalogue.{name} must be > 0, got {getattr(self, name)}")
 
 
 def cluster_entries(patches: Sequence[Patch], how: Clustering) -> tuple[Entry, ...]:
-    """Returns one entry per cluster that has members.
+    """Returns one entry per cluster that has enough members.
 
     Raises:
         ValueError: If there are fewer patches than clusters.
@@ -64,7 +66,7 @@ def cluster_entries(patches: Sequence[Patch], how: Clustering) -> tuple[Entry, .
     found: list[Entry] = []
     for number in range(how.clusters):
         own = [patch for patch, group in zip(patches, groups, strict=True) if group == number]
-        if own:
+        if len(own) >= how.members:
             patch = merged(own, [1 / len(own)] * len(own), how.rank, how.alpha)
             found.append(Entry(name=f"cluster{number}", origin="cluster", patch=patch))
     return tuple(found)

@@ -12,12 +12,22 @@ from safetensors.numpy import load_file, save_file
 
 from fleettune.backbone import POCKET_FOLDER
 from fleettune.releases import Manifest
-from strategies.catalogue_sources import StyleCatalogue, Uncatalogued
+from strategies.catalogue_explain import Explain
+from strategies.catalogue_sources import Uncatalogued
+from strategies.catalogue_texts import StyleCatalogue
 from strategies.cataloguing import Cataloguer
 from tests.clients.phone import RELEASE as POCKET
 
 HOW = StyleCatalogue(
-    expertise=(0,), entries=2, corpus=16, steps=4, batch=4, layers=1, rank=2, alpha=4.0, questions=4
+    expertise=(0,),
+    entries=2,
+    corpus=16,
+    steps=4,
+    batch=4,
+    layers=1,
+    rank=2,
+    alpha=4.0,
+    explain=Explain(questions=4),
 )
 RELEASE = replace(POCKET, digest="weights", size_bytes=1)
 
@@ -82,7 +92,7 @@ def _shaken(folder: Path) -> Manifest:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("summariser", "oracle"), ("steps", 0), ("entries", 1), ("worse", -0.1)],
+    [("steps", 0), ("entries", 1), ("worse", -0.1)],
 )
 def test_wrong_values_are_told(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"catalogue.{field}"):

@@ -47,7 +47,7 @@ class Entry:
 
     Attributes:
         name: Short name.
-        origin: corpus, cluster or imported.
+        origin: As `fleettune.catalogue_manifest.Listed`.
         patch: The patch.
     """
 
@@ -119,6 +119,7 @@ def explained(
 
     Raises:
         ValueError: If there is no entry, two share a name, or one is for another release.
+        WordlessError: If the entries answer as the base does, so that no word tells them from it.
     """
     _check(entries, release)
     compute = Compute(run=lambda job: execute([job])[0])
@@ -174,8 +175,8 @@ def answers(
     new_tokens: int,
     release: Manifest,
     execute: Execute,
-) -> list[tuple[str, ...]]:
-    """Returns what every entry answers to all questions, decoded greedily."""
+) -> list[tuple[tuple[int, ...], ...]]:
+    """Returns the tokens that every entry answers to all questions, decoded greedily."""
     encoder = open_encoder(Path(release.path), release.template, release.max_tokens)
     prompts = tuple(encoder.request(question) for question in questions)
     jobs = [
@@ -188,8 +189,7 @@ def answers(
         )
         for entry in entries
     ]
-    results = [cast(GenerateResult, result) for result in execute(jobs)]
-    return [tuple(map(encoder.text, result.tokens)) for result in results]
+    return [cast(GenerateResult, result).tokens for result in execute(jobs)]
 
 
 def _pairs(
@@ -200,10 +200,11 @@ def _pairs(
     execute: Execute,
 ) -> list[Pair]:
     """Returns every entry's answers beside the base's, entry by entry."""
+    encoder = open_encoder(Path(release.path), release.template, release.max_tokens)
     return [
-        Pair(question=question, before=before, after=after)
+        Pair(question=question, before=before, after=encoder.text(tokens))
         for own in answers(entries, how.questions, how.new_tokens, release, execute)
-        for question, before, after in zip(how.questions, plain, own, strict=True)
+        for question, before, tokens in zip(how.questions, plain, own, strict=True)
     ]
 
 

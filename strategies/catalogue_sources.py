@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from fleettune.exchanges import Exchange, Population
+from fleettune.exchanges import Population
 from fleettune.releases import Manifest
+from fleettune.tokens import Example
 from fleettune.work import Shapes
 from strategies.catalogue import Entry
 from strategies.catalogue_texts import (
@@ -66,11 +67,11 @@ def asked(how: Source, workshop: Workshop) -> tuple[str, ...]:
 
 def held_out(
     how: Source, entries: Sequence[Entry], release: Manifest, workshop: Workshop
-) -> Mapping[str, tuple[Exchange, ...]]:
-    """Returns the exchanges by which entries of a release are judged when the next one comes."""
+) -> Mapping[str, tuple[Example, ...]]:
+    """Returns the examples by which entries of a release are judged when the next one comes."""
     if isinstance(how, ImportedCatalogue | ClusterCatalogue):
         return own_answers(how.explain, entries, release, workshop)
-    return text_held_out(how, workshop)
+    return text_held_out(how, release, workshop)
 
 
 def check_source(how: Source, shapes: Shapes, population: Population) -> None:

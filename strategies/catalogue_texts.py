@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeAlias
 
 from fleettune.adapters import Placement
@@ -17,6 +18,7 @@ from fleettune.releases import Manifest
 from fleettune.seeds import Purpose, stream
 from fleettune.sites import MODULES, Site
 from fleettune.styles import Style, plain_questions, style_corpus, style_grid
+from fleettune.tokens import Example, open_encoder
 from fleettune.work import Shapes
 from strategies.catalogue import Entry
 from strategies.catalogue_explain import Explain, check_counts, check_worse
@@ -186,6 +188,10 @@ def text_entries(
     return tuple(entries[name] for name in corpora)
 
 
-def text_held_out(how: Texts, workshop: Workshop) -> Mapping[str, tuple[Exchange, ...]]:
+def text_held_out(
+    how: Texts, release: Manifest, workshop: Workshop
+) -> Mapping[str, tuple[Example, ...]]:
     """Returns what is held out of every entry's text."""
-    return {name: text[-HELD_OUT:] for name, text in how.corpora(workshop.seed).items()}
+    encoder = open_encoder(Path(release.path), release.template, release.max_tokens)
+    corpora = how.corpora(workshop.seed)
+    return {name: tuple(map(encoder.example, text[-HELD_OUT:])) for name, text in corpora.items()}

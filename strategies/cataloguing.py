@@ -24,6 +24,7 @@ from fleettune.catalogue_manifest import (
     encode_manifest,
     manifest_digest,
 )
+from fleettune.decomposition import WordlessError
 from fleettune.exchanges import Population
 from fleettune.explanation import explained as told
 from fleettune.explanation import in_words
@@ -162,14 +163,18 @@ class Cataloguer:
         entries = made_entries(how, release, outlived, workshop)
         if entries is None:
             return
+        self.made[version] = None
         if len(entries) < FEWEST:
             log.warning(
                 "release %d has no catalogue: there are %d entries, and it takes %d",
                 *(version, len(entries), FEWEST),
             )
-            self.made[version] = None
             return
-        data = self._explained(how, entries, release)
+        try:
+            data = self._explained(how, entries, release)
+        except WordlessError as error:
+            log.warning("release %d has no catalogue: no word explains it: %s", version, error)
+            return
         self._check(version, data)
         held = () if outlived is None else outlived.kept
         digests = {entry.patch.digest() for entry in held}

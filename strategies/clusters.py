@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fleettune.adapters import Patch
+from fleettune.catalogue_manifest import CLUSTER
 from fleettune.merging import merged
 from fleettune.seeds import Purpose, stream
 from fleettune.sites import Site, order
@@ -68,7 +69,7 @@ def cluster_entries(patches: Sequence[Patch], how: Clustering) -> tuple[Entry, .
         own = [patch for patch, group in zip(patches, groups, strict=True) if group == number]
         if len(own) >= how.members:
             patch = merged(own, [1 / len(own)] * len(own), how.rank, how.alpha)
-            found.append(Entry(name=f"cluster{number}", origin="cluster", patch=patch))
+            found.append(Entry(name=f"cluster{number}", origin=CLUSTER, patch=patch))
     return tuple(found)
 
 

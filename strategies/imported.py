@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from fleettune.catalogue_manifest import IMPORTED
 from fleettune.exchanges import Population
 from fleettune.peft_adapters import read_peft
 from fleettune.releases import Manifest
@@ -82,4 +83,4 @@ def _entry(adapter: Adapter, release: int, shapes: Shapes) -> Entry:
         patch = read_peft(Path(adapter.path), release, shapes)
     except ValueError as error:
         raise ValueError(f"catalogue.adapters, {adapter.name}: {error}") from error
-    return Entry(name=adapter.name, origin="imported", patch=patch)
+    return Entry(name=adapter.name, origin=IMPORTED, patch=patch)

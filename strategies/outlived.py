@@ -6,16 +6,13 @@ the old patch predicts what is held out of it no worse than the release before d
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import cast
 
-from fleettune.adapters import Patch
 from fleettune.compute import ScoreJob, ScoreResult
-from fleettune.exchanges import Exchange
 from fleettune.releases import Manifest
-from fleettune.tokens import Example, open_encoder
+from fleettune.tokens import Example
 from strategies.catalogue import Entry, Execute
 
 
@@ -45,7 +42,7 @@ class Outlived:
 
 def outlive(
     entries: tuple[Entry, ...],
-    text: Mapping[str, Sequence[Exchange]],
+    text: Mapping[str, tuple[Example, ...]],
     releases: tuple[Manifest, Manifest],
     worse: float,
     execute: Execute,
@@ -59,7 +56,11 @@ def outlive(
         worse: Nats per token by which the new one may predict it worse.
         execute: Runs jobs.
     """
-    jobs = [_scoring(at, entry.patch, text[entry.name]) for at in releases for entry in entries]
+    jobs = [
+        ScoreJob(release=at.path, patch=entry.patch, examples=text[entry.name])
+        for at in releases
+        for entry in entries
+    ]
     nats = [_nats(job, result) for job, result in zip(jobs, execute(jobs), strict=True)]
     pairs = zip(entries, nats[: len(entries)], nats[len(entries) :], strict=True)
     version = releases[1].version
@@ -69,12 +70,6 @@ def outlive(
         if now - earlier <= worse
     )
     return Outlived(entries=entries, kept=kept)
-
-
-def _scoring(release: Manifest, patch: Patch, text: Sequence[Exchange]) -> ScoreJob:
-    encoder = open_encoder(Path(release.path), release.template, release.max_tokens)
-    examples: tuple[Example, ...] = tuple(map(encoder.example, text))
-    return ScoreJob(release=release.path, patch=patch, examples=examples)
 
 
 def _nats(job: ScoreJob, result: object) -> float:

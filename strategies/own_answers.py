@@ -8,9 +8,11 @@ before is its canary under the next one: text of the server's making, which is n
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from fleettune.exchanges import Exchange, Population, in_turn
+from fleettune.exchanges import Population, in_turn
 from fleettune.releases import Manifest
+from fleettune.tokens import Example, open_encoder
 from strategies.catalogue import Entry, answers
 from strategies.catalogue_explain import Explain
 from strategies.workshop import Workshop
@@ -48,14 +50,23 @@ def check_questions(explain: Explain, count: int) -> None:
 
 def own_answers(
     explain: Explain, entries: Sequence[Entry], release: Manifest, workshop: Workshop
-) -> Mapping[str, tuple[Exchange, ...]]:
-    """Returns what every entry answers to the catalogue's questions under its release."""
-    questions = outside_questions(explain, workshop)
-    written = answers(entries, questions, explain.new_tokens, release, workshop.run)
+) -> Mapping[str, tuple[Example, ...]]:
+    """Returns what every entry answers to the catalogue's questions under its release.
+
+    An answer that was cut off goes without the token that ends one: the entry did not write it, and
+    how unlikely that is would drown the rest.
+    """
+    encoder = open_encoder(Path(release.path), release.template, release.max_tokens)
+    questions, most = outside_questions(explain, workshop), explain.new_tokens
+    prompts = [encoder.request(question) for question in questions]
+    written = answers(entries, questions, most, release, workshop.run)
     return {
         entry.name: tuple(
-            Exchange(question=question, response=response, day=0, order=order)
-            for order, (question, response) in enumerate(zip(questions, own, strict=True))
+            Example(
+                tokens=(*prompt, *tokens, *((encoder.stop,) if len(tokens) < most else ())),
+                prompt=len(prompt),
+            )
+            for prompt, tokens in zip(prompts, own, strict=True)
         )
         for entry, own in zip(entries, written, strict=True)
     }

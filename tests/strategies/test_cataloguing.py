@@ -58,7 +58,7 @@ def test_entries_are_reused_where_a_release_leaves_them_and_retuned_elsewhere(
     tmp_path: Path,
 ) -> None:
     same = replace(RELEASE, version=1, digest="same")
-    other = _shaken(tmp_path / "other")
+    other = shaken(tmp_path / "other")
     made = Cataloguer(how=HOW, store=tmp_path / "store", seed=3)
     offer = made.offer([RELEASE, same, other])
     rows = {
@@ -74,7 +74,7 @@ def test_entries_are_reused_where_a_release_leaves_them_and_retuned_elsewhere(
     assert {patch.release for patch in offer.patches(digests)} == {2}
 
 
-def _shaken(folder: Path) -> Manifest:
+def shaken(folder: Path) -> Manifest:
     """Returns a release whose matrices have noise in them, so that old patches do not fit."""
     folder.mkdir()
     for file in POCKET_FOLDER.iterdir():

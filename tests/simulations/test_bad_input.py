@@ -117,6 +117,19 @@ def table(tmp_path: Path) -> Callable[..., str]:
             "fleet.sampling=uniform fleet.sampled=9 fleet.devices=8",
             ["fleet.sampled must be from 1 to fleet.devices (8), got 9"],
         ),
+        # where catalogues come from
+        ("catalogue=imported", ["catalogue.adapters must be given"]),
+        (
+            "catalogue=clusters fleet.devices=23",
+            ["catalogue.least must be at most", "23", "got 24"],
+        ),
+        ("catalogue=clusters catalogue.members=1", ["catalogue.members must be >= 2, got 1"]),
+        ("catalogue=clusters fleet_patch=start", ["needs fleet_patch=none, got start"]),
+        (
+            "catalogue=styles catalogue.explain.questions=0",
+            ["catalogue.explain.questions must be >= 1, got 0"],
+        ),
+        ("start=catalogue", ["add catalogue=styles, corpora, imported or clusters"]),
         # what the server makes of reports
         ("guidance=fitted guidance.explore=2", ["guidance: explore must be a share", "got 2.0"]),
         ("guidance=fitted", ["no arm keeps any out", "adaptation.canary=true"]),
@@ -190,6 +203,30 @@ def test_rows_that_break_the_schema_are_named(
     message = refused("data=parquet", f"data.path={table(**changes)}", "fleet.devices=1")
     for part in said:
         assert part in message
+
+
+@pytest.mark.parametrize(
+    ("adapters", "said"),
+    [
+        (
+            "{name: a, path: x}",
+            "catalogue.adapters must be two or more of different names, got",
+        ),
+        ("{name: a, path: x}, {name: a, path: y}", "got ['a', 'a']: list them as"),
+        (
+            "{name: a, path: /nowhere}, {name: b, path: x}",
+            "catalogue.adapters, a: /nowhere must hold adapter_config.json and",
+        ),
+        ("{name: a}", "catalogue.adapters[0].path must be given"),
+    ],
+)
+def test_adapters_that_cannot_be_offered_are_refused(
+    adapters: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert launch(["catalogue=imported", f"catalogue.adapters=[{adapters}]"]) == 2
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert shown.count("\n") == 1
 
 
 def test_a_fleet_larger_than_the_users_of_a_file_is_refused(table: Callable[..., str]) -> None:

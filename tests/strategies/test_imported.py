@@ -79,6 +79,25 @@ def test_an_entry_that_a_release_leaves_as_it_is_stays_and_one_that_it_breaks_is
     assert later(patient, [RELEASE, same, other]) == [("own0", True), ("own1", True)]
 
 
+def test_entries_that_change_no_answer_are_no_catalogue(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    adapters: list[Adapter] = []
+    for group in range(2):
+        own = drawn(group)
+        faint = {
+            site: Factors(a=item.a, b=item.b * np.float32(1e-6))
+            for site, item in own.factors.items()
+        }
+        export_peft(
+            KeptPatch(patch=replace(own, factors=faint), base="elsewhere"), tmp_path / str(group)
+        )
+        adapters.append(Adapter(name=str(group), path=str(tmp_path / str(group))))
+    how = ImportedCatalogue(adapters=tuple(adapters), explain=EXPLAIN, worse=0.02)
+    assert cataloguer(how, tmp_path).offer([RELEASE]) is None
+    assert "release 0 has no catalogue: no word explains it" in caplog.text
+
+
 def test_a_resumed_run_offers_the_same_catalogue_or_says_that_its_files_changed(
     how: ImportedCatalogue, tmp_path: Path
 ) -> None:

@@ -32,23 +32,12 @@ from fleettune.styles import StyledData
 from fleettune.suspension import current_compute
 from fleettune.typed import to_record
 from fleettune.wire import encode_report, take_observed
-from strategies.catalogue_explain import Explain
-from strategies.catalogue_texts import StyleCatalogue
 from strategies.cataloguing import Cataloguer
 from tests.clients.phone import RELEASE as POCKET
+from tests.strategies.test_cataloguing import HOW
 
 RELEASE = replace(POCKET, digest="weights", size_bytes=1_000_000)
-CATALOGUE = StyleCatalogue(
-    expertise=(0,),
-    entries=2,
-    corpus=16,
-    steps=6,
-    batch=4,
-    layers=1,
-    rank=2,
-    alpha=4.0,
-    explain=Explain(questions=4),
-)
+CATALOGUE = replace(HOW, steps=6)
 PLAIN = SyntheticData(users=10, exchanges_per_day=4, history_days=2, drift=0.0)
 WORLD = StyledData(world=PLAIN, similarity=1.0, styles=CATALOGUE.styles)
 PROFILE = load_hardware(Path(__file__).parents[2] / "conf" / "hardware")["oneplus_12r"]

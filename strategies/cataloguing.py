@@ -78,7 +78,7 @@ class Cataloguer:
         made: What was made so far, by release; None where it came to no catalogue.
         outlived: Which entries of the release before hold, by release.
         shared: The deltas that clusters are made of.
-        before: Digests of the manifests that an interrupted run had made, by release.
+        resumed: Digests of the manifests that an interrupted run had made, by release.
     """
 
     how: Cataloguing = field(default_factory=Uncatalogued)
@@ -89,7 +89,7 @@ class Cataloguer:
     made: dict[int, Made | None] = field(default_factory=dict[int, Made | None])
     outlived: dict[int, Outlived] = field(default_factory=dict[int, Outlived])
     shared: SharedDeltas = field(init=False)
-    before: dict[int, str] = field(default_factory=dict[int, str])
+    resumed: dict[int, str] = field(default_factory=dict[int, str])
 
     def __post_init__(self) -> None:
         most = self.how.most if isinstance(self.how, ClusterCatalogue) else 0
@@ -115,12 +115,10 @@ class Cataloguer:
 
         The round that brings enough of them is the last one that is asked for any.
         """
-        how, known = self.how, release in self.made
-        if (
-            not isinstance(how, ClusterCatalogue)
-            or known
-            or self.shared.count(release) >= how.least
-        ):
+        how = self.how
+        if not isinstance(how, ClusterCatalogue) or release in self.made:
+            return None
+        if self.shared.count(release) >= how.least:
             return None
         return partial(self.shared.add, release)
 
@@ -135,7 +133,7 @@ class Cataloguer:
     def restore(self, plain: Mapping[str, Any]) -> None:
         """Takes over what `plain` wrote; catalogues are made or found again when asked for."""
         if plain:
-            self.before = dict(plain["offered"])
+            self.resumed = dict(plain["offered"])
             self.shared.restore(plain["shared"])
 
     def rows(self) -> list[dict[str, Any]]:
@@ -186,9 +184,9 @@ class Cataloguer:
 
     def _check(self, version: int, data: bytes) -> None:
         digest = manifest_digest(data)
-        if self.before.get(version, digest) != digest:
+        if self.resumed.get(version, digest) != digest:
             raise ValueError(
-                f"the catalogue of release {version} must have digest {self.before[version]}, as "
+                f"the catalogue of release {version} must have digest {self.resumed[version]}, as "
                 f"when the run was interrupted, got {digest}; are its files still what they were?"
             )
 

@@ -65,7 +65,7 @@ def run_round(
         gain = retune_gain(visit, before, night, compute)
         observation = replace(observation, retune_gain=gain)
         if night.found is not None and night.trained is not None:
-            observation = observe_start(visit.facts, observation, night.found, later, kept, compute)
+            observation = observe_start(visit, observation, night.found, later, kept, compute)
     statistics = _statistics(visit, night)
     sent = None if night.over else night.written
     workload = night.workload if observed else Workload()

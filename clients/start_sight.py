@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from clients.catalogue_start import Found
-from clients.facts import Facts
+from clients.night import Visit
 from clients.sight import nats_per_token
 from clients.state import DeviceState
+from fleettune.catalogue_manifest import CORPUS
 from fleettune.compute import Compute
 from fleettune.corpora import corpus_name
 from fleettune.cost import Stage
@@ -18,24 +19,25 @@ from fleettune.workload import Workload
 
 
 def observe_start(
-    facts: Facts, seen: Observation, found: Found, day: int, state: DeviceState, compute: Compute
+    visit: Visit, seen: Observation, found: Found, day: int, state: DeviceState, compute: Compute
 ) -> Observation:
     """Returns an observation with what a first tune started from, scored before any step.
 
     Args:
-        facts: The device.
+        visit: The device, and the catalogue that it was offered.
         seen: What was observed of it otherwise.
         found: The start.
         day: A day that the device has not lived yet.
         state: What it holds.
         compute: The observer's processor.
     """
+    facts = visit.facts
     later = facts.population.day(facts.user, day)
     if state.held is None or not later:
         return seen
     encoder = facts.encoder(state.held)
     examples = tuple(encoder.example(exchange) for exchange in later)
-    own = style_name(facts.population, facts.user) or corpus_name(facts.population, facts.user)
+    own = _own_entry(visit)
     asked = Workload()
     for entry in found.entries:
         asked = asked.plus(*entry)
@@ -50,3 +52,12 @@ def observe_start(
         finding_s=spent.time_s,
         start_bytes=spent.down_bytes,
     )
+
+
+def _own_entry(visit: Visit) -> str | None:
+    """Returns what the entry of the user's style is called; None where entries are no styles."""
+    facts, offer = visit.facts, visit.catalogue
+    own = style_name(facts.population, facts.user) or corpus_name(facts.population, facts.user)
+    listed = () if offer is None else offer.manifest.entries
+    named = any(entry.origin == CORPUS or entry.name == own for entry in listed)
+    return own if named else None

@@ -21,6 +21,8 @@ from fleettune.summaries import SUMMARISER_TYPES, Summariser
 from fleettune.typed import from_record, to_record
 
 SCHEMA = 3
+CORPUS, CLUSTER, IMPORTED = "corpus", "cluster", "imported"
+"""Where a patch comes from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +31,7 @@ class Listed:
 
     Attributes:
         name: Short name.
-        origin: Where its patch comes from: corpus, cluster or imported.
+        origin: Where its patch comes from: `CORPUS`, `CLUSTER` or `IMPORTED`.
         digest: Digest of its patch, under which the server gives it out.
         size_bytes: Bytes of its download.
     """

@@ -70,6 +70,10 @@ class Basis:
         return np.array([float(np.linalg.norm(rest)) for rest in left])
 
 
+class WordlessError(ValueError):
+    """No word tells what was to be explained from the unpersonalised model."""
+
+
 def decompose(
     candidates: Sequence[Candidate], targets: Floats, *, gate: float, residual: float
 ) -> Basis:
@@ -82,7 +86,8 @@ def decompose(
         residual: Ends when no target has a larger share of its norm left, 0 to 1.
 
     Raises:
-        ValueError: If a threshold is no share, shapes do not fit, or no candidate has a direction.
+        ValueError: If a threshold is no share, or shapes do not fit.
+        WordlessError: If no candidate has a direction, or there is nothing to explain.
     """
     _check(candidates, targets, gate, residual)
     accepted: list[tuple[Candidate, Floats]] = []
@@ -97,7 +102,7 @@ def decompose(
         accepted.append((candidate, direction))
         left = left - np.outer(left @ direction, direction)
     if not accepted:
-        raise ValueError("a decomposition needs a candidate with a direction, got none")
+        raise WordlessError("a decomposition needs a candidate with a direction, got none")
     return Basis(
         words=tuple(candidate.word for candidate, _ in accepted),
         opposites=tuple(candidate.opposite for candidate, _ in accepted),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, zip_longest
 from typing import Protocol
 
 
@@ -73,3 +74,16 @@ class Population(Protocol):
     def outside(self, count: int, seed: int) -> Sequence[tuple[Exchange, ...]]:
         """Returns conversations of users outside the fleet, for the vendor's training."""
         ...
+
+
+def in_turn(population: Population, count: int, key: int) -> list[Exchange]:
+    """Returns exchanges of users outside the fleet: the first of each conversation, the second, ...
+
+    Args:
+        population: Whose users.
+        count: How many; fewer where there are fewer.
+        key: Key of the conversations.
+    """
+    turns = zip_longest(*population.outside(count, key))
+    found = [exchange for exchange in chain.from_iterable(turns) if exchange is not None]
+    return found[:count]

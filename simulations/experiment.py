@@ -200,7 +200,10 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
         aggregation=aggregation,
         guidance=server.guidance_rule(plain["guidance"], arms),
         rollout=server.staging_rule(plain["rollout"], schedule, run.fleet_patch, settings.joining),
-        catalogue=server.catalogue_rule(plain["catalogue"], arms, read_shapes(folder)),
+        catalogue=server.catalogue_rule(
+            *(plain["catalogue"], arms, read_shapes(folder), population),
+            *(settings.devices, run.fleet_patch),
+        ),
     )
 
 

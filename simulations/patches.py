@@ -1,4 +1,4 @@
-"""Patches that a finished run keeps, and their export in PEFT's adapter format.
+"""Patches that a finished run keeps, and PEFT's adapter format of them, both ways.
 
 A run's device states go with its checkpoint. The last patch of its first devices stays, one
 safetensors file per arm and device: factors as they were trained (a tied pair once), and in the
@@ -20,7 +20,9 @@ from safetensors.numpy import (
 
 from clients.state import read_state
 from fleettune.adapters import Patch, from_arrays, peft_name, to_arrays, to_peft
+from fleettune.backbone import read_shapes
 from fleettune.frames import read_frame
+from fleettune.peft_adapters import peft_config_of, read_peft
 from simulations.states import DeviceStates
 from strategies.app import FLEET, FLEET_BASES
 
@@ -154,6 +156,24 @@ def peft_config(kept: KeptPatch) -> Mapping[str, Any]:
         key: sorted(cast(set[str], value)) if isinstance(value, set) else value
         for key, value in plain.items()
     }
+
+
+def import_peft(adapter: Path, release: int, base: str | None = None) -> KeptPatch:
+    """Returns the patch of a PEFT LoRA folder, whatever wrote it.
+
+    Args:
+        adapter: The folder.
+        release: Version of the release that it is for.
+        base: Folder of that release; the one that the adapter names by default.
+
+    Raises:
+        ValueError: If there is no such release, or `fleettune.peft_adapters.read_peft` refuses it.
+    """
+    folder = base or str(peft_config_of(adapter).get("base_model_name_or_path"))
+    if not (Path(folder) / "config.json").is_file():
+        raise ValueError(f"--base must name the folder of a model, got {folder}")
+    patch = read_peft(adapter, release, read_shapes(Path(folder)))
+    return KeptPatch(patch=patch, base=folder)
 
 
 def _file(folder: Path, arm: str, device: int) -> Path:

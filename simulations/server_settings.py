@@ -7,22 +7,25 @@ from pathlib import Path
 from typing import Any
 
 from clients.catalogue_start import Rival, Scratch
+from clients.mixture_start import Mixture
 from clients.placement import TrainingRule
 from clients.policy import DevicePolicy
 from clients.sight import HoldingOut
 from clients.start_search import SEARCHES, check_optuna
+from fleettune.exchanges import Population
 from fleettune.joining import FROM_THE_START, Joining
 from fleettune.typed import checked
 from fleettune.work import Shapes
 from simulations.targets import configured
 from strategies.aggregation import Aggregation
-from strategies.catalogue_sources import Cataloguing, Uncatalogued, check_summariser
+from strategies.catalogue_sources import Cataloguing, Uncatalogued, check_source
+from strategies.clustered import ClusterCatalogue
 from strategies.corpus_file import check_corpora
 from strategies.external import check_external
 from strategies.ffa import Ffa
 from strategies.fleet_patch import check_merged
 from strategies.guiding import Fitted, Guiding
-from strategies.plan import AGGREGATIONS
+from strategies.plan import AGGREGATIONS, CATALOGUES
 from strategies.schedule import Schedule
 from strategies.staging import Staged, Staging, check_staging
 
@@ -97,35 +100,55 @@ def staging_rule(
     return rule
 
 
-def catalogue_rule(node: object, arms: Mapping[str, DevicePolicy], shapes: Shapes) -> Cataloguing:
+def catalogue_rule(
+    node: object,
+    arms: Mapping[str, DevicePolicy],
+    shapes: Shapes,
+    population: Population,
+    devices: int,
+    fleet_patch: str,
+) -> Cataloguing:
     """Returns what first tunes may start from.
 
+    Args:
+        node: Its node of the configuration.
+        arms: The policies.
+        shapes: The model's.
+        population: Whose users outside the fleet are asked.
+        devices: Of the fleet.
+        fleet_patch: Whether devices get the fleet patch.
+
     Raises:
-        ValueError: If the rule is unknown, its summariser's model cannot be had here, or an arm
-            starts from a catalogue that is not there or that it could not take up.
+        ValueError: If the rule is unknown, its entries cannot be made, or an arm starts from a
+            catalogue that is not there or that it could not take up.
     """
     rule = configured(node, "catalogue")
     if not isinstance(rule, Cataloguing):
-        raise ValueError(
-            f"catalogue must be of strategies.catalogue_sources, got {type(rule).__name__}"
-        )
+        known = ", ".join(kind.__name__ for kind in CATALOGUES)
+        raise ValueError(f"catalogue must be one of {known}, got {type(rule).__name__}")
     for name, policy in arms.items():
         if not isinstance(policy.start, Scratch):
             _check_start(name, policy, rule)
     if not isinstance(rule, Uncatalogued):
-        if rule.layers > shapes.layers:
-            raise ValueError(
-                f"catalogue.layers must be at most the model's {shapes.layers}, got {rule.layers}"
-            )
-        check_summariser(rule)
+        check_source(rule, shapes, population)
+    if isinstance(rule, ClusterCatalogue):
+        rule.check_fleet(devices, fleet_patch)
     return rule
 
 
 def _check_start(name: str, policy: DevicePolicy, rule: Cataloguing) -> None:
     if isinstance(rule, Uncatalogued):
-        raise ValueError(f"arm {name} starts from a catalogue: add catalogue=styles or corpora")
+        raise ValueError(
+            f"arm {name} starts from a catalogue: add catalogue=styles, corpora, imported or "
+            "clusters"
+        )
     if isinstance(policy.start, Rival) and policy.start.pick in SEARCHES:
         check_optuna()
+    if isinstance(policy.start, Mixture) and rule.explain.shrink is None:
+        raise ValueError(
+            f"arm {name}: start.spread counts in the unit that whitening brings; "
+            "catalogue.explain.shrink must be > 0, got null; or take start=nearest"
+        )
     if policy.tuning.frozen_a:
         raise ValueError(f"arm {name}: tuning.frozen_a must be false with a start but scratch")
     if isinstance(policy.placement, TrainingRule):

@@ -23,8 +23,9 @@ from strategies.learning import Learning
 from strategies.plan import read_plan
 from strategies.publisher import Publisher, rms
 from strategies.ranking import Ranker
+from strategies.registration import await_devices
 from strategies.rollouts import Rollouts
-from strategies.strategy import FleetStrategy, await_devices
+from strategies.strategy import FleetStrategy
 from strategies.training import Vendor
 
 PLAN_VARIABLE = "FLEETTUNE_PLAN"
@@ -70,7 +71,9 @@ def main(grid: Grid, context: Context) -> None:
         fleet_rank=plan.fleet_rank,
         learning=Learning(guiding=plan.guidance),
         rollouts=Rollouts(staging=plan.rollout, seed=plan.seed),
-        cataloguer=Cataloguer(how=plan.catalogue, store=vendor.store, seed=plan.seed),
+        cataloguer=Cataloguer(
+            how=plan.catalogue, store=vendor.store, seed=plan.seed, population=vendor.population
+        ),
         joining=plan.joining,
         checkpoint=grid if isinstance(grid, Checkpoint) else None,
     )

@@ -34,6 +34,7 @@ from fleettune.likeness import likest_others
 from fleettune.patch_store import keep_patch
 from fleettune.releases import Manifest
 from fleettune.summaries import Pair, Stylometry, Summariser
+from fleettune.tokens import open_encoder
 from fleettune.whitening import beside, whitening
 from strategies.candidates import Answering, Measured, Summarise
 
@@ -46,7 +47,7 @@ class Entry:
 
     Attributes:
         name: Short name.
-        origin: corpus, cluster or imported.
+        origin: As `fleettune.catalogue_manifest.Listed`.
         patch: The patch.
     """
 
@@ -118,12 +119,13 @@ def explained(
 
     Raises:
         ValueError: If there is no entry, two share a name, or one is for another release.
+        WordlessError: If the entries answer as the base does, so that no word tells them from it.
     """
     _check(entries, release)
     compute = Compute(run=lambda job: execute([job])[0])
     answering = Answering(release=release, new_tokens=how.new_tokens, compute=compute)
     plain = answering.greedy(how.questions)
-    pairs = _pairs(entries, how, plain, answering, execute)
+    pairs = _pairs(entries, how, plain, release, execute)
     found = how.summariser.vectors(pairs, release, compute)
     spread = found.std(axis=0)
     scale = np.where(spread > 0, spread, 1.0)
@@ -167,30 +169,41 @@ def publish(catalogue: Catalogue, store: Path) -> str:
     return digest
 
 
-def _pairs(
+def answers(
     entries: Sequence[Entry],
-    how: Explaining,
-    plain: Sequence[str],
-    answering: Answering,
+    questions: Sequence[str],
+    new_tokens: int,
+    release: Manifest,
     execute: Execute,
-) -> list[Pair]:
-    """Returns every entry's answers beside the base's, entry by entry."""
-    encoder = answering.encoder
-    prompts = tuple(encoder.request(question) for question in how.questions)
+) -> list[tuple[tuple[int, ...], ...]]:
+    """Returns the tokens that every entry answers to all questions, decoded greedily."""
+    encoder = open_encoder(Path(release.path), release.template, release.max_tokens)
+    prompts = tuple(encoder.request(question) for question in questions)
     jobs = [
         GenerateJob(
-            release=answering.release.path,
+            release=release.path,
             patch=entry.patch,
             prompts=prompts,
-            new_tokens=how.new_tokens,
+            new_tokens=new_tokens,
             stop=encoder.stop,
         )
         for entry in entries
     ]
-    answers = [cast(GenerateResult, result).tokens for result in execute(jobs)]
+    return [cast(GenerateResult, result).tokens for result in execute(jobs)]
+
+
+def _pairs(
+    entries: Sequence[Entry],
+    how: Explaining,
+    plain: Sequence[str],
+    release: Manifest,
+    execute: Execute,
+) -> list[Pair]:
+    """Returns every entry's answers beside the base's, entry by entry."""
+    encoder = open_encoder(Path(release.path), release.template, release.max_tokens)
     return [
         Pair(question=question, before=before, after=encoder.text(tokens))
-        for own in answers
+        for own in answers(entries, how.questions, how.new_tokens, release, execute)
         for question, before, tokens in zip(how.questions, plain, own, strict=True)
     ]
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import cast
 
 from fleettune.adapters import Patch, Placement, new_patch
+from fleettune.catalogue_manifest import CORPUS
 from fleettune.compute import TuneJob, TuneResult
 from fleettune.digests import job_digest
 from fleettune.exchanges import Exchange
@@ -75,7 +76,7 @@ def corpus_entries(
         digest = keep_patch(store, patch)
         key.write_text(digest)
     found = {name: patch for name, patch in known.items() if patch is not None}
-    return tuple(Entry(name=name, origin="corpus", patch=found[name]) for name in jobs)
+    return tuple(Entry(name=name, origin=CORPUS, patch=found[name]) for name in jobs)
 
 
 def _job(

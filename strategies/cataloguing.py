@@ -1,44 +1,68 @@
 """Cataloguing: the catalogue that is offered with every release, and how it outlives a release.
 
-Entries are tuned on text of the server, explained, and kept by content, so a catalogue is
+Entries are made (`strategies.catalogue_sources`), explained, and kept by content, so a catalogue is
 made once. Where a new release comes, an entry whose held-out text the release with the old patch
-predicts no worse than before is reused as it is; any other is tuned anew (the reuse-or-retune rule
-of canaries, on the server's own text).
+predicts no worse than before is reused as it is; any other is made anew, or dropped where nothing
+is there to make it of (the reuse-or-retune rule of canaries, on the server's own text).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from fleettune.adapters import Patch
-from fleettune.catalogue_manifest import SCHEMA, decode_manifest, encode_manifest
-from fleettune.compute import ScoreJob, ScoreResult
-from fleettune.exchanges import Exchange
+from fleettune.catalogue_manifest import (
+    SCHEMA,
+    decode_manifest,
+    encode_manifest,
+    manifest_digest,
+)
+from fleettune.decomposition import WordlessError
+from fleettune.exchanges import Population
 from fleettune.explanation import explained as told
 from fleettune.explanation import in_words
 from fleettune.offers import CatalogueOffer
 from fleettune.releases import Manifest
-from fleettune.tokens import Example, open_encoder
 from fleettune.typed import to_record
-from strategies.catalogue import Catalogue, Entry, Execute, Explaining, explained, publish
+from strategies.catalogue import Catalogue, Entry, Execute, explained, publish
 from strategies.catalogue_sources import (
-    HELD_OUT,
     Cataloguing,
-    Tuned,
+    Source,
     Uncatalogued,
-    placement,
-    read_as,
+    asked,
+    held_out,
+    made_entries,
 )
-from strategies.catalogue_tuning import Recipe, corpus_entries
+from strategies.clustered import ClusterCatalogue
+from strategies.outlived import Outlived, outlive
 from strategies.ranking import here
+from strategies.shared_deltas import SharedDeltas
+from strategies.workshop import Workshop
+
+log = logging.getLogger(__name__)
 
 FOLDER = "catalogues"
 """Where patches and manifests lie in the release store."""
+SHARED = "shared_deltas"
+"""Where deltas lie that clusters are made of."""
+FEWEST = 2
+"""Entries below which there is no catalogue: the words of one would tell it from nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """A release's catalogue: what is in it, which entries were reused, what devices are sent."""
+
+    catalogue: Catalogue
+    reused: tuple[str, ...]
+    offer: CatalogueOffer
 
 
 @dataclass(slots=True, kw_only=True)
@@ -48,18 +72,28 @@ class Cataloguer:
     Attributes:
         how: What is in it.
         store: The release store.
-        seed: Key of corpora, questions and adapters.
+        seed: Key of corpora, questions, adapters and samples.
         run: Runs jobs.
-        made: What was made so far: the catalogue, and which entries were reused, by release.
+        population: Where questions come from that no source has of its own.
+        made: What was made so far, by release; None where it came to no catalogue.
+        outlived: Which entries of the release before hold, by release.
+        shared: The deltas that clusters are made of.
+        resumed: Digests of the manifests that an interrupted run had made, by release.
     """
 
     how: Cataloguing = field(default_factory=Uncatalogued)
     store: Path = Path()
     seed: int = 0
     run: Execute = here
-    made: dict[int, tuple[Catalogue, tuple[str, ...], CatalogueOffer]] = field(
-        default_factory=dict[int, tuple[Catalogue, tuple[str, ...], CatalogueOffer]]
-    )
+    population: Population | None = None
+    made: dict[int, Made | None] = field(default_factory=dict[int, Made | None])
+    outlived: dict[int, Outlived] = field(default_factory=dict[int, Outlived])
+    shared: SharedDeltas = field(init=False)
+    resumed: dict[int, str] = field(default_factory=dict[int, str])
+
+    def __post_init__(self) -> None:
+        most = self.how.most if isinstance(self.how, ClusterCatalogue) else 0
+        self.shared = SharedDeltas(store=self.store / SHARED, seed=self.seed, most=most)
 
     def offer(self, releases: Sequence[Manifest]) -> CatalogueOffer | None:
         """Returns the catalogue of the last of some releases; None without one.
@@ -72,116 +106,147 @@ class Cataloguer:
         for place, release in enumerate(releases):
             if release.version not in self.made:
                 before = releases[place - 1] if place else None
-                self.made[release.version] = self._make(self.how, release, before)
-        return self.made[releases[-1].version][2]
+                self._make(self.how, release, before)
+        made = self.made.get(releases[-1].version)
+        return None if made is None else made.offer
+
+    def share(self, release: int) -> Callable[[int, Patch], None] | None:
+        """Returns what takes a device's number and delta of a round; None where none is wanted.
+
+        The round that brings enough of them is the last one that is asked for any.
+        """
+        how = self.how
+        if not isinstance(how, ClusterCatalogue) or release in self.made:
+            return None
+        if self.shared.count(release) >= how.least:
+            return None
+        return partial(self.shared.add, release)
+
+    def plain(self) -> dict[str, Any]:
+        """Returns what a resumed run needs, as JSON can hold it; nothing without a catalogue."""
+        if isinstance(self.how, Uncatalogued):
+            return {}
+        made = ((version, one) for version, one in self.made.items() if one is not None)
+        offered = [(version, manifest_digest(one.offer.data)) for version, one in made]
+        return {"offered": offered, "shared": self.shared.plain()}
+
+    def restore(self, plain: Mapping[str, Any]) -> None:
+        """Takes over what `plain` wrote; catalogues are made or found again when asked for."""
+        if plain:
+            self.resumed = dict(plain["offered"])
+            self.shared.restore(plain["shared"])
 
     def rows(self) -> list[dict[str, Any]]:
         """Returns every entry of every release with its explanation and coordinates."""
-        found: list[dict[str, Any]] = []
-        for version, (catalogue, reused, offer) in self.made.items():
-            manifest = catalogue.manifest
-            words, opposites = manifest.basis.words, manifest.basis.opposites
-            for entry, place in zip(manifest.entries, manifest.coordinates, strict=True):
-                terms = told(words, opposites, place, manifest.middle)
-                found.append(
-                    {
-                        "release": version,
-                        "entry": entry.name,
-                        "origin": entry.origin,
-                        "reused": entry.name in reused,
-                        "manifest_bytes": len(offer.data),
-                        "summariser": type(manifest.summariser).__name__,
-                        "strongest": terms[0].word if terms else "",
-                        "reads": in_words(terms),
-                        "words": list(words),
-                        "coordinates": [round(float(value), 6) for value in place],
-                    }
-                )
-        return found
+        made = ((version, one) for version, one in self.made.items() if one is not None)
+        return [row for version, one in made for row in _rows(version, one)]
 
-    def _make(
-        self, how: Tuned, release: Manifest, before: Manifest | None
-    ) -> tuple[Catalogue, tuple[str, ...], CatalogueOffer]:
-        folder = self.store / FOLDER
-        folder.mkdir(parents=True, exist_ok=True)
-        corpora = how.corpora(self.seed)
-        kept = {} if before is None else self._reused(how, corpora, release, before)
-        due = {name: c[:-HELD_OUT] for name, c in corpora.items() if name not in kept}
-        recipe = Recipe(
-            placement=placement(how, release.shapes),
-            steps=how.steps,
-            batch=how.batch,
-            learning_rate=how.learning_rate,
-            clip=1.0,
+    @property
+    def _workshop(self) -> Workshop:
+        return Workshop(
+            store=self.store / FOLDER,
             seed=self.seed,
+            run=self.run,
+            population=self.population,
+            shared=self.shared,
         )
-        tuned = corpus_entries(due, recipe, release, self.run, folder) if due else ()
-        entries = {entry.name: entry for entry in tuned} | kept
-        ordered = tuple(entries[name] for name in corpora)
-        data = self._explained(how, ordered, release)
-        catalogue = Catalogue(manifest=decode_manifest(data), entries=ordered)
-        return catalogue, tuple(kept), CatalogueOffer(data=data, store=str(folder))
 
-    def _explained(self, how: Tuned, entries: tuple[Entry, ...], release: Manifest) -> bytes:
+    def _make(self, how: Source, release: Manifest, before: Manifest | None) -> None:
+        """Makes a release's catalogue, unless it cannot be made yet."""
+        workshop, version = self._workshop, release.version
+        workshop.store.mkdir(parents=True, exist_ok=True)
+        if before is not None and version not in self.outlived:
+            self.outlived[version] = self._outlived(how, release, before)
+        outlived = self.outlived.get(version)
+        entries = made_entries(how, release, outlived, workshop)
+        if entries is None:
+            return
+        self.made[version] = None
+        if len(entries) < FEWEST:
+            log.warning(
+                "release %d has no catalogue: there are %d entries, and it takes %d",
+                *(version, len(entries), FEWEST),
+            )
+            return
+        try:
+            data = self._explained(how, entries, release)
+        except WordlessError as error:
+            log.warning("release %d has no catalogue: no word explains it: %s", version, error)
+            return
+        self._check(version, data)
+        held = () if outlived is None else outlived.kept
+        digests = {entry.patch.digest() for entry in held}
+        self.made[version] = Made(
+            catalogue=Catalogue(manifest=decode_manifest(data), entries=entries),
+            reused=tuple(e.name for e in entries if e.patch.digest() in digests),
+            offer=CatalogueOffer(data=data, store=str(workshop.store)),
+        )
+
+    def _check(self, version: int, data: bytes) -> None:
+        digest = manifest_digest(data)
+        if self.resumed.get(version, digest) != digest:
+            raise ValueError(
+                f"the catalogue of release {version} must have digest {self.resumed[version]}, as "
+                f"when the run was interrupted, got {digest}; are its files still what they were?"
+            )
+
+    def _explained(self, how: Source, entries: tuple[Entry, ...], release: Manifest) -> bytes:
         """Returns the manifest of some entries, made or found by what it is made of."""
         folder = self.store / FOLDER
-        digests = [entry.patch.digest() for entry in entries]
-        summariser = read_as(how)
-        made_of = [SCHEMA, release.digest, release.version, digests, to_record(how), self.seed]
-        if summariser.model is not None:
-            made_of.append(summariser.model.digest)
-        key = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
+        questions = asked(how, self._workshop)
+        listed = [(entry.name, entry.origin, entry.patch.digest()) for entry in entries]
+        explaining = how.explain.of(questions)
+        made_of = [SCHEMA, release.digest, release.version, listed, to_record(how.explain)]
+        if (model := explaining.summariser.model) is not None:
+            made_of.append(model.digest)
+        key = hashlib.sha256(json.dumps([*made_of, questions, self.seed]).encode()).hexdigest()
         file = folder / f"{key}.explained"
         if file.is_file():
             return (folder / f"{file.read_text()}.catalogue").read_bytes()
-        explaining = Explaining(
-            questions=how.asked(self.seed),
-            summariser=summariser,
-            new_tokens=how.new_tokens,
-            residual=how.residual,
-            beside=how.beside,
-            shrink=how.shrink,
-        )
         catalogue = explained(entries, explaining, release, self.run)
         # written behind its manifest, so that a key always leads to one
         file.write_text(publish(catalogue, folder))
         return encode_manifest(catalogue.manifest)
 
-    def _reused(
-        self,
-        how: Tuned,
-        corpora: Mapping[str, tuple[Exchange, ...]],
-        release: Manifest,
-        before: Manifest,
-    ) -> dict[str, Entry]:
-        """Returns the entries of the release before that hold for a new one."""
-        old = self.made[before.version][0].entries
-        jobs = [
-            _scoring(at, entry.patch, corpora[entry.name][-HELD_OUT:])
-            for at in (before, release)
-            for entry in old
-        ]
-        nats = [_nats(job, result) for job, result in zip(jobs, self.run(jobs), strict=True)]
-        pairs = zip(old, nats[: len(old)], nats[len(old) :], strict=True)
-        return {
-            entry.name: replace(entry, patch=replace(entry.patch, release=release.version))
-            for entry, earlier, now in pairs
-            if now - earlier <= how.worse
-        }
+    def _outlived(self, how: Source, release: Manifest, before: Manifest) -> Outlived:
+        """Returns the entries of the release before, and those that hold for a new one."""
+        made = self.made.get(before.version)
+        if made is None:
+            return Outlived()
+        old = made.catalogue.entries
+        text = held_out(how, old, before, self._workshop)
+        found = outlive(old, text, (before, release), how.worse, self.run)
+        if found.lost:
+            named = ", ".join(found.lost)
+            log.info("release %d: these entries do not hold: %s", release.version, named)
+        return found
 
 
-def _scoring(release: Manifest, patch: Patch, text: Sequence[Exchange]) -> ScoreJob:
-    encoder = open_encoder(Path(release.path), release.template, release.max_tokens)
-    examples: tuple[Example, ...] = tuple(map(encoder.example, text))
-    return ScoreJob(release=release.path, patch=patch, examples=examples)
-
-
-def _nats(job: ScoreJob, result: object) -> float:
-    scored = cast(ScoreResult, result)
-    return sum(scored.nll) / sum(example.supervised for example in job.examples)
+def _rows(version: int, made: Made) -> list[dict[str, Any]]:
+    manifest = made.catalogue.manifest
+    words, opposites = manifest.basis.words, manifest.basis.opposites
+    found: list[dict[str, Any]] = []
+    for entry, place in zip(manifest.entries, manifest.coordinates, strict=True):
+        terms = told(words, opposites, place, manifest.middle)
+        found.append(
+            {
+                "release": version,
+                "entry": entry.name,
+                "origin": entry.origin,
+                "reused": entry.name in made.reused,
+                "manifest_bytes": len(made.offer.data),
+                "summariser": type(manifest.summariser).__name__,
+                "strongest": terms[0].word if terms else "",
+                "reads": in_words(terms),
+                "words": list(words),
+                "coordinates": [round(float(value), 6) for value in place],
+            }
+        )
+    return found
 
 
 def write_catalogue(cataloguer: Cataloguer, file: Path) -> None:
     """Writes every entry with its explanation, where there is a catalogue."""
-    if cataloguer.made:
-        file.write_text(json.dumps(cataloguer.rows()))
+    rows = cataloguer.rows()
+    if rows:
+        file.write_text(json.dumps(rows))

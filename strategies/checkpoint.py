@@ -68,6 +68,7 @@ class ServerState:
         fleets: The fleet patches of those arms that have one.
         learned: What `strategies.learning.Learning.plain` says.
         rollouts: What `strategies.rollouts.Rollouts.plain` says.
+        catalogue: What `strategies.cataloguing.Cataloguer.plain` says.
     """
 
     seed: int
@@ -77,6 +78,7 @@ class ServerState:
     fleets: tuple[KeptFleet, ...] = ()
     learned: Mapping[str, Any] = field(default_factory=dict[str, Any])
     rollouts: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    catalogue: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def plain(self) -> dict[str, Any]:
         """Returns the state as JSON can hold it."""
@@ -108,4 +110,5 @@ def read_server_state(plain: Mapping[str, Any]) -> ServerState:
         fleets=tuple(KeptFleet(**entry) for entry in plain.get("fleets", ())),
         learned=plain.get("learned", {}),
         rollouts=plain.get("rollouts", {}),
+        catalogue=plain.get("catalogue", {}),
     )

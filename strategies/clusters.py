@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fleettune.adapters import Patch
+from fleettune.catalogue_manifest import CLUSTER
 from fleettune.merging import merged
 from fleettune.seeds import Purpose, stream
 from fleettune.sites import Site, order
@@ -34,6 +35,7 @@ class Clustering:
         rank: Rank of a cluster's patch.
         alpha: Its alpha.
         width: Rows and columns of a site's sketch.
+        members: Fewest patches of a cluster that has an entry.
         seed: Key of sketch and starts.
     """
 
@@ -41,16 +43,17 @@ class Clustering:
     rank: int
     alpha: float
     width: int = 4
+    members: int = 1
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("clusters", "rank", "alpha", "width"):
+        for name in ("clusters", "rank", "alpha", "width", "members"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"catalogue.{name} must be > 0, got {getattr(self, name)}")
 
 
 def cluster_entries(patches: Sequence[Patch], how: Clustering) -> tuple[Entry, ...]:
-    """Returns one entry per cluster that has members.
+    """Returns one entry per cluster that has enough members.
 
     Raises:
         ValueError: If there are fewer patches than clusters.
@@ -64,9 +67,9 @@ def cluster_entries(patches: Sequence[Patch], how: Clustering) -> tuple[Entry, .
     found: list[Entry] = []
     for number in range(how.clusters):
         own = [patch for patch, group in zip(patches, groups, strict=True) if group == number]
-        if own:
+        if len(own) >= how.members:
             patch = merged(own, [1 / len(own)] * len(own), how.rank, how.alpha)
-            found.append(Entry(name=f"cluster{number}", origin="cluster", patch=patch))
+            found.append(Entry(name=f"cluster{number}", origin=CLUSTER, patch=patch))
     return tuple(found)
 
 

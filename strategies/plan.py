@@ -14,18 +14,17 @@ from fleettune.joining import FROM_THE_START, Join, Joining
 from fleettune.rankings import ProbeRecipe
 from fleettune.typed import OMIT_DEFAULT, Record, Types, from_record, to_record
 from strategies.aggregation import Aggregation, Stack
-from strategies.catalogue_sources import (
-    Cataloguing,
-    CorporaCatalogue,
-    StyleCatalogue,
-    Uncatalogued,
-)
+from strategies.catalogue_explain import Explain
+from strategies.catalogue_sources import Cataloguing, Uncatalogued
+from strategies.catalogue_texts import CorporaCatalogue, StyleCatalogue
 from strategies.clipping import NormClip
+from strategies.clustered import ClusterCatalogue
 from strategies.factor_averaging import FactorMean, ZeroPad
 from strategies.ffa import Ffa
 from strategies.fixed import Fixed
 from strategies.fleet_patch import NONE, check_merged, check_use
 from strategies.guiding import Fitted, Guiding, Unguided
+from strategies.imported import Adapter, ImportedCatalogue
 from strategies.publisher import Source
 from strategies.robust import MedianOfMeans, TrimmedMean
 from strategies.rounds import STACK
@@ -111,13 +110,14 @@ class Plan:
 AGGREGATIONS = (Stack, Svd, Ffa, FactorMean, ZeroPad, NormClip, TrimmedMean, MedianOfMeans)
 """The rules of aggregation that a plan may name."""
 
+CATALOGUES = (Uncatalogued, StyleCatalogue, CorporaCatalogue, ImportedCatalogue, ClusterCatalogue)
+"""The sources of catalogues that a plan may name."""
+
 _TYPES: Types = {
     **DATA_TYPES,
     **{cls.__name__: cls for cls in AGGREGATIONS},
     **{cls.__name__: cls for cls in (Unguided, Fitted, Fixed, Unstaged, Staged)},
-    **{
-        cls.__name__: cls for cls in (Uncatalogued, StyleCatalogue, CorporaCatalogue, Joining, Join)
-    },
+    **{cls.__name__: cls for cls in (*CATALOGUES, Explain, Adapter, Joining, Join)},
     **{cls.__name__: cls for cls in (Plan, Arm, Source, Schedule, ReleasePlan, Panel, Uniform)},
     **{cls.__name__: cls for cls in (ProbeRecipe, BackboneSource)},
 }

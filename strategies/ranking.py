@@ -11,7 +11,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,7 +19,7 @@ import torch
 from fleettune.cohort import execute
 from fleettune.compute import Job, ProbeJob, ProbeResult, Result
 from fleettune.digests import job_digest
-from fleettune.exchanges import Exchange, Population
+from fleettune.exchanges import Exchange, Population, in_turn
 from fleettune.probing import probe_patch, probing_jobs
 from fleettune.rankings import ProbeRecipe, Ranking
 from fleettune.releases import Manifest
@@ -106,20 +105,19 @@ class Ranker:
 
 
 def spoken(population: Population, count: int, key: int) -> list[Exchange]:
-    """Returns exchanges of users outside the fleet: the first of each conversation, the second, ...
+    """Returns exchanges of users outside the fleet (`fleettune.exchanges.in_turn`).
 
     Raises:
         ValueError: If there are fewer.
     """
-    turns = zip_longest(*population.outside(count, key))
-    found = [exchange for exchange in chain.from_iterable(turns) if exchange is not None]
+    found = in_turn(population, count, key)
     if len(found) < count:
         raise ValueError(
             f"placement.probe=server needs {count} exchanges of users outside the fleet "
             f"({BATCH} per batch), got {len(found)}: lower placement.probe_batches, raise "
             "data.outside_share or use placement.probe=device"
         )
-    return found[:count]
+    return found
 
 
 def _benefits(results: Sequence[ProbeResult]) -> list[tuple[str, float]]:

@@ -7,7 +7,7 @@ and of the sums. A delta that cannot be taken is counted by its reason, and the 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from flwr.app import Message
@@ -65,6 +65,22 @@ class Reply:
     delta: Patch | Rejection | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """What of an arm's replies is kept beside its sums; nothing by default.
+
+    Attributes:
+        staged: Version of which all reports are kept.
+        share: Takes a device's number and its delta.
+    """
+
+    staged: int | None = None
+    share: Callable[[int, Patch], None] | None = None
+
+
+NOTHING_BESIDE = Beside()
+
+
 @dataclass(slots=True, kw_only=True)
 class RunningSum:
     """One arm's sums while its replies come in, in the order of devices.
@@ -75,6 +91,7 @@ class RunningSum:
         update: Aggregate of the deltas so far.
         last_device: The device that was added last; -1 before the first one.
         decided: What the devices decided about releases.
+        share: As `Beside`.
     """
 
     arm: str
@@ -89,6 +106,7 @@ class RunningSum:
     down_bytes: float = 0.0
     rejected: dict[str, int] = field(default_factory=dict[str, int])
     decided: Gathering = field(default_factory=Gathering)
+    share: Callable[[int, Patch], None] | None = None
 
     def add(self, reply: Reply) -> None:
         """Adds one device's reply.
@@ -113,11 +131,18 @@ class RunningSum:
         if isinstance(reply.delta, Rejection):
             self._reject(reply.delta)
         elif reply.delta is not None:
-            weight = 1.0 if self.weights == "uniform" else float(statistics.buffer_exchanges)
-            try:
-                self.update.add(reply.delta, weight)
-            except RejectedError as error:
-                self._reject(error.reason)
+            self._take(reply.delta, statistics)
+
+    def _take(self, delta: Patch, statistics: Statistics) -> None:
+        """Adds a delta, and keeps it where deltas are kept, unless the rule refuses it."""
+        weight = 1.0 if self.weights == "uniform" else float(statistics.buffer_exchanges)
+        try:
+            self.update.add(delta, weight)
+        except RejectedError as error:
+            self._reject(error.reason)
+            return
+        if self.share is not None:
+            self.share(statistics.outcome.device, delta)
 
     def _gather(self, statistics: Statistics) -> None:
         """Adds the decision; numbers that none can have are counted and change nothing else."""
@@ -158,7 +183,7 @@ def add_up(
     expected: Expected | None = None,
     *,
     keeps: bool = False,
-    staged: Mapping[str, int] | None = None,
+    beside: Mapping[str, Beside] | None = None,
 ) -> dict[str, RunningSum]:
     """Returns every arm's sums over the replies, which are read once, one by one.
 
@@ -168,16 +193,18 @@ def add_up(
         rule: How deltas are aggregated.
         expected: What a delta must be to be taken; None where only its frame is checked.
         keeps: Whether retunes of known gain are kept for a fit (`strategies.gathering`).
-        staged: By arm the version of which all reports are kept; an arm without one keeps none.
+        beside: What is kept of an arm's replies besides.
     """
+    kept = {arm: (beside or {}).get(arm, NOTHING_BESIDE) for arm in arms}
     sums = {
         arm: RunningSum(
             arm=arm,
             weights=rule.weights,
             update=rule.open(),
-            decided=Gathering(keeps=keeps, staged=(staged or {}).get(arm)),
+            decided=Gathering(keeps=keeps, staged=own.staged),
+            share=own.share,
         )
-        for arm in arms
+        for arm, own in kept.items()
     }
     for arm, reply in _in_order(replies, expected):
         if reply is None:

@@ -7,7 +7,6 @@ After each round the server's state can be made to last, and a run can go on fro
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -36,7 +35,7 @@ from strategies.learning import Learning
 from strategies.outcomes import RETUNE
 from strategies.publisher import Publisher
 from strategies.rollouts import Rollouts
-from strategies.rounds import STACK, RoundSum, add_up
+from strategies.rounds import STACK, Beside, RoundSum, add_up
 from strategies.sampling import Sampling
 
 
@@ -160,9 +159,12 @@ class FleetStrategy(Strategy):
             limit_bytes=manifest.size_bytes,
         )
         # all reports of a cohort's release are kept, for a forecast
-        staged = {arm: release for arm in self.arms if self.rollouts.is_staged}
+        beside = Beside(staged=release if self.rollouts.is_staged else None)
+        kept = dict.fromkeys(self.arms, beside)
+        # the catalogue is of the first arm's world, as the fleet patch in a release is
+        kept[self._first] = replace(beside, share=self.cataloguer.share(release))
         running = add_up(
-            self.arms, replies, self.aggregation, expected, keeps=self.learning.keeps, staged=staged
+            self.arms, replies, self.aggregation, expected, keeps=self.learning.keeps, beside=kept
         )
         for arm, entry in running.items():
             self.learning.take(arm, entry.decided.closed())
@@ -219,9 +221,14 @@ class FleetStrategy(Strategy):
             )
         )
 
+    @property
+    def _first(self) -> str:
+        """Name of the first arm, whose world decides where all arms share something."""
+        return next(iter(self.arms))
+
     def _fleet(self, arm: str) -> Patch | None:
         """Returns an arm's fleet patch; the first arm's for one whose devices never tune."""
-        return self.fleets.get(arm) or self.fleets.get(next(iter(self.arms)))
+        return self.fleets.get(arm) or self.fleets.get(self._first)
 
     def _publish(self, night: int) -> Manifest:
         """Returns the newest release of a night; what the fleet learned may be in its weights.
@@ -230,7 +237,7 @@ class FleetStrategy(Strategy):
         learns beyond them, so every arm begins anew.
         """
         before = len(self.publisher.published)
-        newest = self.publisher.newest(night, self.fleets.get(next(iter(self.arms))))
+        newest = self.publisher.newest(night, self.fleets.get(self._first))
         if any(release.fleet for release in self.publisher.published[before:]):
             self.fleets.clear()
         return newest
@@ -255,6 +262,7 @@ class FleetStrategy(Strategy):
         if state.learned:
             self.learning.restore(state.learned)
             self.rollouts.restore(state.rollouts)
+        self.cataloguer.restore(state.catalogue)
         return state.round + 1
 
     def _state(self, night: int) -> ServerState:
@@ -269,28 +277,8 @@ class FleetStrategy(Strategy):
             fleets=tuple(map(kept_fleet, self.fleets.items())),
             learned=self.learning.plain(),
             rollouts=self.rollouts.plain(),
+            catalogue=self.cataloguer.plain(),
         )
-
-
-def await_devices(grid: Grid, devices: int, limit_s: float = 60.0) -> None:
-    """Waits until all devices of a fleet are registered; engines start the server before them.
-
-    Args:
-        grid: Where they register.
-        devices: How many there will be.
-        limit_s: Longest wait.
-
-    Raises:
-        RuntimeError: If some are missing after the wait.
-    """
-    deadline = time.monotonic() + limit_s
-    while (registered := sum(1 for _ in grid.get_node_ids())) < devices:
-        if time.monotonic() > deadline:
-            raise RuntimeError(
-                f"the plan is for {devices} devices, but after {limit_s:g} s only {registered} "
-                "are registered; start the others or plan for fewer"
-            )
-        time.sleep(0.1)
 
 
 def _copy(content: RecordDict) -> RecordDict:

@@ -94,7 +94,7 @@ def test_every_option_of_the_configuration_builds(group: str, option: str) -> No
         pytest.importorskip("optuna")
     cfg = composed(group, option)
     if needs_a_file(cfg):
-        with pytest.raises(ValueError, match=r"path|folder|files|\?\?\?"):
+        with pytest.raises(ValueError, match=r"path|folder|files|adapters|\?\?\?"):
             build(cfg)
         return
     assert isinstance(build(cfg), Experiment)

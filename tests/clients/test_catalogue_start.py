@@ -34,15 +34,13 @@ from fleettune.styles import StyledData
 from fleettune.suspension import current_compute
 from fleettune.typed import to_record
 from fleettune.wire import encode_report, take_observed
-from strategies.catalogue_sources import StyleCatalogue
 from strategies.cataloguing import Cataloguer
 from tests.clients.phone import RELEASE as POCKET
 from tests.fleettune.summariser_folders import llama
+from tests.strategies.test_cataloguing import HOW
 
 RELEASE = replace(POCKET, digest="weights", size_bytes=1_000_000)
-CATALOGUE = StyleCatalogue(
-    expertise=(0,), entries=2, corpus=16, steps=6, batch=4, layers=1, rank=2, alpha=4.0, questions=4
-)
+CATALOGUE = replace(HOW, steps=6)
 PLAIN = SyntheticData(users=10, exchanges_per_day=4, history_days=2, drift=0.0)
 WORLD = StyledData(world=PLAIN, similarity=1.0, styles=CATALOGUE.styles)
 PROFILE = load_hardware(Path(__file__).parents[2] / "conf" / "hardware")["oneplus_12r"]
@@ -60,7 +58,8 @@ def offer(tmp_path_factory: pytest.TempPathFactory) -> CatalogueOffer:
 def read_by_another(tmp_path_factory: pytest.TempPathFactory) -> CatalogueOffer:
     """The same catalogue, read with a model that no device has."""
     source = llama(tmp_path_factory.mktemp("tiny"))
-    how = replace(CATALOGUE, summariser="embedding", summariser_model=source)
+    explain = replace(CATALOGUE.explain, summariser="embedding", summariser_model=source)
+    how = replace(CATALOGUE, explain=explain)
     found = Cataloguer(how=how, store=tmp_path_factory.mktemp("store"), seed=0).offer([RELEASE])
     assert found is not None
     return found

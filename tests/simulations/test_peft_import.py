@@ -17,8 +17,7 @@ from fleettune.backbone import POCKET_FOLDER, load_backbone
 from fleettune.stacked import applied, stack_patches
 from fleettune.updates import updates_of
 from simulations.cli import main
-from simulations.patches import KeptPatch, export_peft, read_patch
-from simulations.peft_import import import_peft
+from simulations.patches import KeptPatch, export_peft, import_peft, read_patch
 from tests.simulations.test_patches import PLACEMENTS, drawn_tokens, peft_logits, trained
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is dep:FutureWarning")

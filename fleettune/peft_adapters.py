@@ -15,16 +15,15 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from safetensors.numpy import (
+from safetensors import SafetensorError
+from safetensors.torch import (
     load_file,  # pyright: ignore[reportUnknownVariableType] - a path of any kind of text
 )
 
 from fleettune.adapters import Patch, from_arrays, peft_name
-from fleettune.backbone import read_shapes
 from fleettune.factors import Array, Factors
 from fleettune.sites import Site, parse_site
 from fleettune.work import Shapes
-from simulations.patches import KeptPatch
 
 _KEY = re.compile(
     r"base_model\.model\.model\.layers\.(\d+)\.(?:self_attn|mlp)\.(\w+)_proj\.lora_([AB])\.weight"
@@ -40,45 +39,67 @@ _PLAIN: Mapping[str, tuple[object, ...]] = {
 """What an adapter may say besides ranks and alphas, so that its factors are all of it."""
 
 
-def import_peft(adapter: Path, release: int, base: str | None = None) -> KeptPatch:
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+"""The files of an adapter; one whose weights are a pickle is not read."""
+
+
+def read_peft(adapter: Path, release: int, shapes: Shapes) -> Patch:
     """Returns the patch of a PEFT LoRA folder.
 
     Args:
-        adapter: Folder of ``adapter_config.json`` and ``adapter_model.safetensors``.
+        adapter: Folder of `CONFIG` and `WEIGHTS`.
         release: Version of the release that it is for.
-        base: Folder of that release; the one that the adapter names by default.
+        shapes: That release's.
 
     Raises:
-        ValueError: If it is not a LoRA of the seven matrices of that release's layers alone.
-        OSError: If a file is missing.
+        ValueError: If a file is missing or cannot be read, or if it is not a LoRA of the seven
+            matrices of that release's layers alone.
     """
-    config = cast(dict[str, Any], json.loads((adapter / "adapter_config.json").read_text()))
+    config = peft_config_of(adapter)
     for name, allowed in _PLAIN.items():
         if config.get(name, allowed[0]) not in allowed:
             raise ValueError(f"{name} of {adapter} must be {allowed[0]!r}, got {config[name]!r}")
-    folder = base or str(config.get("base_model_name_or_path"))
-    if not (Path(folder) / "config.json").is_file():
-        raise ValueError(f"--base must name the folder of a model, got {folder}")
-    arrays = _arrays(load_file(adapter / "adapter_model.safetensors"), adapter)
-    plain = from_arrays(arrays, release, float(config["lora_alpha"]))
-    _check(plain, read_shapes(Path(folder)))
+    plain = from_arrays(_arrays(adapter), release, float(config["lora_alpha"]))
+    _check(plain, shapes)
     factors = {
         site: Factors(a=item.a, b=_rescaled(item.b, _scale(site, len(item.a), config), plain, site))
         for site, item in plain.factors.items()
     }
-    patch = Patch(release=release, alpha=plain.alpha, factors=factors)
-    return KeptPatch(patch=patch, base=folder)
+    return Patch(release=release, alpha=plain.alpha, factors=factors)
 
 
-def _arrays(named: Mapping[str, Array], adapter: Path) -> dict[str, Array]:
+def peft_config_of(adapter: Path) -> Mapping[str, Any]:
+    """Returns what an adapter says of itself.
+
+    Raises:
+        ValueError: If the folder lacks one of the two files, or its description cannot be read.
+    """
+    for name in (CONFIG, WEIGHTS):
+        if not (adapter / name).is_file():
+            raise ValueError(
+                f"{adapter} must hold {CONFIG} and {WEIGHTS}, lacks {name}: write it with PEFT's "
+                "save_pretrained (no .bin) or with `fleettune export`"
+            )
+    try:
+        return cast(Mapping[str, Any], json.loads((adapter / CONFIG).read_text()))
+    except ValueError as error:
+        raise ValueError(f"{adapter / CONFIG} must be JSON, is not: {error}") from error
+
+
+def _arrays(adapter: Path) -> dict[str, Array]:
     """Returns PEFT's factors under our names, in single precision."""
+    try:
+        named = load_file(adapter / WEIGHTS)
+    except SafetensorError as error:
+        raise ValueError(f"{adapter / WEIGHTS} must be safetensors, is not: {error}") from error
     found: dict[str, Array] = {}
-    for key, array in named.items():
+    for key, tensor in named.items():
         match = _KEY.fullmatch(key)
         if match is None:
             raise ValueError(f"{adapter} must hold LoRA factors of layers' matrices, got {key}")
         layer, module, side = match.groups()
-        found[f"{parse_site(f'{layer}.{module}')}.{side.lower()}"] = array.astype(np.float32)
+        # numpy knows no bf16, in which PEFT may have written
+        found[f"{parse_site(f'{layer}.{module}')}.{side.lower()}"] = tensor.float().numpy()
     if not found:
         raise ValueError(f"{adapter} must hold LoRA factors, got none")
     return found
@@ -99,11 +120,13 @@ def _check(patch: Patch, shapes: Shapes) -> None:
 
 def _scale(site: Site, rank: int, config: Mapping[str, Any]) -> float:
     """Returns what PEFT multiplies a site's product by."""
-    from peft.utils.other import get_pattern_key  # noqa: PLC0415 - seconds of import
-
     patterns = cast(dict[str, float], config.get("alpha_pattern") or {})
-    key = get_pattern_key(list(patterns), peft_name(site))
-    alpha = float(patterns[key] if key in patterns else config["lora_alpha"])
+    alpha = float(config["lora_alpha"])
+    if patterns:
+        from peft.utils.other import get_pattern_key  # noqa: PLC0415 - seconds of import
+
+        key = get_pattern_key(list(patterns), peft_name(site))
+        alpha = float(patterns.get(key, alpha))
     return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 

@@ -18,7 +18,7 @@ SINGLE_MEASURES = (
 """Measures of one arm alone."""
 COLUMN_MEASURES = ("difference", "saving", "reach", "above_line", "retained", "levels", "words")
 MEASURES = ("quality_difference", "energy_saving", *COLUMN_MEASURES, *SINGLE_MEASURES)
-DIRECTIONS = ("above", "below", "not_above", "within")
+DIRECTIONS = ("above", "below", "at_most", "not_above", "within")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +43,8 @@ class Claim:
         against: The arm that it is compared with; empty for `SINGLE_MEASURES`.
         threshold: The value to reach.
         direction: ``above``: the interval's lower end must exceed the threshold; ``below``: the
-            upper end must stay under it; ``not_above``: the lower end must not exceed it;
-            ``within``: the whole interval must lie within plus or minus it.
+            upper end must stay under it; ``at_most``: it must not exceed it; ``not_above``: the lower
+            end must not exceed it; ``within``: the whole interval must lie within plus or minus it.
         column: A column of rows.parquet, for the measures of a column.
         world: The world of `arm`; empty for the first one.
         against_world: The world of `against`; empty for that of `arm`.

@@ -128,6 +128,7 @@ def _holds(claim: Claim, low: float | None, high: float | None) -> bool:
     return {
         "above": low > claim.threshold,
         "below": high < claim.threshold,
+        "at_most": high <= claim.threshold,
         "not_above": low <= claim.threshold,
         "within": -claim.threshold <= low and high <= claim.threshold,
     }[claim.direction]

@@ -22,6 +22,7 @@ th { color: var(--soft); font-weight: 600; vertical-align: bottom; border-bottom
 td { white-space: nowrap; vertical-align: top; }
 small { color: var(--soft); font-weight: 400; font-size: .8rem; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
+.prose td:nth-last-child(2) { min-width: 9rem; white-space: normal; }
 .prose td:last-child { min-width: 22rem; text-align: left; white-space: normal; }
 .swatch { display: inline-block; width: .7rem; height: .7rem; border-radius: 2px;
   margin-right: .5rem; }

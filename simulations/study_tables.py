@@ -143,6 +143,7 @@ def verdict(outcome: Mapping[str, Any]) -> str:
     out = {
         "above": high is not None and high <= threshold,
         "below": low is not None and low >= threshold,
+        "at_most": low is not None and low > threshold,
         "not_above": True,
         "within": (low is not None and low > threshold) or (high is not None and high < -threshold),
     }[direction]

@@ -73,6 +73,8 @@ def test_equal_devices_leave_no_doubt_by_hand() -> None:
         ("below", 0.76, True),
         ("below", 0.75, False),
         ("below", 0.74, False),
+        ("at_most", 0.75, True),  # and may be reached here
+        ("at_most", 0.74, False),
         ("not_above", 0.75, True),
         ("not_above", 0.76, True),
         ("not_above", 0.74, False),
@@ -110,7 +112,7 @@ def test_an_arm_that_costs_more_does_not_save() -> None:
 
 def test_one_device_proves_nothing() -> None:
     single = rows([(100.0, 0.5)], [(1.0, 0.5)])
-    for direction in ("above", "below", "not_above"):
+    for direction in ("above", "below", "at_most", "not_above"):
         outcome = verdict(single, replace(CLAIM, direction=direction))
         assert outcome["ci95"] == [None, None]
         assert outcome["holds"] is False

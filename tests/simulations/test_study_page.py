@@ -131,6 +131,8 @@ def test_derived_columns_by_hand() -> None:
         ("above", [0.1, 0.15], "does not hold"),
         ("above", [None, None], "not shown: unknown"),
         ("below", [0.3, 0.5], "does not hold"),
+        ("at_most", [0.1, 0.3], "not shown: the interval holds the threshold"),
+        ("at_most", [0.3, 0.5], "does not hold"),
         ("not_above", [0.3, 0.5], "does not hold"),
         ("within", [0.1, 0.3], "not shown: the interval holds the threshold"),
         ("within", [0.3, 0.5], "does not hold"),

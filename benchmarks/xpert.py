@@ -11,6 +11,7 @@ side of which axis their strongest word lies. ``steps`` compares tunes from the 
 a wrong one and from scratch on later days. ``merge`` compares merged starts of users between two
 styles with the better single one. ``summarisers`` is the accuracy by what reads the answers:
 counts, the release, SmolLM2 and MiniLM where they are here; users have no facts of their own.
+``shares`` compares a choice by the mean of exchanges with one by shares of them, on ``--seed``.
 ``cost`` prices a choice by the catalogue's size on one phone (simulated joules and seconds).
 """
 
@@ -28,6 +29,7 @@ from typing import Any
 import numpy as np
 import torch
 from fleet import HARDWARE
+from shares import shares
 from starts import merge, steps
 from styled import (
     COMPUTE,
@@ -209,6 +211,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Warm starts from a catalogue.")
     parser.add_argument("--quick", action="store_true", help="fewer users")
     parser.add_argument("--store", help="folder that keeps tuned entries for another call")
+    parser.add_argument("--seed", type=int, default=31, help="of entries and users of shares")
     parser.add_argument("figures", nargs="*", help="names of figures; all by default")
     asked = parser.parse_intermixed_args()
     quieten()
@@ -221,6 +224,7 @@ def main() -> None:
         "steps": lambda: steps(entries, *((16, 10) if quick else (64, 16))),
         "merge": lambda: merge(entries, 24 if quick else 96),
         "summarisers": lambda: summarisers(entries, 8 if quick else 32),
+        "shares": lambda: shares(asked.store, asked.seed, 32 if quick else 128),
         "cost": lambda: cost(entries),
     }
     for name in asked.figures or figures:

@@ -114,6 +114,9 @@ class StyledData:
             not in it are in one of all of them, drawn anew.
         own_facts: Whether a user keeps its facts, habits and moods; without, every exchange has
             another persona's and a style is all that is personal, as in XPerT's data.
+        other_expertise: Levels of expertise of the styles that those are in; None: as `styles`. All
+            four are what the world without styles has, and with no similarity nothing then tells
+            such users from anybody (the null world).
         between: Whether a user has two styles, its own and one drawn for it; `similarity` is then
             the share of both together, half of it each.
     """
@@ -122,6 +125,7 @@ class StyledData:
     similarity: float
     styles: tuple[Style, ...] = style_grid((0, 3))
     own_facts: bool = True
+    other_expertise: tuple[int, ...] | None = None
     between: bool = False
 
     def check(self) -> None:
@@ -133,10 +137,20 @@ class StyledData:
             raise ValueError(f"data.similarity must be a share from 0 to 1, got {self.similarity}")
         if not self.styles:
             raise ValueError("data.styles must hold at least one style, got none")
+        _ = self.others
         if self.between and len(self.styles) < 2:
             raise ValueError(
                 f"data.between=true needs data.styles of two or more, got {len(self.styles)}"
             )
+
+    @property
+    def others(self) -> tuple[Style, ...]:
+        """The styles that exchanges are in which are not in the user's own."""
+        if self.other_expertise is None:
+            return self.styles
+        if not self.other_expertise:
+            raise ValueError("data.other_expertise must be null or hold a level, got none")
+        return style_grid(self.other_expertise)
 
     def style_of(self, user: int) -> Style:
         """Returns the style that a user is mixed with."""
@@ -202,13 +216,13 @@ def style_name(population: object, user: int) -> str | None:
 
 @lru_cache(maxsize=4096)
 def _styled_day(config: StyledData, user: int, calendar: int) -> tuple[Exchange, ...]:
-    world, styles = config.world, config.styles_of(user)
+    world, styles, others = config.world, config.styles_of(user), config.others
     rng = stream(world.seed, Purpose.STYLE, 2, user, calendar)
     persona = persona_of(world, user, calendar // DAYS_PER_WEEK)
     found: list[Exchange] = []
     for index in range(world.exchanges_per_day):
         domain = DOMAINS[int(rng.integers(len(DOMAINS)))]
-        other = config.styles[int(rng.integers(len(config.styles)))]
+        other = others[int(rng.integers(len(others)))]
         own = styles[int(rng.integers(len(styles)))] if config.between else styles[0]
         style = own if rng.random() < config.similarity else other
         who = persona if config.own_facts else draw_persona(rng)

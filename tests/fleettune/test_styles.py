@@ -98,3 +98,24 @@ def test_what_describes_no_styled_user_is_refused(change: dict[str, object], tol
 def test_a_level_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ValueError, match=r"style\.tone must be a level"):
         Style(expertise=0, informativeness=0, tone=4)
+
+
+def test_other_exchanges_may_be_in_all_styles_that_the_world_has() -> None:
+    """Expertise 1 and 2 is in no user's style here, and in half of what is drawn from all."""
+    from_all = StyledData(
+        world=WORLD, similarity=0.0, own_facts=False, other_expertise=(0, 1, 2, 3)
+    )
+    own = StyledData(world=WORLD, similarity=0.0, own_facts=False)
+    assert own.others == own.styles
+    assert {style.expertise for style in from_all.others} == {0, 1, 2, 3}
+
+    def answers(data: StyledData) -> set[str]:
+        population = data.open()
+        return {e.response for user in range(40) for e in population.day(user, 0)}
+
+    # the same facts and domains, in other words
+    assert answers(from_all) != answers(own)
+    explicit = StyledData(world=WORLD, similarity=0.0, own_facts=False, other_expertise=(0, 3))
+    assert answers(explicit) == answers(own)
+    with pytest.raises(ValueError, match=r"data\.other_expertise must be null or hold a level"):
+        StyledData(world=WORLD, similarity=0.5, other_expertise=()).check()

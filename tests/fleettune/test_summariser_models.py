@@ -134,5 +134,5 @@ def test_a_model_that_cannot_summarise_is_told_before_anything_runs(tmp_path: Pa
         "template must be one of": replace(good, template="nope"),
     }
     for told, source in wrong.items():
-        with pytest.raises(ValueError, match=rf"catalogue\.summariser_model: .*{told}"):
+        with pytest.raises(ValueError, match=rf"catalogue\.explain\.summariser_model: .*{told}"):
             check_local_model(source)

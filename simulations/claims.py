@@ -43,8 +43,9 @@ class Claim:
         against: The arm that it is compared with; empty for `SINGLE_MEASURES`.
         threshold: The value to reach.
         direction: ``above``: the interval's lower end must exceed the threshold; ``below``: the
-            upper end must stay under it; ``at_most``: it must not exceed it; ``not_above``: the lower
-            end must not exceed it; ``within``: the whole interval must lie within plus or minus it.
+            upper end must stay under it; ``at_most``: the upper end must not exceed it;
+            ``not_above``: the lower end must not exceed it; ``within``: the whole interval must lie
+            within plus or minus it.
         column: A column of rows.parquet, for the measures of a column.
         world: The world of `arm`; empty for the first one.
         against_world: The world of `against`; empty for that of `arm`.

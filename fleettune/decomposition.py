@@ -39,12 +39,13 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Basis:
-    """Accepted words with orthonormal directions.
+    """Accepted words with their directions, orthonormal unless made as released.
 
     Attributes:
         words: What more of each direction is called.
         opposites: What less of it is called.
-        vectors: ``(words, d)``, rows of norm 1, each orthogonal to the others.
+        vectors: ``(words, d)``, rows of norm 1, each orthogonal to the others, but for
+            `fleettune.decomposition_released.released_basis`.
     """
 
     words: tuple[str, ...]
@@ -63,7 +64,10 @@ class Basis:
         return vectors @ self.vectors.T
 
     def residuals(self, vector: Floats) -> Floats:
-        """Returns the norm that is left of a vector before any word and after each of them."""
+        """Returns the norm that is left of a vector before any word and after each of them.
+
+        Words are taken away in turn, which in an orthonormal basis is the same as all at once.
+        """
         left = [vector]
         for direction in self.vectors:
             left.append(left[-1] - (left[-1] @ direction) * direction)

@@ -1,6 +1,7 @@
 """XPerT's decomposition as its diffusion code was released (explain_diffusion.py@dfbabd6).
 
-Kept beside `fleettune.decomposition` so that what its three faults do can be shown (METHODS A4):
+Kept beside `fleettune.decomposition` so that what its three faults do can be shown (METHODS A4);
+`catalogue.explain.decomposition=released` explains a whole catalogue so:
 ``z = <V, v> / |v|`` multiplies ``v`` itself, not ``v / |v|``; the residual subtracts the sum of all
 entries of all products, one number for every entry of V; and the gate sums signed cosines, so that
 a word against accepted ones always passes. The code for language models was never released.
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fleettune.decomposition import Candidate, Floats, cosine
+from fleettune.decomposition import Basis, Candidate, Floats, WordlessError, cosine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -57,8 +58,7 @@ def decompose_released(
     coordinates: list[float] = []
     residuals: list[float] = []
     for candidate in candidates:
-        total = sum(cosine(earlier.vector, candidate.vector) for earlier in accepted)
-        if accepted and not total < orthogonal:
+        if not _passes(candidate, accepted, orthogonal):
             continue
         norm = float(np.linalg.norm(candidate.vector))
         accepted.append(candidate)
@@ -74,3 +74,40 @@ def decompose_released(
         coordinates=np.array(coordinates),
         residuals=np.array(residuals),
     )
+
+
+def released_basis(
+    candidates: Sequence[Candidate], targets: Floats, *, orthogonal: float = 1.0
+) -> Basis:
+    """Returns the words that the released code accepts, shared by all vectors to explain.
+
+    Without a residual to stop at, as released, it accepts the same words for every vector. They
+    keep their directions, so that coordinates are its ``<V, v> / |v|``; a word without a direction
+    is left out, where it would divide by zero.
+
+    Args:
+        candidates: In the order in which they are tried.
+        targets: ``(targets, d)``, the vectors to explain.
+        orthogonal: As `decompose_released`.
+
+    Raises:
+        WordlessError: If no candidate has a direction, or there is nothing to explain.
+    """
+    accepted: list[Candidate] = []
+    for candidate in candidates:
+        if candidate.vector.any() and _passes(candidate, accepted, orthogonal):
+            accepted.append(candidate)
+    if not accepted or not targets.any():
+        raise WordlessError("a decomposition needs a candidate with a direction, got none")
+    vectors = np.stack([candidate.vector for candidate in accepted])
+    return Basis(
+        words=tuple(candidate.word for candidate in accepted),
+        opposites=tuple(candidate.opposite for candidate in accepted),
+        vectors=vectors / np.linalg.norm(vectors, axis=1, keepdims=True),
+    )
+
+
+def _passes(candidate: Candidate, accepted: Sequence[Candidate], orthogonal: float) -> bool:
+    """Returns whether the sum of signed cosines with accepted words lets one pass."""
+    total = sum(cosine(earlier.vector, candidate.vector) for earlier in accepted)
+    return not accepted or total < orthogonal

@@ -17,14 +17,18 @@ from simulations.levels import AXES, levels_of
 
 MORE: Mapping[str, str] = {
     **dict.fromkeys(("lengthy", "circumstantial", "adding"), "informativeness"),
-    **dict.fromkeys(("learned", "long-worded"), "expertise"),
+    **dict.fromkeys(("elaborate", "wordy", "detailed", "informative"), "informativeness"),
+    **dict.fromkeys(("learned", "long-worded", "technical", "scholarly"), "expertise"),
     **dict.fromkeys(("emphatic", "pausing", "segmented", "naming"), "tone"),
+    **dict.fromkeys(("friendly", "polite", "cheerful", "enthusiastic", "affectionate"), "tone"),
 }
 """Words that say that there is much of an axis."""
 LESS: Mapping[str, str] = {
     **dict.fromkeys(("terse", "bare", "unadorned"), "informativeness"),
-    **dict.fromkeys(("simple", "short-worded"), "expertise"),
+    **dict.fromkeys(("concise", "laconic", "sketchy", "uninformative"), "informativeness"),
+    **dict.fromkeys(("simple", "short-worded", "elementary", "colloquial"), "expertise"),
     **dict.fromkeys(("flat", "unbroken", "single-sentenced", "nameless"), "tone"),
+    **dict.fromkeys(("unfriendly", "rude", "gloomy", "bored", "distant"), "tone"),
 }
 """Words that say that there is little of it."""
 _UPPER = 2

@@ -1,9 +1,8 @@
 """Candidate words with their directions, found on the server by asking a release, never given.
 
-`measured` serves a model that is too weak to be instructed: among its own sampled answers to one
-question, those that show most and least of a word make a pair. `instructed` asks for an answer
-worded so (XPerT's way). `proposed` ranks words by the model's own next-word distribution after the
-style question.
+`Measured` serves a model that is too weak to be instructed: among its own sampled answers to one
+question, those that show most and least of a word make a pair. `Instructed` asks for an answer
+worded so (XPerT's way). Words that a model proposes itself are in `strategies.proposals`.
 """
 
 from __future__ import annotations
@@ -14,14 +13,37 @@ from pathlib import Path
 
 import numpy as np
 
-from fleettune.compute import ChoiceJob, Compute, GenerateJob
-from fleettune.decomposition import Candidate, Floats
+from fleettune.compute import Compute, GenerateJob
+from fleettune.decomposition import Candidate, Floats, by_strength
 from fleettune.releases import Manifest
 from fleettune.style_words import STYLE_WORDS, StyleWord
-from fleettune.summaries import Pair, StyleQuestion
+from fleettune.summaries import Pair
 from fleettune.tokens import Encoder, open_encoder
 
 Summarise = Callable[[Sequence[Pair]], Floats]
+LISTED = tuple((word.word, word.opposite) for word in STYLE_WORDS)
+"""The words of the list with their opposites."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Seen:
+    """What words are found by.
+
+    Attributes:
+        questions: Put to the base and to every entry.
+        plain: What the base answers.
+        pairs: Every entry's answers beside those, entry by entry.
+        vectors: The entries', ``(entries, d)``.
+        answering: The release.
+        summarise: Turns pairs into vectors, ``(pairs, d)``.
+    """
+
+    questions: tuple[str, ...]
+    plain: tuple[str, ...]
+    pairs: tuple[Pair, ...]
+    vectors: Floats
+    answering: Answering
+    summarise: Summarise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,26 +65,20 @@ class Measured:
                 f"{len(self.words)} words and {self.samples} samples"
             )
 
-    def candidates(
-        self,
-        questions: Sequence[str],
-        plain: Sequence[str],
-        answering: Answering,
-        summarise: Summarise,
-    ) -> tuple[Candidate, ...]:
+    def candidates(self, seen: Seen) -> tuple[Candidate, ...]:
         """Returns the words that answers differ in, each with its mean direction."""
-        sampled = answering.sampled(questions, self.samples)
+        sampled = seen.answering.sampled(seen.questions, self.samples)
         found: list[Candidate] = []
         for word in self.words:
             pairs = [
                 pair
-                for question, answers in zip(questions, sampled, strict=True)
+                for question, answers in zip(seen.questions, sampled, strict=True)
                 if (pair := _contrast(word, question, answers)) is not None
             ]
             if pairs:
-                vector = summarise(pairs).mean(axis=0)
+                vector = seen.summarise(pairs).mean(axis=0)
                 found.append(Candidate(word=word.word, opposite=word.opposite, vector=vector))
-        return tuple(found)
+        return by_strength(found, seen.vectors)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,27 +90,25 @@ class Instructed:
         instruction: How an answer is asked for, with ``{word}`` and ``{question}``.
     """
 
-    words: tuple[tuple[str, str], ...]
+    words: tuple[tuple[str, str], ...] = LISTED
     instruction: str = "answer {word}: {question}"
 
-    def candidates(
-        self,
-        questions: Sequence[str],
-        plain: Sequence[str],
-        answering: Answering,
-        summarise: Summarise,
-    ) -> tuple[Candidate, ...]:
+    def candidates(self, seen: Seen) -> tuple[Candidate, ...]:
         """Returns every word with its mean direction."""
+        return by_strength(self.in_order(seen), seen.vectors)
+
+    def in_order(self, seen: Seen) -> tuple[Candidate, ...]:
+        """Returns the same in the order of the words."""
         found: list[Candidate] = []
         for word, opposite in self.words:
-            asked = [self.instruction.format(word=word, question=one) for one in questions]
+            asked = [self.instruction.format(word=word, question=one) for one in seen.questions]
             pairs = [
                 Pair(question=question, before=before, after=after)
                 for question, before, after in zip(
-                    questions, plain, answering.greedy(asked), strict=True
+                    seen.questions, seen.plain, seen.answering.greedy(asked), strict=True
                 )
             ]
-            vector = summarise(pairs).mean(axis=0)
+            vector = seen.summarise(pairs).mean(axis=0)
             found.append(Candidate(word=word, opposite=opposite, vector=vector))
         return tuple(found)
 
@@ -145,30 +159,6 @@ class Answering:
 
     def _texts(self, job: GenerateJob) -> tuple[str, ...]:
         return tuple(self.encoder.text(tokens) for tokens in self.compute.generate(job).tokens)
-
-
-def proposed(
-    pairs: Sequence[Pair], vocabulary: Sequence[str], answering: Answering
-) -> tuple[str, ...]:
-    """Returns words by the summariser's own next-word distribution, most likely first.
-
-    Args:
-        pairs: What the style question is asked about; likelihoods are averaged over them.
-        vocabulary: Words that may be proposed; nats are per token, as words differ in length.
-        answering: The summariser.
-    """
-    encoder = answering.encoder
-    answers = tuple(tuple(encoder.ids(word)) for word in vocabulary)
-    job = ChoiceJob(
-        release=answering.release.path,
-        patch=None,
-        prompts=StyleQuestion().reads(pairs, answering.release),
-        answers=answers,
-    )
-    nll = np.array(answering.compute.choose(job).nll).mean(axis=0)
-    per_token = nll / np.array([len(answer) for answer in answers])
-    order: list[int] = np.argsort(per_token, kind="stable").tolist()
-    return tuple(vocabulary[place] for place in order)
 
 
 def _contrast(word: StyleWord, question: str, answers: Sequence[str]) -> Pair | None:

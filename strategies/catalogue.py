@@ -29,14 +29,15 @@ from fleettune.compute import (
     Job,
     Result,
 )
-from fleettune.decomposition import Basis, Candidate, Floats, by_strength, decompose
+from fleettune.decomposition import Basis, Candidate, Floats, decompose
+from fleettune.decomposition_released import released_basis
 from fleettune.likeness import likest_others
 from fleettune.patch_store import keep_patch
 from fleettune.releases import Manifest
 from fleettune.summaries import Pair, Stylometry, Summariser
 from fleettune.tokens import open_encoder
 from fleettune.whitening import beside, whitening
-from strategies.candidates import Answering, Measured, Summarise
+from strategies.candidates import Answering, Measured, Seen, Summarise
 
 Execute = Callable[[Sequence[Job]], Sequence[Result]]
 
@@ -67,14 +68,8 @@ class Catalogue:
 class WordSource(Protocol):
     """Where candidate words and their directions come from."""
 
-    def candidates(
-        self,
-        questions: Sequence[str],
-        plain: Sequence[str],
-        answering: Answering,
-        summarise: Summarise,
-    ) -> tuple[Candidate, ...]:
-        """Returns words with directions."""
+    def candidates(self, seen: Seen) -> tuple[Candidate, ...]:
+        """Returns words with directions, in the order in which they are tried."""
         ...
 
 
@@ -87,6 +82,8 @@ class Explaining:
         summariser: Turns pairs of answers into vectors.
         words: Where candidate words come from.
         new_tokens: Longest answer, in tokens.
+        released: Whether words are accepted and taken as XPerT's released code does it, which knows
+            neither of the next two.
         gate: Largest |cos| of a word with an accepted one.
         residual: Share of every vector's norm below which no more words are taken.
         beside: Most directions without a word that entries are also compared along.
@@ -98,6 +95,7 @@ class Explaining:
     summariser: Summariser = field(default_factory=Stylometry)
     words: WordSource = field(default_factory=Measured)
     new_tokens: int = 48
+    released: bool = False
     gate: float = 0.95
     residual: float = 0.05
     beside: int = 8
@@ -110,6 +108,17 @@ class Explaining:
             raise ValueError(f"explanation.new_tokens must be >= 1, got {self.new_tokens}")
         if self.beside < 0:
             raise ValueError(f"explanation.beside must be >= 0 directions, got {self.beside}")
+        if self.released:
+            check_plain_words(self.beside, self.shrink, "explanation")
+
+
+def check_plain_words(beside: int, shrink: float | None, where: str) -> None:
+    """Raises ValueError if what takes words to be orthogonal is asked for where they are not."""
+    if beside or shrink is not None:
+        raise ValueError(
+            f"{where}.beside and {where}.shrink take words to be orthogonal, which released ones "
+            f"are not; they must be 0 and null, got {beside} and {shrink}"
+        )
 
 
 def explained(
@@ -135,10 +144,15 @@ def explained(
     def summarise(given: Sequence[Pair]) -> Floats:
         return how.summariser.vectors(given, release, compute) / scale
 
-    candidates = how.words.candidates(how.questions, plain, answering, summarise)
-    basis = decompose(
-        by_strength(candidates, vectors), vectors, gate=how.gate, residual=how.residual
+    seen = Seen(
+        questions=how.questions,
+        plain=plain,
+        pairs=tuple(pairs),
+        vectors=vectors,
+        answering=answering,
+        summarise=summarise,
     )
+    basis = _basis(how.words.candidates(seen), vectors, how)
     more = beside(basis, vectors, how.beside)
     manifest = CatalogueManifest(
         release=release.digest,
@@ -206,6 +220,12 @@ def _pairs(
         for own in answers(entries, how.questions, how.new_tokens, release, execute)
         for question, before, tokens in zip(how.questions, plain, own, strict=True)
     ]
+
+
+def _basis(candidates: Sequence[Candidate], vectors: Floats, how: Explaining) -> Basis:
+    if how.released:
+        return released_basis(candidates, vectors)
+    return decompose(candidates, vectors, gate=how.gate, residual=how.residual)
 
 
 def _like(

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fleettune.decomposition import Basis, Candidate, by_strength, decompose
-from fleettune.decomposition_released import decompose_released
+from fleettune.decomposition import Basis, Candidate, WordlessError, by_strength, decompose
+from fleettune.decomposition_released import decompose_released, released_basis
 
 Floats = NDArray[np.float64]
 
@@ -144,3 +144,26 @@ def test_the_released_gate_lets_opposites_pass() -> None:
     # the same direction twice is what it was made to refuse
     twice = [word("long", 1, 0), word("lengthy", 1, 0)]
     assert decompose_released(twice, np.array([1.0, 0.0]), orthogonal=0.5).words == ("long",)
+
+
+@settings(max_examples=60, deadline=None)
+@given(SIZES, st.sampled_from([0.2, 0.5, 1.0]))
+def test_a_released_basis_gives_every_vector_its_released_coordinates(
+    sizes: tuple[int, int, int, int], orthogonal: float
+) -> None:
+    candidates, targets = drawn(*sizes)
+    basis = released_basis(candidates, targets, orthogonal=orthogonal)
+    for target, place in zip(targets, basis.coordinates(targets), strict=True):
+        found = decompose_released(candidates, target, orthogonal=orthogonal)
+        assert found.words == basis.words
+        # divided by the norm before the product instead of after it
+        assert np.allclose(place, found.coordinates, atol=1e-12)
+
+
+def test_a_released_basis_needs_a_direction_and_something_to_explain() -> None:
+    silent = word("silent", 0, 0)
+    with pytest.raises(WordlessError):
+        released_basis([silent], np.ones((1, 2)))
+    with pytest.raises(WordlessError):
+        released_basis([word("long", 1, 0)], np.zeros((1, 2)))
+    assert released_basis([silent, word("long", 1, 0)], np.ones((1, 2))).words == ("long",)

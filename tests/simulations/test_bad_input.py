@@ -153,6 +153,28 @@ def table(tmp_path: Path) -> Callable[..., str]:
             "catalogue=styles start=catalogue catalogue.explain.shrink=null",
             ["start.spread counts in the unit", "catalogue.explain.shrink must be > 0, got null"],
         ),
+        # where words come from
+        (
+            "catalogue=styles catalogue.explain.words=guessed",
+            ["catalogue.explain.words must be one of", "'proposed'", "got 'guessed'"],
+        ),
+        (
+            "catalogue=styles catalogue.explain.most_words=0",
+            ["catalogue.explain.most_words must be >= 1, got 0"],
+        ),
+        (
+            "catalogue=styles catalogue.explain.decomposition=qr",
+            ["catalogue.explain.decomposition must be one of", "'released'", "got 'qr'"],
+        ),
+        (
+            "catalogue=styles catalogue.explain.decomposition=released",
+            ["catalogue.explain.beside", "must be 0 and null, got 8 and 0.3"],
+        ),
+        (
+            "catalogue=styles start=catalogue catalogue.explain.decomposition=released "
+            "catalogue.explain.beside=0 catalogue.explain.shrink=null",
+            ["start.spread counts in the unit", "or take start=nearest"],
+        ),
         # data
         ("data=parquet data.path=nowhere.parquet", ["data: path must name a file", "nowhere"]),
         ("data=jsonl", ["data.path must be given"]),
@@ -320,6 +342,10 @@ def test_a_class_whose_name_is_taken_is_refused(
                 "{name: x, path: /no, template: pocket, max_tokens: 64}",
             ],
             "catalogue.explain.summariser_model: path must be a folder",
+        ),
+        (
+            ["catalogue=styles", "catalogue.explain.decomposition=released"],
+            "must be 0 and null, got 8 and 0.3",
         ),
         (["-m", "seed=1,abc"], "seed must be a whole number, got 'abc'"),
         (["-m", "seed=1,2", "adaptation=always_reuse,nope"], "adaptation/nope"),

@@ -22,7 +22,7 @@ from fleettune.style_words import STYLE_WORDS
 from fleettune.styles import Style, plain_questions, style_corpus
 from fleettune.summaries import AnswerEmbedding, Pair, StyleQuestion, Summariser
 from fleettune.vocabulary import REQUESTS
-from strategies.candidates import Answering, Instructed, Measured, proposed
+from strategies.candidates import Instructed, Measured
 from strategies.catalogue import Catalogue, Entry, Explaining, explained, publish
 from strategies.catalogue_tuning import Recipe, corpus_entries
 from strategies.clusters import Clustering, cluster_entries, kmeans, sketches
@@ -126,13 +126,6 @@ def test_a_backbone_may_be_the_summariser(
     assert manifest.words_from == "instructed"
     assert decode_manifest(encode_manifest(manifest)).summariser == summariser
     assert np.isfinite(manifest.coordinates).all()
-
-
-def test_a_summariser_proposes_words_from_its_own_distribution() -> None:
-    answering = Answering(release=RELEASE, new_tokens=8, compute=COMPUTE)
-    pairs = [Pair(question="wake me up", before="ok.", after="sure, Ana!")]
-    words = proposed(pairs, ("sunny", "blue", "quiet"), answering)
-    assert sorted(words) == ["blue", "quiet", "sunny"]
 
 
 def test_a_catalogue_is_about_one_release_and_names_entries_once(

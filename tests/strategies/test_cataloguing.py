@@ -87,6 +87,48 @@ def test_a_catalogues_summariser_travels_in_a_plan_and_none_is_not_written() -> 
         replace(how, summariser="minilm")
 
 
+@pytest.mark.parametrize("words", ["measured", "instructed", "proposed"])
+def test_words_come_from_where_the_plan_says_and_the_manifest_tells(
+    words: str, tmp_path: Path
+) -> None:
+    explain = replace(HOW.explain, words=words, most_words=5, summariser="embedding")
+    made = Cataloguer(how=replace(HOW, explain=explain), store=tmp_path, seed=3)
+    offer = made.offer([RELEASE])
+    assert offer is not None
+    assert offer.manifest.words_from == words
+    assert np.isfinite(offer.manifest.coordinates).all()
+    assert all(row["reads"] for row in made.rows())
+    again = Cataloguer(how=replace(HOW, explain=explain), store=tmp_path, seed=3)
+    assert again.offer([RELEASE]) == offer
+    if words == "proposed":
+        assert len(offer.manifest.basis.words) <= 5
+
+
+def test_a_catalogue_may_be_decomposed_as_released(tmp_path: Path) -> None:
+    plain = Explain(questions=4, beside=0, shrink=None)
+    ours = Cataloguer(how=replace(HOW, explain=plain), store=tmp_path, seed=3).offer([RELEASE])
+    how = replace(HOW, explain=replace(plain, decomposition="released"))
+    offer = Cataloguer(how=how, store=tmp_path, seed=3).offer([RELEASE])
+    assert ours is not None
+    assert offer is not None
+    basis = offer.manifest.basis
+    # written in single precision
+    assert np.allclose(np.linalg.norm(basis.vectors, axis=1), 1.0, atol=1e-6)
+    # the first word of both is the strongest, and one direction alone is orthogonal to none
+    assert basis.words[0] == ours.manifest.basis.words[0]
+    assert np.allclose(offer.manifest.coordinates[:, 0], ours.manifest.coordinates[:, 0])
+    assert len(basis.words) > 1
+    products = basis.vectors @ basis.vectors.T
+    assert np.abs(products - np.eye(len(products))).max() > 0.1
+
+
+def test_what_words_come_from_is_written_only_where_it_is_not_the_default() -> None:
+    record = to_record(Explain())
+    assert not {"words", "most_words", "decomposition"} & set(record)
+    how = Explain(words="proposed", most_words=3, decomposition="released", beside=0, shrink=None)
+    assert from_record(to_record(how), {"Explain": Explain}, "explain") == how
+
+
 def test_entries_are_reused_where_a_release_leaves_them_and_retuned_elsewhere(
     tmp_path: Path,
 ) -> None:

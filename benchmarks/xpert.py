@@ -11,6 +11,7 @@ side of which axis their strongest word lies. ``steps`` compares tunes from the 
 a wrong one and from scratch on later days. ``merge`` compares merged starts of users between two
 styles with the better single one. ``summarisers`` is the accuracy by what reads the answers:
 counts, the release, SmolLM2 and MiniLM where they are here; users have no facts of their own.
+``explaining`` counts right words by where they come from and how vectors are decomposed.
 ``shares`` compares a choice by the mean of exchanges with one by shares of them, on ``--seed``.
 ``cost`` prices a choice by the catalogue's size on one phone (simulated joules and seconds).
 """
@@ -28,6 +29,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from explaining import explaining
 from fleet import HARDWARE
 from shares import shares
 from starts import merge, steps
@@ -220,6 +222,7 @@ def main() -> None:
     entries = tuned(asked.store)
     figures: dict[str, Callable[[], None]] = {
         "words": lambda: words(entries),
+        "explaining": lambda: explaining(entries, 8 if quick else 40),
         "accuracy": lambda: accuracy(entries, *((32, 2) if quick else (128, 16))),
         "steps": lambda: steps(entries, *((16, 10) if quick else (64, 16))),
         "merge": lambda: merge(entries, 24 if quick else 96),

@@ -32,13 +32,13 @@ TINY = [
     *("release.every=99", "release.initial=null", "tuning.steps=8"),
     *("tuning.learning_rate=4.0e-3", "engine.workers=1", "engine.threads=1"),
 ]
-WARM = ["start=catalogue", "start.single_within=2.0"]
+WARM = ["start=nearest", "start.single_within=2.0"]
 CLUSTERS = [
     *(*TINY, *WARM, "rounds=2", "fleet.devices=6", "fleet.join=[{round: 1, share: 0.34}]"),
     *("catalogue=clusters", "catalogue.clusters=2", "catalogue.members=2", "catalogue.least=4"),
     *("catalogue.explain.questions=8", "catalogue.explain.new_tokens=12"),
 ]
-ARM = "catalogue,single_within=2.0"
+ARM = "nearest,single_within=2.0"
 MOMENTS = (7, 16)
 """Writes before which the driver dies, one in either round: 10 of the first, 14 of the other."""
 

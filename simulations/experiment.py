@@ -16,27 +16,23 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from clients.policy import DevicePolicy, policy_types
-from fleettune.availability import Availability
 from fleettune.backbone import BackboneSource, read_shapes, resolve_folder
 from fleettune.exchanges import Population
 from fleettune.fleet import Fleet, FleetData
 from fleettune.personas import SyntheticData
 from fleettune.precision import REFERENCE
 from fleettune.processor import CPU
-from fleettune.radio import read_link
 from fleettune.releases import weights_file
-from fleettune.statistics import Writing
 from fleettune.streams import StreamData
 from fleettune.styles import StyledData
 from fleettune.tokens import open_encoder
-from fleettune.traces import Trace
 from fleettune.typed import checked, to_record
 from simulations import lexicons
 from simulations import server_settings as server
 from simulations.arms import POLICY_KEYS, build_arms, fitting, foreign
 from simulations.claims import StudySettings
 from simulations.data_names import data_name
-from simulations.mixes import mix_of
+from simulations.fleets import fleet_of
 from simulations.server_probes import asked, check_text
 from simulations.settings import CostSettings, EngineSettings, FleetSettings, Run
 from simulations.targets import configured
@@ -178,20 +174,7 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
         cost=cost,
         metric=_metric(run, data, population),
         fleet_settings=settings,
-        fleet=Fleet(
-            seed=run.seed,
-            mix=mix_of(settings),
-            data=data,
-            installed=installed,
-            priced=cost.priced,
-            radio=read_link(cast(Mapping[str, object], plain["link"])),
-            availability=_availability(plain["availability"]),
-            floor=settings.battery_floor,
-            deadline_s=settings.deadline_s,
-            writing=Writing(answers=run.quality.generate, new_tokens=run.quality.new_tokens),
-            foresight=run.quality.foresight,
-            joining=settings.joining,
-        ),
+        fleet=fleet_of(plain, run, settings, data, cost, installed),
         model=model,
         schedule=schedule,
         engine=engine,
@@ -201,8 +184,12 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
         guidance=server.guidance_rule(plain["guidance"], arms),
         rollout=server.staging_rule(plain["rollout"], schedule, run.fleet_patch, settings.joining),
         catalogue=server.catalogue_rule(
-            *(plain["catalogue"], arms, read_shapes(folder), population),
-            *(settings.devices, run.fleet_patch),
+            plain["catalogue"],
+            arms,
+            read_shapes(folder),
+            population,
+            settings.devices,
+            run.fleet_patch,
         ),
     )
 
@@ -263,16 +250,6 @@ def _model_folder(model: BackboneSource) -> Path:
     weights_file(folder)
     open_encoder(folder, model.template, model.max_tokens)
     return folder
-
-
-def _availability(node: object) -> Availability:
-    availability = cast(Availability, configured(node, "availability"))
-    if isinstance(availability, Trace):
-        try:
-            availability.check()
-        except ValueError as error:
-            raise ValueError(f"availability: {error}") from error
-    return availability
 
 
 def _population(data: FleetData) -> Population:

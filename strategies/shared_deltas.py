@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 
 from fleettune.adapters import Patch
@@ -35,12 +36,12 @@ class SharedDeltas:
     def add(self, release: int, device: int, delta: Patch) -> None:
         """Keeps a delta if its device belongs to the sample of those that came so far."""
         held = self.kept.setdefault(release, {})
-        sample = sorted({*held, device}, key=lambda one: self._rank(release, one))[: self.most]
-        if device not in sample:
-            return
+        if device not in held and len(held) >= self.most:
+            last = max(held, key=lambda one: _rank(self.seed, release, one))
+            if _rank(self.seed, release, device) > _rank(self.seed, release, last):
+                return
+            del held[last]
         held[device] = keep_patch(self.store, delta)
-        for other in set(held) - set(sample):
-            del held[other]
 
     def count(self, release: int) -> int:
         """Returns how many deltas of a release are kept."""
@@ -71,6 +72,8 @@ class SharedDeltas:
         for release, device, digest in plain:
             self.kept.setdefault(release, {})[device] = digest
 
-    def _rank(self, release: int, device: int) -> tuple[float, int]:
-        rng = stream(self.seed, Purpose.CATALOGUE, 8, release, device)
-        return float(rng.random()), device
+
+@lru_cache(maxsize=4096)
+def _rank(seed: int, release: int, device: int) -> tuple[float, int]:
+    """Returns the place of a device among all; those with the least ones are in the sample."""
+    return float(stream(seed, Purpose.CATALOGUE, 8, release, device).random()), device

@@ -202,8 +202,8 @@ def test_layers_by_hand_and_autograd_train_alike(
     for job, one, other in zip(jobs, by_hand, by_autograd, strict=True):
         # fp32 sums in another order, amplified by Adam's first steps.
         assert distance(one.patch, other.patch, job.start) <= 1e-4
-        # as far apart as the updates may be, and no further
-        assert one.last_loss == pytest.approx(other.last_loss, rel=1e-5)
+        # a loss of 4 in fp32: sums in another order differ by 3e-6 of it on some processors
+        assert one.last_loss == pytest.approx(other.last_loss, rel=5e-6)
 
 
 def test_finished_devices_leave_and_the_others_train_on(backbone: Backbone) -> None:

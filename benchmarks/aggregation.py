@@ -19,7 +19,7 @@ compute.
 
 from __future__ import annotations
 
-from simulations.environment import prepare, quieten
+from simulations.engines.environment import prepare, quieten
 
 prepare()
 
@@ -33,22 +33,22 @@ from itertools import product
 import numpy as np
 import torch
 
-from clients.placement import TopLayers
-from fleettune.adapters import Patch, new_patch
-from fleettune.backbone import POCKET_FOLDER, read_shapes
-from fleettune.codecs import FP32, Codec, Fp16, Int8, TopK
-from fleettune.factors import Factors
-from fleettune.feedback import send
-from fleettune.frames import Expected, read_frame, write_frame
-from fleettune.releases import weights_file
-from fleettune.sites import MODULES, Site
-from fleettune.updates import Update, Updates, patch_of, stacked, total_norm, updates_of
+from clients.placement.rules import TopLayers
+from fleettune.adapters.factors import Factors
+from fleettune.adapters.patch import Patch, new_patch
+from fleettune.adapters.update import Update, Updates, patch_of, stacked, total_norm, updates_of
+from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
+from fleettune.deltas.codecs import FP32, Codec, Fp16, Int8, TopK
+from fleettune.deltas.error_feedback import send
+from fleettune.deltas.frames import Expected, read_frame, write_frame
+from fleettune.releases.manifest import weights_file
+from fleettune.shapes.sites import MODULES, Site
 from lines import emit
-from strategies.aggregation import Aggregation, Stack
-from strategies.clipping import NormClip
-from strategies.factor_averaging import FactorMean, ZeroPad
-from strategies.robust import MedianOfMeans, TrimmedMean
-from strategies.svd import Svd
+from strategies.aggregation.clipping import NormClip
+from strategies.aggregation.exact_mean import Aggregation, Stack
+from strategies.aggregation.factor_averaging import FactorMean, ZeroPad
+from strategies.aggregation.robust import MedianOfMeans, TrimmedMean
+from strategies.aggregation.svd import Svd
 
 SITE = Site(0, "q")
 SIDE, DEVICES, ALPHA = 256, 10, 16.0

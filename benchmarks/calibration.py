@@ -8,7 +8,7 @@ and fits are in `simulations/calibration/`; `docs/energy.md` explains them.
 
 from __future__ import annotations
 
-from simulations.environment import prepare
+from simulations.engines.environment import prepare
 
 prepare()
 
@@ -21,9 +21,9 @@ from typing import Any
 
 import torch
 
-from fleettune.backbone import POCKET_FOLDER, read_shapes
-from fleettune.memory import Attention, saved_activations
-from fleettune.work import Shapes, backward_work, forward_work
+from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
+from fleettune.cost.memory import Attention, saved_activations
+from fleettune.cost.work import Shapes, backward_work, forward_work
 from simulations.calibration.fits import (
     Residual,
     inference_fit,

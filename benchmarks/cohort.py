@@ -13,7 +13,7 @@ it; digests, stacking and the prefix cache lie inside the timed part.
 
 from __future__ import annotations
 
-from simulations.environment import prepare
+from simulations.engines.environment import prepare
 
 prepare()
 
@@ -32,13 +32,13 @@ from rates import counted_gflop, cpu_s, kind_of, peak_gflops
 from torch.profiler import ProfilerActivity, profile
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from fleettune.adapters import Placement, new_patch, to_peft
-from fleettune.backbone import POCKET_FOLDER, read_shapes
-from fleettune.cohort import TOKENS_PER_STEP, execute
-from fleettune.compute import TuneJob
-from fleettune.precision import bf16_units
-from fleettune.sites import MODULES, Site
-from fleettune.tokens import Example
+from fleettune.adapters.patch import Placement, new_patch, to_peft
+from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
+from fleettune.backbone.precision import bf16_units
+from fleettune.cohort.execute import TOKENS_PER_STEP, execute
+from fleettune.data.tokens import Example
+from fleettune.jobs.jobs import TuneJob
+from fleettune.shapes.sites import MODULES, Site
 from lines import emit
 
 SMOLLM2 = Path(".cache/models/smollm2_135m")

@@ -12,13 +12,13 @@ from typing import Any
 
 from styled import RELEASE, STYLES
 
-from fleettune.cohort import execute
-from fleettune.explanation import explained as told
-from fleettune.styles import plain_questions
+from fleettune.catalogue.explanation import explained as told
+from fleettune.cohort.execute import execute
+from fleettune.data.styles import plain_questions
 from lines import emit
-from simulations.wording import LESS, MORE, is_right
-from strategies import catalogue
-from strategies.catalogue_explain import GRAM_SCHMIDT, RELEASED, WORDS, Explain
+from simulations.studies.explained_words import LESS, MORE, is_right
+from strategies.catalogue import entries as catalogue
+from strategies.catalogue.explain import GRAM_SCHMIDT, RELEASED, WORDS, Explain
 
 
 def explaining(entries: Sequence[catalogue.Entry], questions: int) -> None:

@@ -9,7 +9,7 @@ and upload; the observer looks at the next day. One process, one thread.
 
 from __future__ import annotations
 
-from simulations.environment import prepare, quieten
+from simulations.engines.environment import prepare, quieten
 
 prepare()
 
@@ -26,28 +26,28 @@ from typing import Any
 import torch
 from flwr.app import Message, MessageType, RecordDict
 
-from clients.adaptation import AlwaysRetune
+from clients.adaptation.rules import AlwaysRetune
 from clients.app import app as client_app
-from clients.placement import TopLayers
+from clients.placement.rules import TopLayers
 from clients.policy import DevicePolicy, Quota
-from clients.selection import Fifo
-from clients.synthesis import NoSynthesis
-from clients.tuning import Tuning
-from fleettune.adapters import Placement, new_patch
-from fleettune.backbone import POCKET_FOLDER, read_shapes
-from fleettune.cohort import execute
-from fleettune.compute import GenerateJob, TuneJob
-from fleettune.fleet import Fleet
-from fleettune.hardware import FleetMix, load_hardware
-from fleettune.personas import SyntheticData
-from fleettune.releases import Manifest, file_digest, weights_file
+from clients.selection.rules import Fifo
+from clients.synthesis.rules import NoSynthesis
+from clients.tuning.schedule import Tuning
+from fleettune.adapters.patch import Placement, new_patch
+from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
+from fleettune.cohort.execute import execute
+from fleettune.cost.hardware import FleetMix, load_hardware
+from fleettune.data.personas import SyntheticData
+from fleettune.data.tokens import open_encoder
+from fleettune.fleet.registry import Fleet
+from fleettune.jobs.jobs import GenerateJob, TuneJob
+from fleettune.messages.records import Request, encode_request
+from fleettune.records import to_record
+from fleettune.releases.manifest import Manifest, file_digest, weights_file
 from fleettune.seeds import Purpose, stream
-from fleettune.sites import MODULES, Site
-from fleettune.tokens import open_encoder
-from fleettune.typed import to_record
-from fleettune.wire import Request, encode_request
+from fleettune.shapes.sites import MODULES, Site
 from lines import emit, rss_mb
-from simulations.grid import CohortGrid, Registry
+from simulations.engines.cohort_grid import CohortGrid, Registry
 
 HARDWARE = Path(__file__).parent.parent / "conf" / "hardware"
 COHORT = 64

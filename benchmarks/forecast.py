@@ -18,10 +18,10 @@ import numpy as np
 
 from fleettune.seeds import Purpose, stream
 from lines import emit
-from strategies.calibration import Calibration, RetuneRule
-from strategies.first_cohort import cohort_size, half_width, resampled, size_needed
-from strategies.outcomes import DecisionReport
-from strategies.reuse_statistics import ReuseStatistics, gathered
+from strategies.learning.calibration import Calibration, RetuneRule
+from strategies.learning.outcomes import DecisionReport
+from strategies.learning.reuse_statistics import ReuseStatistics, gathered
+from strategies.rollout.first_cohort import cohort_size, half_width, resampled, size_needed
 
 SHARES = (0.15, 0.10, 0.15, 0.15, 0.15, 0.05, 0.05, 0.20)
 RATES = (0.02, 0.1, 0.3, 0.5, 0.9)

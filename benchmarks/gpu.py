@@ -10,7 +10,7 @@ It was written without one: no figure of it exists yet.
 
 from __future__ import annotations
 
-from simulations.environment import prepare, quieten
+from simulations.engines.environment import prepare, quieten
 
 prepare()
 
@@ -25,14 +25,14 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from fleettune.adapters import Placement, new_patch
-from fleettune.backbone import Backbone, load_backbone
-from fleettune.cohort_tuning import tune_cohort
-from fleettune.compute import TuneJob
-from fleettune.precision import FAST, fast_units
-from fleettune.processor import CUDA, made_on
-from fleettune.sites import MODULES, Site
-from fleettune.tokens import Example
+from fleettune.adapters.patch import Placement, new_patch
+from fleettune.backbone.causal_lm import Backbone, load_backbone
+from fleettune.backbone.precision import FAST, fast_units
+from fleettune.backbone.processor import CUDA, made_on
+from fleettune.cohort.tune import tune_cohort
+from fleettune.data.tokens import Example
+from fleettune.jobs.jobs import TuneJob
+from fleettune.shapes.sites import MODULES, Site
 from lines import machine, print_line
 
 FIGURE = "gpu_smollm2_samples_per_s"

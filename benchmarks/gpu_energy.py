@@ -5,14 +5,14 @@
 The cases of `placement.py` on a random model of SmolLM2-135M's shape: adapters in the upper c of
 the layers, without a prefix cache (a probe's pass) and with one (steps of a tune). NVML's counter
 of the whole board's energy is read around many steps; the board's idle draw, measured first, is
-taken off. Beside every ratio to the full step stands the one of `fleettune.work`'s FLOP. Without a
+taken off. Beside every ratio to the full step stands the one of `fleettune.cost.work`'s FLOP. Without a
 GPU, or without NVML's Python package (nvidia-ml-py), it says so and ends well. It was written
 without a GPU: no figure of it exists yet.
 """
 
 from __future__ import annotations
 
-from simulations.environment import prepare, quieten
+from simulations.engines.environment import prepare, quieten
 
 prepare()
 
@@ -28,13 +28,13 @@ from typing import Any
 import torch
 from placement import BATCH, LAYERS, RANK, SHARES, TOKENS, jobs_of, layers_of, random_model
 
-from fleettune.backbone import load_backbone
-from fleettune.cohort_probing import probe_cohort
-from fleettune.cohort_tuning import tune_cohort
-from fleettune.precision import REFERENCE
-from fleettune.processor import CUDA, made_on
-from fleettune.sites import MODULES, Site
-from fleettune.work import Shapes, backward_work, forward_work
+from fleettune.backbone.causal_lm import load_backbone
+from fleettune.backbone.precision import REFERENCE
+from fleettune.backbone.processor import CUDA, made_on
+from fleettune.cohort.probe import probe_cohort
+from fleettune.cohort.tune import tune_cohort
+from fleettune.cost.work import Shapes, backward_work, forward_work
+from fleettune.shapes.sites import MODULES, Site
 from lines import machine, print_line
 
 FIGURE = "gpu_step_joules"

@@ -36,7 +36,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from lines import emit, rss_mb
-from simulations.grid import RUN_ID, CohortGrid, Registry
+from simulations.engines.cohort_grid import RUN_ID, CohortGrid, Registry
 
 MILLION, TEN_THOUSAND = 1_000_000, 10_000
 STOCK_LIMIT_S = 240

@@ -18,7 +18,7 @@ their sizes alone, as the released one does (its v begins at ones, so ||v|| at s
 
 from __future__ import annotations
 
-from simulations.environment import prepare
+from simulations.engines.environment import prepare
 
 prepare()
 
@@ -33,20 +33,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from clients.benefits import benefits, kendall_tau
-from clients.gradcut_released import released_scores
-from fleettune.adapters import Patch, Placement, new_patch, peft_name, untrained
-from fleettune.backbone import POCKET_FOLDER, Backbone, load_backbone
-from fleettune.cohort_probing import probe_cohort
-from fleettune.cohort_tied import tune_tied_cohort
-from fleettune.cohort_tuning import tune_cohort
-from fleettune.compute import ProbeJob, TuneJob
-from fleettune.factors import Tie
-from fleettune.personas import SyntheticData
-from fleettune.probing import FISHER, GRADIENT
+from clients.placement.benefits import benefits, kendall_tau
+from clients.placement.gradcut_released import released_scores
+from fleettune.adapters.factors import Tie
+from fleettune.adapters.patch import Patch, Placement, new_patch, peft_name, untrained
+from fleettune.backbone.causal_lm import POCKET_FOLDER, Backbone, load_backbone
+from fleettune.cohort.probe import probe_cohort
+from fleettune.cohort.tune import tune_cohort
+from fleettune.cohort.tune_tied import tune_tied_cohort
+from fleettune.data.personas import SyntheticData
+from fleettune.data.tokens import Encoder, Example, open_encoder
+from fleettune.jobs.jobs import ProbeJob, TuneJob
+from fleettune.jobs.probe_jobs import FISHER, GRADIENT
 from fleettune.seeds import Purpose, stream
-from fleettune.sites import MODULES, Site
-from fleettune.tokens import Encoder, Example, open_encoder
+from fleettune.shapes.sites import MODULES, Site
 from lines import emit
 
 SMOLLM2_FOLDER = Path(".cache/models/smollm2_135m")

@@ -11,7 +11,7 @@ back before each; its backend's sampling and aggregation are left out, in its fa
 
 from __future__ import annotations
 
-from simulations.environment import prepare
+from simulations.engines.environment import prepare
 
 prepare()
 
@@ -28,9 +28,9 @@ from cohort import Case, PeftLoop, cases, job_of, random_night
 from peft import set_peft_model_state_dict
 from rates import cpu_s
 
-from fleettune.adapters import to_peft
-from fleettune.cohort import execute
-from fleettune.compute import TuneJob
+from fleettune.adapters.patch import to_peft
+from fleettune.cohort.execute import execute
+from fleettune.jobs.jobs import TuneJob
 from lines import machine, print_line
 
 FIGURE = "tuning_night_vs_pfl"

@@ -13,7 +13,7 @@ One stray adapter block in layer 0 reaches down through all layers and gives the
 
 from __future__ import annotations
 
-from simulations.environment import prepare
+from simulations.engines.environment import prepare
 
 prepare()
 
@@ -29,13 +29,13 @@ import torch
 from numpy.typing import NDArray
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from fleettune.adapters import Placement, new_patch
-from fleettune.backbone import Backbone, load_backbone
-from fleettune.cohort_probing import probe_cohort
-from fleettune.cohort_tuning import tune_cohort
-from fleettune.compute import ProbeJob, TuneJob
-from fleettune.sites import MODULES, Site
-from fleettune.tokens import Example
+from fleettune.adapters.patch import Placement, new_patch
+from fleettune.backbone.causal_lm import Backbone, load_backbone
+from fleettune.cohort.probe import probe_cohort
+from fleettune.cohort.tune import tune_cohort
+from fleettune.data.tokens import Example
+from fleettune.jobs.jobs import ProbeJob, TuneJob
+from fleettune.shapes.sites import MODULES, Site
 from lines import emit
 
 LAYERS, TOKENS, BATCH, RANK = 30, 64, 2, 8

@@ -12,7 +12,7 @@ recommended.
 
 from __future__ import annotations
 
-from simulations.environment import prepare, quieten
+from simulations.engines.environment import prepare, quieten
 
 prepare()
 
@@ -29,24 +29,24 @@ import torch
 from fleet import COHORT, HARDWARE, NightFleet, emit, rounded
 
 import clients.device
-from clients.adaptation import AlwaysRetune, NeverPersonalise
-from clients.facts import Facts
-from clients.placement import TopLayers
+from clients.adaptation.rules import AlwaysRetune, NeverPersonalise
+from clients.night.selecting import Arrivals, arrivals, embed, select
+from clients.placement.rules import TopLayers
 from clients.policy import DevicePolicy, Quota
-from clients.quality import Quality
-from clients.reading import Arrivals, arrivals, embed, select
-from clients.state import DeviceState
-from clients.synthesis import NoSynthesis
-from clients.tuning import Tuning
-from fleettune.backbone import POCKET_FOLDER, read_shapes
-from fleettune.cohort import execute
-from fleettune.compute import Compute
-from fleettune.hardware import load_hardware
-from fleettune.personas import SyntheticData
-from fleettune.releases import Manifest
-from fleettune.suspension import current_compute, run_cohort
-from fleettune.typed import to_record
-from simulations.lexicons import find_lexicons
+from clients.selection.quality import Quality
+from clients.state.state import DeviceState
+from clients.synthesis.rules import NoSynthesis
+from clients.tuning.schedule import Tuning
+from clients.work.facts import Facts
+from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
+from fleettune.cohort.execute import execute
+from fleettune.cohort.suspension import current_compute, run_cohort
+from fleettune.cost.hardware import load_hardware
+from fleettune.data.personas import SyntheticData
+from fleettune.jobs.jobs import Compute
+from fleettune.records import to_record
+from fleettune.releases.manifest import Manifest
+from simulations.experiment.lexicons import find_lexicons
 
 EXCHANGES = 100
 MANIFEST = Manifest(

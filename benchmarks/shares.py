@@ -27,15 +27,15 @@ from styled import (
     nll,
 )
 
-from clients.mixture_start import Mixture, shared_start
-from clients.warm_start import assemble, place_user
-from fleettune.cohort import execute
-from fleettune.explanation import Cosine
-from fleettune.mixture import entry_shares
-from fleettune.styles import StyledData, plain_questions, style_corpus
+from clients.start.entry_mixture import Mixture, shared_start
+from clients.start.nearest_entry import assemble, place_user
+from fleettune.catalogue.entry_shares import entry_shares
+from fleettune.catalogue.explanation import Cosine
+from fleettune.cohort.execute import execute
+from fleettune.data.styles import StyledData, plain_questions, style_corpus
 from lines import emit
-from strategies import catalogue
-from strategies.catalogue_tuning import corpus_entries
+from strategies.catalogue import entries as catalogue
+from strategies.catalogue.entry_tuning import corpus_entries
 
 SPREADS = (1.0, 1.5, 2.0)
 STRENGTHS = (0.4, 0.6, 0.8, 1.0)

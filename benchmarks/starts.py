@@ -26,15 +26,15 @@ from styled import (
     users_at,
 )
 
-from clients.warm_start import assemble, choose_start, place_user
-from fleettune.adapters import Patch, new_patch
-from fleettune.cohort import execute
-from fleettune.compute import TuneJob, TuneResult
+from clients.start.nearest_entry import assemble, choose_start, place_user
+from fleettune.adapters.patch import Patch, new_patch
+from fleettune.catalogue.style_vectors import Stylometry
+from fleettune.cohort.execute import execute
+from fleettune.data.styles import StyledData
+from fleettune.jobs.jobs import TuneJob, TuneResult
 from fleettune.seeds import Purpose, stream
-from fleettune.styles import StyledData
-from fleettune.summaries import Stylometry
 from lines import emit
-from strategies import catalogue
+from strategies.catalogue import entries as catalogue
 
 
 def curve(starts: Sequence[Patch], users: Sequence[User], rounds: int) -> list[Any]:

@@ -10,20 +10,20 @@ from typing import Any, cast
 
 import numpy as np
 
-from clients.placement import TopLayers
-from clients.tuning import Tuning
-from clients.warm_start import WarmStart
-from fleettune.adapters import Patch
-from fleettune.backbone import POCKET_FOLDER, read_shapes
-from fleettune.cohort import execute
-from fleettune.compute import Compute, ScoreJob, ScoreResult
-from fleettune.exchanges import Exchange
-from fleettune.personas import SyntheticData
-from fleettune.releases import Manifest
-from fleettune.styles import StyledData, plain_questions, style_corpus, style_grid
-from strategies import catalogue
-from strategies.candidates import Answering
-from strategies.catalogue_tuning import Recipe, corpus_entries
+from clients.placement.rules import TopLayers
+from clients.start.nearest_entry import WarmStart
+from clients.tuning.schedule import Tuning
+from fleettune.adapters.patch import Patch
+from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
+from fleettune.cohort.execute import execute
+from fleettune.data.exchanges import Exchange
+from fleettune.data.personas import SyntheticData
+from fleettune.data.styles import StyledData, plain_questions, style_corpus, style_grid
+from fleettune.jobs.jobs import Compute, ScoreJob, ScoreResult
+from fleettune.releases.manifest import Manifest
+from strategies.catalogue import entries as catalogue
+from strategies.catalogue.candidate_words import Answering
+from strategies.catalogue.entry_tuning import Recipe, corpus_entries
 
 STYLES = style_grid((0, 3))
 SIMILARITIES = (0.3, 0.5, 0.7, 0.8, 0.9)

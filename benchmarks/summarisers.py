@@ -16,12 +16,10 @@ from typing import Any
 import numpy as np
 from styled import COMPUTE, HOW, RELEASE, explain, users_at
 
-from clients.warm_start import place_user
-from fleettune.backbone import BackboneSource
-from fleettune.cohort import execute
-from fleettune.compute import EmbedJob, EmbedResult, Job, Result
-from fleettune.explanation import Cosine, Published, Relative
-from fleettune.summaries import (
+from clients.start.nearest_entry import place_user
+from fleettune.backbone.causal_lm import BackboneSource
+from fleettune.catalogue.explanation import Cosine, Published, Relative
+from fleettune.catalogue.style_vectors import (
     AnswerEmbedding,
     Pair,
     SentenceEmbedding,
@@ -29,9 +27,11 @@ from fleettune.summaries import (
     Stylometry,
     Summariser,
 )
-from fleettune.summariser_models import MINILM_PACKAGE, local_model
+from fleettune.catalogue.summariser_models import MINILM_PACKAGE, local_model
+from fleettune.cohort.execute import execute
+from fleettune.jobs.jobs import EmbedJob, EmbedResult, Job, Result
 from lines import emit
-from strategies import catalogue
+from strategies.catalogue import entries as catalogue
 
 SMOLLM2 = BackboneSource(
     name="smollm2_135m", path=".cache/models/smollm2_135m", template="chatml", max_tokens=512

@@ -17,7 +17,7 @@ and uploading are on neither side.
 
 from __future__ import annotations
 
-from simulations.environment import prepare
+from simulations.engines.environment import prepare
 
 prepare()
 
@@ -31,21 +31,21 @@ from typing import Any
 import hydra
 import torch
 
-from clients.adaptation import NeverPersonalise
+from clients.adaptation.rules import NeverPersonalise
 from clients.device import Visit, run_round
-from clients.facts import Facts
 from clients.policy import DevicePolicy
-from clients.state import DeviceState
-from fleettune.backbone import read_shapes, resolve_folder
-from fleettune.cohort import execute
-from fleettune.compute import Compute, Job, ProbeJob, Result, ScoreJob, TuneJob
-from fleettune.cost import Stage
-from fleettune.outputs import OutputJob
-from fleettune.pricing import PricedAs
-from fleettune.releases import Manifest, file_digest, weights_file
-from fleettune.statistics import Report
+from clients.state.state import DeviceState
+from clients.work.facts import Facts
+from fleettune.backbone.causal_lm import read_shapes, resolve_folder
+from fleettune.cohort.execute import execute
+from fleettune.cost.ledger import Stage
+from fleettune.cost.pricing import PricedAs
+from fleettune.jobs.jobs import Compute, Job, ProbeJob, Result, ScoreJob, TuneJob
+from fleettune.jobs.output_norm_job import OutputJob
+from fleettune.messages.report import Report
+from fleettune.releases.manifest import Manifest, file_digest, weights_file
 from lines import emit
-from simulations.experiment import Experiment, build
+from simulations.experiment.build import Experiment, build
 
 STUDIES = {
     "pocket": ["study=gradcut", "storage.buffer_bytes=8192"],

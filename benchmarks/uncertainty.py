@@ -20,10 +20,10 @@ import time
 import numpy as np
 import polars as pl
 
-from fleettune.hardware import load_hardware
-from fleettune.radio import WIFI
-from simulations.experiment import HARDWARE
-from simulations.uncertainty import estimate
+from fleettune.cost.hardware import load_hardware
+from fleettune.cost.radio import WIFI
+from simulations.experiment.build import HARDWARE
+from simulations.uncertainty.estimate import estimate
 
 ENTRIES = (  # stage, phase, FLOP, bytes, bursts
     ("download", "receive", 0, 2.5e9, 1),

@@ -18,7 +18,7 @@ counts, the release, SmolLM2 and MiniLM where they are here; users have no facts
 
 from __future__ import annotations
 
-from simulations.environment import prepare, quieten
+from simulations.engines.environment import prepare, quieten
 
 prepare()
 
@@ -48,25 +48,25 @@ from styled import (
 )
 from summarisers import summarisers
 
-from clients.facts import Facts
-from clients.start_rivals import Picked, pick_by_halving, pick_exhaustively, rival_work
-from clients.warm_start import (
+from clients.start.nearest_entry import (
     download_work,
     place_user,
     selection_work,
 )
-from fleettune.catalogue_manifest import encode_manifest
-from fleettune.energy import price
-from fleettune.explanation import Cosine, Published, Relative, explained, in_words
-from fleettune.hardware import load_hardware
-from fleettune.pricing import PricedAs
-from fleettune.summaries import AnswerEmbedding, Stylometry
-from fleettune.work import backward_work
-from fleettune.workload import Entry as WorkEntry
-from fleettune.workload import Workload
+from clients.start.rivals import Picked, pick_by_halving, pick_exhaustively, rival_work
+from clients.work.facts import Facts
+from fleettune.catalogue.explanation import Cosine, Published, Relative, explained, in_words
+from fleettune.catalogue.manifest import encode_manifest
+from fleettune.catalogue.style_vectors import AnswerEmbedding, Stylometry
+from fleettune.cost.energy import price
+from fleettune.cost.hardware import load_hardware
+from fleettune.cost.pricing import PricedAs
+from fleettune.cost.work import backward_work
+from fleettune.cost.workload import Entry as WorkEntry
+from fleettune.cost.workload import Workload
 from lines import emit
-from simulations.wording import is_right
-from strategies import catalogue
+from simulations.studies.explained_words import is_right
+from strategies.catalogue import entries as catalogue
 
 COMPARED = {"own": "", "like": "_like", "any": "_any"}
 """What a user's answers are compared with, and how figures of it end."""

@@ -14,15 +14,15 @@ from pathlib import Path
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from clients.attendance import tonight_in
 from clients.device import Visit, run_round
-from clients.facts import Facts
+from clients.night.attendance import tonight_in
 from clients.policy import read_policy
-from clients.state import joined, read_state, write_state
-from fleettune.fleet import OpenFleet, open_fleet
-from fleettune.releases import Manifest, file_digest, weights_file
-from fleettune.suspension import current_compute
-from fleettune.wire import decode_request, encode_report
+from clients.state.state import joined, read_state, write_state
+from clients.work.facts import Facts
+from fleettune.cohort.suspension import current_compute
+from fleettune.fleet.registry import OpenFleet, open_fleet
+from fleettune.messages.records import decode_request, encode_report
+from fleettune.releases.manifest import Manifest, file_digest, weights_file
 
 FLEET_VARIABLE = "FLEETTUNE_FLEET"
 

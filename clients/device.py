@@ -2,7 +2,7 @@
 
 read and select, download, decide, place and tune, upload; and, where the experiment
 asks, let the observer look at the next day. Every stage charges what the device's own algorithm
-runs (`clients.charges`), at the shapes that are priced and on its own hardware (simulated). A
+runs (`clients.work.stage_work`), at the shapes that are priced and on its own hardware (simulated). A
 device that is taken from its charger in the middle loses what it had begun; the joules are wasted.
 """
 
@@ -10,24 +10,24 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 
-from clients import charges
-from clients.adaptation import Action, Decision, numbers_of
-from clients.attendance import Attendance, charge_after
-from clients.counterfactual import retune_gain
-from clients.deciding import catch_up, decide
-from clients.delta import write_delta
-from clients.download import download
-from clients.evaluation import observe
-from clients.night import Night, Visit, charged, lasts_s
-from clients.reading import arrivals, embed, lived, recalled, select
-from clients.returning import with_room
-from clients.start_sight import observe_start
-from clients.state import DeviceState, within
-from fleettune.compute import Compute
-from fleettune.cost import Stage
-from fleettune.energy import heat_s, price
-from fleettune.statistics import Outcome, Report, Statistics
-from fleettune.workload import Workload
+from clients.adaptation.rules import Action, Decision, numbers_of
+from clients.decision.decide import catch_up, decide
+from clients.decision.recalled_release import with_room
+from clients.night.attendance import Attendance, charge_after
+from clients.night.delta import write_delta
+from clients.night.night import Night, Visit, charged, lasts_s
+from clients.night.selecting import arrivals, embed, lived, recalled, select
+from clients.night.transfers import download
+from clients.observer.counterfactual import retune_gain
+from clients.observer.evaluation import observe
+from clients.observer.start_quality import observe_start
+from clients.state.state import DeviceState, within
+from clients.work import stage_work as charges
+from fleettune.cost.energy import heat_s, price
+from fleettune.cost.ledger import Stage
+from fleettune.cost.workload import Workload
+from fleettune.jobs.jobs import Compute
+from fleettune.messages.report import Outcome, Report, Statistics
 
 
 def run_round(

@@ -12,7 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias, cast
 
-from clients.adaptation import (
+from clients.adaptation.baselines import Oracle, Periodic, PerRelease, RandomAtRate
+from clients.adaptation.canary import Canary
+from clients.adaptation.device_view import Weighing
+from clients.adaptation.edgetune import EdgeTune
+from clients.adaptation.rules import (
     Adaptation,
     AlwaysRetune,
     AlwaysReuse,
@@ -22,26 +26,22 @@ from clients.adaptation import (
     Retrieve,
     UserPrior,
 )
-from clients.annotation import Annotation
-from clients.baselines import Oracle, Periodic, PerRelease, RandomAtRate
-from clients.canary import Canary
-from clients.catalogue_start import Explained, Rival, Scratch, StartRule
-from clients.coresets import Herding, KCenter
-from clients.edgetune import EdgeTune
-from clients.gradcut import GradCut
-from clients.gradcut_phases import GradCutReleased
-from clients.lexicon import Lexicon
-from clients.lora_drop import LoraDrop
-from clients.mixture_start import Mixture
-from clients.placement import AttentionOnly, EverySite, PlacementRule, TopLayers
-from clients.quality import Quality
-from clients.same_profile import RandomSameProfile
-from clients.selection import Fifo, RandomReplace, Reservoir, Selection
-from clients.sight import Weighing
-from clients.synthesis import NoSynthesis, SelfParaphrase, Synthesis, TemplateRewrite
-from clients.tuning import Tuning
-from fleettune.codecs import CODECS, FP32, Codec
-from fleettune.typed import OMIT_DEFAULT, Record, from_record
+from clients.placement.gradcut import GradCut
+from clients.placement.gradcut_released_rule import GradCutReleased
+from clients.placement.lora_drop import LoraDrop
+from clients.placement.random_profile import RandomSameProfile
+from clients.placement.rules import AttentionOnly, EverySite, PlacementRule, TopLayers
+from clients.selection.annotation import Annotation
+from clients.selection.coresets import Herding, KCenter
+from clients.selection.lexicon import Lexicon
+from clients.selection.quality import Quality
+from clients.selection.rules import Fifo, RandomReplace, Reservoir, Selection
+from clients.start.entry_mixture import Mixture
+from clients.start.rules import Explained, Rival, Scratch, StartRule
+from clients.synthesis.rules import NoSynthesis, SelfParaphrase, Synthesis, TemplateRewrite
+from clients.tuning.schedule import Tuning
+from fleettune.deltas.codecs import CODECS, FP32, Codec
+from fleettune.records import OMIT_DEFAULT, Record, from_record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +50,10 @@ class Quota:
 
     Attributes:
         buffer_bytes: Bytes of the exchanges in the buffer, as UTF-8, and of what the selection
-            keeps beside them (`clients.buffer.Note`).
+            keeps beside them (`clients.selection.buffer.Note`).
         total_bytes: Bytes of everything: buffer, embeddings kept for retrieval, patches, what a
             codec left out, and while a patch is tuned the prefix cache.
-        shelf: Whether patches that were tuned anew stay (`clients.shelf`), as many as the rest
+        shelf: Whether patches that were tuned anew stay (`clients.state.shelf`), as many as the rest
             leaves room for.
     """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from simulations.environment import prepare
+from simulations.engines.environment import prepare
 
 prepare()
 

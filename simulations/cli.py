@@ -98,7 +98,7 @@ def _patch_parsers(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _run(arguments: list[str]) -> int:
-    from simulations.environment import prepare  # noqa: PLC0415
+    from simulations.engines.environment import prepare  # noqa: PLC0415
 
     prepare()
     from simulations.launch import launch  # noqa: PLC0415 - seconds of import
@@ -107,7 +107,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _report(parsed: argparse.Namespace) -> int:
-    from simulations.report import write_report  # noqa: PLC0415
+    from simulations.report.run_page import write_report  # noqa: PLC0415
 
     page = write_report(cast(Path, parsed.run))
     _console().print(str(page.resolve()), soft_wrap=True, highlight=False, markup=False)
@@ -115,8 +115,8 @@ def _report(parsed: argparse.Namespace) -> int:
 
 
 def _compare(parsed: argparse.Namespace) -> int:
-    from simulations.compare import compare, compare_rows  # noqa: PLC0415
-    from simulations.conclusions import changed_conclusions  # noqa: PLC0415
+    from simulations.report.compare import compare, compare_rows  # noqa: PLC0415
+    from simulations.report.conclusions import changed_conclusions  # noqa: PLC0415
 
     rows = compare_rows(cast(list[Path], parsed.runs))
     console = _console()
@@ -129,8 +129,8 @@ def _compare(parsed: argparse.Namespace) -> int:
 
 
 def _devices(_: argparse.Namespace) -> int:
-    from fleettune.hardware import load_hardware  # noqa: PLC0415
-    from simulations.devices import devices_table  # noqa: PLC0415
+    from fleettune.cost.hardware import load_hardware  # noqa: PLC0415
+    from simulations.report.device_table import devices_table  # noqa: PLC0415
 
     profiles = load_hardware(Path(str(files("conf") / "hardware")))
     _console().print(devices_table(profiles.values()))
@@ -138,10 +138,10 @@ def _devices(_: argparse.Namespace) -> int:
 
 
 def _calibrate(parsed: argparse.Namespace) -> int:
-    from fleettune.hardware import load_hardware  # noqa: PLC0415
-    from simulations import calibrated  # noqa: PLC0415
-    from simulations.calibrate import calibrate  # noqa: PLC0415
-    from simulations.power_log import read_power_log  # noqa: PLC0415
+    from fleettune.cost.hardware import load_hardware  # noqa: PLC0415
+    from simulations.calibration import profile_file as calibrated  # noqa: PLC0415
+    from simulations.calibration.fit_profile import calibrate  # noqa: PLC0415
+    from simulations.calibration.power_log import read_power_log  # noqa: PLC0415
 
     known = load_hardware(Path(str(files("conf") / "hardware")))
     if parsed.like is not None and parsed.like not in known:
@@ -161,8 +161,8 @@ def _calibrate(parsed: argparse.Namespace) -> int:
 
 
 def _export(parsed: argparse.Namespace) -> int:
-    from simulations.patches import export_peft, read_fleet_patch, read_patch  # noqa: PLC0415
-    from simulations.published import export_published  # noqa: PLC0415
+    from simulations.adapter_formats.edgetune import export_published  # noqa: PLC0415
+    from simulations.adapter_formats.peft import export_peft, read_fleet_patch, read_patch  # noqa: PLC0415
 
     run, arm = cast(Path, parsed.run), cast(str | None, parsed.arm)
     if parsed.fleet:
@@ -178,7 +178,7 @@ def _export(parsed: argparse.Namespace) -> int:
 
 
 def _import(parsed: argparse.Namespace) -> int:
-    from simulations.patches import import_peft, keep_patch  # noqa: PLC0415
+    from simulations.adapter_formats.peft import import_peft, keep_patch  # noqa: PLC0415
 
     base = cast(str | None, parsed.base)
     found = import_peft(cast(Path, parsed.adapter), cast(int, parsed.release), base)
@@ -189,7 +189,7 @@ def _import(parsed: argparse.Namespace) -> int:
 
 
 def _lexicon(parsed: argparse.Namespace) -> int:
-    from simulations.lexicons import write_lexicons  # noqa: PLC0415
+    from simulations.experiment.lexicons import write_lexicons  # noqa: PLC0415
 
     into, texts = cast(Path, parsed.into), cast(list[str], parsed.text)
     write_lexicons(

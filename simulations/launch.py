@@ -24,11 +24,11 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.markup import escape
 
-from simulations import lexicons
-from simulations.arms import chosen_policies
-from simulations.environment import quieten
-from simulations.experiment import Experiment, build
-from simulations.resume import begin, check_unchanged, continued, resumed_folder
+from simulations.checkpoint.resume import begin, check_unchanged, continued, resumed_folder
+from simulations.engines.environment import quieten
+from simulations.experiment import lexicons
+from simulations.experiment.arms import chosen_policies
+from simulations.experiment.build import Experiment, build
 
 log = logging.getLogger(__name__)
 

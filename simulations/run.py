@@ -19,29 +19,29 @@ from flwr.app import Context, RecordDict
 from rich.console import Console
 
 from clients.app import app as client_app
-from fleettune.backbone import read_shapes, resolve_folder
-from fleettune.energy import coefficients
-from fleettune.hardware import TIERS
-from fleettune.precision import resolve_precision
-from simulations.clock import RoundClock, timeline
-from simulations.engines import open_engine
-from simulations.experiment import Experiment
-from simulations.grid import RUN_ID, CohortGrid, Registry
-from simulations.host_energy import Watch, told, watch
-from simulations.learned import write_learned
-from simulations.memory_flips import memory_flips
-from simulations.patches import keep_patches
-from simulations.progress import RunProgress
-from simulations.recorder import Recorder, write_frame
-from simulations.report import write_report
-from simulations.represented import represented
-from simulations.resume import STATE_FILE, end
-from simulations.server_probes import probe_flop
-from simulations.store import Store
-from simulations.summary import HostInfo, RunInfo, summarise
-from simulations.tables import headline_table
-from simulations.uncertainty import Uncertainty, estimate
-from simulations.versions import write_versions
+from fleettune.backbone.causal_lm import read_shapes, resolve_folder
+from fleettune.backbone.precision import resolve_precision
+from fleettune.cost.energy import coefficients
+from fleettune.cost.hardware import TIERS
+from simulations.adapter_formats.peft import keep_patches
+from simulations.checkpoint.resume import STATE_FILE, end
+from simulations.checkpoint.store import Store
+from simulations.checkpoint.versions import write_versions
+from simulations.engines.cohort_grid import RUN_ID, CohortGrid, Registry
+from simulations.engines.engines import open_engine
+from simulations.engines.host_energy import Watch, told, watch
+from simulations.engines.progress import RunProgress
+from simulations.engines.round_clock import RoundClock, timeline
+from simulations.experiment.build import Experiment
+from simulations.experiment.server_probes import probe_flop
+from simulations.report.run_page import write_report
+from simulations.report.tables import headline_table
+from simulations.results.recorder import Recorder, write_frame
+from simulations.results.represented import represented
+from simulations.results.server_tables import write_learned
+from simulations.results.summary import HostInfo, RunInfo, summarise
+from simulations.uncertainty.estimate import Uncertainty, estimate
+from simulations.uncertainty.memory_flips import memory_flips
 from strategies.app import app as server_app
 
 log = logging.getLogger(__name__)
@@ -129,7 +129,7 @@ def _simulate(
             progress.devices_done(count)
 
         if experiment.engine.name == "flower":
-            from simulations.engine_flower import run_on_flower  # noqa: PLC0415 - imports Ray
+            from simulations.engines.stock_flower import run_on_flower  # noqa: PLC0415 - imports Ray
 
             started = time.monotonic()
             recorder = Recorder()

@@ -11,14 +11,14 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from simulations.columns import with_derived
-from simulations.decided import with_decided
-from simulations.experiment import Experiment
-from simulations.judgement import judge
-from simulations.resume import end, is_finished
+from simulations.checkpoint.resume import end, is_finished
+from simulations.experiment.build import Experiment
+from simulations.results.decided import with_decided
+from simulations.results.derived_columns import with_derived
 from simulations.run import run_experiment
-from simulations.study_grid import over_worlds
-from simulations.study_page import write_study_page
+from simulations.studies.judge import judge
+from simulations.studies.study_page import write_study_page
+from simulations.studies.worlds_grid import over_worlds
 from strategies.app import CATALOGUE_FILE
 
 

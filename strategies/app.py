@@ -16,17 +16,17 @@ from flwr.app import ArrayRecord, Context
 from flwr.serverapp import Grid, ServerApp
 from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType] - its stub has a bare PathLike
 
-from fleettune.frames import write_frame
-from strategies.cataloguing import Cataloguer, write_catalogue
-from strategies.checkpoint import Checkpoint
-from strategies.learning import Learning
+from fleettune.deltas.frames import write_frame
+from strategies.catalogue.cataloguer import Cataloguer, write_catalogue
+from strategies.learning.arm_learning import Learning
 from strategies.plan import read_plan
-from strategies.publisher import Publisher, rms
-from strategies.ranking import Ranker
 from strategies.registration import await_devices
-from strategies.rollouts import Rollouts
+from strategies.releases.publisher import Publisher, rms
+from strategies.releases.ranking import Ranker
+from strategies.releases.training import Vendor
+from strategies.rollout.rollouts import Rollouts
+from strategies.rounds.checkpoint import Checkpoint
 from strategies.strategy import FleetStrategy
-from strategies.training import Vendor
 
 PLAN_VARIABLE = "FLEETTUNE_PLAN"
 PROBES_FILE = "server_probes.json"

@@ -8,30 +8,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-from fleettune.backbone import BackboneSource
-from fleettune.fleet import DATA_TYPES, FleetData
-from fleettune.joining import FROM_THE_START, Join, Joining
-from fleettune.rankings import ProbeRecipe
-from fleettune.typed import OMIT_DEFAULT, Record, Types, from_record, to_record
-from strategies.aggregation import Aggregation, Stack
-from strategies.catalogue_explain import Explain
-from strategies.catalogue_sources import Cataloguing, Uncatalogued
-from strategies.catalogue_texts import CorporaCatalogue, StyleCatalogue
-from strategies.clipping import NormClip
-from strategies.clustered import ClusterCatalogue
-from strategies.factor_averaging import FactorMean, ZeroPad
-from strategies.ffa import Ffa
-from strategies.fixed import Fixed
-from strategies.fleet_patch import NONE, check_merged, check_use
-from strategies.guiding import Fitted, Guiding, Unguided
-from strategies.imported import Adapter, ImportedCatalogue
-from strategies.publisher import Source
-from strategies.robust import MedianOfMeans, TrimmedMean
-from strategies.rounds import STACK
-from strategies.sampling import Panel, Sampling, Uniform
-from strategies.schedule import ReleasePlan, Schedule
-from strategies.staging import Staged, Staging, Unstaged, check_staging
-from strategies.svd import Svd
+from fleettune.backbone.causal_lm import BackboneSource
+from fleettune.fleet.joining import FROM_THE_START, Join, Joining
+from fleettune.fleet.registry import DATA_TYPES, FleetData
+from fleettune.records import OMIT_DEFAULT, Record, Types, from_record, to_record
+from fleettune.releases.site_ranking import ProbeRecipe
+from strategies.aggregation.clipping import NormClip
+from strategies.aggregation.exact_mean import Aggregation, Stack
+from strategies.aggregation.factor_averaging import FactorMean, ZeroPad
+from strategies.aggregation.ffa import Ffa
+from strategies.aggregation.fleet_patch import NONE, check_merged, check_use
+from strategies.aggregation.robust import MedianOfMeans, TrimmedMean
+from strategies.aggregation.svd import Svd
+from strategies.catalogue.cluster_source import ClusterCatalogue
+from strategies.catalogue.explain import Explain
+from strategies.catalogue.peft_source import Adapter, ImportedCatalogue
+from strategies.catalogue.sources import Cataloguing, Uncatalogued
+from strategies.catalogue.text_sources import CorporaCatalogue, StyleCatalogue
+from strategies.learning.fixed import Fixed
+from strategies.learning.guidance_rules import Fitted, Guiding, Unguided
+from strategies.releases.publisher import Source
+from strategies.releases.schedule import ReleasePlan, Schedule
+from strategies.rollout.staging import Staged, Staging, Unstaged, check_staging
+from strategies.rounds.sampling import Panel, Sampling, Uniform
+from strategies.rounds.sums import STACK
 
 NO_CATALOGUE = Uncatalogued()
 
@@ -60,7 +60,7 @@ class Plan:
         store: Folder of the release store.
         observe: True if an observer wants quality.
         aggregation: How deltas are aggregated.
-        fleet_patch: Whether devices get the fleet patch (`strategies.fleet_patch.USES`).
+        fleet_patch: Whether devices get the fleet patch (`strategies.aggregation.fleet_patch.USES`).
         fleet_rank: Its largest rank.
         probes: What the server ranks every release's sites by, where arms ask for it.
         guidance: How what devices reported becomes what later releases come with.

@@ -15,28 +15,28 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricReco
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
-from fleettune.adapters import Patch
-from fleettune.frames import Expected
-from fleettune.joining import FROM_THE_START, Joining
-from fleettune.releases import Manifest
-from fleettune.typed import Record
-from fleettune.wire import Request, encode_request
-from strategies.aggregation import Aggregate, Aggregation
-from strategies.cataloguing import Cataloguer
-from strategies.checkpoint import (
+from fleettune.adapters.patch import Patch
+from fleettune.deltas.frames import Expected
+from fleettune.fleet.joining import FROM_THE_START, Joining
+from fleettune.messages.records import Request, encode_request
+from fleettune.records import Record
+from fleettune.releases.manifest import Manifest
+from strategies.aggregation.exact_mean import Aggregate, Aggregation
+from strategies.aggregation.fleet_patch import NONE, START, grown
+from strategies.catalogue.cataloguer import Cataloguer
+from strategies.learning.arm_learning import Learning
+from strategies.learning.outcomes import RETUNE
+from strategies.releases.publisher import Publisher
+from strategies.rollout.rollouts import Rollouts
+from strategies.rounds.checkpoint import (
     Checkpoint,
     PublishedAt,
     ServerState,
     kept_fleet,
     read_server_state,
 )
-from strategies.fleet_patch import NONE, START, grown
-from strategies.learning import Learning
-from strategies.outcomes import RETUNE
-from strategies.publisher import Publisher
-from strategies.rollouts import Rollouts
-from strategies.rounds import STACK, Beside, RoundSum, add_up
-from strategies.sampling import Sampling
+from strategies.rounds.sampling import Sampling
+from strategies.rounds.sums import STACK, Beside, RoundSum, add_up
 
 
 @dataclass(kw_only=True)
@@ -53,7 +53,7 @@ class FleetStrategy(Strategy):
         on_round: Called after every round, before it is made to last.
         sums: One entry per arm and round, in order.
         aggregation: How deltas are aggregated.
-        fleet_patch: Whether devices get the fleet patch (`strategies.fleet_patch.USES`).
+        fleet_patch: Whether devices get the fleet patch (`strategies.aggregation.fleet_patch.USES`).
         fleet_rank: Its largest rank.
         updates: The aggregate of the last round's deltas, by arms that sent any.
         fleets: The fleet patch by arms that have one.

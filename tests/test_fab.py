@@ -14,8 +14,8 @@ from typing import Any
 import hydra
 import pytest
 
-from simulations.environment import QUIET
-from simulations.experiment import Experiment, build
+from simulations.engines.environment import QUIET
+from simulations.experiment.build import Experiment, build
 
 pytestmark = pytest.mark.ray
 
@@ -37,7 +37,7 @@ OURS = """
 import sys
 from flwr.app import Context, RecordDict
 import clients.app, strategies.app
-from simulations.grid import RUN_ID, CohortGrid, Registry
+from simulations.engines.cohort_grid import RUN_ID, CohortGrid, Registry
 devices, fleet, plan = sys.argv[1:]
 grid = CohortGrid(
     client=clients.app.app,

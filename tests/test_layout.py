@@ -9,11 +9,11 @@ import hydra
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from fleettune.backbone import POCKET
-from fleettune.hardware import load_hardware
-from simulations.arms import POLICY_KEYS
-from simulations.experiment import Experiment, build
-from simulations.targets import configured
+from fleettune.backbone.causal_lm import POCKET
+from fleettune.cost.hardware import load_hardware
+from simulations.experiment.arms import POLICY_KEYS
+from simulations.experiment.build import Experiment, build
+from simulations.experiment.targets import configured
 
 ROOT = Path(__file__).parent.parent
 SCHEDULE_DIGESTS = {

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from clients.adaptation import Action, Decision, EdgeTuneReleased
-from fleettune.adapters import Patch
-from fleettune.releases import Manifest
+from clients.adaptation.rules import Action, Decision, EdgeTuneReleased
+from fleettune.adapters.patch import Patch
+from fleettune.releases.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

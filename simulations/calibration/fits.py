@@ -2,7 +2,7 @@
 
 Three fits, of the least that identifies them: one power for all XPerT runs, one throughput per
 phone of QVAC (from its 1B model), four coefficients per phone and engine of LLM-Profiler (from
-Llama-3.2-1B). FLOP and bytes come from `fleettune.work`, as in a simulation.
+Llama-3.2-1B). FLOP and bytes come from `fleettune.cost.work`, as in a simulation.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from itertools import product
 from operator import mul
 from statistics import mean
 
-from fleettune.sites import MODULES, Site
-from fleettune.work import Work, decode_work, forward_work, training_work
+from fleettune.cost.work import Work, decode_work, forward_work, training_work
+from fleettune.shapes.sites import MODULES, Site
 from simulations.calibration.published import (
     ANSWERS,
     BITNET_RANK,

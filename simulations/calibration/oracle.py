@@ -20,9 +20,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from fleettune.memory import Attention
-from fleettune.sites import MODULES, Site
-from fleettune.work import Groups, Ranks, Shapes
+from fleettune.cost.memory import Attention
+from fleettune.cost.work import Groups, Ranks, Shapes
+from fleettune.shapes.sites import MODULES, Site
 
 LENGTHS = (12, 7)
 """Tokens of the sequences of a counted batch."""

@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fleettune.pricing import TARGETS
-from fleettune.work import Shapes
+from fleettune.cost.pricing import TARGETS
+from fleettune.cost.work import Shapes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

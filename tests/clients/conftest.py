@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from fleettune.backbone import POCKET_FOLDER
-from fleettune.personas import SyntheticData
-from fleettune.releases import Manifest
-from strategies.publisher import Publisher, Source
-from strategies.schedule import ReleasePlan, Schedule
-from strategies.training import Vendor
+from fleettune.backbone.causal_lm import POCKET_FOLDER
+from fleettune.data.personas import SyntheticData
+from fleettune.releases.manifest import Manifest
+from strategies.releases.publisher import Publisher, Source
+from strategies.releases.schedule import ReleasePlan, Schedule
+from strategies.releases.training import Vendor
 
 PLAN = ReleasePlan(
     name="mild", kind="full", steps=2, learning_rate=3e-4, batch=2, window=16, conversations=50

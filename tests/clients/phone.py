@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from clients.adaptation import AlwaysRetune
-from clients.edgetune import EdgeTune
-from clients.facts import Facts
-from clients.gradcut import GradCut
-from clients.placement import PlacementRule
+from clients.adaptation.edgetune import EdgeTune
+from clients.adaptation.rules import AlwaysRetune
+from clients.placement.gradcut import GradCut
+from clients.placement.rules import PlacementRule
 from clients.policy import DevicePolicy, Quota
-from clients.selection import Fifo
-from clients.synthesis import NoSynthesis
-from clients.tuning import Tuning
-from fleettune.backbone import POCKET_FOLDER, read_shapes
-from fleettune.hardware import load_hardware
-from fleettune.personas import SyntheticData
-from fleettune.releases import Manifest
+from clients.selection.rules import Fifo
+from clients.synthesis.rules import NoSynthesis
+from clients.tuning.schedule import Tuning
+from clients.work.facts import Facts
+from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
+from fleettune.cost.hardware import load_hardware
+from fleettune.data.personas import SyntheticData
+from fleettune.releases.manifest import Manifest
 
 PROFILE = load_hardware(Path(__file__).parents[2] / "conf" / "hardware")["oneplus_12r"]
 WORLD = SyntheticData(users=10, exchanges_per_day=3, history_days=4).open()

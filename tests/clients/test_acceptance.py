@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clients.acceptance import Band, Draft, accepted, plausible, rouge_1
-from fleettune.exchanges import Exchange
+from clients.synthesis.acceptance import Band, Draft, accepted, plausible, rouge_1
+from fleettune.data.exchanges import Exchange
 
 ANY = Band(low=0.0, high=1.0)
 OLD = Exchange(question="plan my trip", response="by train", day=2, order=7, domain="travel")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from clients.adaptation import (
+from clients.adaptation.rules import (
     Action,
     Adaptation,
     AlwaysRetune,
@@ -20,10 +20,10 @@ from clients.adaptation import (
     Retrieve,
     UserPrior,
 )
-from fleettune.adapters import Factors, Patch
-from fleettune.releases import Drift, Manifest, Moments, SiteDrift, moments
-from fleettune.sites import Site
-from fleettune.work import Shapes
+from fleettune.adapters.patch import Factors, Patch
+from fleettune.cost.work import Shapes
+from fleettune.releases.manifest import Drift, Manifest, Moments, SiteDrift, moments
+from fleettune.shapes.sites import Site
 
 SHAPES = Shapes(hidden=2, layers=1, heads=1, kv_heads=1, head_dim=2, ffn=2, vocab=4)
 RULE = EdgeTuneReleased(kappa=0.5, k_var=0.25)

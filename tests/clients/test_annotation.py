@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clients.annotation import Annotation, ask
-from clients.buffer import Item, Note
-from fleettune.exchanges import Exchange
+from clients.selection.annotation import Annotation, ask
+from clients.selection.buffer import Item, Note
+from fleettune.data.exchanges import Exchange
 
 
 def items(*orders: int, asked: bool = False) -> tuple[Item, ...]:

@@ -10,24 +10,24 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clients.adaptation import AlwaysRetune, EdgeTuneReleased
-from clients.attendance import Attendance, Tonight
+from clients.adaptation.rules import AlwaysRetune, EdgeTuneReleased
 from clients.device import Visit, run_round
-from clients.facts import Facts
-from clients.placement import TopLayers
+from clients.night.attendance import Attendance, Tonight
+from clients.placement.rules import TopLayers
 from clients.policy import DevicePolicy, Quota
-from clients.selection import Fifo
-from clients.state import DeviceState
-from clients.synthesis import NoSynthesis
-from clients.tuning import Tuning
-from fleettune.cost import Cost, Ledger, Stage
-from fleettune.hardware import load_hardware
-from fleettune.personas import SyntheticData
-from fleettune.pricing import PricedAs
-from fleettune.releases import Manifest
-from fleettune.statistics import Report
-from fleettune.suspension import current_compute
-from fleettune.workload import Phase, Workload
+from clients.selection.rules import Fifo
+from clients.state.state import DeviceState
+from clients.synthesis.rules import NoSynthesis
+from clients.tuning.schedule import Tuning
+from clients.work.facts import Facts
+from fleettune.cohort.suspension import current_compute
+from fleettune.cost.hardware import load_hardware
+from fleettune.cost.ledger import Cost, Ledger, Stage
+from fleettune.cost.pricing import PricedAs
+from fleettune.cost.workload import Phase, Workload
+from fleettune.data.personas import SyntheticData
+from fleettune.messages.report import Report
+from fleettune.releases.manifest import Manifest
 
 PROFILE = load_hardware(Path(__file__).parents[2] / "conf" / "hardware")["oneplus_12r"]
 WORLD = SyntheticData(users=10, exchanges_per_day=3, history_days=2).open()

@@ -10,20 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clients.adaptation import Action
-from clients.baselines import Oracle, Periodic, PerRelease, RandomAtRate
-from clients.facts import Facts
-from clients.recollection import Recollection
-from clients.sight import KeptOut, Sight
-from fleettune.adapters import Factors, Patch
-from fleettune.backbone import resolve_folder
-from fleettune.guidance import Guidance
-from fleettune.hardware import load_hardware
-from fleettune.personas import SyntheticData
-from fleettune.releases import Drift, Manifest, Moments, SiteDrift
-from fleettune.sites import Site
-from fleettune.suspension import current_compute
-from fleettune.work import Shapes
+from clients.adaptation.baselines import Oracle, Periodic, PerRelease, RandomAtRate
+from clients.adaptation.device_view import KeptOut, Sight
+from clients.adaptation.recollection import Recollection
+from clients.adaptation.rules import Action
+from clients.work.facts import Facts
+from fleettune.adapters.patch import Factors, Patch
+from fleettune.backbone.causal_lm import resolve_folder
+from fleettune.cohort.suspension import current_compute
+from fleettune.cost.hardware import load_hardware
+from fleettune.cost.work import Shapes
+from fleettune.data.personas import SyntheticData
+from fleettune.releases.guidance import Guidance
+from fleettune.releases.manifest import Drift, Manifest, Moments, SiteDrift
+from fleettune.shapes.sites import Site
 
 FACTS = Facts(
     device=0,

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clients.benefits import aligned_groups, alignment, benefits, kendall_tau
-from fleettune.compute import ProbeResult
-from fleettune.sites import Site
+from clients.placement.benefits import aligned_groups, alignment, benefits, kendall_tau
+from fleettune.jobs.jobs import ProbeResult
+from fleettune.shapes.sites import Site
 
 ONE, TWO, THREE = Site(0, "q"), Site(1, "q"), Site(1, "up")
 

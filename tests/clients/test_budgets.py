@@ -9,23 +9,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clients import charges
-from clients.expansion import expanded
-from clients.footprint import joules, memory_bytes, peak_bytes
-from clients.gradcut import GradCut
-from clients.placement import EverySite, PlacementContext
+from clients.placement.gradcut import GradCut
+from clients.placement.rules import EverySite, PlacementContext
 from clients.policy import DevicePolicy
-from clients.retune import TunePlan, open_context, plan_tune, with_probes
-from clients.start import new_start
-from clients.state import DeviceState
-from clients.synthesis import TemplateRewrite
-from clients.tuning import Tuning
-from fleettune.adapters import Placement
-from fleettune.compute import ProbeResult
-from fleettune.frames import write_frame
-from fleettune.pricing import PricedAs
-from fleettune.sites import MODULES, Site
-from fleettune.suspension import current_compute
+from clients.retuning.plan import TunePlan, open_context, plan_tune, with_probes
+from clients.retuning.synthetic_pairs import expanded
+from clients.state.state import DeviceState
+from clients.synthesis.rules import TemplateRewrite
+from clients.tuning.first_patch import new_start
+from clients.tuning.footprint import joules, memory_bytes, peak_bytes
+from clients.tuning.schedule import Tuning
+from clients.work import stage_work as charges
+from fleettune.adapters.patch import Placement
+from fleettune.cohort.suspension import current_compute
+from fleettune.cost.pricing import PricedAs
+from fleettune.deltas.frames import write_frame
+from fleettune.jobs.jobs import ProbeResult
+from fleettune.shapes.sites import MODULES, Site
 from tests.clients.phone import FACTS as OWN
 from tests.clients.phone import HALF as RULE
 from tests.clients.phone import RELEASE, SHAPES, nightly

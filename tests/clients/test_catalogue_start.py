@@ -8,33 +8,33 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clients.adaptation import AlwaysRetune
-from clients.attendance import Tonight
-from clients.catalogue_start import Explained, Rival, Scratch, StartRule
+from clients.adaptation.rules import AlwaysRetune
 from clients.device import run_round
-from clients.facts import Facts
-from clients.mixture_start import Mixture
-from clients.night import Visit
-from clients.placement import TopLayers
+from clients.night.attendance import Tonight
+from clients.night.night import Visit
+from clients.placement.rules import TopLayers
 from clients.policy import DevicePolicy, Quota, read_policy
-from clients.selection import Fifo
-from clients.state import DeviceState, joined
-from clients.synthesis import NoSynthesis
-from clients.tuning import Tuning
-from clients.warm_start import WarmStart, place_user
-from fleettune.compute import ScoreJob
-from fleettune.cost import Stage
-from fleettune.hardware import load_hardware
-from fleettune.joining import Join
-from fleettune.mixture import entry_shares
-from fleettune.offers import CatalogueOffer
-from fleettune.personas import SyntheticData
-from fleettune.statistics import Report
-from fleettune.styles import StyledData
-from fleettune.suspension import current_compute
-from fleettune.typed import to_record
-from fleettune.wire import encode_report, take_observed
-from strategies.cataloguing import Cataloguer
+from clients.selection.rules import Fifo
+from clients.start.entry_mixture import Mixture
+from clients.start.nearest_entry import WarmStart, place_user
+from clients.start.rules import Explained, Rival, Scratch, StartRule
+from clients.state.state import DeviceState, joined
+from clients.synthesis.rules import NoSynthesis
+from clients.tuning.schedule import Tuning
+from clients.work.facts import Facts
+from fleettune.catalogue.entry_shares import entry_shares
+from fleettune.catalogue.offer import CatalogueOffer
+from fleettune.cohort.suspension import current_compute
+from fleettune.cost.hardware import load_hardware
+from fleettune.cost.ledger import Stage
+from fleettune.data.personas import SyntheticData
+from fleettune.data.styles import StyledData
+from fleettune.fleet.joining import Join
+from fleettune.jobs.jobs import ScoreJob
+from fleettune.messages.records import encode_report, take_observed
+from fleettune.messages.report import Report
+from fleettune.records import to_record
+from strategies.catalogue.cataloguer import Cataloguer
 from tests.clients.phone import RELEASE as POCKET
 from tests.fleettune.summariser_folders import llama
 from tests.strategies.test_cataloguing import HOW

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clients.buffer import Reading, directions, stored_vector
-from clients.coresets import Herding, KCenter
-from fleettune.exchanges import Exchange
+from clients.selection.buffer import Reading, directions, stored_vector
+from clients.selection.coresets import Herding, KCenter
+from fleettune.data.exchanges import Exchange
 
 ITEM = 1 + 4  # a text of one byte and two numbers of two bytes
 angles = st.lists(st.integers(0, 179), min_size=1, max_size=9, unique=True)

@@ -7,25 +7,25 @@ from pathlib import Path
 
 import pytest
 
-from clients.adaptation import AlwaysRetune, AlwaysReuse, NeverPersonalise
-from clients.attendance import Tonight
-from clients.canary import Canary
+from clients.adaptation.canary import Canary
+from clients.adaptation.rules import AlwaysRetune, AlwaysReuse, NeverPersonalise
 from clients.device import Visit, run_round
-from clients.evaluation import observe
-from clients.facts import Facts
-from clients.placement import TopLayers
+from clients.night.attendance import Tonight
+from clients.observer.evaluation import observe
+from clients.placement.rules import TopLayers
 from clients.policy import AdaptationRule, DevicePolicy, Quota
-from clients.selection import Fifo
-from clients.state import DeviceState
-from clients.synthesis import NoSynthesis
-from clients.tuning import Tuning
-from fleettune.foresight import Foresight
-from fleettune.hardware import load_hardware
-from fleettune.personas import SyntheticData
-from fleettune.releases import Manifest
-from fleettune.statistics import Report
-from fleettune.suspension import current_compute
-from fleettune.wire import encode_report, take_observed
+from clients.selection.rules import Fifo
+from clients.state.state import DeviceState
+from clients.synthesis.rules import NoSynthesis
+from clients.tuning.schedule import Tuning
+from clients.work.facts import Facts
+from fleettune.cohort.suspension import current_compute
+from fleettune.cost.hardware import load_hardware
+from fleettune.data.personas import SyntheticData
+from fleettune.fleet.foresight import Foresight
+from fleettune.messages.records import encode_report, take_observed
+from fleettune.messages.report import Report
+from fleettune.releases.manifest import Manifest
 from tests.clients.phone import EDGETUNE
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clients.adaptation import (
+from clients.adaptation.rules import (
     Adaptation,
     AlwaysRetune,
     AlwaysReuse,
@@ -20,31 +20,31 @@ from clients.adaptation import (
     Retrieve,
 )
 from clients.device import Visit, run_round
-from clients.facts import Facts
-from clients.placement import EverySite, TopLayers
+from clients.night.selecting import EMBEDDING_BYTES
+from clients.placement.rules import EverySite, TopLayers
 from clients.policy import DevicePolicy, Quota
-from clients.reading import EMBEDDING_BYTES
-from clients.selection import Fifo, Reservoir
-from clients.start import new_start
-from clients.state import DeviceState
-from clients.synthesis import NoSynthesis
-from clients.tuning import Tuning
-from fleettune.cost import Stage
-from fleettune.energy import central, price
-from fleettune.exchanges import Answer, Exchange, Population
-from fleettune.hardware import Coefficient, DeviceProfile, load_hardware
-from fleettune.memory import memory_peak_bytes
-from fleettune.personas import SyntheticData
-from fleettune.pricing import TARGETS, PricedAs
-from fleettune.radio import WIFI
-from fleettune.releases import Manifest
+from clients.selection.rules import Fifo, Reservoir
+from clients.state.state import DeviceState
+from clients.synthesis.rules import NoSynthesis
+from clients.tuning.first_patch import new_start
+from clients.tuning.schedule import Tuning
+from clients.work.facts import Facts
+from fleettune.cohort.suspension import current_compute
+from fleettune.cost.energy import central, price
+from fleettune.cost.hardware import Coefficient, DeviceProfile, load_hardware
+from fleettune.cost.ledger import Stage
+from fleettune.cost.memory import memory_peak_bytes
+from fleettune.cost.pricing import TARGETS, PricedAs
+from fleettune.cost.radio import WIFI
+from fleettune.cost.work import Shapes, Work, backward_work, decode_work, forward_work
+from fleettune.cost.workload import Phase, Workload, computing, moving
+from fleettune.data.exchanges import Answer, Exchange, Population
+from fleettune.data.personas import SyntheticData
+from fleettune.data.tokens import Example
+from fleettune.messages.report import Report
+from fleettune.releases.manifest import Manifest
 from fleettune.seeds import Purpose, stream
-from fleettune.sites import MODULES, Site
-from fleettune.statistics import Report
-from fleettune.suspension import current_compute
-from fleettune.tokens import Example
-from fleettune.work import Shapes, Work, backward_work, decode_work, forward_work
-from fleettune.workload import Phase, Workload, computing, moving
+from fleettune.shapes.sites import MODULES, Site
 
 PROFILE = load_hardware(Path(__file__).parents[2] / "conf" / "hardware")["oneplus_12r"]
 WORLD = SyntheticData(users=10, exchanges_per_day=3, history_days=2).open()

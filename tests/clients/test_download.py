@@ -7,25 +7,25 @@ from pathlib import Path
 
 import pytest
 
-from clients.adaptation import NeverPersonalise
-from clients.attendance import Tonight
+from clients.adaptation.rules import NeverPersonalise
 from clients.device import Visit, run_round
-from clients.download import Payload, download
-from clients.facts import Facts
-from clients.placement import TopLayers
+from clients.night.attendance import Tonight
+from clients.night.transfers import Payload, download
+from clients.placement.rules import TopLayers
 from clients.policy import DevicePolicy, Quota
-from clients.selection import Fifo
-from clients.state import DeviceState
-from clients.synthesis import NoSynthesis
-from clients.tuning import Tuning
-from fleettune.cost import Stage
-from fleettune.hardware import load_hardware
-from fleettune.personas import SyntheticData
-from fleettune.pricing import PricedAs
-from fleettune.releases import Manifest, ReleaseDelta
-from fleettune.statistics import Report
-from fleettune.suspension import current_compute
-from fleettune.workload import Phase, moving, transferring
+from clients.selection.rules import Fifo
+from clients.state.state import DeviceState
+from clients.synthesis.rules import NoSynthesis
+from clients.tuning.schedule import Tuning
+from clients.work.facts import Facts
+from fleettune.cohort.suspension import current_compute
+from fleettune.cost.hardware import load_hardware
+from fleettune.cost.ledger import Stage
+from fleettune.cost.pricing import PricedAs
+from fleettune.cost.workload import Phase, moving, transferring
+from fleettune.data.personas import SyntheticData
+from fleettune.messages.report import Report
+from fleettune.releases.manifest import Manifest, ReleaseDelta
 
 FACTS = Facts(
     device=3,

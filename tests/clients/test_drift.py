@@ -13,18 +13,18 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from clients.drift import basis, measured, projected
-from clients.facts import Facts
-from clients.recollection import Recollection
-from clients.sight import Sight
-from fleettune.adapters import Factors, Patch, peft_name
-from fleettune.factors import Tied
-from fleettune.hardware import load_hardware
-from fleettune.personas import SyntheticData
-from fleettune.releases import Drift, Manifest, SiteDrift, moments
-from fleettune.sites import Site
-from fleettune.suspension import current_compute
-from fleettune.work import Shapes
+from clients.adaptation.device_view import Sight
+from clients.adaptation.drift import basis, measured, projected
+from clients.adaptation.recollection import Recollection
+from clients.work.facts import Facts
+from fleettune.adapters.factors import Tied
+from fleettune.adapters.patch import Factors, Patch, peft_name
+from fleettune.cohort.suspension import current_compute
+from fleettune.cost.hardware import load_hardware
+from fleettune.cost.work import Shapes
+from fleettune.data.personas import SyntheticData
+from fleettune.releases.manifest import Drift, Manifest, SiteDrift, moments
+from fleettune.shapes.sites import Site
 
 Matrix = NDArray[np.float32]
 SHAPES = Shapes(hidden=2, layers=1, heads=1, kv_heads=1, head_dim=2, ffn=2, vocab=4)

@@ -16,21 +16,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clients.facts import Facts
-from clients.filling import best_of_all, in_order, topped_up, total
-from clients.footprint import cheapest_tune, fits_memory, joules, peak_bytes
-from clients.gradcut import GradCut
-from clients.placement import PlacementContext
-from clients.site_costs import every_site_j
-from fleettune.adapters import Placement
-from fleettune.backbone import POCKET_FOLDER, read_shapes
-from fleettune.compute import ProbeResult
-from fleettune.personas import SyntheticData
-from fleettune.pricing import PricedAs
-from fleettune.releases import Manifest
-from fleettune.sites import MODULES, Site, order
-from fleettune.tokens import Example
-from fleettune.work import Shapes
+from clients.placement.filling import best_of_all, in_order, topped_up, total
+from clients.placement.gradcut import GradCut
+from clients.placement.rules import PlacementContext
+from clients.placement.site_costs import every_site_j
+from clients.tuning.footprint import cheapest_tune, fits_memory, joules, peak_bytes
+from clients.work.facts import Facts
+from fleettune.adapters.patch import Placement
+from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
+from fleettune.cost.pricing import PricedAs
+from fleettune.cost.work import Shapes
+from fleettune.data.personas import SyntheticData
+from fleettune.data.tokens import Example
+from fleettune.jobs.jobs import ProbeResult
+from fleettune.releases.manifest import Manifest
+from fleettune.shapes.sites import MODULES, Site, order
 from tests.clients.phone import HALF as RULE
 from tests.clients.phone import PROFILE
 

@@ -11,28 +11,34 @@ from flwr.app import RecordDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clients import charges
-from clients.benefits import kendall_tau
 from clients.device import Visit, run_round
-from clients.facts import Facts
-from clients.footprint import joules, memory_bytes, peak_bytes
-from clients.placement import EverySite, PlacementContext, PlacementRule, ProbingRule, TopLayers
+from clients.placement.benefits import kendall_tau
+from clients.placement.random_profile import RandomSameProfile
+from clients.placement.rules import (
+    EverySite,
+    PlacementContext,
+    PlacementRule,
+    ProbingRule,
+    TopLayers,
+)
+from clients.placement.site_costs import all_cuts, cut_bytes, cut_j, every_site_j, site_costs
 from clients.policy import DevicePolicy, Quota, read_policy
-from clients.retune import open_context, plan_tune, probe_jobs
-from clients.same_profile import RandomSameProfile
-from clients.site_costs import all_cuts, cut_bytes, cut_j, every_site_j, site_costs
-from clients.state import DeviceState, read_state, write_state
-from fleettune.compute import ProbeResult
-from fleettune.cost import Cost, Stage
-from fleettune.frames import payload_bytes
-from fleettune.pricing import PricedAs
-from fleettune.rankings import Ranking
-from fleettune.releases import Manifest
-from fleettune.sites import MODULES, Site
-from fleettune.statistics import Report
-from fleettune.suspension import current_compute
-from fleettune.typed import to_record
-from fleettune.workload import Phase
+from clients.retuning.plan import open_context, plan_tune, probe_jobs
+from clients.state.state import DeviceState, read_state, write_state
+from clients.tuning.footprint import joules, memory_bytes, peak_bytes
+from clients.work import stage_work as charges
+from clients.work.facts import Facts
+from fleettune.cohort.suspension import current_compute
+from fleettune.cost.ledger import Cost, Stage
+from fleettune.cost.pricing import PricedAs
+from fleettune.cost.workload import Phase
+from fleettune.deltas.frames import payload_bytes
+from fleettune.jobs.jobs import ProbeResult
+from fleettune.messages.report import Report
+from fleettune.records import to_record
+from fleettune.releases.manifest import Manifest
+from fleettune.releases.site_ranking import Ranking
+from fleettune.shapes.sites import MODULES, Site
 from tests.clients.phone import FACTS, PROFILE, RELEASE, ROOMY, SHAPES, WORLD, nightly
 from tests.clients.phone import HALF as RULE
 

@@ -8,22 +8,22 @@ from typing import cast
 import numpy as np
 import pytest
 
-from clients import charges
 from clients.device import Visit, run_round
-from clients.facts import Facts
-from clients.gradcut_phases import GradCutReleased
-from clients.gradcut_released import dropped, placed_released
-from clients.placement import PlacementContext, TopLayers, Trained, TrainingRule
+from clients.placement.gradcut_released import dropped, placed_released
+from clients.placement.gradcut_released_rule import GradCutReleased
+from clients.placement.rules import PlacementContext, TopLayers, Trained, TrainingRule
 from clients.policy import read_policy
-from clients.retune import open_context
-from clients.state import DeviceState
-from fleettune.adapters import Patch
-from fleettune.compute import Compute, Job, Result, TuneJob, TuneResult
-from fleettune.cost import Stage
-from fleettune.sites import MODULES, Site
-from fleettune.statistics import Report
-from fleettune.suspension import current_compute
-from fleettune.typed import to_record
+from clients.retuning.plan import open_context
+from clients.state.state import DeviceState
+from clients.work import stage_work as charges
+from clients.work.facts import Facts
+from fleettune.adapters.patch import Patch
+from fleettune.cohort.suspension import current_compute
+from fleettune.cost.ledger import Stage
+from fleettune.jobs.jobs import Compute, Job, Result, TuneJob, TuneResult
+from fleettune.messages.report import Report
+from fleettune.records import to_record
+from fleettune.shapes.sites import MODULES, Site
 from tests.clients.phone import FACTS, RELEASE, SHAPES, nightly
 
 LAYERS = SHAPES.layers

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from clients.gradcut_released import (
+from clients.placement.gradcut_released import (
     ReleasedRecipe,
     depth_outliers,
     dropped,
@@ -15,8 +15,8 @@ from clients.gradcut_released import (
     released_scores,
     scaled,
 )
-from fleettune.factors import Tie
-from fleettune.sites import MODULES, Site
+from fleettune.adapters.factors import Tie
+from fleettune.shapes.sites import MODULES, Site
 
 RECIPE = ReleasedRecipe(
     rank=4,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clients.knapsack import Cut, Item, best_cut
+from clients.placement.knapsack import Cut, Item, best_cut
 
 LAYERS = 4
 numbers = st.integers(0, 1000).map(float)

@@ -9,24 +9,24 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from clients import charges
 from clients.device import Visit, run_round
-from clients.lora_drop import LoraDrop
-from clients.placement import EverySite, TrainingRule
+from clients.placement.lora_drop import LoraDrop
+from clients.placement.rules import EverySite, TrainingRule
 from clients.policy import read_policy
-from clients.retune import open_context
-from clients.state import DeviceState
-from fleettune.adapters import Patch, Placement, new_patch, peft_name
-from fleettune.backbone import POCKET_FOLDER
-from fleettune.cohort import execute
-from fleettune.cost import Stage
-from fleettune.factors import Factors, Tie
-from fleettune.outputs import OutputJob, OutputResult
+from clients.retuning.plan import open_context
+from clients.state.state import DeviceState
+from clients.work import stage_work as charges
+from fleettune.adapters.factors import Factors, Tie
+from fleettune.adapters.patch import Patch, Placement, new_patch, peft_name
+from fleettune.backbone.causal_lm import POCKET_FOLDER
+from fleettune.cohort.execute import execute
+from fleettune.cohort.suspension import current_compute
+from fleettune.cost.ledger import Stage
+from fleettune.data.tokens import Example
+from fleettune.jobs.output_norm_job import OutputJob, OutputResult
+from fleettune.records import to_record
 from fleettune.seeds import Purpose, stream
-from fleettune.sites import MODULES, Site
-from fleettune.suspension import current_compute
-from fleettune.tokens import Example
-from fleettune.typed import to_record
+from fleettune.shapes.sites import MODULES, Site
 from tests.clients.phone import FACTS, RELEASE, SHAPES, nightly
 
 RULE = LoraDrop(rank=2, alpha=4.0, warm_up_steps=3, threshold=0.6)

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from clients.catalogue_start import kept
-from clients.mixture_start import Mixture, shared_start
-from clients.warm_start import Start, assemble
-from fleettune.sites import Site
+from clients.start.entry_mixture import Mixture, shared_start
+from clients.start.nearest_entry import Start, assemble
+from clients.start.rules import kept
+from fleettune.shapes.sites import Site
 from tests.clients.test_warm_start import manifest, patch
 
 RULE = Mixture(second=0.5, least=0.3, strength=0.6)

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from clients.placement import AttentionOnly, EverySite, TopLayers
-from fleettune.adapters import Placement
-from fleettune.sites import MODULES, Site
-from fleettune.work import Shapes
+from clients.placement.rules import AttentionOnly, EverySite, TopLayers
+from fleettune.adapters.patch import Placement
+from fleettune.cost.work import Shapes
+from fleettune.shapes.sites import MODULES, Site
 
 SHAPES = Shapes(hidden=8, layers=3, heads=2, kv_heads=1, head_dim=4, ffn=12, vocab=16)
 

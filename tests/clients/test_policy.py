@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from clients.adaptation import AlwaysReuse, EdgeTuneReleased, Retrieve, UserPrior
-from clients.baselines import Oracle, Periodic, PerRelease, RandomAtRate
-from clients.canary import Canary
-from clients.edgetune import EdgeTune
-from clients.placement import EverySite, TopLayers
+from clients.adaptation.baselines import Oracle, Periodic, PerRelease, RandomAtRate
+from clients.adaptation.canary import Canary
+from clients.adaptation.edgetune import EdgeTune
+from clients.adaptation.rules import AlwaysReuse, EdgeTuneReleased, Retrieve, UserPrior
+from clients.placement.rules import EverySite, TopLayers
 from clients.policy import DevicePolicy, Quota, read_policy
-from clients.selection import Fifo, Reservoir
-from clients.synthesis import NoSynthesis
-from clients.tuning import Tuning
-from fleettune.typed import to_record
+from clients.selection.rules import Fifo, Reservoir
+from clients.synthesis.rules import NoSynthesis
+from clients.tuning.schedule import Tuning
+from fleettune.records import to_record
 
 POLICY = DevicePolicy(
     selection=Fifo(),
@@ -127,7 +127,7 @@ def test_a_whole_policy_by_target_is_refused() -> None:
 FOREIGN = """
 from dataclasses import dataclass
 
-from clients.adaptation import Action, Decision
+from clients.adaptation.rules import Action, Decision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

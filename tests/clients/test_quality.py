@@ -11,10 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clients.buffer import Item, Note, Reading, stored_vector
-from clients.lexicon import Lexicon
-from clients.quality import Quality, dissimilarity, dominant, evenness, scored, specificity
-from fleettune.exchanges import Exchange
+from clients.selection.buffer import Item, Note, Reading, stored_vector
+from clients.selection.lexicon import Lexicon
+from clients.selection.quality import (
+    Quality,
+    dissimilarity,
+    dominant,
+    evenness,
+    scored,
+    specificity,
+)
+from fleettune.data.exchanges import Exchange
 from fleettune.seeds import Purpose, stream
 
 LEXICON = (

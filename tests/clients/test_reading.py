@@ -11,32 +11,32 @@ from flwr.app import RecordDict
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clients.adaptation import Adaptation, AlwaysRetune, NeverPersonalise, Retrieve
-from clients.annotation import Annotation
-from clients.buffer import Item, Note, Reading
-from clients.coresets import Herding, KCenter
+from clients.adaptation.rules import Adaptation, AlwaysRetune, NeverPersonalise, Retrieve
 from clients.device import Visit, run_round
-from clients.facts import Facts
-from clients.lexicon import read_lexicons
-from clients.placement import TopLayers
+from clients.placement.rules import TopLayers
 from clients.policy import DevicePolicy, Quota, read_policy
-from clients.quality import Quality
-from clients.selection import Fifo, Priority, RandomReplace, Reservoir, Selection
-from clients.state import DeviceState, read_state, write_state
-from clients.synthesis import NoSynthesis
-from clients.tuning import Tuning
-from fleettune.backbone import POCKET_FOLDER, read_shapes
-from fleettune.cost import Stage
-from fleettune.frames import read_frame
-from fleettune.hardware import load_hardware
-from fleettune.personas import SyntheticData
-from fleettune.releases import Manifest, file_digest, weights_file
-from fleettune.statistics import Report, Writing
-from fleettune.suspension import current_compute
-from fleettune.typed import to_record
-from fleettune.wire import encode_report, take_observed
-from fleettune.work import forward_work
-from fleettune.workload import Phase
+from clients.selection.annotation import Annotation
+from clients.selection.buffer import Item, Note, Reading
+from clients.selection.coresets import Herding, KCenter
+from clients.selection.lexicon import read_lexicons
+from clients.selection.quality import Quality
+from clients.selection.rules import Fifo, Priority, RandomReplace, Reservoir, Selection
+from clients.state.state import DeviceState, read_state, write_state
+from clients.synthesis.rules import NoSynthesis
+from clients.tuning.schedule import Tuning
+from clients.work.facts import Facts
+from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
+from fleettune.cohort.suspension import current_compute
+from fleettune.cost.hardware import load_hardware
+from fleettune.cost.ledger import Stage
+from fleettune.cost.work import forward_work
+from fleettune.cost.workload import Phase
+from fleettune.data.personas import SyntheticData
+from fleettune.deltas.frames import read_frame
+from fleettune.messages.records import encode_report, take_observed
+from fleettune.messages.report import Report, Writing
+from fleettune.records import to_record
+from fleettune.releases.manifest import Manifest, file_digest, weights_file
 
 CONF = Path(__file__).parents[2] / "conf"
 PROFILE = load_hardware(CONF / "hardware")["oneplus_12r"]

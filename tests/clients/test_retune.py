@@ -7,23 +7,23 @@ from pathlib import Path
 
 import pytest
 
-from clients.adaptation import AlwaysRetune
-from clients.facts import Facts
-from clients.placement import TopLayers
+from clients.adaptation.rules import AlwaysRetune
+from clients.placement.rules import TopLayers
 from clients.policy import DevicePolicy, Quota
-from clients.retune import TunePlan, open_context, plan_tune
-from clients.selection import Fifo
-from clients.state import DeviceState
-from clients.synthesis import NoSynthesis
-from clients.tuning import Tuning
-from fleettune.cost import Stage
-from fleettune.hardware import load_hardware
-from fleettune.personas import SyntheticData
-from fleettune.pricing import PricedAs
-from fleettune.releases import Manifest
-from fleettune.tokens import Example
-from fleettune.work import Shapes
-from fleettune.workload import Phase
+from clients.retuning.plan import TunePlan, open_context, plan_tune
+from clients.selection.rules import Fifo
+from clients.state.state import DeviceState
+from clients.synthesis.rules import NoSynthesis
+from clients.tuning.schedule import Tuning
+from clients.work.facts import Facts
+from fleettune.cost.hardware import load_hardware
+from fleettune.cost.ledger import Stage
+from fleettune.cost.pricing import PricedAs
+from fleettune.cost.work import Shapes
+from fleettune.cost.workload import Phase
+from fleettune.data.personas import SyntheticData
+from fleettune.data.tokens import Example
+from fleettune.releases.manifest import Manifest
 
 SHAPES = Shapes(hidden=8, layers=32, heads=2, kv_heads=1, head_dim=4, ffn=12, vocab=16)
 RELEASE = Manifest(

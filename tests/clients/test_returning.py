@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from clients.adaptation import Adaptation, AlwaysRetune, AlwaysReuse, EdgeTuneReleased
+from clients.adaptation.rules import Adaptation, AlwaysRetune, AlwaysReuse, EdgeTuneReleased
 from clients.policy import DevicePolicy, Quota
-from clients.state import DeviceState
-from fleettune.cost import Stage
-from fleettune.releases import Manifest
-from fleettune.statistics import Report
-from strategies.reported import decision_report
+from clients.state.state import DeviceState
+from fleettune.cost.ledger import Stage
+from fleettune.messages.report import Report
+from fleettune.releases.manifest import Manifest
+from strategies.learning.decision_reports import decision_report
 from tests.clients.test_device import ROOMY, live, policy, stages, visit
 
 pytestmark = pytest.mark.usefixtures("one_thread")

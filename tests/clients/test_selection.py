@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clients.buffer import Item, Reading, fitted, stored_vector, total_bytes
-from clients.coresets import Herding, KCenter
-from clients.lexicon import Lexicon
-from clients.quality import Quality
-from clients.selection import Fifo, RandomReplace, Reservoir, Selection, shuffled
-from fleettune.exchanges import Exchange
+from clients.selection.buffer import Item, Reading, fitted, stored_vector, total_bytes
+from clients.selection.coresets import Herding, KCenter
+from clients.selection.lexicon import Lexicon
+from clients.selection.quality import Quality
+from clients.selection.rules import Fifo, RandomReplace, Reservoir, Selection, shuffled
+from fleettune.data.exchanges import Exchange
 from fleettune.seeds import Purpose, stream
 
 LEXICON = (Lexicon(domain="one", words="q qq qqq"), Lexicon(domain="two", words="r rr rrr"))

@@ -10,11 +10,11 @@ from flwr.app import RecordDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clients.shelf import EMPTY, Shelf, Shelved, applicable, read_shelf, write_shelf
-from clients.state import DeviceState, read_state, write_state
-from fleettune.adapters import Patch
-from fleettune.factors import Factors
-from fleettune.sites import Site
+from clients.state.shelf import EMPTY, Shelf, Shelved, applicable, read_shelf, write_shelf
+from clients.state.state import DeviceState, read_state, write_state
+from fleettune.adapters.factors import Factors
+from fleettune.adapters.patch import Patch
+from fleettune.shapes.sites import Site
 
 
 def made(release: int, rank: int = 1, task: str = "", used: int = 0) -> Shelved:

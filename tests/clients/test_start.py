@@ -7,19 +7,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from clients.adaptation import AlwaysRetune
+from clients.adaptation.rules import AlwaysRetune
 from clients.policy import DevicePolicy
-from clients.start import new_start, warm_start
-from clients.tuning import Tuning
-from fleettune.adapters import Patch, Placement
-from fleettune.codecs import TopK
-from fleettune.factors import Tie
-from fleettune.frames import read_frame
-from fleettune.releases import Manifest
-from fleettune.sites import Site
-from fleettune.updates import delta, stacked, updates_of
-from strategies.aggregation import Stack
-from strategies.fleet_patch import folded, grown
+from clients.tuning.first_patch import new_start, warm_start
+from clients.tuning.schedule import Tuning
+from fleettune.adapters.factors import Tie
+from fleettune.adapters.patch import Patch, Placement
+from fleettune.adapters.update import delta, stacked, updates_of
+from fleettune.deltas.codecs import TopK
+from fleettune.deltas.frames import read_frame
+from fleettune.releases.manifest import Manifest
+from fleettune.shapes.sites import Site
+from strategies.aggregation.exact_mean import Stack
+from strategies.aggregation.fleet_patch import folded, grown
 from tests.clients.test_device import live, policy, visit
 
 PLACEMENT = Placement(sites=(Site(6, "q"), Site(7, "down")), rank=4, alpha=6.0)

@@ -12,13 +12,13 @@ from flwr.app import ConfigRecord, RecordDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clients.placement import TopLayers
+from clients.placement.rules import TopLayers
 from clients.policy import Quota
-from clients.state import DeviceState, read_state, within, write_state
-from fleettune.adapters import Patch, new_patch, to_arrays
-from fleettune.exchanges import Exchange
-from fleettune.releases import Manifest
-from fleettune.work import Shapes
+from clients.state.state import DeviceState, read_state, within, write_state
+from fleettune.adapters.patch import Patch, new_patch, to_arrays
+from fleettune.cost.work import Shapes
+from fleettune.data.exchanges import Exchange
+from fleettune.releases.manifest import Manifest
 
 SHAPES = Shapes(hidden=8, layers=3, heads=2, kv_heads=1, head_dim=4, ffn=12, vocab=16)
 

@@ -7,27 +7,27 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from clients import charges
 from clients.device import Visit, run_round
-from clients.footprint import joules
-from clients.gradcut import GradCut
-from clients.placement import EverySite, PlacementContext, PlacementRule, TopLayers
+from clients.placement.gradcut import GradCut
+from clients.placement.rules import EverySite, PlacementContext, PlacementRule, TopLayers
 from clients.policy import DevicePolicy
-from clients.retune import TunePlan, held_out, open_context, plan_tune, probe_jobs
-from clients.start import new_start
-from clients.state import DeviceState
-from clients.stopping import held_loss, is_over, tuned
-from clients.synthesis import TemplateRewrite
-from clients.tuning import Tuning
-from fleettune.adapters import Patch, to_arrays
-from fleettune.compute import Compute, TuneJob
-from fleettune.cost import Stage
-from fleettune.factors import Tie
-from fleettune.personas import SyntheticData
-from fleettune.sites import Site
-from fleettune.suspension import current_compute
-from fleettune.tokens import Example
-from fleettune.workload import Phase
+from clients.retuning.early_stopping import held_loss, is_over, tuned
+from clients.retuning.plan import TunePlan, held_out, open_context, plan_tune, probe_jobs
+from clients.state.state import DeviceState
+from clients.synthesis.rules import TemplateRewrite
+from clients.tuning.first_patch import new_start
+from clients.tuning.footprint import joules
+from clients.tuning.schedule import Tuning
+from clients.work import stage_work as charges
+from fleettune.adapters.factors import Tie
+from fleettune.adapters.patch import Patch, to_arrays
+from fleettune.cohort.suspension import current_compute
+from fleettune.cost.ledger import Stage
+from fleettune.cost.workload import Phase
+from fleettune.data.personas import SyntheticData
+from fleettune.data.tokens import Example
+from fleettune.jobs.jobs import Compute, TuneJob
+from fleettune.shapes.sites import Site
 from tests.clients.phone import FACTS as SHORT
 from tests.clients.phone import RELEASE, SHAPES, nightly
 

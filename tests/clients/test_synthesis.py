@@ -10,36 +10,36 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clients.adaptation import AlwaysRetune
-from clients.attendance import Tonight
+from clients.adaptation.rules import AlwaysRetune
 from clients.device import Visit, run_round
-from clients.expansion import expanded
-from clients.facts import Facts
-from clients.placement import PlacementContext, TopLayers
+from clients.night.attendance import Tonight
+from clients.placement.rules import PlacementContext, TopLayers
 from clients.policy import DevicePolicy, Quota, read_policy
-from clients.retune import TunePlan, open_context, plan_tune
-from clients.selection import Fifo
-from clients.state import DeviceState
-from clients.synthesis import NoSynthesis, SelfParaphrase, Source, Synthesis, TemplateRewrite
-from clients.tuning import Tuning
-from fleettune.adapters import Patch
-from fleettune.backbone import POCKET_FOLDER
-from fleettune.compute import Compute, GenerateJob, GenerateResult, Job, Result
-from fleettune.cost import Stage
-from fleettune.exchanges import Exchange
-from fleettune.hardware import Coefficient, load_hardware
-from fleettune.personas import SyntheticData
-from fleettune.releases import Manifest
+from clients.retuning.plan import TunePlan, open_context, plan_tune
+from clients.retuning.synthetic_pairs import expanded
+from clients.selection.rules import Fifo
+from clients.state.state import DeviceState
+from clients.synthesis.rules import NoSynthesis, SelfParaphrase, Source, Synthesis, TemplateRewrite
+from clients.tuning.schedule import Tuning
+from clients.work.facts import Facts
+from fleettune.adapters.patch import Patch
+from fleettune.backbone.causal_lm import POCKET_FOLDER
+from fleettune.cohort.suspension import current_compute, run_cohort
+from fleettune.cost.hardware import Coefficient, load_hardware
+from fleettune.cost.ledger import Stage
+from fleettune.cost.workload import Phase
+from fleettune.data.exchanges import Exchange
+from fleettune.data.personas import SyntheticData
+from fleettune.data.tokens import Encoder, open_encoder
+from fleettune.jobs.jobs import Compute, GenerateJob, GenerateResult, Job, Result
+from fleettune.messages.report import Report
+from fleettune.records import to_record
+from fleettune.releases.manifest import Manifest
 from fleettune.seeds import Purpose, stream
-from fleettune.statistics import Report
-from fleettune.suspension import current_compute, run_cohort
-from fleettune.tokens import Encoder, open_encoder
-from fleettune.typed import to_record
-from fleettune.workload import Phase
-from strategies.publisher import Publisher
-from strategies.publisher import Source as Backbone
-from strategies.schedule import ReleasePlan, Schedule
-from strategies.training import Vendor
+from strategies.releases.publisher import Publisher
+from strategies.releases.publisher import Source as Backbone
+from strategies.releases.schedule import ReleasePlan, Schedule
+from strategies.releases.training import Vendor
 
 PROFILE = load_hardware(Path(__file__).parents[2] / "conf" / "hardware")["oneplus_12r"]
 WORLD = SyntheticData(users=10, exchanges_per_day=5, history_days=2).open()

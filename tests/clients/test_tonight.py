@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clients.attendance import Attendance, charge_after, charging_s, tonight_in
-from fleettune.availability import Window
-from fleettune.hardware import load_hardware
+from clients.night.attendance import Attendance, charge_after, charging_s, tonight_in
+from fleettune.cost.hardware import load_hardware
+from fleettune.fleet.availability import Window
 
 HARDWARE = load_hardware(Path(__file__).parents[2] / "conf" / "hardware")
 PHONE, BOX = HARDWARE["oneplus_12r"], HARDWARE["jetson_orin_nano_8gb"]

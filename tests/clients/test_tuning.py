@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clients.tuning import Tuning
-from fleettune.tokens import Example
+from clients.tuning.schedule import Tuning
+from fleettune.data.tokens import Example
 
 TUNING = Tuning(steps=6, batch=4, learning_rate=1e-3, clip=1.0)
 

@@ -8,15 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clients.facts import Facts
-from clients.start_rivals import (
-    Picked,
-    pick_by_halving,
-    pick_exhaustively,
-    pick_random,
-    rival_work,
-)
-from clients.warm_start import (
+from clients.start.nearest_entry import (
     Start,
     WarmStart,
     assemble,
@@ -25,22 +17,35 @@ from clients.warm_start import (
     place_user,
     selection_work,
 )
-from fleettune.adapters import Factors, Patch
-from fleettune.catalogue_manifest import CatalogueManifest, Listed
-from fleettune.cohort import execute
-from fleettune.compute import Compute, Job, Result, ScoreJob, ScoreResult
-from fleettune.cost import Stage
-from fleettune.decomposition import Basis
-from fleettune.explanation import Published
-from fleettune.hardware import load_hardware
-from fleettune.personas import SyntheticData
-from fleettune.pricing import PricedAs
-from fleettune.sites import Site
-from fleettune.summaries import AnswerEmbedding, SentenceEmbedding, Stylometry, Summariser
-from fleettune.summariser_models import local_model
-from fleettune.tokens import Example
-from fleettune.work import decode_work, forward_work
-from fleettune.workload import Phase
+from clients.start.rivals import (
+    Picked,
+    pick_by_halving,
+    pick_exhaustively,
+    pick_random,
+    rival_work,
+)
+from clients.work.facts import Facts
+from fleettune.adapters.patch import Factors, Patch
+from fleettune.catalogue.decomposition import Basis
+from fleettune.catalogue.explanation import Published
+from fleettune.catalogue.manifest import CatalogueManifest, Listed
+from fleettune.catalogue.style_vectors import (
+    AnswerEmbedding,
+    SentenceEmbedding,
+    Stylometry,
+    Summariser,
+)
+from fleettune.catalogue.summariser_models import local_model
+from fleettune.cohort.execute import execute
+from fleettune.cost.hardware import load_hardware
+from fleettune.cost.ledger import Stage
+from fleettune.cost.pricing import PricedAs
+from fleettune.cost.work import decode_work, forward_work
+from fleettune.cost.workload import Phase
+from fleettune.data.personas import SyntheticData
+from fleettune.data.tokens import Example
+from fleettune.jobs.jobs import Compute, Job, Result, ScoreJob, ScoreResult
+from fleettune.shapes.sites import Site
 from tests.clients.phone import RELEASE as POCKET
 from tests.fleettune.summariser_folders import LLAMA, llama, needs_minilm
 

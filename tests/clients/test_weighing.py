@@ -14,34 +14,34 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from clients.adaptation import AlwaysRetune, AlwaysReuse
-from clients.attendance import Attendance, Tonight
-from clients.baselines import Oracle, RandomAtRate
-from clients.canary import Canary
+from clients.adaptation.baselines import Oracle, RandomAtRate
+from clients.adaptation.canary import Canary
+from clients.adaptation.device_view import KeptOut
+from clients.adaptation.rules import AlwaysRetune, AlwaysReuse
+from clients.decision.ask_rule import canaries, trained_on
 from clients.device import Visit, run_round
-from clients.evaluation import observe
-from clients.facts import Facts
-from clients.placement import EverySite, TopLayers
+from clients.night.attendance import Attendance, Tonight
+from clients.observer.evaluation import observe
+from clients.placement.rules import EverySite, TopLayers
 from clients.policy import AdaptationRule, DevicePolicy, Quota
-from clients.selection import Fifo
-from clients.sight import KeptOut
-from clients.start import new_start
-from clients.state import DeviceState, read_state, write_state
-from clients.synthesis import NoSynthesis, Synthesis, TemplateRewrite
-from clients.tuning import Tuning
-from clients.weighing import canaries, trained_on
-from fleettune.compute import Compute, Job, Result, ScoreJob, TuneJob
-from fleettune.cost import Stage
-from fleettune.exchanges import Answer, Exchange
-from fleettune.hardware import load_hardware
-from fleettune.personas import SyntheticData
-from fleettune.releases import Manifest, drift_between, file_digest, weights_file
-from fleettune.statistics import WORD, Report
-from fleettune.suspension import current_compute
-from fleettune.tokens import Example
-from fleettune.wire import decode_report, encode_report, take_observed
-from fleettune.work import forward_work
-from fleettune.workload import Phase, computing, moving
+from clients.selection.rules import Fifo
+from clients.state.state import DeviceState, read_state, write_state
+from clients.synthesis.rules import NoSynthesis, Synthesis, TemplateRewrite
+from clients.tuning.first_patch import new_start
+from clients.tuning.schedule import Tuning
+from clients.work.facts import Facts
+from fleettune.cohort.suspension import current_compute
+from fleettune.cost.hardware import load_hardware
+from fleettune.cost.ledger import Stage
+from fleettune.cost.work import forward_work
+from fleettune.cost.workload import Phase, computing, moving
+from fleettune.data.exchanges import Answer, Exchange
+from fleettune.data.personas import SyntheticData
+from fleettune.data.tokens import Example
+from fleettune.jobs.jobs import Compute, Job, Result, ScoreJob, TuneJob
+from fleettune.messages.records import decode_report, encode_report, take_observed
+from fleettune.messages.report import WORD, Report
+from fleettune.releases.manifest import Manifest, drift_between, file_digest, weights_file
 from tests.clients.phone import EDGETUNE
 
 PROFILE = load_hardware(Path(__file__).parents[2] / "conf" / "hardware")["oneplus_12r"]

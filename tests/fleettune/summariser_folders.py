@@ -11,8 +11,8 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
 
-from fleettune.backbone import POCKET_FOLDER, BackboneSource
-from fleettune.summariser_models import MINILM_PACKAGE
+from fleettune.backbone.causal_lm import POCKET_FOLDER, BackboneSource
+from fleettune.catalogue.summariser_models import MINILM_PACKAGE
 
 needs_minilm = pytest.mark.skipif(
     importlib.util.find_spec(MINILM_PACKAGE) is None,

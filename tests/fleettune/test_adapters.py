@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 from transformers import LlamaForCausalLM
 
-from fleettune.adapters import (
+from fleettune.adapters.factors import Factors, Tie, Tied
+from fleettune.adapters.patch import (
     Patch,
     Placement,
     check_rank,
@@ -22,13 +23,12 @@ from fleettune.adapters import (
     to_arrays,
     to_peft,
 )
-from fleettune.backbone import POCKET_FOLDER, load_backbone, read_shapes
-from fleettune.factors import Factors, Tie, Tied
+from fleettune.backbone.causal_lm import POCKET_FOLDER, load_backbone, read_shapes
+from fleettune.cost.work import Shapes
+from fleettune.kernels.adapter_stack import applied, stack_patches
+from fleettune.messages.records import decode_patch, encode_patch
 from fleettune.seeds import Purpose, stream
-from fleettune.sites import MODULES, Site, order, parse_site
-from fleettune.stacked import applied, stack_patches
-from fleettune.wire import decode_patch, encode_patch
-from fleettune.work import Shapes
+from fleettune.shapes.sites import MODULES, Site, order, parse_site
 
 # peft 0.21 asks transformers 5 for a name that it renames; nothing of ours depends on it.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is dep:FutureWarning")

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from fleettune.availability import NIGHT_S, Always, Availability, Nightly, Window
+from fleettune.fleet.availability import NIGHT_S, Always, Availability, Nightly, Window
+from fleettune.records import from_record, to_record
 from fleettune.seeds import Purpose, stream
-from fleettune.typed import from_record, to_record
-from simulations.targets import configured
+from simulations.experiment.targets import configured
 
 CONF = Path(__file__).parents[2] / "conf" / "availability"
 

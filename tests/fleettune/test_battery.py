@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleettune.battery import Charge, charged
+from fleettune.cost.battery import Charge, charged
 
 PHONE: dict[str, Any] = {
     "soc": 0.5,

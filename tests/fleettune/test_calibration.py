@@ -10,7 +10,7 @@ from statistics import mean
 
 import pytest
 
-from fleettune.work import decode_work, forward_work
+from fleettune.cost.work import decode_work, forward_work
 from simulations.calibration.fits import (
     inference_fit,
     llmprofiler_residuals,

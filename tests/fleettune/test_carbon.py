@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleettune.carbon import INTENSITIES, WORLD, grams
+from fleettune.cost.carbon import INTENSITIES, WORLD, grams
 
 
 def test_a_retune_from_scratch_by_hand() -> None:

@@ -8,18 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fleettune.adapters import Factors, Patch
-from fleettune.catalogue_manifest import (
+from fleettune.adapters.patch import Factors, Patch
+from fleettune.adapters.patch_store import fetch_patch, keep_patch
+from fleettune.catalogue.decomposition import Basis
+from fleettune.catalogue.manifest import (
     CatalogueManifest,
     Listed,
     decode_manifest,
     encode_manifest,
     manifest_digest,
 )
-from fleettune.decomposition import Basis
-from fleettune.patch_store import fetch_patch, keep_patch
-from fleettune.sites import Site
-from fleettune.summaries import FUNCTION_WORDS, AnswerEmbedding, Stylometry, counts
+from fleettune.catalogue.style_vectors import FUNCTION_WORDS, AnswerEmbedding, Stylometry, counts
+from fleettune.shapes.sites import Site
 
 WORDS, SIZE = 12, 96
 

@@ -12,15 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
-from fleettune.adapters import Patch, Placement, new_patch, to_arrays
-from fleettune.codecs import FP32, Codec, Fp16, Int8, TopK, unpack
-from fleettune.factors import Factors, Tie
-from fleettune.feedback import send
-from fleettune.frames import Expected, payload_bytes, read_frame, write_frame
-from fleettune.rejections import RejectedError, Rejection
-from fleettune.sites import MODULES, Site
-from fleettune.updates import delta, patch_of, restored, stacked, total_norm, updates_of
-from fleettune.work import Shapes
+from fleettune.adapters.factors import Factors, Tie
+from fleettune.adapters.patch import Patch, Placement, new_patch, to_arrays
+from fleettune.adapters.update import delta, patch_of, restored, stacked, total_norm, updates_of
+from fleettune.cost.work import Shapes
+from fleettune.deltas.codecs import FP32, Codec, Fp16, Int8, TopK, unpack
+from fleettune.deltas.error_feedback import send
+from fleettune.deltas.frames import Expected, payload_bytes, read_frame, write_frame
+from fleettune.deltas.rejections import RejectedError, Rejection
+from fleettune.shapes.sites import MODULES, Site
 
 SHAPES = Shapes(hidden=24, layers=3, heads=2, kv_heads=1, head_dim=12, ffn=40, vocab=16)
 EXPECTED = Expected(release=2, shapes=SHAPES, limit_bytes=100_000)
@@ -143,7 +143,7 @@ def test_a_delta_that_cannot_be_written_is_said() -> None:
 
 def retold(frame: bytes, changes: Mapping[str, str], *, sign: bool = True) -> bytes:
     """The frame with another header, its digest made anew where it is to be signed."""
-    from fleettune.frames import _digest  # noqa: PLC0415 # pyright: ignore[reportPrivateUsage] - a forger's means
+    from fleettune.deltas.frames import _digest  # noqa: PLC0415 # pyright: ignore[reportPrivateUsage] - a forger's means
 
     size = int.from_bytes(frame[:8], "little")
     header = json.loads(frame[8 : 8 + size])["__metadata__"] | dict(changes)

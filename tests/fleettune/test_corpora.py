@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from fleettune.corpora import Corpora, CorporaData, Corpus, corpus_name
-from strategies.catalogue_explain import Explain
-from strategies.catalogue_texts import CorporaCatalogue
+from fleettune.data.style_corpora import Corpora, CorporaData, Corpus, corpus_name
+from strategies.catalogue.explain import Explain
+from strategies.catalogue.text_sources import CorporaCatalogue
 
 
 def corpora(folder: Path, rows: int = 80) -> Corpora:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleettune.cost import Cost, Ledger, Stage
+from fleettune.cost.ledger import Cost, Ledger, Stage
 
 # Whole numbers below 2^40 add without rounding, so the laws hold exactly.
 amounts = st.integers(0, 2**40).map(float)

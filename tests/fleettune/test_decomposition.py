@@ -8,8 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fleettune.decomposition import Basis, Candidate, WordlessError, by_strength, decompose
-from fleettune.decomposition_released import decompose_released, released_basis
+from fleettune.catalogue.decomposition import (
+    Basis,
+    Candidate,
+    WordlessError,
+    by_strength,
+    decompose,
+)
+from fleettune.catalogue.decomposition_released import decompose_released, released_basis
 
 Floats = NDArray[np.float64]
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from fleettune.backbone import POCKET_FOLDER, load_backbone
-from fleettune.cohort import execute
-from fleettune.cohort_scoring import embed_cohort, norm_entropy
-from fleettune.compute import EmbedJob, EmbedResult, embedding_layers
+from fleettune.backbone.causal_lm import POCKET_FOLDER, load_backbone
+from fleettune.cohort.execute import execute
+from fleettune.cohort.score import embed_cohort, norm_entropy
+from fleettune.jobs.jobs import EmbedJob, EmbedResult, embedding_layers
 
 TEXTS = ((1, 40, 41, 42, 43, 2), (1, 50, 60), (7,), (1, 9))
 

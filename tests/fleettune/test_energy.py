@@ -15,11 +15,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleettune.cost import Ledger, Stage
-from fleettune.energy import Values, central, coefficients, price, spent, spent_on, values, work_s
-from fleettune.hardware import Coefficient, DeviceProfile, load_hardware
-from fleettune.radio import WIFI
-from fleettune.workload import Amount, Entry, Phase, Workload, moving, transferring
+from fleettune.cost.energy import (
+    Values,
+    central,
+    coefficients,
+    price,
+    spent,
+    spent_on,
+    values,
+    work_s,
+)
+from fleettune.cost.hardware import Coefficient, DeviceProfile, load_hardware
+from fleettune.cost.ledger import Ledger, Stage
+from fleettune.cost.radio import WIFI
+from fleettune.cost.workload import Amount, Entry, Phase, Workload, moving, transferring
 
 HARDWARE = load_hardware(Path(__file__).parents[2] / "conf" / "hardware")
 PHONE = HARDWARE["oneplus_12r"]

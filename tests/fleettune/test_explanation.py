@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fleettune.explanation import Cosine, Published, Relative, explained, in_words
+from fleettune.catalogue.explanation import Cosine, Published, Relative, explained, in_words
 
 ENTRIES = np.array([[4.0, 0.0], [-4.0, 0.0], [0.0, 2.0], [0.0, -2.0]])
 

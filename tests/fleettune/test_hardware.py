@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from fleettune.hardware import (
+from fleettune.cost.hardware import (
     COEFFICIENTS,
     Coefficient,
     DeviceProfile,
@@ -27,7 +27,7 @@ from fleettune.hardware import (
     profile_from_json,
     profile_to_json,
 )
-from simulations.devices import devices_table
+from simulations.report.device_table import devices_table
 
 CONF = Path(__file__).parents[2] / "conf"
 HARDWARE = load_hardware(CONF / "hardware")
@@ -86,7 +86,7 @@ def test_a_configuration_file_is_a_constructor_call(profile: DeviceProfile) -> N
     path = CONF / "hardware" / f"{profile.name}.yaml"
     assert instantiate(OmegaConf.load(path)) == profile
     fields = yaml.safe_load(path.read_text(encoding="utf-8"))
-    assert fields.pop("_target_") == "fleettune.hardware.device_profile"
+    assert fields.pop("_target_") == "fleettune.cost.hardware.device_profile"
     assert device_profile(**fields) == profile
 
 

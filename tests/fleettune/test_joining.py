@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fleettune.joining import FROM_THE_START, Join, Joining
+from fleettune.fleet.joining import FROM_THE_START, Join, Joining
 
 PARTS = (Join(round=2, share=0.25), Join(round=5, share=0.5, days=1))
 FLEET = Joining(devices=8, parts=PARTS)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleettune.exchanges import Answer
-from fleettune.labels import absolute_error, predicted, user_prior
+from fleettune.data.exchanges import Answer
+from fleettune.data.labels import absolute_error, predicted, user_prior
 
 MOODS = (
     Answer(response="unpleasant, calm", values=(-1.0, 0.0)),

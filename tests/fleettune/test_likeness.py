@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fleettune.likeness import likest, likest_others
+from fleettune.catalogue.similar_questions import likest, likest_others
 
 QUESTIONS = ("wake me at six", "what do I drink", "wake me at seven", "drink or not?")
 

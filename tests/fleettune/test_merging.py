@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleettune.adapters import Factors, Patch
-from fleettune.merging import merged, nonnegative_pair
-from fleettune.sites import Site
+from fleettune.adapters.patch import Factors, Patch
+from fleettune.adapters.weighted_sum import merged, nonnegative_pair
+from fleettune.shapes.sites import Site
 
 SITES = (Site(0, "q"), Site(1, "up"))
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fleettune.explanation import Published
-from fleettune.mixture import ITERATIONS, entry_shares
+from fleettune.catalogue.entry_shares import ITERATIONS, entry_shares
+from fleettune.catalogue.explanation import Published
 
 PLACES = np.array([[4.0, 0.0], [-4.0, 0.0], [0.0, 4.0]])
 

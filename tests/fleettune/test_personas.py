@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleettune.exchanges import Exchange
-from fleettune.personas import (
+from fleettune.data.exchanges import Exchange
+from fleettune.data.personas import (
     DAYS_PER_WEEK,
     DOMAINS,
     SyntheticData,
@@ -24,8 +24,8 @@ from fleettune.personas import (
     word_answer,
     world_digest,
 )
+from fleettune.data.vocabulary import ASKS, GREETINGS, MOODS, REQUESTS, SLOTS, Ask
 from fleettune.seeds import Purpose, stream
-from fleettune.vocabulary import ASKS, GREETINGS, MOODS, REQUESTS, SLOTS, Ask
 
 WORLD = "ef24813396e45dbb976780997ebadaf9e076c742636e70b559e63d5624736f64"
 

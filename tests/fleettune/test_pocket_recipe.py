@@ -11,10 +11,10 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
-from fleettune.backbone import POCKET_FOLDER, load_backbone, read_shapes
-from fleettune.personas import WORLD_VERSION, SyntheticData
-from fleettune.tokens import open_encoder
-from simulations.pocket import Recipe, initial_model, save_pocket, train_pocket
+from fleettune.backbone.causal_lm import POCKET_FOLDER, load_backbone, read_shapes
+from fleettune.data.personas import WORLD_VERSION, SyntheticData
+from fleettune.data.tokens import open_encoder
+from simulations.assets.pocket import Recipe, initial_model, save_pocket, train_pocket
 
 STEPS = 50
 """Of the 50 recorded ones: a step takes 0.4 s, and corpus and tokenizer 11 s before the first."""

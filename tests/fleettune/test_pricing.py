@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleettune.pricing import OWN, TARGETS, PricedAs
-from fleettune.sites import MODULES, Site
-from fleettune.work import Shapes, Work
+from fleettune.cost.pricing import OWN, TARGETS, PricedAs
+from fleettune.cost.work import Shapes, Work
+from fleettune.shapes.sites import MODULES, Site
 
 POCKET = Shapes(hidden=96, layers=8, heads=4, kv_heads=2, head_dim=24, ffn=256, vocab=1024)
 LLAMA = PricedAs(model="llama-3.2-1b", tokens_ratio=0.78)

@@ -14,11 +14,14 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from fleettune.adapters import Patch, Placement, new_patch
-from fleettune.backbone import POCKET_FOLDER, Backbone, load_backbone
-from fleettune.cohort import Part, execute, run_here
-from fleettune.cohort_scoring import choose_cohort, embed_cohort, score_cohort
-from fleettune.compute import (
+from fleettune.adapters.patch import Patch, Placement, new_patch
+from fleettune.backbone.causal_lm import POCKET_FOLDER, Backbone, load_backbone
+from fleettune.backbone.processor import check_processor, made_on
+from fleettune.cohort.execute import Part, execute, run_here
+from fleettune.cohort.score import choose_cohort, embed_cohort, score_cohort
+from fleettune.cost.work import Shapes
+from fleettune.data.tokens import Example
+from fleettune.jobs.jobs import (
     ChoiceJob,
     EmbedJob,
     EmbedResult,
@@ -26,10 +29,7 @@ from fleettune.compute import (
     Result,
     ScoreJob,
 )
-from fleettune.processor import check_processor, made_on
-from fleettune.sites import MODULES, Site
-from fleettune.tokens import Example
-from fleettune.work import Shapes
+from fleettune.shapes.sites import MODULES, Site
 
 SHAPES = Shapes(hidden=32, layers=3, heads=4, kv_heads=2, head_dim=8, ffn=48, vocab=100)
 CONFIG = LlamaConfig(

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from fleettune.energy import central, spent
-from fleettune.hardware import Coefficient, load_hardware
-from fleettune.radio import WIFI, Link, Wifi, cellular, load_links, wifi
-from fleettune.typed import from_record, to_record
-from fleettune.workload import Phase, transferring
+from fleettune.cost.energy import central, spent
+from fleettune.cost.hardware import Coefficient, load_hardware
+from fleettune.cost.radio import WIFI, Link, Wifi, cellular, load_links, wifi
+from fleettune.cost.workload import Phase, transferring
+from fleettune.records import from_record, to_record
 
 CONF = Path(__file__).parents[2] / "conf"
 LINKS = load_links(CONF / "link")

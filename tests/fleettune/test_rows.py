@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from fleettune.rows import RowFile
+from fleettune.data.row_file import RowFile
 
 Row = dict[str, Any]
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from fleettune.backbone import POCKET_FOLDER
-from fleettune.cohort import execute
-from fleettune.compute import GenerateJob, GenerateResult
-from fleettune.digests import job_digest
-from fleettune.sampling import gumbel_draw
-from fleettune.tokens import Encoder, open_encoder
+from fleettune.backbone.causal_lm import POCKET_FOLDER
+from fleettune.cohort.draw_tokens import gumbel_draw
+from fleettune.cohort.execute import execute
+from fleettune.data.tokens import Encoder, open_encoder
+from fleettune.jobs.job_digest import job_digest
+from fleettune.jobs.jobs import GenerateJob, GenerateResult
 
 NO_TOKENS = torch.zeros(0, 0, dtype=torch.long)
 

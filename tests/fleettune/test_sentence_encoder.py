@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModel, AutoTokenizer
 
-from fleettune.cohort import execute
-from fleettune.compute import Compute, EmbedJob, EmbedResult, ScoreJob
-from fleettune.encoder_work import EncoderShapes, encoder_work
-from fleettune.sentence_encoder import is_sentence_encoder
-from fleettune.summaries import Pair, SentenceEmbedding
-from fleettune.summariser_models import MINILM_TOKENS, MiniLm, check_minilm
-from fleettune.tokens import Example
+from fleettune.backbone.sentence_encoder import is_sentence_encoder
+from fleettune.catalogue.style_vectors import Pair, SentenceEmbedding
+from fleettune.catalogue.summariser_models import MINILM_TOKENS, MiniLm, check_minilm
+from fleettune.cohort.execute import execute
+from fleettune.cost.encoder_work import EncoderShapes, encoder_work
+from fleettune.data.tokens import Example
+from fleettune.jobs.jobs import Compute, EmbedJob, EmbedResult, ScoreJob
 from tests.clients.phone import RELEASE
 from tests.fleettune.summariser_folders import BERT, bert, needs_minilm
 

@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 import torch
 
-from fleettune.adapters import Factors, Patch, Placement, new_patch
-from fleettune.backbone import POCKET_FOLDER, Backbone, load_backbone
-from fleettune.cohort import Part, execute, run_part
-from fleettune.cohort_tuning import tune_cohort
-from fleettune.compute import Result, TuneJob
-from fleettune.optimizer import StackedAdamW, gathered_gradient
-from fleettune.prefix import cached_prefix
+from fleettune.adapters.patch import Factors, Patch, Placement, new_patch
+from fleettune.backbone.causal_lm import POCKET_FOLDER, Backbone, load_backbone
+from fleettune.cohort.execute import Part, execute, run_part
+from fleettune.cohort.tune import tune_cohort
+from fleettune.data.tokens import Example
+from fleettune.jobs.jobs import Result, TuneJob
+from fleettune.kernels.adapter_stack import Stack, applied, carry, stack_patches
+from fleettune.kernels.prefix_cache import cached_prefix
+from fleettune.kernels.stacked_adamw import StackedAdamW, gathered_gradient
 from fleettune.seeds import Purpose, stream
-from fleettune.sites import Site
-from fleettune.stacked import Stack, applied, carry, stack_patches
-from fleettune.tokens import Example
+from fleettune.shapes.sites import Site
 
 LOW, TOP = Site(6, "q"), Site(7, "down")
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleettune.fleet import DATA_TYPES
-from fleettune.personas import DOMAINS, draw_persona
+from fleettune.data.long_streams import StreamData
+from fleettune.data.personas import DOMAINS, draw_persona
+from fleettune.fleet.registry import DATA_TYPES
+from fleettune.records import from_record, to_record
 from fleettune.seeds import Purpose, stream
-from fleettune.streams import StreamData
-from fleettune.typed import from_record, to_record
 
 BURSTS = StreamData(users=50, history=84, burst=12, held_out=14)
 users = st.integers(0, 49)

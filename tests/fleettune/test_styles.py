@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from fleettune.fleet import DATA_TYPES
-from fleettune.personas import SyntheticData
-from fleettune.styles import Style, StyledData, plain_questions, style_corpus, style_grid
-from fleettune.typed import from_record, to_record
+from fleettune.data.personas import SyntheticData
+from fleettune.data.styles import Style, StyledData, plain_questions, style_corpus, style_grid
+from fleettune.fleet.registry import DATA_TYPES
+from fleettune.records import from_record, to_record
 
 WORLD = SyntheticData(users=100, exchanges_per_day=10, history_days=4)
 DEAR = Style(expertise=0, informativeness=0, tone=3)

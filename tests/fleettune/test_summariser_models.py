@@ -9,12 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fleettune.backbone import POCKET_FOLDER, BackboneSource
-from fleettune.catalogue_manifest import decode_manifest, encode_manifest
-from fleettune.cohort import execute
-from fleettune.compute import Compute
-from fleettune.releases import file_digest
-from fleettune.summaries import (
+from fleettune.backbone.causal_lm import POCKET_FOLDER, BackboneSource
+from fleettune.catalogue.manifest import decode_manifest, encode_manifest
+from fleettune.catalogue.style_vectors import (
     AnswerEmbedding,
     Pair,
     SentenceEmbedding,
@@ -22,9 +19,12 @@ from fleettune.summaries import (
     Stylometry,
     Summariser,
 )
-from fleettune.summariser_models import LocalModel, MiniLm, check_local_model, local_model
-from fleettune.typed import to_record
-from fleettune.work import forward_work
+from fleettune.catalogue.summariser_models import LocalModel, MiniLm, check_local_model, local_model
+from fleettune.cohort.execute import execute
+from fleettune.cost.work import forward_work
+from fleettune.jobs.jobs import Compute
+from fleettune.records import to_record
+from fleettune.releases.manifest import file_digest
 from tests.clients.phone import RELEASE
 from tests.fleettune.summariser_folders import LLAMA, bert, llama
 from tests.fleettune.test_catalogue_manifest import manifest

@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from fleettune.adapters import Placement, new_patch
-from fleettune.backbone import POCKET_FOLDER, read_shapes
-from fleettune.cohort import LEAST_DEVICES, execute
-from fleettune.compute import (
+from fleettune.adapters.patch import Placement, new_patch
+from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
+from fleettune.cohort.execute import LEAST_DEVICES, execute
+from fleettune.cohort.suspension import current_compute, run_cohort
+from fleettune.data.tokens import Example
+from fleettune.jobs.job_digest import job_digest
+from fleettune.jobs.jobs import (
     EmbedJob,
     EmbedResult,
     Job,
@@ -23,11 +26,8 @@ from fleettune.compute import (
     ScoreJob,
     TuneJob,
 )
-from fleettune.digests import job_digest
 from fleettune.seeds import Purpose, stream
-from fleettune.sites import Site
-from fleettune.suspension import current_compute, run_cohort
-from fleettune.tokens import Example
+from fleettune.shapes.sites import Site
 
 RELEASE = str(POCKET_FOLDER)
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from fleettune.adapters import Patch, Placement, new_patch
-from fleettune.backbone import POCKET_FOLDER, Backbone, load_backbone
-from fleettune.cohort_scoring import generate_cohort
-from fleettune.compute import GenerateJob
-from fleettune.factors import Factors
-from fleettune.sites import Site
-from fleettune.stacked import applied, stack_patches
+from fleettune.adapters.factors import Factors
+from fleettune.adapters.patch import Patch, Placement, new_patch
+from fleettune.backbone.causal_lm import POCKET_FOLDER, Backbone, load_backbone
+from fleettune.cohort.score import generate_cohort
+from fleettune.jobs.jobs import GenerateJob
+from fleettune.kernels.adapter_stack import applied, stack_patches
+from fleettune.shapes.sites import Site
 
 TOKENS = 6
 

@@ -16,7 +16,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleettune.tables import TableData, TablePopulation
+from fleettune.data.real_users import TableData, TablePopulation
 
 Row = dict[str, Any]
 MOODS = {"good": (1, 0), "bad": (-1, 1), "awful": (-2, 1)}
@@ -240,7 +240,7 @@ def test_a_user_or_day_that_cannot_be_is_an_error(tmp_path: Path) -> None:
 def preset(name: str, path: str) -> TableData:
     text = (Path(__file__).parents[2] / "conf" / "data" / f"{name}.yaml").read_text()
     fields = yaml.safe_load(text)
-    assert fields.pop("_target_") == "fleettune.tables.TableData"
+    assert fields.pop("_target_") == "fleettune.data.real_users.TableData"
     return TableData(**fields | {"path": path})
 
 

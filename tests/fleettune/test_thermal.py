@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleettune.thermal import Heat, Node, heated
+from fleettune.cost.heat import Heat, Node, heated
 
 NODE = Node(ambient_c=25.0, resistance_k_per_w=6.0, tau_s=90.0, cap_c=42.0, slowest=0.2)
 

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleettune.adapters import Placement, new_patch
-from fleettune.backbone import POCKET_FOLDER, read_shapes
-from fleettune.factors import Tie
-from fleettune.memory import ADAPTER_STATE_BYTES, shared_bytes
-from fleettune.pricing import TARGETS, PricedAs
-from fleettune.sites import MODULES, Site
+from fleettune.adapters.factors import Tie
+from fleettune.adapters.patch import Placement, new_patch
+from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
+from fleettune.cost.memory import ADAPTER_STATE_BYTES, shared_bytes
+from fleettune.cost.pricing import TARGETS, PricedAs
+from fleettune.shapes.sites import MODULES, Site
 
 POCKET = read_shapes(POCKET_FOLDER)
 LLAMA = PricedAs(model="llama-3.2-1b")

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleettune.backbone import POCKET_FOLDER
-from fleettune.exchanges import Exchange
-from fleettune.personas import SyntheticData
-from fleettune.tokens import TEMPLATES, Encoder, Example, open_encoder
+from fleettune.backbone.causal_lm import POCKET_FOLDER
+from fleettune.data.exchanges import Exchange
+from fleettune.data.personas import SyntheticData
+from fleettune.data.tokens import TEMPLATES, Encoder, Example, open_encoder
 
 USER, BOT, END = 1, 2, 3
 TEMPLATE_NAMES = sorted(TEMPLATES)

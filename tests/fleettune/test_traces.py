@@ -12,10 +12,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleettune.availability import Availability, Window
-from fleettune.traces import Trace
-from fleettune.typed import from_record, to_record
-from simulations.targets import configured
+from fleettune.fleet.availability import Availability, Window
+from fleettune.fleet.recorded_traces import Trace
+from fleettune.records import from_record, to_record
+from simulations.experiment.targets import configured
 
 HOUR = 3600
 CONF = Path(__file__).parents[2] / "conf" / "availability"

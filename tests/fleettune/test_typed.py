@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleettune.typed import Types, checked, from_record, to_record
+from fleettune.records import Types, checked, from_record, to_record
 
 
 class Shape(Protocol):

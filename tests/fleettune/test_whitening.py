@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fleettune.decomposition import Basis
-from fleettune.explanation import Cosine
-from fleettune.whitening import beside, whitening
+from fleettune.catalogue.decomposition import Basis
+from fleettune.catalogue.explanation import Cosine
+from fleettune.catalogue.whitening import beside, whitening
 
 WORD = Basis(words=("a",), opposites=("b",), vectors=np.array([[1.0, 0.0, 0.0]]))
 

@@ -13,17 +13,16 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleettune.adapters import Factors, Patch, Placement, new_patch
-from fleettune.cost import Cost, Ledger, Stage
-from fleettune.frames import payload_bytes, write_frame
-from fleettune.hardware import load_hardware
-from fleettune.offers import CatalogueOffer
-from fleettune.personas import SyntheticData
-from fleettune.rejections import RejectedError
-from fleettune.releases import Drift, Manifest, Moments, ReleaseDelta, SiteDrift
-from fleettune.sites import MODULES, Site
-from fleettune.statistics import WORD, Observation, Outcome, Report, Statistics
-from fleettune.wire import (
+from fleettune.adapters.patch import Factors, Patch, Placement, new_patch
+from fleettune.catalogue.offer import CatalogueOffer
+from fleettune.cost.hardware import load_hardware
+from fleettune.cost.ledger import Cost, Ledger, Stage
+from fleettune.cost.work import Shapes
+from fleettune.cost.workload import Amount, Phase, Workload
+from fleettune.data.personas import SyntheticData
+from fleettune.deltas.frames import payload_bytes, write_frame
+from fleettune.deltas.rejections import RejectedError
+from fleettune.messages.records import (
     STATISTICS_BYTES,
     Request,
     decode_patch,
@@ -34,8 +33,9 @@ from fleettune.wire import (
     encode_request,
     take_observed,
 )
-from fleettune.work import Shapes
-from fleettune.workload import Amount, Phase, Workload
+from fleettune.messages.report import WORD, Observation, Outcome, Report, Statistics
+from fleettune.releases.manifest import Drift, Manifest, Moments, ReleaseDelta, SiteDrift
+from fleettune.shapes.sites import MODULES, Site
 
 PROFILES = Path(__file__).parents[2] / "conf" / "hardware"
 SHAPES = Shapes(hidden=8, layers=3, heads=2, kv_heads=1, head_dim=4, ffn=12, vocab=16)

@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleettune.memory import Attention, memory_peak_bytes, saved_activations
-from fleettune.sites import MODULES, Site
-from fleettune.work import (
+from fleettune.cost.memory import Attention, memory_peak_bytes, saved_activations
+from fleettune.cost.work import (
     Groups,
     Ranks,
     Shapes,
@@ -18,6 +17,7 @@ from fleettune.work import (
     forward_work,
     training_work,
 )
+from fleettune.shapes.sites import MODULES, Site
 from simulations.calibration.oracle import (
     HEAD_TOKENS,
     LENGTHS,

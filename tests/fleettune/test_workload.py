@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleettune.cost import Stage
-from fleettune.work import Work
-from fleettune.workload import (
+from fleettune.cost.ledger import Stage
+from fleettune.cost.work import Work
+from fleettune.cost.workload import (
     COMPUTING,
     Amount,
     Entry,

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from fleettune.adapters import to_peft
-from fleettune.backbone import POCKET_FOLDER
-from fleettune.cohort import execute
-from fleettune.compute import (
+from fleettune.adapters.patch import to_peft
+from fleettune.backbone.causal_lm import POCKET_FOLDER
+from fleettune.cohort.execute import execute
+from fleettune.jobs.jobs import (
     ChoiceJob,
     ChoiceResult,
     EmbedJob,

@@ -19,11 +19,13 @@ from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from fleettune.adapters import Patch, Placement, new_patch, to_peft
-from fleettune.backbone import POCKET_FOLDER, Backbone, load_backbone
-from fleettune.cohort_scoring import choose_cohort, embed_cohort, generate_cohort, score_cohort
-from fleettune.cohort_tuning import tune_cohort
-from fleettune.compute import (
+from fleettune.adapters.patch import Patch, Placement, new_patch, to_peft
+from fleettune.backbone.causal_lm import POCKET_FOLDER, Backbone, load_backbone
+from fleettune.cohort.score import choose_cohort, embed_cohort, generate_cohort, score_cohort
+from fleettune.cohort.tune import tune_cohort
+from fleettune.data.personas import SyntheticData
+from fleettune.data.tokens import Example, open_encoder
+from fleettune.jobs.jobs import (
     ChoiceJob,
     EmbedJob,
     GenerateJob,
@@ -32,10 +34,8 @@ from fleettune.compute import (
     TuneResult,
     embedding_layers,
 )
-from fleettune.personas import SyntheticData
 from fleettune.seeds import Purpose, stream
-from fleettune.sites import MODULES, Site
-from fleettune.tokens import Example, open_encoder
+from fleettune.shapes.sites import MODULES, Site
 
 # peft 0.21 asks transformers 5 for a name that it renames; nothing of ours depends on it.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is dep:FutureWarning")

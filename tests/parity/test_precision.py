@@ -9,16 +9,22 @@ from pathlib import Path
 import pytest
 import torch
 
-from fleettune import precision
-from fleettune.adapters import Patch, Placement, new_patch
-from fleettune.backbone import POCKET_FOLDER, load_backbone
-from fleettune.cohort import execute
-from fleettune.compute import EmbedJob, Job, ScoreJob, ScoreResult, TuneJob, TuneResult
-from fleettune.personas import SyntheticData
-from fleettune.precision import FAST, REFERENCE, bf16_units, check_precision, resolve_precision
+from fleettune.adapters.patch import Patch, Placement, new_patch
+from fleettune.backbone import precision
+from fleettune.backbone.causal_lm import POCKET_FOLDER, load_backbone
+from fleettune.backbone.precision import (
+    FAST,
+    REFERENCE,
+    bf16_units,
+    check_precision,
+    resolve_precision,
+)
+from fleettune.cohort.execute import execute
+from fleettune.data.personas import SyntheticData
+from fleettune.data.tokens import open_encoder
+from fleettune.jobs.jobs import EmbedJob, Job, ScoreJob, ScoreResult, TuneJob, TuneResult
 from fleettune.seeds import Purpose, stream
-from fleettune.sites import MODULES, Site
-from fleettune.tokens import open_encoder
+from fleettune.shapes.sites import MODULES, Site
 
 STEPS = 20
 needs_bf16 = pytest.mark.skipif(not bf16_units(), reason="this processor has no bf16 units")

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from fleettune.adapters import Patch, peft_key
-from fleettune.backbone import POCKET_FOLDER
-from fleettune.cohort import execute
-from fleettune.cohort_probing import probe_cohort
-from fleettune.compute import ProbeJob, ProbeResult, ScoreJob, ScoreResult
-from fleettune.sites import Site
-from fleettune.tokens import Example
+from fleettune.adapters.patch import Patch, peft_key
+from fleettune.backbone.causal_lm import POCKET_FOLDER
+from fleettune.cohort.execute import execute
+from fleettune.cohort.probe import probe_cohort
+from fleettune.data.tokens import Example
+from fleettune.jobs.jobs import ProbeJob, ProbeResult, ScoreJob, ScoreResult
+from fleettune.shapes.sites import Site
 from tests.parity.test_cohort_vs_peft import (
     World,
     forced_losses,

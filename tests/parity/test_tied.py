@@ -9,15 +9,15 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from fleettune.adapters import Patch, Placement, new_patch, peft_name
-from fleettune.backbone import POCKET_FOLDER
-from fleettune.cohort import execute
-from fleettune.cohort_tied import tune_tied_cohort
-from fleettune.cohort_tuning import tune_cohort
-from fleettune.compute import TuneJob, TuneResult
-from fleettune.factors import Factors, Tie
+from fleettune.adapters.factors import Factors, Tie
+from fleettune.adapters.patch import Patch, Placement, new_patch, peft_name
+from fleettune.backbone.causal_lm import POCKET_FOLDER
+from fleettune.cohort.execute import execute
+from fleettune.cohort.tune import tune_cohort
+from fleettune.cohort.tune_tied import tune_tied_cohort
+from fleettune.jobs.jobs import TuneJob, TuneResult
 from fleettune.seeds import Purpose, stream
-from fleettune.sites import Site
+from fleettune.shapes.sites import Site
 from tests.parity.test_cohort_vs_peft import World, forced_losses, open_world
 
 PLACEMENTS = (

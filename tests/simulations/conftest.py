@@ -10,12 +10,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from fleettune.hardware import load_hardware
-from fleettune.radio import WIFI
-from simulations.folds import STAGES
-from simulations.mixes import HARDWARE
-from simulations.summary import HostInfo, RunInfo, summarise
-from simulations.uncertainty import estimate
+from fleettune.cost.hardware import load_hardware
+from fleettune.cost.radio import WIFI
+from simulations.experiment.mixes import HARDWARE
+from simulations.results.device_means import STAGES
+from simulations.results.summary import HostInfo, RunInfo, summarise
+from simulations.uncertainty.estimate import estimate
 
 ARMS = {  # joules per night on a release night, exact match, decisions drawn from
     "always_retune": (90.0, 0.62, ("retune",)),

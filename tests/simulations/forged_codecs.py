@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fleettune.codecs import FP32
-from fleettune.factors import Array
+from fleettune.adapters.factors import Array
+from fleettune.deltas.codecs import FP32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,13 +14,13 @@ import sys
 from collections.abc import Callable
 from itertools import count
 
-from simulations.environment import prepare
+from simulations.engines.environment import prepare
 
 prepare()
 
 import simulations.run  # noqa: E402, F401 - so that every fork has it
+from simulations.checkpoint.store import Store  # noqa: E402
 from simulations.launch import launch  # noqa: E402 - the environment comes first
-from simulations.store import Store  # noqa: E402
 
 WRITES = ("save", "add_row", "commit_round")
 

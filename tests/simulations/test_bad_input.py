@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 import torch
 
-from fleettune.summariser_models import MINILM_PACKAGE
+from fleettune.catalogue.summariser_models import MINILM_PACKAGE
 from simulations.launch import check_all, launch
 
 
@@ -98,7 +98,10 @@ def table(tmp_path: Path) -> Callable[..., str]:
         ("fleet=null", ["string", "fleet=null"]),
         ("adaptation._target_=os.system", ["adaptation._target_", "dataclass", "'os.system'"]),
         ("adaptation._target_=no.Such", ["adaptation._target_", "importable", "'no.Such'"]),
-        ("adaptation._target_=clients.selection.Fifo", ["adaptation", "Adaptation", "got Fifo"]),
+        (
+            "adaptation._target_=clients.selection.rules.Fifo",
+            ["adaptation", "Adaptation", "got Fifo"],
+        ),
         ("+adaptation.x=3", ["adaptation.x is not a known key"]),
         # model and placement
         ("placement.rank=5000", ["placement.rank must be between 1 and 96", "got 5000"]),
@@ -277,7 +280,7 @@ def test_a_fleet_larger_than_the_users_of_a_file_is_refused(table: Callable[...,
 
 
 def test_a_model_folder_without_weights_or_tokenizer_is_refused(tmp_path: Path) -> None:
-    from fleettune.backbone import POCKET_FOLDER  # noqa: PLC0415 - only its files are needed
+    from fleettune.backbone.causal_lm import POCKET_FOLDER  # noqa: PLC0415 - only its files are needed
 
     model = ("model=hf", f"model.path={tmp_path}")
     assert "config.json" in refused(*model)
@@ -288,7 +291,7 @@ def test_a_model_folder_without_weights_or_tokenizer_is_refused(tmp_path: Path) 
 
 
 def test_a_summarisers_model_is_looked_at_before_anything_runs(tmp_path: Path) -> None:
-    from fleettune.backbone import POCKET_FOLDER  # noqa: PLC0415 - only its files are needed
+    from fleettune.backbone.causal_lm import POCKET_FOLDER  # noqa: PLC0415 - only its files are needed
 
     brought = f"{{name: x, path: {tmp_path}, template: pocket, max_tokens: 64}}"
     chosen = ("catalogue=styles", f"catalogue.explain.summariser_model={brought}")

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import yaml
 
-from fleettune.backbone import POCKET_FOLDER, read_shapes
-from fleettune.hardware import COEFFICIENTS, load_hardware
-from simulations.calibrate import Calibration, calibrate
-from simulations.calibrated import profile_text, save_profile
+from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
+from fleettune.cost.hardware import COEFFICIENTS, load_hardware
+from simulations.calibration.fit_profile import Calibration, calibrate
 from simulations.calibration.fits import max_error
+from simulations.calibration.power_log import COLUMNS, PowerLog, read_power_log
+from simulations.calibration.profile_file import profile_text, save_profile
 from simulations.cli import main
-from simulations.power_log import COLUMNS, PowerLog, read_power_log
 
 HARDWARE = Path(__file__).parents[2] / "conf" / "hardware"
 KNOWN = load_hardware(HARDWARE)

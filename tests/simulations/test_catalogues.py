@@ -15,9 +15,9 @@ import polars as pl
 import pytest
 import torch
 
+from simulations.adapter_formats.peft import import_peft, read_patch
 from simulations.cli import main
 from simulations.launch import launch
-from simulations.patches import import_peft, read_patch
 from tests.simulations.test_resume import DRIVER, assert_same_bytes
 
 pytestmark = pytest.mark.slow

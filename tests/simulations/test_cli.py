@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fleettune.hardware import load_hardware
+from fleettune.cost.hardware import load_hardware
 from simulations import doctor
 from simulations.cli import main
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulations.clock import RoundClock, Stay, timeline
+from simulations.engines.round_clock import RoundClock, Stay, timeline
 
 HOUR = 3600.0
 CLOCK = RoundClock(night_s=24 * HOUR, deadline_s=2 * HOUR)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from simulations.compare import compare, compare_rows, find_runs
+from simulations.report.compare import compare, compare_rows, find_runs
 
 MakeRun = Callable[..., Path]
 

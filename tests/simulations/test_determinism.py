@@ -15,10 +15,10 @@ import torch
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from clients.adaptation import Action
-from simulations.experiment import build
+from clients.adaptation.rules import Action
+from simulations.experiment.build import build
 from simulations.launch import chosen_policies
-from simulations.recorder import SCHEMA
+from simulations.results.recorder import SCHEMA
 from simulations.run import run_experiment
 
 RELEASE = (
@@ -177,7 +177,7 @@ def test_rows_hold_simulated_quantities_only(whole: Path) -> None:
 
 
 def test_no_text_of_a_user_leaves_the_devices(whole: Path) -> None:
-    from fleettune.personas import SyntheticData  # noqa: PLC0415 - for this test alone
+    from fleettune.data.personas import SyntheticData  # noqa: PLC0415 - for this test alone
 
     world = SyntheticData(exchanges_per_day=2, history_days=2).open()
     said = [exchange.question.encode() for user in range(8) for exchange in world.day(user, 0)]

@@ -19,7 +19,7 @@ import polars as pl
 import psutil
 import pytest
 
-from simulations.engine_ray import open_ray_workers
+from simulations.engines.ray import open_ray_workers
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -44,12 +44,12 @@ MODEL_NUMBERS = ["nll", "drift", "strength"]
 RUNS = """
 import gc, io, json, sys, threading, time
 from pathlib import Path
-from simulations.environment import prepare
+from simulations.engines.environment import prepare
 prepare()
 import hydra, psutil
 from omegaconf import OmegaConf
 from rich.console import Console
-from simulations.experiment import build
+from simulations.experiment.build import build
 from simulations.launch import chosen_policies
 from simulations.run import run_experiment
 
@@ -79,14 +79,14 @@ for number, overrides in enumerate(json.loads(sys.argv[1])):
 TWO_NODES = """
 import json, logging, os, sys
 from pathlib import Path
-from simulations.environment import prepare
+from simulations.engines.environment import prepare
 prepare()
 from ray.cluster_utils import Cluster
-from fleettune.cohort import execute
-from fleettune.compute import EmbedJob
+from fleettune.cohort.execute import execute
+from fleettune.jobs.jobs import EmbedJob
 import ray
-from simulations.engine_ray import open_ray_workers
-from simulations.ray_workers import RayWorkers
+from simulations.engines.ray import open_ray_workers
+from simulations.engines.ray_workers import RayWorkers
 
 class Broken:
     def whereabouts(self):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from fleettune.wire import STATISTICS_BYTES
-from simulations.exchange import exchange_cells, refused_cells, release_bytes
+from fleettune.messages.records import STATISTICS_BYTES
+from simulations.report.sent_bytes_table import exchange_cells, refused_cells, release_bytes
 
 
 def rows(*nights: tuple[int, str, float, int, float]) -> pl.DataFrame:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from simulations.extrapolation import extrapolate, t_quantile
+from simulations.results.extrapolation import extrapolate, t_quantile
 
 
 def test_two_classes_by_hand() -> None:

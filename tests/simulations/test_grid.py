@@ -9,17 +9,17 @@ import pytest
 from flwr.app import ConfigRecord, Context, Message, MessageType, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from fleettune.backbone import POCKET_FOLDER
-from fleettune.cohort import Part, run_here
-from fleettune.compute import Compute, EmbedJob, Result
-from fleettune.cost import Ledger, Stage
-from fleettune.statistics import Observation, Outcome, Report, Statistics
-from fleettune.suspension import current_compute
-from fleettune.wire import decode_report, encode_report
-from fleettune.workload import Amount, Phase, Workload
-from simulations.flower_internals import empty_run, number_message, take_identity
-from simulations.grid import RUN_ID, CohortGrid, DeviceFailedError, Registry
-from simulations.recorder import Recorder
+from fleettune.backbone.causal_lm import POCKET_FOLDER
+from fleettune.cohort.execute import Part, run_here
+from fleettune.cohort.suspension import current_compute
+from fleettune.cost.ledger import Ledger, Stage
+from fleettune.cost.workload import Amount, Phase, Workload
+from fleettune.jobs.jobs import Compute, EmbedJob, Result
+from fleettune.messages.records import decode_report, encode_report
+from fleettune.messages.report import Observation, Outcome, Report, Statistics
+from simulations.engines.cohort_grid import RUN_ID, CohortGrid, DeviceFailedError, Registry
+from simulations.engines.flower_internals import empty_run, number_message, take_identity
+from simulations.results.recorder import Recorder
 
 Event = tuple[str, int, str]
 WORK = Workload(
@@ -237,7 +237,7 @@ def test_pushed_messages_are_pulled_once_by_the_ids_of_their_own_push() -> None:
     assert list(grid.pull_messages(first)) == []
 
 
-# The private pieces of Flower that `simulations.flower_internals` touches: a contract.
+# The private pieces of Flower that `simulations.engines.flower_internals` touches: a contract.
 
 
 def test_flower_takes_the_identity_that_we_give_it() -> None:

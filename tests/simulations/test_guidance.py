@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 import torch
 
-from fleettune.guidance import FEATURES, Guidance, features_of
+from fleettune.releases.guidance import FEATURES, Guidance, features_of
 from simulations.launch import launch
 
 DRIVER = Path(__file__).parent / "killed_driver.py"

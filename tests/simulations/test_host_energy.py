@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from simulations.host_energy import advance, find_meter, start, told
+from simulations.engines.host_energy import advance, find_meter, start, told
 
 
 def zone(folder: Path, directory: str, name: str, counter: int) -> None:

@@ -6,11 +6,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from clients.buffer import Reading
-from clients.selection import Fifo, Reservoir
-from fleettune.exchanges import Exchange
-from simulations.intake import main, taken_in
-from simulations.sections import intake_cells
+from clients.selection.buffer import Reading
+from clients.selection.rules import Fifo, Reservoir
+from fleettune.data.exchanges import Exchange
+from simulations.assets.buffer_intake import main, taken_in
+from simulations.report.sections import intake_cells
 
 STREAM = [
     Reading(exchange=Exchange(question="q" * 9, response="a", day=0, order=order))

@@ -13,17 +13,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleettune.cost import Stage
-from fleettune.energy import central, price
-from fleettune.hardware import load_hardware
-from fleettune.radio import WIFI
-from fleettune.workload import Amount, Phase, Workload
-from simulations.folds import STAGES
-from simulations.ledgers import NETWORK_J_PER_MB, arm_ledgers, open_s
-from simulations.mixes import HARDWARE
-from simulations.recorder import WORK_SCHEMA
-from simulations.summary import HostInfo, RunInfo, summarise
-from simulations.uncertainty import Uncertainty, estimate
+from fleettune.cost.energy import central, price
+from fleettune.cost.hardware import load_hardware
+from fleettune.cost.ledger import Stage
+from fleettune.cost.radio import WIFI
+from fleettune.cost.workload import Amount, Phase, Workload
+from simulations.experiment.mixes import HARDWARE
+from simulations.results.device_means import STAGES
+from simulations.results.ledgers import NETWORK_J_PER_MB, arm_ledgers, open_s
+from simulations.results.recorder import WORK_SCHEMA
+from simulations.results.summary import HostInfo, RunInfo, summarise
+from simulations.uncertainty.estimate import Uncertainty, estimate
 
 PROFILES = load_hardware(HARDWARE)
 OF = (PROFILES["mid_phone"], PROFILES["pixel_7"], PROFILES["jetson_orin_nano_8gb"])

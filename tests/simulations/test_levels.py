@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from simulations.levels import distances, ordered
+from simulations.studies.graded_styles import distances, ordered
 
 
 def entry(tone: int, place: float, expertise: int = 0) -> dict[str, Any]:

@@ -10,13 +10,13 @@ from pathlib import Path
 import hydra
 import pytest
 
-from clients.lexicon import Lexicon, hits, lexicon_text, read_lexicons, words_of
-from clients.quality import Quality
-from fleettune.personas import DOMAINS, SyntheticData
-from simulations.arms import chosen_policies
+from clients.selection.lexicon import Lexicon, hits, lexicon_text, read_lexicons, words_of
+from clients.selection.quality import Quality
+from fleettune.data.personas import DOMAINS, SyntheticData
 from simulations.cli import main
-from simulations.experiment import Experiment, build
-from simulations.lexicons import derive_lexicons, find_lexicons, log_odds
+from simulations.experiment.arms import chosen_policies
+from simulations.experiment.build import Experiment, build
+from simulations.experiment.lexicons import derive_lexicons, find_lexicons, log_odds
 
 SMALL = "# two\n[food]\nsoup bread # and\ntea\n\n[travel]\ntrain tea train\n"
 

@@ -11,15 +11,15 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MessageType, RecordDict
 from flwr.clientapp import ClientApp
 
-from fleettune.adapters import Factors, Patch
-from fleettune.cost import Ledger
-from fleettune.sites import Site
-from fleettune.statistics import Outcome, Report, Statistics
-from fleettune.wire import encode_report
-from simulations.grid import CohortGrid, Registry
-from simulations.recorder import Recorder
-from simulations.store import Store
-from strategies.rounds import add_up
+from fleettune.adapters.patch import Factors, Patch
+from fleettune.cost.ledger import Ledger
+from fleettune.messages.records import encode_report
+from fleettune.messages.report import Outcome, Report, Statistics
+from fleettune.shapes.sites import Site
+from simulations.checkpoint.store import Store
+from simulations.engines.cohort_grid import CohortGrid, Registry
+from simulations.results.recorder import Recorder
+from strategies.rounds.sums import add_up
 
 STATM = Path("/proc/self/statm")
 KEPT = np.zeros(25_000, np.float32)  # 100 kB

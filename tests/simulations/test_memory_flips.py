@@ -8,9 +8,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from fleettune.hardware import Coefficient, DeviceProfile, load_hardware
-from fleettune.radio import WIFI
-from simulations.memory_flips import memory_flips
+from fleettune.cost.hardware import Coefficient, DeviceProfile, load_hardware
+from fleettune.cost.radio import WIFI
+from simulations.uncertainty.memory_flips import memory_flips
 
 PHONE = load_hardware(Path(__file__).parents[2] / "conf" / "hardware")["mid_phone"]
 

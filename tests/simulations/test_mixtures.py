@@ -7,8 +7,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from fleettune.tables import TableData
-from simulations.mixtures import corpora, deal, main, shortened
+from fleettune.data.real_users import TableData
+from simulations.assets.real_streams import corpora, deal, main, shortened
 
 
 def source(name: str, rows: int) -> pl.DataFrame:

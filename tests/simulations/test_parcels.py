@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from simulations.parcels import find, parcel_of, unpack
+from simulations.engines.release_parcels import find, parcel_of, unpack
 
 
 @pytest.fixture

@@ -12,17 +12,17 @@ from flwr.app import RecordDict
 from peft import PeftModel
 from transformers import LlamaForCausalLM
 
-from clients.state import DeviceState, write_state
-from fleettune.adapters import Patch, Placement, new_patch, peft_name
-from fleettune.backbone import POCKET_FOLDER, load_backbone, read_shapes
-from fleettune.factors import Factors, Tie
-from fleettune.releases import Manifest
+from clients.state.state import DeviceState, write_state
+from fleettune.adapters.factors import Factors, Tie
+from fleettune.adapters.patch import Patch, Placement, new_patch, peft_name
+from fleettune.backbone.causal_lm import POCKET_FOLDER, load_backbone, read_shapes
+from fleettune.kernels.adapter_stack import applied, stack_patches
+from fleettune.releases.manifest import Manifest
 from fleettune.seeds import Purpose, stream
-from fleettune.sites import Site
-from fleettune.stacked import applied, stack_patches
+from fleettune.shapes.sites import Site
+from simulations.adapter_formats.peft import keep_patches, read_patch
+from simulations.checkpoint.device_states import MemoryStates
 from simulations.cli import main
-from simulations.patches import keep_patches, read_patch
-from simulations.states import MemoryStates
 
 SHAPES = read_shapes(POCKET_FOLDER)
 # layer 1 and layer 11 must not be taken for each other by a pattern; pocket has 8, so 1 and 7

@@ -12,12 +12,12 @@ from peft import LoraConfig, get_peft_model
 from safetensors.numpy import load_file, save_file
 from transformers import LlamaForCausalLM
 
-from fleettune.adapters import Patch
-from fleettune.backbone import POCKET_FOLDER, load_backbone
-from fleettune.stacked import applied, stack_patches
-from fleettune.updates import updates_of
+from fleettune.adapters.patch import Patch
+from fleettune.adapters.update import updates_of
+from fleettune.backbone.causal_lm import POCKET_FOLDER, load_backbone
+from fleettune.kernels.adapter_stack import applied, stack_patches
+from simulations.adapter_formats.peft import KeptPatch, export_peft, import_peft, read_patch
 from simulations.cli import main
-from simulations.patches import KeptPatch, export_peft, import_peft, read_patch
 from tests.simulations.test_patches import PLACEMENTS, drawn_tokens, peft_logits, trained
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is dep:FutureWarning")

@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from fleettune.adapters import Patch, Placement, new_patch, to_arrays
-from fleettune.backbone import POCKET_FOLDER, read_shapes
-from fleettune.factors import Tie
+from fleettune.adapters.factors import Tie
+from fleettune.adapters.patch import Patch, Placement, new_patch, to_arrays
+from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
 from fleettune.seeds import Purpose, stream
-from fleettune.sites import Site
-from simulations.patches import KeptPatch
-from simulations.published import (
+from fleettune.shapes.sites import Site
+from simulations.adapter_formats.edgetune import (
     export_published,
     from_published,
     read_published,
     to_published,
 )
+from simulations.adapter_formats.peft import KeptPatch
 
 SHAPES = read_shapes(POCKET_FOLDER)
 PLACEMENT = Placement(

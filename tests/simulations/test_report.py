@@ -11,10 +11,10 @@ import polars as pl
 import pytest
 from plotly.offline import get_plotlyjs
 
-from simulations import figures
-from simulations.folds import split_arms
-from simulations.report import charts, write_report
-from simulations.tables import energy
+from simulations.report import figures
+from simulations.report.run_page import charts, write_report
+from simulations.report.tables import energy
+from simulations.results.device_means import split_arms
 from tests.simulations.browser import draw, needs_chromium
 
 MakeRun = Callable[..., Path]

@@ -16,8 +16,8 @@ import polars as pl
 import pytest
 import torch
 
+from simulations.checkpoint.resume import STATE_FILE, continued
 from simulations.launch import check_all, launch
-from simulations.resume import STATE_FILE, continued
 
 pytestmark = pytest.mark.slow
 

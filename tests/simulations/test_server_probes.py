@@ -13,15 +13,15 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from fleettune.backbone import POCKET_FOLDER, read_shapes
-from fleettune.pricing import PricedAs
-from fleettune.sites import MODULES, Site
-from fleettune.work import backward_work, forward_work
-from simulations.experiment import Experiment, build
+from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
+from fleettune.cost.pricing import PricedAs
+from fleettune.cost.work import backward_work, forward_work
+from fleettune.shapes.sites import MODULES, Site
+from simulations.experiment.build import Experiment, build
+from simulations.experiment.server_probes import asked, probe_flop
 from simulations.launch import chosen_policies
-from simulations.ledgers import SERVER_GFLOPS, SERVER_W, open_s
+from simulations.results.ledgers import SERVER_GFLOPS, SERVER_W, open_s
 from simulations.run import run_experiment
-from simulations.server_probes import asked, probe_flop
 
 TINY = [
     "fleet.devices=2",

@@ -12,14 +12,14 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clients.state import DeviceState, read_state, write_state
-from fleettune.adapters import Factors, Patch
-from fleettune.exchanges import Exchange
-from fleettune.releases import Manifest
-from fleettune.sites import Site
-from fleettune.work import Shapes
-from simulations.blobs import from_blob, to_blob
-from simulations.store import Store
+from clients.state.state import DeviceState, read_state, write_state
+from fleettune.adapters.patch import Factors, Patch
+from fleettune.cost.work import Shapes
+from fleettune.data.exchanges import Exchange
+from fleettune.releases.manifest import Manifest
+from fleettune.shapes.sites import Site
+from simulations.checkpoint.state_bytes import from_blob, to_blob
+from simulations.checkpoint.store import Store
 
 FACTORS = Factors(
     a=np.arange(6, dtype=np.float32).reshape(2, 3) / np.float32(7),

@@ -8,9 +8,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from simulations.claims import Claim, StudySettings, World
-from simulations.judgement import judge
-from simulations.recorder import SCHEMA
+from simulations.experiment.study_settings import Claim, StudySettings, World
+from simulations.results.recorder import SCHEMA
+from simulations.studies.judge import judge
 
 CLAIM = Claim(
     claim="reuse_saves",

@@ -11,15 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulations.claims import Claim
-from simulations.decided import RETUNING_J, SCORE, with_decided
-from simulations.judgement import judge
-from simulations.recorder import SCHEMA
-from simulations.study_decisions import above_line, retained, retune_rate, score_auc
-from simulations.study_forecast import forecast_coverage, forecast_half_width, resampled_releases
-from simulations.study_grid import grid_cells, over_worlds
-from simulations.study_reuse import decision_cells, mix_saving, score_cells
-from strategies.guiding import Unguided
+from simulations.experiment.study_settings import Claim
+from simulations.results.decided import RETUNING_J, SCORE, with_decided
+from simulations.results.recorder import SCHEMA
+from simulations.studies.decision_measures import above_line, retained, retune_rate, score_auc
+from simulations.studies.forecast_resampling import (
+    forecast_coverage,
+    forecast_half_width,
+    resampled_releases,
+)
+from simulations.studies.judge import judge
+from simulations.studies.reuse_tables import decision_cells, mix_saving, score_cells
+from simulations.studies.worlds_grid import grid_cells, over_worlds
+from strategies.learning.guidance_rules import Unguided
 
 MARGIN = 0.05
 

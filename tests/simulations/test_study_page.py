@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from plotly.offline import get_plotlyjs
 
-from simulations.claims import (
+from simulations.experiment.study_settings import (
     COLUMN_MEASURES,
     MEASURES,
     SINGLE_MEASURES,
@@ -18,12 +18,12 @@ from simulations.claims import (
     StudySettings,
     World,
 )
-from simulations.columns import PATCH_BYTES, TUNING_J, with_derived
-from simulations.judgement import judge
-from simulations.study_figures import grouped, pareto
-from simulations.study_page import write_study_page
-from simulations.study_tables import compared_words, fold_world, verdict
-from simulations.tables import energy
+from simulations.report.tables import energy
+from simulations.results.derived_columns import PATCH_BYTES, TUNING_J, with_derived
+from simulations.studies.judge import judge
+from simulations.studies.study_figures import grouped, pareto
+from simulations.studies.study_page import write_study_page
+from simulations.studies.study_tables import compared_words, fold_world, verdict
 from tests.simulations.browser import draw, needs_chromium
 
 MakeRun = Callable[..., Path]

@@ -9,10 +9,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from simulations.folds import STAGES, split_arms
-from simulations.represented import represented
-from simulations.summary import RunInfo
-from simulations.tables import headline_cells, headline_table, verdict
+from simulations.report.tables import headline_cells, headline_table, verdict
+from simulations.results.device_means import STAGES, split_arms
+from simulations.results.represented import represented
+from simulations.results.summary import RunInfo
 
 Summary = dict[str, Any]
 SummaryOf = Callable[..., Summary]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from simulations.compare import compare_rows
+from simulations.report.compare import compare_rows
 
 ROOT = Path(__file__).parents[2]
 TINY = ["fleet.devices=2", "rounds=1", "tuning.steps=2", "engine.workers=1"]

@@ -8,13 +8,13 @@ from typing import Any
 import polars as pl
 import pytest
 
-from fleettune.guidance import FEATURES, features_of
-from simulations.recorder import SCHEMA
-from simulations.sections_learned import learned_section
-from simulations.thresholds import DEFAULT, fitted_from, overrides, read_rows
-from strategies.fixed import Fixed
-from strategies.gathering import Gathered
-from strategies.learning import Learning
+from fleettune.releases.guidance import FEATURES, features_of
+from simulations.assets.fixed_guidance import DEFAULT, fitted_from, overrides, read_rows
+from simulations.report.sections_learned import learned_section
+from simulations.results.recorder import SCHEMA
+from strategies.learning.arm_learning import Learning
+from strategies.learning.decision_sums import Gathered
+from strategies.learning.fixed import Fixed
 
 
 def night(device: int, worse: float, gain: float | None, drift: float = 0.1) -> dict[str, Any]:

@@ -13,18 +13,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleettune.cost import Stage
-from fleettune.energy import Values, central, heat_s, price, work_s
-from fleettune.hardware import Coefficient, DeviceProfile, load_hardware
-from fleettune.radio import WIFI
-from fleettune.workload import COMPUTING, Amount, Phase, Workload
-from simulations import repricing
-from simulations.draws import coefficient_draws, drawn, probed, split_triangle
-from simulations.mixes import HARDWARE
-from simulations.nights import BY_DAY, read_nights
-from simulations.recorder import WORK_SCHEMA
-from simulations.repricing import reprice, stages
-from simulations.uncertainty import estimate
+from fleettune.cost.energy import Values, central, heat_s, price, work_s
+from fleettune.cost.hardware import Coefficient, DeviceProfile, load_hardware
+from fleettune.cost.ledger import Stage
+from fleettune.cost.radio import WIFI
+from fleettune.cost.workload import COMPUTING, Amount, Phase, Workload
+from simulations.experiment.mixes import HARDWARE
+from simulations.results.recorder import WORK_SCHEMA
+from simulations.uncertainty import repricing
+from simulations.uncertainty.coefficient_draws import (
+    coefficient_draws,
+    drawn,
+    probed,
+    split_triangle,
+)
+from simulations.uncertainty.estimate import estimate
+from simulations.uncertainty.priced_rows import BY_DAY, read_nights
+from simulations.uncertainty.repricing import reprice, stages
 
 PROFILES = load_hardware(HARDWARE)
 PHONE, BOX = PROFILES["mid_phone"], PROFILES["jetson_orin_nano_8gb"]
@@ -305,7 +310,7 @@ def test_parts_of_the_draws_make_the_same_totals(monkeypatch: pytest.MonkeyPatch
     }
     rows, work = frames(nights, dict.fromkeys(range(7), PHONE))
     whole = estimate(rows, work, [PHONE], "a", radio=WIFI, seed=1, draws=30)
-    monkeypatch.setattr("simulations.uncertainty._CELLS", 70)
+    monkeypatch.setattr("simulations.uncertainty.estimate._CELLS", 70)
     monkeypatch.setattr(repricing, "ROWS_AT_ONCE", 4)
     parts = estimate(rows, work, [PHONE], "a", radio=WIFI, seed=1, draws=30)
     assert parts.totals.total_j == pytest.approx(whole.totals.total_j, rel=1e-12)

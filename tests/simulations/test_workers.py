@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from clients.placement import TopLayers
-from fleettune.adapters import new_patch
-from fleettune.backbone import POCKET_FOLDER, read_shapes
-from fleettune.cohort import LEAST_DEVICES, execute, run_here
-from fleettune.compute import ScoreJob, ScoreResult, TuneJob, TuneResult
-from fleettune.personas import SyntheticData
+from clients.placement.rules import TopLayers
+from fleettune.adapters.patch import new_patch
+from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
+from fleettune.cohort.execute import LEAST_DEVICES, execute, run_here
+from fleettune.data.personas import SyntheticData
+from fleettune.data.tokens import Example, open_encoder
+from fleettune.jobs.jobs import ScoreJob, ScoreResult, TuneJob, TuneResult
 from fleettune.seeds import Purpose, stream
-from fleettune.tokens import Example, open_encoder
-from simulations.workers import open_workers
+from simulations.engines.open import open_workers
 
 DEVICES = 2 * LEAST_DEVICES + 1
 
@@ -74,7 +74,7 @@ def test_a_job_that_fails_in_a_worker_fails_the_run(tmp_path: Path) -> None:
 DRIVER = """
 import os, signal
 from multiprocessing import active_children
-from simulations.workers import open_workers
+from simulations.engines.open import open_workers
 if __name__ == "__main__":
     with open_workers(2, 1) as run_parts:
         run_parts([None] * 2)  # no parts, but a reason to start both workers

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fleettune.adapters import Factors, Patch
-from fleettune.sites import Site
-from strategies.aggregation import StackAggregate, mean_norm
+from fleettune.adapters.patch import Factors, Patch
+from fleettune.shapes.sites import Site
+from strategies.aggregation.exact_mean import StackAggregate, mean_norm
 
 SHAPES: Mapping[Site, tuple[int, int]] = {
     Site(0, "q"): (6, 6),

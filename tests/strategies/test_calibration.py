@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from fleettune.seeds import Purpose, stream
-from strategies.assessment import assess
-from strategies.calibration import Calibration, RetuneRule, judged, weight_of
-from strategies.logistic import probabilities
-from strategies.outcomes import DecisionReport
+from strategies.learning.calibration import Calibration, RetuneRule, judged, weight_of
+from strategies.learning.logistic import probabilities
+from strategies.learning.outcomes import DecisionReport
+from strategies.learning.rule_assessment import assess
 
 MARGIN = 0.05
 EXPLORE = 0.1

@@ -8,24 +8,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clients.placement import TopLayers
-from fleettune.adapters import Factors, Patch
-from fleettune.backbone import POCKET_FOLDER, read_shapes
-from fleettune.catalogue_manifest import decode_manifest, encode_manifest, manifest_digest
-from fleettune.cohort import execute
-from fleettune.compute import Compute, Job, Result
-from fleettune.explanation import Cosine
-from fleettune.patch_store import fetch_patch
-from fleettune.releases import Manifest
-from fleettune.sites import Site
-from fleettune.style_words import STYLE_WORDS
-from fleettune.styles import Style, plain_questions, style_corpus
-from fleettune.summaries import AnswerEmbedding, Pair, StyleQuestion, Summariser
-from fleettune.vocabulary import REQUESTS
-from strategies.candidates import Instructed, Measured
-from strategies.catalogue import Catalogue, Entry, Explaining, explained, publish
-from strategies.catalogue_tuning import Recipe, corpus_entries
-from strategies.clusters import Clustering, cluster_entries, kmeans, sketches
+from clients.placement.rules import TopLayers
+from fleettune.adapters.patch import Factors, Patch
+from fleettune.adapters.patch_store import fetch_patch
+from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
+from fleettune.catalogue.explanation import Cosine
+from fleettune.catalogue.manifest import decode_manifest, encode_manifest, manifest_digest
+from fleettune.catalogue.style_vectors import AnswerEmbedding, Pair, StyleQuestion, Summariser
+from fleettune.catalogue.style_words import STYLE_WORDS
+from fleettune.cohort.execute import execute
+from fleettune.data.styles import Style, plain_questions, style_corpus
+from fleettune.data.vocabulary import REQUESTS
+from fleettune.jobs.jobs import Compute, Job, Result
+from fleettune.releases.manifest import Manifest
+from fleettune.shapes.sites import Site
+from strategies.catalogue.candidate_words import Instructed, Measured
+from strategies.catalogue.clusters import Clustering, cluster_entries, kmeans, sketches
+from strategies.catalogue.entries import Catalogue, Entry, Explaining, explained, publish
+from strategies.catalogue.entry_tuning import Recipe, corpus_entries
 
 SHAPES = read_shapes(POCKET_FOLDER)
 RELEASE = Manifest(

@@ -10,14 +10,14 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from fleettune.backbone import POCKET_FOLDER, BackboneSource
-from fleettune.releases import Manifest
-from fleettune.summaries import AnswerEmbedding
-from fleettune.typed import from_record, to_record
-from strategies.catalogue_explain import Explain
-from strategies.catalogue_sources import Uncatalogued
-from strategies.catalogue_texts import StyleCatalogue
-from strategies.cataloguing import Cataloguer
+from fleettune.backbone.causal_lm import POCKET_FOLDER, BackboneSource
+from fleettune.catalogue.style_vectors import AnswerEmbedding
+from fleettune.records import from_record, to_record
+from fleettune.releases.manifest import Manifest
+from strategies.catalogue.cataloguer import Cataloguer
+from strategies.catalogue.explain import Explain
+from strategies.catalogue.sources import Uncatalogued
+from strategies.catalogue.text_sources import StyleCatalogue
 from tests.clients.phone import RELEASE as POCKET
 from tests.fleettune.summariser_folders import llama
 

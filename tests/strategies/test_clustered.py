@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleettune.adapters import Factors, Patch, Placement, new_patch
-from fleettune.personas import SyntheticData
-from fleettune.sites import Site
-from strategies.catalogue_explain import Explain
-from strategies.cataloguing import SHARED, Cataloguer
-from strategies.clustered import ClusterCatalogue
-from strategies.clusters import Clustering, cluster_entries
-from strategies.shared_deltas import SharedDeltas
+from fleettune.adapters.patch import Factors, Patch, Placement, new_patch
+from fleettune.data.personas import SyntheticData
+from fleettune.shapes.sites import Site
+from strategies.catalogue.cataloguer import SHARED, Cataloguer
+from strategies.catalogue.cluster_source import ClusterCatalogue
+from strategies.catalogue.clusters import Clustering, cluster_entries
+from strategies.catalogue.explain import Explain
+from strategies.catalogue.shared_deltas import SharedDeltas
 from tests.strategies.test_cataloguing import RELEASE, shaken
 
 HOW = ClusterCatalogue(

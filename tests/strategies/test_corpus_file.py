@@ -11,14 +11,14 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from fleettune.backbone import POCKET_FOLDER
-from fleettune.exchanges import Answer, Exchange
-from fleettune.releases import file_digest
-from fleettune.tokens import open_encoder
-from strategies.corpus_file import check_corpora, corpus_rows, identity
-from strategies.publisher import Publisher, Source
-from strategies.schedule import ReleasePlan, Schedule
-from strategies.training import TrainedRelease, Vendor, shipped, train_release
+from fleettune.backbone.causal_lm import POCKET_FOLDER
+from fleettune.data.exchanges import Answer, Exchange
+from fleettune.data.tokens import open_encoder
+from fleettune.releases.manifest import file_digest
+from strategies.releases.corpus_file import check_corpora, corpus_rows, identity
+from strategies.releases.publisher import Publisher, Source
+from strategies.releases.schedule import ReleasePlan, Schedule
+from strategies.releases.training import TrainedRelease, Vendor, shipped, train_release
 
 # peft 0.21 asks transformers 5 for a name that it renames; nothing of ours depends on it.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is dep:FutureWarning")

@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleettune.seeds import Purpose, stream
-from strategies.first_cohort import (
+from strategies.learning.outcomes import DecisionReport
+from strategies.learning.tallies import Tally, tallied
+from strategies.rollout.first_cohort import (
     allocated,
     by_class,
     cohort_size,
@@ -22,11 +24,16 @@ from strategies.first_cohort import (
     resampled,
     size_needed,
 )
-from strategies.forecast import FleetOutcome, beside, covers, forecast, outcome_of, typical_retune_j
-from strategies.intervals import NORMAL, student, wilson
-from strategies.outcomes import DecisionReport
-from strategies.strata import DeviceClass, Stratum, rate_interval, stratified
-from strategies.tallies import Tally, tallied
+from strategies.rollout.forecast import (
+    FleetOutcome,
+    beside,
+    covers,
+    forecast,
+    outcome_of,
+    typical_retune_j,
+)
+from strategies.rollout.intervals import NORMAL, student, wilson
+from strategies.rollout.strata import DeviceClass, Stratum, rate_interval, stratified
 
 CLASSES = {"flagship": 0.3, "middle": 0.5, "budget": 0.17, "rare": 0.03}
 BASE_J = {"flagship": 20.0, "middle": 30.0, "budget": 60.0, "rare": 15.0}

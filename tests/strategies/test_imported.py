@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fleettune.adapters import Factors, Patch
-from fleettune.personas import SyntheticData
-from fleettune.releases import Manifest
-from simulations.patches import KeptPatch, export_peft
-from strategies.catalogue_explain import Explain
-from strategies.cataloguing import Cataloguer
-from strategies.imported import Adapter, ImportedCatalogue
+from fleettune.adapters.patch import Factors, Patch
+from fleettune.data.personas import SyntheticData
+from fleettune.releases.manifest import Manifest
+from simulations.adapter_formats.peft import KeptPatch, export_peft
+from strategies.catalogue.cataloguer import Cataloguer
+from strategies.catalogue.explain import Explain
+from strategies.catalogue.peft_source import Adapter, ImportedCatalogue
 from tests.strategies.test_cataloguing import RELEASE, shaken
 from tests.strategies.test_clustered import drawn
 

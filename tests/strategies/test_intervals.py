@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strategies.intervals import NORMAL, Interval, student, wilson
+from strategies.rollout.intervals import NORMAL, Interval, student, wilson
 
 
 def test_wilson_by_hand() -> None:

@@ -12,18 +12,18 @@ from flwr.app import Message, MessageType, RecordDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleettune.cost import Cost, Ledger, Stage
-from fleettune.guidance import CANARY, CANARY_MISSING, LOG_DRIFT, features_of
+from fleettune.cost.ledger import Cost, Ledger, Stage
+from fleettune.messages.records import OBSERVATION, encode_report
+from fleettune.messages.report import Observation, Outcome, Report, Statistics
+from fleettune.releases.guidance import CANARY, CANARY_MISSING, LOG_DRIFT, features_of
 from fleettune.seeds import Purpose, stream
-from fleettune.statistics import Observation, Outcome, Report, Statistics
-from fleettune.wire import OBSERVATION, encode_report
-from simulations.flower_internals import take_identity
-from strategies.gathering import Gathered, Gathering, evidence_of
-from strategies.guiding import Fitted
-from strategies.learning import Learning
-from strategies.reported import decision_report
-from strategies.reuse_statistics import gathered
-from strategies.rounds import add_up
+from simulations.engines.flower_internals import take_identity
+from strategies.learning.arm_learning import Learning
+from strategies.learning.decision_reports import decision_report
+from strategies.learning.decision_sums import Gathered, Gathering, evidence_of
+from strategies.learning.guidance_rules import Fitted
+from strategies.learning.reuse_statistics import gathered
+from strategies.rounds.sums import add_up
 
 FITTED = Fitted(
     margin=0.05,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from fleettune.seeds import Purpose, stream
-from strategies.logistic import Floats, Prior, Problem, fit_logistic, probabilities
+from strategies.learning.logistic import Floats, Prior, Problem, fit_logistic, probabilities
 
 
 def vague(coefficients: int, deviation: float = 1e6) -> Prior:

@@ -9,20 +9,20 @@ import numpy as np
 import pytest
 import torch
 
-from clients.adaptation import Action, FleetOnly
-from fleettune.adapters import Patch, Placement, new_patch
-from fleettune.backbone import POCKET_FOLDER, read_shapes
-from fleettune.factors import Factors
-from fleettune.personas import SyntheticData
-from fleettune.releases import Manifest, site_weights
-from fleettune.sites import Site
-from fleettune.updates import delta, updates_of
-from strategies.checkpoint import PublishedAt
-from strategies.fleet_patch import NONE, START, check_merged
-from strategies.merged_fleet import fold_release
-from strategies.publisher import Publisher, Source
-from strategies.schedule import ReleasePlan, Schedule
-from strategies.training import Vendor, shipped
+from clients.adaptation.rules import Action, FleetOnly
+from fleettune.adapters.factors import Factors
+from fleettune.adapters.patch import Patch, Placement, new_patch
+from fleettune.adapters.update import delta, updates_of
+from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
+from fleettune.data.personas import SyntheticData
+from fleettune.releases.manifest import Manifest, site_weights
+from fleettune.shapes.sites import Site
+from strategies.aggregation.fleet_patch import NONE, START, check_merged
+from strategies.releases.merged_fleet import fold_release
+from strategies.releases.publisher import Publisher, Source
+from strategies.releases.schedule import ReleasePlan, Schedule
+from strategies.releases.training import Vendor, shipped
+from strategies.rounds.checkpoint import PublishedAt
 
 SHAPES = read_shapes(POCKET_FOLDER)
 MERGED = ReleasePlan(name="merged", kind="merged_fleet")

@@ -9,11 +9,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fleettune.releases import ReleaseDelta
+from fleettune.cost.work import Shapes
+from fleettune.releases.manifest import ReleaseDelta
 from fleettune.seeds import Purpose, stream
-from fleettune.work import Shapes
-from strategies.payloads import delta_between, factors_bytes, form_of
-from strategies.schedule import ReleasePlan
+from strategies.releases.payloads import delta_between, factors_bytes, form_of
+from strategies.releases.schedule import ReleasePlan
 
 SHAPES = Shapes(hidden=8, layers=2, heads=2, kv_heads=1, head_dim=4, ffn=12, vocab=16)
 LOW = ReleasePlan(

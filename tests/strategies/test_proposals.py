@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fleettune.adjectives import ADJECTIVES
-from fleettune.cohort import execute
-from fleettune.compute import ChoiceJob, Compute, Job, Result, ScoreJob
-from fleettune.decomposition import Floats
-from fleettune.style_words import STYLE_WORDS
-from fleettune.summaries import Pair, StyleQuestion, Stylometry
-from fleettune.summariser_models import LocalModel, local_model
-from fleettune.tokens import Example
-from fleettune.vocabulary import REQUESTS
-from strategies.candidates import Answering, Seen
-from strategies.proposals import MOST_PAIRS, Proposed, proposed
+from fleettune.catalogue.decomposition import Floats
+from fleettune.catalogue.style_vectors import Pair, StyleQuestion, Stylometry
+from fleettune.catalogue.style_words import STYLE_WORDS
+from fleettune.catalogue.summariser_models import LocalModel, local_model
+from fleettune.cohort.execute import execute
+from fleettune.data.tokens import Example
+from fleettune.data.vocabulary import REQUESTS
+from fleettune.jobs.jobs import ChoiceJob, Compute, Job, Result, ScoreJob
+from strategies.catalogue.adjectives import ADJECTIVES
+from strategies.catalogue.candidate_words import Answering, Seen
+from strategies.catalogue.proposed_words import MOST_PAIRS, Proposed, proposed
 from tests.clients.phone import RELEASE
 from tests.fleettune.summariser_folders import llama
 

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from fleettune.backbone import POCKET_FOLDER, read_shapes
-from fleettune.compute import Job, ProbeJob, Result
-from fleettune.exchanges import Answer, Exchange
-from fleettune.personas import SyntheticData
-from fleettune.rankings import ProbeRecipe, Ranking
-from fleettune.releases import Manifest, file_digest, weights_file
-from fleettune.typed import to_record
-from fleettune.wire import Request, decode_request, encode_request
-from strategies.ranking import BATCH, Ranker, here, spoken
+from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
+from fleettune.data.exchanges import Answer, Exchange
+from fleettune.data.personas import SyntheticData
+from fleettune.jobs.jobs import Job, ProbeJob, Result
+from fleettune.messages.records import Request, decode_request, encode_request
+from fleettune.records import to_record
+from fleettune.releases.manifest import Manifest, file_digest, weights_file
+from fleettune.releases.site_ranking import ProbeRecipe, Ranking
+from strategies.releases.ranking import BATCH, Ranker, here, spoken
 
 SHAPES = read_shapes(POCKET_FOLDER)
 RELEASE = Manifest(

@@ -15,17 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fleettune.backbone import POCKET_FOLDER, load_backbone, read_shapes
-from fleettune.personas import SyntheticData
-from fleettune.releases import ReleaseDelta, drift_between, weights_file
+from fleettune.backbone.causal_lm import POCKET_FOLDER, load_backbone, read_shapes
+from fleettune.data.personas import SyntheticData
+from fleettune.data.tokens import open_encoder
+from fleettune.records import to_record
+from fleettune.releases.manifest import ReleaseDelta, drift_between, weights_file
 from fleettune.seeds import Purpose, stream
-from fleettune.tokens import open_encoder
-from fleettune.typed import to_record
-from strategies.external import check_external
-from strategies.publisher import Publisher, Source, rms
-from strategies.quantised import quantised_bytes, round_trip
-from strategies.schedule import ReleasePlan, Schedule
-from strategies.training import TrainedRelease, Vendor, shipped, train_release
+from strategies.releases.external import check_external
+from strategies.releases.publisher import Publisher, Source, rms
+from strategies.releases.rewritten import quantised_bytes, round_trip
+from strategies.releases.schedule import ReleasePlan, Schedule
+from strategies.releases.training import TrainedRelease, Vendor, shipped, train_release
 
 # peft 0.21 asks transformers 5 for a name that it renames; nothing of ours depends on it.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is dep:FutureWarning")

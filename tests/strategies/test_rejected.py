@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, Message, MessageType, RecordDict
 
-from fleettune.adapters import Patch
-from fleettune.factors import Factors
-from fleettune.frames import write_frame
-from fleettune.rejections import Rejection
-from fleettune.sites import Site
-from fleettune.statistics import Report
-from fleettune.wire import DELTA, FRAME, decode_report, encode_report
-from simulations.flower_internals import take_identity
-from strategies.aggregation import Aggregation, Stack
-from strategies.checkpoint import ServerState, read_server_state
-from strategies.factor_averaging import FactorMean
-from strategies.ffa import Ffa
-from strategies.rounds import add_up
+from fleettune.adapters.factors import Factors
+from fleettune.adapters.patch import Patch
+from fleettune.deltas.frames import write_frame
+from fleettune.deltas.rejections import Rejection
+from fleettune.messages.records import DELTA, FRAME, decode_report, encode_report
+from fleettune.messages.report import Report
+from fleettune.shapes.sites import Site
+from simulations.engines.flower_internals import take_identity
+from strategies.aggregation.exact_mean import Aggregation, Stack
+from strategies.aggregation.factor_averaging import FactorMean
+from strategies.aggregation.ffa import Ffa
+from strategies.rounds.checkpoint import ServerState, read_server_state
+from strategies.rounds.sums import add_up
 from tests.fleettune.test_codecs import EXPECTED, PLAIN, WRONG, trained
 from tests.strategies.test_rounds import reply
 

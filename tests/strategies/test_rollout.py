@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strategies.forecast import Forecast
-from strategies.intervals import Interval
-from strategies.outcomes import DecisionReport
-from strategies.per_release import PerRelease
-from strategies.rollout import Action, Budget, RolloutDecision, StagedRollout
+from strategies.learning.outcomes import DecisionReport
+from strategies.learning.per_release import PerRelease
+from strategies.rollout.forecast import Forecast
+from strategies.rollout.intervals import Interval
+from strategies.rollout.settings import Action, Budget, RolloutDecision, StagedRollout
 
 FORECAST = Forecast(
     devices=1000,

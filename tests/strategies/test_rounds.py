@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from flwr.app import Message, MessageType, RecordDict
 
-from fleettune.adapters import Factors, Patch
-from fleettune.cost import Cost, Ledger, Stage
-from fleettune.sites import Site
-from fleettune.statistics import Outcome, Report, Statistics
-from fleettune.wire import encode_report
-from simulations.flower_internals import take_identity
-from strategies.checkpoint import ServerState, read_server_state
-from strategies.rounds import RunningSum, add_up
+from fleettune.adapters.patch import Factors, Patch
+from fleettune.cost.ledger import Cost, Ledger, Stage
+from fleettune.messages.records import encode_report
+from fleettune.messages.report import Outcome, Report, Statistics
+from fleettune.shapes.sites import Site
+from simulations.engines.flower_internals import take_identity
+from strategies.rounds.checkpoint import ServerState, read_server_state
+from strategies.rounds.sums import RunningSum, add_up
 
 
 def reply(device: int, arm: str = "a", energy_j: float = 1.0, delta: float = 0.0) -> Message:

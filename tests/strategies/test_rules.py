@@ -13,19 +13,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clients.start import warm_start
-from fleettune.adapters import Patch
-from fleettune.factors import Factors, Tied
-from fleettune.rejections import RejectedError, Rejection
-from fleettune.sites import Site
-from fleettune.updates import Matrix, Update, total_norm, updates_of
-from strategies.aggregation import Aggregate, Aggregation, Stack
-from strategies.clipping import NormClip
-from strategies.factor_averaging import FactorMean, ZeroPad, residual
-from strategies.ffa import Ffa
-from strategies.fleet_patch import grown
-from strategies.robust import MedianOfMeans, SketchAggregate, TrimmedMean
-from strategies.svd import Svd
+from clients.tuning.first_patch import warm_start
+from fleettune.adapters.factors import Factors, Tied
+from fleettune.adapters.patch import Patch
+from fleettune.adapters.update import Matrix, Update, total_norm, updates_of
+from fleettune.deltas.rejections import RejectedError, Rejection
+from fleettune.shapes.sites import Site
+from strategies.aggregation.clipping import NormClip
+from strategies.aggregation.exact_mean import Aggregate, Aggregation, Stack
+from strategies.aggregation.factor_averaging import FactorMean, ZeroPad, residual
+from strategies.aggregation.ffa import Ffa
+from strategies.aggregation.fleet_patch import grown
+from strategies.aggregation.robust import MedianOfMeans, SketchAggregate, TrimmedMean
+from strategies.aggregation.svd import Svd
 
 SITE, OTHER = Site(0, "q"), Site(1, "down")
 SHAPE = (24, 24)

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clients.tuning import Tuning
+from clients.tuning.schedule import Tuning
+from fleettune.data.tokens import Example
 from fleettune.seeds import Purpose, stream
-from fleettune.tokens import Example
-from strategies.sampling import Panel, Uniform
+from strategies.rounds.sampling import Panel, Uniform
 
 
 @settings(derandomize=True)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strategies.schedule import ReleasePlan, Schedule
+from strategies.releases.schedule import ReleasePlan, Schedule
 
 MILD = ReleasePlan(
     name="mild", kind="full", steps=3, learning_rate=1e-3, batch=4, window=8, conversations=5

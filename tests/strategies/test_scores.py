@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strategies.scores import ErrorRates, Pairs, Sample, effective_size, error_rates, pairs
+from strategies.learning.rule_accuracy import (
+    ErrorRates,
+    Pairs,
+    Sample,
+    effective_size,
+    error_rates,
+    pairs,
+)
 
 # few distinct scores, so that ties are common
 samples = st.lists(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strategies.sketches import LARGEST, ZERO, Sketch, read_sketch, sketched
+from strategies.learning.quantile_sketch import LARGEST, ZERO, Sketch, read_sketch, sketched
 
 numbers = st.floats(-1e12, 1e12) | st.floats(-1e-6, 1e-6) | st.sampled_from([0.0, -1e299, 1e299])
 lists = st.lists(numbers, max_size=50)

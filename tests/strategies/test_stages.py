@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strategies.outcomes import DecisionReport
-from strategies.reuse_statistics import gathered
-from strategies.rollouts import Rollouts
-from strategies.stages import Stage, cohort_of
-from strategies.staging import Staged, Unstaged, check_staging
-from strategies.tallies import Tally
+from strategies.learning.outcomes import DecisionReport
+from strategies.learning.reuse_statistics import gathered
+from strategies.learning.tallies import Tally
+from strategies.rollout.rollouts import Rollouts
+from strategies.rollout.stages import Stage, cohort_of
+from strategies.rollout.staging import Staged, Unstaged, check_staging
 
 NODES = tuple(range(100, 140))
 STAGED = Staged(

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strategies.outcomes import REUSE, DecisionReport, in_order
-from strategies.reuse_statistics import ReuseStatistics, gathered, read_reuse_statistics
-from strategies.tallies import Counts, Tally, read_tally, tallied
+from strategies.learning.outcomes import REUSE, DecisionReport, in_order
+from strategies.learning.reuse_statistics import ReuseStatistics, gathered, read_reuse_statistics
+from strategies.learning.tallies import Counts, Tally, read_tally, tallied
 
 amounts = st.floats(0, 1e6, allow_nan=False)
 

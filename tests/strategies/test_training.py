@@ -11,13 +11,13 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from fleettune.backbone import POCKET_FOLDER, load_backbone, read_shapes
-from fleettune.exchanges import Answer, Exchange
-from fleettune.personas import SyntheticData
-from fleettune.releases import file_digest, site_weights, weights_file
-from fleettune.tokens import open_encoder
-from strategies.schedule import ReleasePlan
-from strategies.training import TrainedRelease, Vendor, shipped, train_release
+from fleettune.backbone.causal_lm import POCKET_FOLDER, load_backbone, read_shapes
+from fleettune.data.exchanges import Answer, Exchange
+from fleettune.data.personas import SyntheticData
+from fleettune.data.tokens import open_encoder
+from fleettune.releases.manifest import file_digest, site_weights, weights_file
+from strategies.releases.schedule import ReleasePlan
+from strategies.releases.training import TrainedRelease, Vendor, shipped, train_release
 
 # peft 0.21 asks transformers 5 for a name that it renames; nothing of ours depends on it.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is dep:FutureWarning")

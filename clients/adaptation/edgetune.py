@@ -1,0 +1,181 @@
+"""EdgeTune with a scope, a threshold that may come from the fleet, and a retune with a budget.
+
+The idea is EdgeTune's: compare the drift of a release with the strength of the patch, data-free.
+Its released form is `clients.adaptation.rules.EdgeTuneReleased` (METHODS A1.2). Ours (METHODS E3) is what
+a device needs where that threshold is no constant of nature: sums over the matrices that matter, a
+score that the server fits from what devices reported, canaries as a second number.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from clients.adaptation.canary import Look, check_paired, look
+from clients.adaptation.device_view import KeptOut, Sight
+from clients.adaptation.drift import SCOPES, Measured, measured
+from clients.adaptation.rules import FRESH, OLD, Action, Decision
+from fleettune.releases.guidance import LOG_DRIFT, Guidance, features_of, log_ratio
+from fleettune.seeds import Purpose, stream
+
+FIXED, CALIBRATED = "fixed", "calibrated"
+STARTS = (FRESH, OLD)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EdgeTune:
+    """Retunes where drift over strength, or the probability that retuning helps, is above a bound.
+
+    Attributes:
+        scope: ``target_modules``, ``patched`` or ``projected`` (`clients.adaptation.drift`).
+        threshold: ``fixed``: drift over strength above `kappa`. ``calibrated``: the score that
+            came with the release (`fleettune.releases.guidance.Guidance`) above its threshold; `kappa` as
+            long as none came.
+        kappa: Bound on drift over strength.
+        k_var: Weight of the deviation (METHODS A1.2); not used by ``projected``.
+        canary: Whether canaries are scored as a second number; ``calibrated`` only.
+        canary_share: As `clients.adaptation.canary.Canary.share`, where `canary` is set.
+        canary_most: Newest canaries that are scored.
+        canary_paired: As `clients.adaptation.canary.Canary.paired`.
+        steps_at_threshold: Optimizer steps of a retune just above the bound; null: as the tuning
+            says, whatever the drift.
+        steps_max: Steps from ten times the drift on, with the logarithm of the drift in between;
+            null: the tuning's own.
+        start: What a retune starts from: ``fresh``, or ``old``: the old patch, where the new
+            placement is the same.
+        defer: Whether a retune waits for the next night on which the device is present.
+
+    Raises:
+        ValueError: If a value breaks its rule.
+    """
+
+    scope: str
+    threshold: str
+    kappa: float
+    k_var: float
+    canary: bool
+    canary_share: float
+    canary_most: int
+    canary_paired: bool
+    steps_at_threshold: int | None
+    steps_max: int | None
+    start: str
+    defer: bool
+
+    def __post_init__(self) -> None:
+        if self.scope not in SCOPES:
+            raise ValueError(f"scope must be one of {SCOPES}, got {self.scope!r}")
+        if self.threshold not in (FIXED, CALIBRATED):
+            raise ValueError(
+                f"threshold must be one of {(FIXED, CALIBRATED)}, got {self.threshold!r}"
+            )
+        if not self.kappa > 0:
+            raise ValueError(f"kappa must be > 0, got {self.kappa}")
+        if self.k_var < 0:
+            raise ValueError(f"k_var must be >= 0, got {self.k_var}")
+        KeptOut(share=self.canary_share, most=self.canary_most)
+        check_paired(self.canary_share, paired=self.canary_paired)
+        if self.canary and self.threshold != CALIBRATED:
+            raise ValueError(
+                "canary=true needs threshold=calibrated, for only a fitted score can weigh two "
+                "numbers; adaptation=canary decides by canaries alone"
+            )
+        self._check_retune()
+
+    def _check_retune(self) -> None:
+        low, high = self.steps_at_threshold, self.steps_max
+        if low is None and high is not None:
+            raise ValueError(f"steps_max={high} needs steps_at_threshold, got null")
+        if low is not None and (low < 1 or (high is not None and high < low)):
+            raise ValueError(
+                f"steps_at_threshold must be >= 1 and <= steps_max, got {low} and {high}"
+            )
+        if self.start == "fleet":
+            raise ValueError("start=fleet is start=fresh in a run with fleet_patch=start: set both")
+        if self.start not in STARTS:
+            raise ValueError(f"start must be one of {STARTS}, got {self.start!r}")
+
+    @property
+    def kept_out(self) -> KeptOut | None:
+        """Which exchanges are canaries."""
+        if not self.canary:
+            return None
+        return KeptOut(share=self.canary_share, most=self.canary_most)
+
+    def weigh(self, sight: Sight) -> Decision:
+        """Returns retune above the bound, and at random for the share that explores."""
+        found = measured(self.scope, sight, self.k_var)
+        if found is None:
+            return self._retune(Decision(action=Action.RETUNE, reason="old_release_gone"), 0, sight)
+        seen = look(sight, paired=self.canary_paired) if self.canary else None
+        guidance = sight.release.guidance if self.threshold == CALIBRATED else None
+        decision, surplus = self._by_rule(found, seen, guidance or Guidance())
+        decision = replace(
+            decision,
+            drift=found.drift,
+            strength=found.strength,
+            read_bytes=found.read_bytes,
+            read_weights=found.read_weights,
+            work_flop=found.work_flop,
+            passes=() if seen is None else seen.passes,
+            canary_before=None if seen is None else seen.score,
+            canary_worse=None if seen is None else seen.worse,
+            recollection=replace(
+                sight.recollection if seen is None else seen.recollection, path=found.path
+            ),
+        )
+        if self.threshold == CALIBRATED:
+            decision = explored(decision, sight, (guidance or Guidance()).explore)
+        return self._retune(decision, surplus, sight)
+
+    def _by_rule(
+        self, found: Measured, seen: Look | None, guidance: Guidance
+    ) -> tuple[Decision, float]:
+        """Returns what the rule says, and by how many decades of drift it is above its bound."""
+        log_drift = log_ratio(found.drift, found.strength)
+        above, surplus = (
+            found.drift > self.kappa * found.strength,
+            log_drift - math.log10(self.kappa),
+        )
+        if guidance.intercept is None:
+            word = "drift_above_threshold" if above else "drift_below_threshold"
+            return _decision(above=above, reason=word, score=10**log_drift), surplus
+        worse = None if seen is None else seen.worse
+        features = features_of(found.drift, found.strength, worse)
+        score = guidance.probability(features)
+        above = score > guidance.threshold
+        if (slope := guidance.weight(LOG_DRIFT)) > 0:
+            bound = math.log(guidance.threshold / (1 - guidance.threshold))
+            surplus = (guidance.logit(features) - bound) / slope
+        word = "probability_above_threshold" if above else "probability_below_threshold"
+        return _decision(above=above, reason=word, score=score), surplus
+
+    def _retune(self, decision: Decision, surplus: float, sight: Sight) -> Decision:
+        """Adds to a retune its steps, its start and its night."""
+        if decision.action is not Action.RETUNE:
+            return decision
+        steps = None
+        if self.steps_at_threshold is not None:
+            most = max(self.steps_max or sight.steps, self.steps_at_threshold)
+            share = min(max(surplus, 0.0), 1.0)
+            steps = round(self.steps_at_threshold + share * (most - self.steps_at_threshold))
+        return replace(decision, steps=steps, start=self.start, deferred=self.defer)
+
+
+def explored(decision: Decision, sight: Sight, share: float) -> Decision:
+    """Returns a decision that a share of devices turns into a retune at random.
+
+    The propensity is that of a retune: 1 where the rule wants it, the share where it does not.
+    """
+    if decision.action is Action.RETUNE:
+        return replace(decision, explored=0, propensity=1.0)
+    facts = sight.facts
+    rng = stream(facts.seed, Purpose.EXPLORATION, facts.device, sight.release.version)
+    if float(rng.random()) >= share:
+        return replace(decision, explored=0, propensity=share)
+    return replace(decision, action=Action.RETUNE, reason="explored", explored=1, propensity=share)
+
+
+def _decision(*, above: bool, reason: str, score: float) -> Decision:
+    action = Action.RETUNE if above else Action.REUSE
+    return Decision(action=action, reason=reason, score=score)

@@ -1,0 +1,240 @@
+"""Adaptation: on a new release, reuse the old patch or retune?
+
+`AlwaysReuse` is PortLLM (arXiv:2410.10870, METHODS A2.1): tune once, then add the old update to
+every later release. `EdgeTuneReleased` is EdgeTune's rule as its code was released (METHODS A1.2):
+compare the drift of the target matrices with the strength of the patch, data-free, no forward pass.
+`Retrieve` and `UserPrior` train nothing; they are the rivals that easy worlds flatter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol, runtime_checkable
+
+from clients.adaptation.recollection import Recollection
+from fleettune.adapters.patch import Patch
+from fleettune.data.tokens import Example
+from fleettune.releases.manifest import Manifest, Moments, moments
+from fleettune.shapes.sites import Site
+
+FRESH, OLD = "fresh", "old"
+
+
+class Action(StrEnum):
+    """What a device did about its patch in a night."""
+
+    RETUNE = "retune"
+    REUSE = "reuse"
+    NEVER = "never"
+    NONE = "none"
+    INFEASIBLE = "infeasible"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """A decision with the numbers that it saw.
+
+    Attributes:
+        action: What to do.
+        reason: Why, as one lower-case word with underscores.
+        drift: Drift of the release since the patch's own, or None where the rule did not look.
+        strength: Strength of the patch, or None.
+        read_bytes: Bytes that the rule read to decide, charged to the device.
+        work_flop: FLOP that it took.
+        read_weights: Base weights that it read, in numbers; charged at their stored size.
+        passes: Examples that it scored, a forward pass each; charged as well.
+        score: Number or probability that it decided by, or None.
+        canary_before: What its canaries say of the old patch, in nats per token, or None.
+        canary_worse: Nats per token by which they got worse, or None where that is not known.
+        explored: 1 if it retunes at random against the rule, 0 if not, None if it never does.
+        propensity: Probability with which a device that saw the same was to retune, or None.
+        steps: Optimizer steps of the retune; None: as many as the tuning says.
+        start: What it starts from: ``fresh``, or ``old`` for the old patch where that fits.
+        deferred: True if the retune is for the next night on which the device is present.
+        recollection: What the rule keeps if the patch stays.
+        gain: Nats by which the observer says that a retune helps, where an oracle asked; it is an
+            observation and never among the numbers that are reported.
+    """
+
+    action: Action
+    reason: str
+    drift: float | None = None
+    strength: float | None = None
+    read_bytes: int = 0
+    work_flop: float = 0.0
+    read_weights: int = 0
+    passes: tuple[tuple[Example, ...], ...] = ()
+    score: float | None = None
+    canary_before: float | None = None
+    canary_worse: float | None = None
+    explored: int | None = None
+    propensity: float | None = None
+    steps: int | None = None
+    start: str = FRESH
+    deferred: bool = False
+    recollection: Recollection = field(default_factory=Recollection)
+    gain: float | None = None
+
+
+@runtime_checkable
+class Adaptation(Protocol):
+    """A rule that is asked once for every release that is new to the device."""
+
+    def decide(self, release: Manifest, patch: Patch | None) -> Decision:
+        """Returns what to do; `patch` is None as long as nothing was ever tuned."""
+        ...
+
+
+FIRST_PATCH = Decision(action=Action.RETUNE, reason="first_patch")
+"""What every rule that trains says as long as there is no patch."""
+
+
+PUT_OFF = Decision(action=Action.NONE, reason="deferred")
+"""What a night reports in which a retune was decided on and left to another one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlwaysRetune:
+    """Trains again on every release: the reference."""
+
+    def decide(self, release: Manifest, patch: Patch | None) -> Decision:
+        """Returns retune."""
+        return FIRST_PATCH if patch is None else Decision(action=Action.RETUNE, reason="always")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlwaysReuse:
+    """Tunes once and carries the patch over to every later release (PortLLM)."""
+
+    def decide(self, release: Manifest, patch: Patch | None) -> Decision:
+        """Returns reuse, but retune for the first patch."""
+        return FIRST_PATCH if patch is None else Decision(action=Action.REUSE, reason="always")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NeverPersonalise:
+    """Serves every release as it is."""
+
+    def decide(self, release: Manifest, patch: Patch | None) -> Decision:
+        """Returns never."""
+        return Decision(action=Action.NEVER, reason="always")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetOnly:
+    """Trains nothing: serves what the fleet learned, where the server sends it."""
+
+    def decide(self, release: Manifest, patch: Patch | None) -> Decision:
+        """Returns reuse, of the fleet's patch; never without one that is not in the weights yet."""
+        if patch is None:
+            return Decision(action=Action.NEVER, reason="no_fleet_patch")
+        if release.folded is not None and patch.release < release.folded:
+            return Decision(action=Action.NEVER, reason="folded")
+        return Decision(action=Action.REUSE, reason="fleet_patch")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retrieve:
+    """Trains nothing: the nearest buffered exchanges stand in the context at serving time.
+
+    Attributes:
+        neighbours: How many exchanges.
+    """
+
+    neighbours: int
+
+    def __post_init__(self) -> None:
+        if self.neighbours < 1:
+            raise ValueError(f"neighbours must be >= 1, got {self.neighbours}")
+
+    def decide(self, release: Manifest, patch: Patch | None) -> Decision:
+        """Returns never."""
+        return Decision(action=Action.NEVER, reason="retrieval")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserPrior:
+    """No model at all: predicts labels from the user's own label frequencies.
+
+    Attributes:
+        smoothing: Count that every answer starts with.
+    """
+
+    smoothing: float
+
+    def __post_init__(self) -> None:
+        if not self.smoothing > 0:
+            raise ValueError(f"smoothing must be > 0, got {self.smoothing}")
+
+    def decide(self, release: Manifest, patch: Patch | None) -> Decision:
+        """Returns never."""
+        return Decision(action=Action.NEVER, reason="prior")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EdgeTuneReleased:
+    """Retunes iff drift > kappa * strength, both ``mean(x^2) + k_var * std(x^2)``.
+
+    The drift pools all entries of all target matrices since the release of the patch, the strength
+    all entries of the patched matrices' updates (METHODS A1.2).
+
+    Attributes:
+        kappa: Threshold on drift over strength; 0.5 as released.
+        k_var: Weight of the deviation; 0.25 as released.
+    """
+
+    kappa: float
+    k_var: float
+
+    def __post_init__(self) -> None:
+        if not self.kappa > 0:
+            raise ValueError(f"kappa must be > 0, got {self.kappa}")
+        if self.k_var < 0:
+            raise ValueError(f"k_var must be >= 0, got {self.k_var}")
+
+    def decide(self, release: Manifest, patch: Patch | None) -> Decision:
+        """Returns retune where the release drifted far beyond what the patch changes."""
+        if patch is None:
+            return FIRST_PATCH
+        drift = pooled(release.drift_since(patch.release)).magnitude(self.k_var)
+        plain = patch.untied()
+        strength = pooled({site: moments(plain.dense(site)) for site in plain.factors}).magnitude(
+            self.k_var
+        )
+        above = drift > self.kappa * strength
+        return Decision(
+            action=Action.RETUNE if above else Action.REUSE,
+            reason="drift_above_threshold" if above else "drift_below_threshold",
+            drift=drift,
+            strength=strength,
+            read_bytes=patch.size_bytes,
+            work_flop=float(sum(dense_flop(plain, site) for site in plain.factors)),
+        )
+
+
+def numbers_of(decision: Decision) -> dict[str, Any]:
+    """Returns what is reported of a decision, by `fleettune.messages.report.Statistics` name."""
+    return {
+        "drift": decision.drift,
+        "strength": decision.strength,
+        "score": decision.score,
+        "canary_before": decision.canary_before,
+        "canary_worse": decision.canary_worse,
+        "explored": decision.explored,
+        "propensity": decision.propensity,
+    }
+
+
+def pooled(by_site: Mapping[Site, Moments]) -> Moments:
+    """Returns the moments of all entries of all matrices together."""
+    return sum(by_site.values(), Moments())
+
+
+def dense_flop(patch: Patch, site: Site) -> int:
+    """Returns the FLOP of the moments of one site's update."""
+    item = patch.factors[site]
+    # the product of the factors, then square, square and two sums per entry
+    return (2 * item.a.shape[0] + 4) * item.a.shape[1] * item.b.shape[0]

@@ -1,0 +1,194 @@
+"""Reading: what arrived since the last night is embedded, selected and asked about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from clients.adaptation.rules import Retrieve, UserPrior
+from clients.policy import DevicePolicy
+from clients.selection.annotation import ask
+from clients.selection.buffer import Item, Reading, fitted, stored_vector
+from clients.selection.rules import Priority, Text
+from clients.state.state import DeviceState, holding
+from clients.work import stage_work as charges
+from clients.work.facts import Facts
+from fleettune.cost.workload import Entry
+from fleettune.data.exchanges import Exchange
+from fleettune.data.tokens import Example
+from fleettune.jobs.jobs import Compute, EmbedJob
+from fleettune.releases.manifest import Manifest
+from fleettune.seeds import Purpose, stream
+
+EMBEDDING_BYTES = 4
+"""Bytes per number of an embedding that retrieval keeps."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrivals:
+    """What happened since the last night.
+
+    Attributes:
+        exchanges: In time order.
+        examples: The same as tokens.
+    """
+
+    exchanges: tuple[Exchange, ...]
+    examples: tuple[Example, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """What came of the arrivals, as counts (see `fleettune.messages.report.Statistics`)."""
+
+    arrived: int = 0
+    accepted: int = 0
+    asked: int = 0
+
+
+def arrivals(facts: Facts, release: Manifest, last_day: int, today: int) -> Arrivals:
+    """Returns the exchanges of all days since the last one that was read."""
+    exchanges = tuple(
+        exchange
+        for day in range(last_day + 1, today + 1)
+        for exchange in facts.population.day(facts.user, day)
+    )
+    encoder = facts.encoder(release)
+    return Arrivals(exchanges=exchanges, examples=tuple(map(encoder.example, exchanges)))
+
+
+def texts(policy: DevicePolicy, examples: Sequence[Example]) -> list[tuple[int, ...]]:
+    """Returns the tokens of what the selection wants embedded; nothing where it wants none."""
+    match policy.selection.embedded:
+        case Text.NOTHING:
+            return []
+        case Text.QUESTION | Text.QUESTION_AGAIN:
+            return [example.tokens[: example.prompt] for example in examples]
+        case _:
+            return [example.tokens for example in examples]
+
+
+def lends(policy: DevicePolicy) -> bool:
+    """Returns whether embeddings are made again for every selection instead of stored."""
+    return policy.selection.embedded in (Text.QUESTION_AGAIN, Text.DIALOGUE_AGAIN)
+
+
+def recalled(
+    facts: Facts,
+    release: Manifest,
+    policy: DevicePolicy,
+    state: DeviceState,
+    arrived: Arrivals,
+    compute: Compute,
+) -> tuple[DeviceState, list[Entry]]:
+    """Returns the state with embeddings lent to what is held, and what making them asked."""
+    if not (lends(policy) and state.buffer and arrived.exchanges):
+        return state, []
+    encoder = facts.encoder(release)
+    prompts = tuple(texts(policy, [encoder.example(exchange) for exchange in state.buffer]))
+    found = compute.embed(EmbedJob(release=release.path, patch=None, prompts=prompts, skip=1))
+    items = tuple(
+        replace(item, note=replace(item.note, vector=stored_vector(vector), lent=True))
+        for item, vector in zip(state.items, found.vectors, strict=True)
+    )
+    entries = charges.embed(facts, release, list(map(len, prompts)))
+    return holding(state, items, state.extra_bytes), entries
+
+
+def embed(
+    policy: DevicePolicy, release: Manifest, arrived: Arrivals, compute: Compute
+) -> list[Reading]:
+    """Returns the arrivals with what one pass over them says, where the selection asks for it."""
+    prompts = tuple(texts(policy, arrived.examples))
+    if not prompts:
+        return [Reading(exchange=exchange) for exchange in arrived.exchanges]
+    # the first token draws attention to itself whatever the text is
+    found = compute.embed(EmbedJob(release=release.path, patch=None, prompts=prompts, skip=1))
+    return [
+        Reading(
+            exchange=exchange,
+            vector=stored_vector(vector),
+            entropy=float(entropy),
+            tokens=int(tokens),
+            lent=lends(policy),
+        )
+        for exchange, vector, entropy, tokens in zip(
+            arrived.exchanges, found.vectors, found.entropy, found.tokens, strict=True
+        )
+    ]
+
+
+def select(
+    facts: Facts,
+    release: Manifest,
+    policy: DevicePolicy,
+    state: DeviceState,
+    readings: Sequence[Reading],
+) -> tuple[DeviceState, Taken]:
+    """Returns the state with what is held from now on, and what came of the arrivals."""
+    quota = policy.quota
+    patch = 0 if state.patch is None else state.patch.size_bytes
+    patch += state.beside_bytes - state.extra_bytes
+    room = min(quota.buffer_bytes, quota.total_bytes - patch)
+    wanted = policy.selection.keep(state.items, readings, room, keyed_numbers(facts))
+    kept = fitted(wanted, room)
+    beside = 0
+    if isinstance(policy.adaptation, Retrieve):
+        beside = EMBEDDING_BYTES * release.shapes.hidden
+        kept = fitted(kept, quota.total_bytes - patch, beside)
+    seen = state.seen + len(readings)
+    before = {item.order: item.note.asked for item in state.items}
+    kept, asked = ask(kept, before, policy.annotation.left(seen, state.asked))
+    kept = tuple(replace(item, note=item.note.given_back()) for item in kept)
+    state = holding(state, kept, beside * len(kept))
+    taken = Taken(arrived=len(readings), accepted=_accepted(kept, before), asked=asked)
+    return replace(state, seen=seen, asked=state.asked + asked), taken
+
+
+def lived(
+    facts: Facts,
+    release: Manifest,
+    policy: DevicePolicy,
+    state: DeviceState,
+    arrived: Arrivals,
+) -> list[Entry]:
+    """Returns what reading the lived days and the user's own questions of them asked.
+
+    Args:
+        facts: The device.
+        release: What it serves with.
+        policy: Its choices.
+        state: What it holds behind the selection.
+        arrived: The exchanges of those days.
+    """
+    entries: list[Entry] = []
+    embedded = texts(policy, arrived.examples)
+    if embedded:
+        entries += charges.embed(facts, release, list(map(len, embedded)))
+    if isinstance(policy.adaptation, UserPrior):
+        return entries  # it answers without the model
+    context = 0.0
+    if isinstance(policy.adaptation, Retrieve) and state.answered:
+        encoder = facts.encoder(release)
+        turns = [len(encoder.example(exchange).tokens) for exchange in state.answered]
+        context = policy.adaptation.neighbours * sum(turns) / len(turns)
+        entries += charges.embed(facts, release, [one.prompt for one in arrived.examples])
+    return [*entries, *charges.serve(facts, release, state.applied, arrived.examples, context)]
+
+
+def keyed_numbers(facts: Facts) -> Priority:
+    """Returns the random number of every exchange of a device, the same for ever."""
+    known: dict[int, float] = {}
+
+    def of(exchange: Exchange) -> float:
+        # some rules ask for the number of every held exchange with every arrival
+        if exchange.order not in known:
+            rng = stream(facts.seed, Purpose.SELECTION, facts.device, exchange.order)
+            known[exchange.order] = float(rng.random())
+        return known[exchange.order]
+
+    return of
+
+
+def _accepted(kept: Sequence[Item], before: dict[int, bool]) -> int:
+    return sum(item.order not in before for item in kept)

@@ -1,0 +1,60 @@
+"""Counterfactual: what a retune would have gained, or did, on the days to come.
+
+The observer's work, for labels that a rule is judged by; no rule sees them, nothing is charged and
+nothing of it is reported. Compared are two patches on the same release and the same later days: the
+one that the device brought to its decision, and the one that a retune of that night makes. Where
+the device reused, that retune is made on trial and thrown away; it starts from what the rule says,
+with all the steps of its tuning and with no end of the night, even where the rule would have
+budgeted it. Where it retuned, the patch that it made is taken. So the label hangs on the arm's own
+history, which another arm's gain does not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from clients.adaptation.baselines import Oracle
+from clients.adaptation.edgetune import EdgeTune
+from clients.adaptation.rules import Action, Decision
+from clients.decision.ask_rule import foreseen
+from clients.night.attendance import Tonight
+from clients.night.night import Night, Visit
+from clients.retuning.retune import retune
+from clients.state.state import DeviceState
+from fleettune.jobs.jobs import Compute
+
+TRIAL = Decision(action=Action.RETUNE, reason="trial")
+
+
+def retune_gain(visit: Visit, before: Night, after: Night, compute: Compute) -> float | None:
+    """Returns the nats per token by which a retune of this night helps on the days to come.
+
+    None where nobody asks, where there was no old patch, no decision, no retune that the device
+    could have made, or no exchange to come. An oracle's own number is taken as it is.
+
+    Args:
+        visit: The night; `Visit.foresight_days` says how far to look.
+        before: The night when the device was about to decide.
+        after: The night when it was done.
+        compute: Its processor; nothing of this is charged.
+    """
+    if after.decision.gain is not None or not visit.foresight_days:
+        return after.decision.gain
+    decided = after.decision.action in (Action.REUSE, Action.RETUNE)
+    if not decided or before.over or before.state.patch is None:
+        return None
+    retuned = _retuned(visit, before, after, compute)
+    if retuned is None:
+        return None
+    look = Oracle(margin=0.0, days=visit.foresight_days)
+    return foreseen(visit.facts, look, (before.state, retuned), visit.round, compute).gain
+
+
+def _retuned(visit: Visit, before: Night, after: Night, compute: Compute) -> DeviceState | None:
+    """Returns the device with the patch of a retune of this night; None where it can have none."""
+    if after.decision.action is Action.RETUNE:
+        return None if after.trained is None else after.state
+    endless, rule = replace(visit, tonight=Tonight()), visit.policy.adaptation
+    trial = replace(TRIAL, start=rule.start) if isinstance(rule, EdgeTune) else TRIAL
+    tried = retune(endless, replace(before, decision=trial), compute)
+    return None if tried.trained is None else tried.state

@@ -1,0 +1,94 @@
+"""Benefits: what a probe says that an adapter at each site would buy, and how stable that is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fleettune.jobs.jobs import ProbeResult
+from fleettune.jobs.probe_jobs import GRADIENT
+from fleettune.shapes.sites import Site
+
+Gradients = Mapping[Site, NDArray[np.float32]]
+
+
+def summed(results: Sequence[ProbeResult]) -> Gradients:
+    """Returns every site's gradient to B, ``(n_out, rank)``, summed over the results."""
+    first, *others = results
+    total = {site: array.astype(np.float64) for site, array in first.gradients.items()}
+    for result in others:
+        for site, array in result.gradients.items():
+            total[site] += array
+    return {site: array.astype(np.float32) for site, array in total.items()}
+
+
+def benefits(results: Sequence[ProbeResult], kind: str) -> dict[Site, float]:
+    """Returns the benefit of every site.
+
+    ``gradient``: squared norm of the gradient summed over all batches, the first-order decrease of
+    the loss per unit step (METHODS E1). ``fisher``: sum over the results of their squared norms,
+    the trace of the empirical Fisher information where each result is one batch; it does not
+    cancel where batches pull apart.
+    """
+    if kind == GRADIENT:
+        return {
+            site: float(np.square(array, dtype=np.float64).sum())
+            for site, array in summed(results).items()
+        }
+    return {site: sum(result.benefit[site] for result in results) for site in results[0].benefit}
+
+
+def alignment(gradients: Sequence[NDArray[np.float32]]) -> float:
+    """Returns ``||sum g||^2 / (n sum ||g||^2)``: 1 for equal gradients, 1/n for orthogonal ones."""
+    total = np.sum(gradients, axis=0, dtype=np.float64)
+    squares = sum(float(np.square(array, dtype=np.float64).sum()) for array in gradients)
+    return float(np.square(total).sum()) / (len(gradients) * squares) if squares > 0 else 0.0
+
+
+def aligned_groups(gradients: Gradients, threshold: float) -> tuple[tuple[Site, ...], ...]:
+    """Returns groups of two or more sites whose gradients agree, largest benefit first.
+
+    A site joins the group with which it agrees best, if that stays at or above the threshold. Only
+    sites of one module type share, so their matrices have one shape wherever the model is.
+    """
+    groups: list[list[Site]] = []
+    norms = {
+        site: float(np.square(array, dtype=np.float64).sum()) for site, array in gradients.items()
+    }
+    for site in sorted(gradients, key=lambda one: (-norms[one], one)):
+        scored = [
+            (alignment([gradients[one] for one in (*group, site)]), -index)
+            for index, group in enumerate(groups)
+            if group[0].module == site.module
+        ]
+        best = max(scored, default=(0.0, 0))
+        if scored and best[0] >= threshold:
+            groups[-best[1]].append(site)
+        else:
+            groups.append([site])
+    return tuple(tuple(sorted(group)) for group in groups if len(group) > 1)
+
+
+def kendall_tau(scores_a: Mapping[Site, float], scores_b: Mapping[Site, float]) -> float:
+    """Returns Kendall's tau-b of two rankings of the same sites: 1 for equal, -1 for opposite.
+
+    Source: Kendall 1945, Biometrika 33. A pair tied in one ranking counts in its denominator only.
+
+    Raises:
+        ValueError: If the sites differ, are fewer than two, or one ranking has ties alone.
+    """
+    if scores_a.keys() != scores_b.keys() or len(scores_a) < 2:
+        raise ValueError(
+            f"rankings must be of the same two or more sites, got {len(scores_a)} and "
+            f"{len(scores_b)}"
+        )
+    sites = list(scores_a)
+    a, b = (np.array([scores[site] for site in sites]) for scores in (scores_a, scores_b))
+    upper = np.triu_indices(len(sites), 1)
+    signs_a, signs_b = (np.sign(x[:, None] - x[None])[upper] for x in (a, b))
+    pairs = float(np.sqrt(np.count_nonzero(signs_a) * np.count_nonzero(signs_b)))
+    if pairs == 0:
+        raise ValueError("a ranking must not have ties alone")
+    return float((signs_a * signs_b).sum()) / pairs

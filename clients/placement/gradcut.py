@@ -1,0 +1,293 @@
+"""GradCut by joule: adapters where a probe's gradients buy most per joule on this device.
+
+Ours (METHODS E1), after the idea of EdgeTune's GradCut. A probe measures the gradient at every
+site; joules and bytes come from the device's own profile at the priced shapes. Of all cuts the best
+is taken: the sites at or above it with the largest sum of benefits that a budget of joules, the
+memory and the quota allow. Among up to 12 candidates every set is looked at, at its true costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from clients.placement.benefits import aligned_groups, benefits, summed
+from clients.placement.filling import EXACT, Fits, best_of_all, in_order, topped_up, total
+from clients.placement.knapsack import Costs, Item, best_cut
+from clients.placement.rules import PlacementContext, check_adapters
+from clients.placement.site_costs import all_cuts, every_site_j, site_costs
+from clients.tuning.footprint import cheapest_tune, fits_memory, joules, memory_bytes, peak_bytes
+from fleettune.adapters.factors import Tie, check_tied_alpha
+from fleettune.adapters.patch import Placement
+from fleettune.cost.work import Shapes
+from fleettune.jobs.jobs import ProbeJob
+from fleettune.jobs.probe_jobs import BENEFITS, probe_patch, probing_jobs
+from fleettune.releases.site_ranking import ProbeRecipe
+from fleettune.shapes.sites import MODULES, Site, order
+
+DEVICE, SERVER = "device", "server"
+PROBES = (DEVICE, SERVER)
+BOTH, BENEFIT, COST = "both", "benefit", "cost"
+BY = (BOTH, BENEFIT, COST)
+"""What sites are taken by; all but the first are ablations."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GradCut:
+    """Sites by benefit per marginal joule, at or above the best cut, within a budget.
+
+    Attributes:
+        rank: Rank of a dedicated adapter.
+        alpha: LoRA's alpha of a dedicated adapter.
+        budget: Joules of the tune, building the prefix cache included, as a share of what the same
+            tune would take with an adapter of this rank at every site and no cache; 0 to 1.
+        benefit: ``gradient`` or ``fisher`` (`clients.placement.benefits.benefits`).
+        probe: ``device``: every device probes with its own examples and pays for it. ``server``:
+            the release comes with a ranking by this recipe, and devices probe nothing.
+        probe_rank: Rank of the probe's adapters.
+        probe_batches: Batches of the tune that the probe looks at.
+        share_above: Alignment of gradients from which sites of a module type share one pair, each
+            with scale vectors of its own; None: none do.
+        shared_rank: Rank of a shared pair.
+        shared_alpha: Its alpha.
+        prefix_cache: Whether the tune keeps a prefix cache (METHODS E2) where the quota allows and
+            it saves joules.
+        by: ``both``: the best cut, sites by benefit per joule. ``benefit``: by benefit alone,
+            ``cost``: by joules alone, each that still fits the budget and the memory.
+        count_probe: Whether the probe's joules come out of the budget.
+        patch: Largest patch, as a share of the bytes of one with an adapter of this
+            rank at every site; above 0 to 1.
+
+    Raises:
+        ValueError: If a value breaks its rule.
+    """
+
+    rank: int
+    alpha: float
+    budget: float
+    benefit: str
+    probe: str
+    probe_rank: int
+    probe_batches: int
+    share_above: float | None
+    shared_rank: int
+    shared_alpha: float
+    prefix_cache: bool
+    by: str = BOTH
+    count_probe: bool = False
+    patch: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.by not in BY:
+            raise ValueError(f"placement.by must be one of {BY}, got {self.by!r}")
+        _check_share("budget", self.budget)
+        _check_share("patch", self.patch)
+        if self.benefit not in BENEFITS:
+            raise ValueError(f"placement.benefit must be one of {BENEFITS}, got {self.benefit!r}")
+        if self.probe not in PROBES:
+            raise ValueError(f"placement.probe must be one of {PROBES}, got {self.probe!r}")
+        if self.probe_batches < 1:
+            raise ValueError(f"placement.probe_batches must be >= 1, got {self.probe_batches}")
+        if self.share_above is not None and not 0 < self.share_above <= 1:
+            raise ValueError(
+                f"placement.share_above must be null, or > 0 and <= 1, got {self.share_above}"
+            )
+        if self.share_above is not None and self.probe == SERVER:
+            raise ValueError(
+                "placement.share_above must be null with placement.probe=server, got "
+                f"{self.share_above}: a ranking holds no gradients to align"
+            )
+        check_tied_alpha(self.shared_alpha)
+
+    @property
+    def recipe(self) -> ProbeRecipe | None:
+        """The recipe by which the server is to rank sites; None where devices probe."""
+        if self.probe == DEVICE:
+            return None
+        return ProbeRecipe(benefit=self.benefit, rank=self.probe_rank, batches=self.probe_batches)
+
+    def check(self, shapes: Shapes) -> None:
+        """Raises ValueError if a rank or alpha does not fit the model."""
+        check_adapters(shapes, self.rank, self.alpha)
+        check_adapters(shapes, self.shared_rank, self.shared_alpha)
+        check_adapters(shapes, self.probe_rank, 1.0)
+
+    def probes(self, context: PlacementContext) -> Sequence[ProbeJob]:
+        """Returns the probes: one of all batches, or for Fisher information one per batch.
+
+        Candidates are the sites at or above the deepest cut whose probe fits the memory and whose
+        tune, before any adapter, fits the budget.
+        """
+        own = context.release.shapes
+        if self.probe == SERVER:
+            return ()
+        depth = max(_deepest(context, self.probe_rank), self._affordable(context))
+        if depth == own.layers:
+            return ()
+        seed, version = context.facts.seed, context.release.version
+        patch = probe_patch(seed, own, version, depth, self.probe_rank)
+        batches = context.batches[: self.probe_batches]
+        return probing_jobs(context.release.path, patch, batches, self.benefit)
+
+    def place(self, context: PlacementContext) -> Placement | str:
+        """Returns the best cut's sites, or in one word what leaves no room for any.
+
+        The words: ``over_memory`` where not even a probe of the last layer fits,
+        ``no_ranking`` where one was to come with the release and did not, ``no_benefit`` where no
+        gradient is above zero, ``over_budget`` otherwise.
+        """
+        worth = self._worth(context)
+        if isinstance(worth, str):
+            return worth
+        if not any(value > 0 for value in worth.values()):
+            return "no_benefit"
+        found = self._best({site: value for site, value in worth.items() if value > 0}, context)
+        return "over_budget" if found is None else found
+
+    def _worth(self, context: PlacementContext) -> dict[Site, float] | str:
+        """Returns the benefits of the sites within the budget, or in one word why there are none.
+
+        Sites that only a probe would have no memory for are in a ranking; placing leaves them out.
+        """
+        if context.probed:
+            return benefits(context.probed, self.benefit)
+        depth, layers = self._affordable(context), context.release.shapes.layers
+        if depth == layers:
+            return "over_budget"
+        if self.recipe is None:
+            return "over_memory"
+        ranking = context.release.ranking(self.recipe)
+        if ranking is None:
+            return "no_ranking"
+        if _deepest(context, self.rank) == layers:
+            return "over_memory"
+        return {site: value for site, value in ranking.by_site.items() if site.layer >= depth}
+
+    def allows(self, context: PlacementContext, placement: Placement) -> bool:
+        """Returns whether a placement stays within budget, memory and room of a tune."""
+        return self._fits(context, placement, self._budget_j(context))
+
+    def _budget_j(self, context: PlacementContext) -> float:
+        # sums in another order may differ in the last bits
+        whole_j = (1 + 1e-9) * self.budget * every_site_j(context, self.rank)
+        return whole_j - context.probed_j if self.count_probe else whole_j
+
+    def _affordable(self, context: PlacementContext) -> int:
+        """Returns the lowest cut within the budget; the number of layers if there is none."""
+        layers, budget_j = context.release.shapes.layers, self._budget_j(context)
+        cuts = all_cuts(context, range(layers), cache=self.prefix_cache)
+        within = (cut.depth for cut in cuts if cut.costs[0] <= budget_j)
+        return min(within, default=layers)
+
+    def _best(self, worth: dict[Site, float], context: PlacementContext) -> Placement | None:
+        costs, budget_j = site_costs(context, self.rank), self._budget_j(context)
+
+        def fits(sites: Collection[Site]) -> bool:
+            return self._fits(context, self._placed(sites), budget_j)
+
+        if self.by == BOTH:
+            taken = self._filled(worth, costs, context, fits)
+            if len(worth) <= EXACT:
+                taken = best_of_all(worth, fits, taken)
+        else:
+            taken = in_order(self._ranked(worth, costs, context), fits)
+        return self._shared(context, self._placed(taken), budget_j) if taken else None
+
+    def _filled(
+        self,
+        worth: dict[Site, float],
+        costs: Mapping[Site, Costs],
+        context: PlacementContext,
+        fits: Fits,
+    ) -> frozenset[Site]:
+        """Returns the best cut's sites by bounds of their costs, then what true costs allow."""
+        # the last dimension is the patch alone, the one before it the patch and the cache
+        items = [
+            Item(value=value, depth=site.layer, costs=(*costs[site], costs[site][-1]))
+            for site, value in worth.items()
+        ]
+        depths = sorted({site.layer for site in worth})
+        cuts = [
+            replace(cut, costs=(*cut.costs, 0.0))
+            for cut in all_cuts(context, depths, cache=self.prefix_cache)
+        ]
+        memory, room = memory_bytes(context.facts), float(context.room_bytes)
+        limits = (self._budget_j(context), memory, room, self._patch_bytes(context))
+        filled = best_cut(items, cuts, limits)
+        taken: frozenset[Site] = frozenset()
+        if filled is not None:
+            taken = frozenset(site for place, site in enumerate(worth) if place in filled.taken)
+            rest = {site for site in worth if site.layer >= filled.cut.depth} - taken
+            by_joule = sorted(rest, key=lambda site: (-worth[site] / costs[site][0], order(site)))
+            taken = topped_up(taken, by_joule, fits)
+        if len(taken) < len(worth):
+            # an adapter alone may be bound by memory where the whole pass is not: bounds are loose
+            other = in_order(sorted(worth, key=lambda site: (-worth[site], order(site))), fits)
+            taken = max(taken, other, key=lambda sites: total(worth, sites))
+        return taken
+
+    def _ranked(
+        self, worth: Mapping[Site, float], costs: Mapping[Site, Costs], context: PlacementContext
+    ) -> list[Site]:
+        """Returns sites by benefit, or by the joules of a tune of each alone, cut included."""
+        if self.by == BENEFIT:
+            return sorted(worth, key=lambda site: (-worth[site], order(site)))
+        reach: dict[int, float] = {}
+        for cut in all_cuts(context, sorted({s.layer for s in worth}), cache=self.prefix_cache):
+            reach[cut.depth] = min(cut.costs[0], reach.get(cut.depth, cut.costs[0]))
+        alone = {site: reach[site.layer] + costs[site][0] for site in worth}
+        return sorted(worth, key=lambda site: (alone[site], order(site)))
+
+    def _shared(
+        self, context: PlacementContext, placement: Placement, budget_j: float
+    ) -> Placement:
+        """Ties what is aligned, group by group, where the pair's own rank stays within limits."""
+        if self.share_above is None:
+            return placement
+        gradients = summed(context.probed)
+        aligned = aligned_groups({s: gradients[s] for s in placement.sites}, self.share_above)
+        for group in aligned:
+            tie = Tie(sites=group, rank=self.shared_rank, alpha=self.shared_alpha)
+            sites = tuple(site for site in placement.sites if site not in group)
+            tied = replace(placement, sites=sites, ties=(*placement.ties, tie))
+            placement = tied if self._fits(context, tied, budget_j) else placement
+        return placement
+
+    def _fits(self, context: PlacementContext, placement: Placement, budget_j: float) -> bool:
+        _, entries = cheapest_tune(context, placement, cache=self.prefix_cache)
+        return (
+            joules(context.facts, entries) <= budget_j
+            and fits_memory(context, placement)
+            and placement.size_bytes(context.release.shapes)
+            <= min(context.room_bytes, self._patch_bytes(context))
+        )
+
+    def _patch_bytes(self, context: PlacementContext) -> float:
+        shapes = context.release.shapes
+        sides = sum(map(sum, shapes.matrices().values()))
+        return self.patch * 4 * shapes.layers * self.rank * sides
+
+    def _placed(self, sites: Collection[Site]) -> Placement:
+        found = tuple(sorted(sites, key=order))
+        return Placement(sites=found, rank=self.rank, alpha=self.alpha)
+
+    def smaller(self, placement: Placement) -> Placement | None:
+        """Returns None: a placement was made to fit the memory."""
+        return None
+
+
+def _deepest(context: PlacementContext, rank: int) -> int:
+    """Returns the lowest layer down to which every site can be probed; if none, how many layers."""
+    layers, limit = context.release.shapes.layers, memory_bytes(context.facts)
+    depth = layers
+    while depth > 0:
+        wider = {Site(layer, m): rank for layer in range(depth - 1, layers) for m in MODULES}
+        if peak_bytes(context, wider) > limit:
+            break
+        depth -= 1
+    return depth
+
+
+def _check_share(name: str, value: float) -> None:
+    if not 0 < value <= 1:
+        raise ValueError(f"placement.{name} must be > 0 and <= 1, got {value}")

@@ -1,0 +1,72 @@
+"""A rival of GradCut that takes its profile and ignores its scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from clients.placement.gradcut import GradCut
+from clients.placement.rules import PlacementContext
+from fleettune.adapters.patch import Placement
+from fleettune.cost.work import Shapes
+from fleettune.jobs.jobs import ProbeJob
+from fleettune.releases.site_ranking import ProbeRecipe
+from fleettune.seeds import Purpose, stream
+from fleettune.shapes.sites import MODULES, Site, order
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RandomSameProfile:
+    """As many sites in every layer as GradCut takes there, drawn at random: does its score matter?
+
+    It probes and pays as `like` does. A draw may cost more joules than the budget of `like`, as
+    other matrices have other sizes; where it does not fit the memory there is no tune.
+
+    Every site drawn has an adapter of its own.
+
+    Attributes:
+        like: The rule whose profile is taken over.
+    """
+
+    like: GradCut
+
+    @property
+    def prefix_cache(self) -> bool:
+        """As `like`."""
+        return self.like.prefix_cache
+
+    @property
+    def recipe(self) -> ProbeRecipe | None:
+        """As `like`."""
+        return self.like.recipe
+
+    def check(self, shapes: Shapes) -> None:
+        """Raises ValueError if a rank or alpha does not fit the model."""
+        self.like.check(shapes)
+
+    def probes(self, context: PlacementContext) -> Sequence[ProbeJob]:
+        """Returns the probes of `like`."""
+        return self.like.probes(context)
+
+    def place(self, context: PlacementContext) -> Placement | str:
+        """Returns a draw with the number of sites per layer of what `like` places."""
+        placed = self.like.place(context)
+        if isinstance(placed, str):
+            return placed
+        facts = context.facts
+        rng = stream(facts.seed, Purpose.PLACEMENT, facts.device, context.release.version)
+        layers = [site.layer for site in placed.ranks]
+        drawn = [
+            Site(layer, MODULES[int(place)])
+            for layer in sorted(set(layers))
+            for place in rng.choice(len(MODULES), layers.count(layer), replace=False)
+        ]
+        return replace(placed, sites=tuple(sorted(drawn, key=order)), ties=())
+
+    def allows(self, context: PlacementContext, placement: Placement) -> bool:
+        """Returns True: a draw may cost more than the budget of `like`."""
+        return True
+
+    def smaller(self, placement: Placement) -> Placement | None:
+        """Returns None: another profile would be another question."""
+        return None

@@ -1,0 +1,237 @@
+"""Placement: which sites of the backbone carry an adapter of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+from clients.tuning.schedule import Held, Tuning
+from clients.work.facts import Facts
+from fleettune.adapters import patch as adapters
+from fleettune.cost.work import Shapes
+from fleettune.cost.workload import Entry
+from fleettune.data.tokens import Example
+from fleettune.jobs.jobs import Compute, ProbeJob, ProbeResult
+from fleettune.releases.manifest import Manifest
+from fleettune.shapes.sites import MODULES, Site
+
+ATTENTION = ("q", "k", "v", "o")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Trained:
+    """What a rule's own training left before it places.
+
+    Attributes:
+        patch: What was trained.
+        scores: Score of every site that is left.
+        entries: What it asked of the device, charged as probing.
+        peak_bytes: Memory at its peak, as priced.
+    """
+
+    patch: adapters.Patch
+    scores: Mapping[Site, float]
+    entries: list[Entry]
+    peak_bytes: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacementContext:
+    """What a rule may look at: this device, tonight's release, the tune to come.
+
+    Attributes:
+        facts: The device.
+        release: What it tunes.
+        batches: The examples of every step.
+        largest: Simulated lengths of the largest step that there may be, in tokens.
+        room_bytes: What the quota leaves for patch and prefix cache.
+        probed: What the rule's probes found, in their order; empty for rules without any.
+        probed_j: Joules of those probes (simulated).
+        held: What the tune validates on.
+        training: What it trains on, every example once.
+        trained: What a rule that trains before it places left; None for other rules.
+    """
+
+    facts: Facts
+    release: Manifest
+    batches: tuple[tuple[Example, ...], ...]
+    largest: tuple[int, ...]
+    room_bytes: int
+    probed: tuple[ProbeResult, ...] = ()
+    probed_j: float = 0.0
+    held: Held = field(default_factory=Held)
+    training: tuple[Example, ...] = ()
+    trained: Trained | None = None
+
+
+@runtime_checkable
+class PlacementRule(Protocol):
+    """A rule that places adapters on a backbone."""
+
+    def check(self, shapes: Shapes) -> None:
+        """Raises ValueError if the rule cannot place on a backbone of these shapes."""
+        ...
+
+    def place(self, context: PlacementContext) -> adapters.Placement | str:
+        """Returns the placement for a device, or in one word why there is none."""
+        ...
+
+    def smaller(self, placement: adapters.Placement) -> adapters.Placement | None:
+        """Returns what to try where a placement does not fit the memory; None to give up."""
+        ...
+
+
+@runtime_checkable
+class ProbingRule(Protocol):
+    """A placement rule that wants to measure before it places."""
+
+    @property
+    def prefix_cache(self) -> bool:
+        """True if its tunes keep a prefix cache where the quota allows and it saves joules.
+
+        For these rules this counts, not the tuning's own setting: they plan with it.
+        """
+        ...
+
+    def probes(self, context: PlacementContext) -> Sequence[ProbeJob]:
+        """Returns what the device measures, and pays for; nothing where it has no memory for it."""
+        ...
+
+    def allows(self, context: PlacementContext, placement: adapters.Placement) -> bool:
+        """Returns whether a placement stays within the rule's limits for another tune.
+
+        It is asked when synthetic pairs have made a tune longer than the one it placed for.
+        """
+        ...
+
+
+@runtime_checkable
+class TrainingRule(Protocol):
+    """A placement rule that trains before it places; `place` finds the outcome in its context."""
+
+    def train(self, context: PlacementContext, tuning: Tuning, compute: Compute) -> Trained | str:
+        """Returns what its training left, or in one word why there can be none."""
+        ...
+
+    def start(self, trained: Trained, fresh: adapters.Patch) -> adapters.Patch:
+        """Returns what the tune starts from, given the untrained patch of its placement."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EverySite:
+    """LoRA on all seven matrices of every layer."""
+
+    rank: int
+    alpha: float
+
+    def check(self, shapes: Shapes) -> None:
+        """Raises ValueError if rank or alpha do not fit."""
+        check_adapters(shapes, self.rank, self.alpha)
+
+    def place(self, context: PlacementContext) -> adapters.Placement:
+        """Returns every site."""
+        return self.on(context.release.shapes)
+
+    def on(self, shapes: Shapes) -> adapters.Placement:
+        """Returns every site of a backbone."""
+        return _layers(shapes, 0, self.rank, self.alpha)
+
+    def smaller(self, placement: adapters.Placement) -> adapters.Placement | None:
+        """Returns None: every site or nothing."""
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopLayers:
+    """LoRA on all seven matrices of the layers nearest the output.
+
+    Attributes:
+        layers: How many layers, counted from the output.
+        rank: Rank of every adapter.
+        alpha: LoRA's alpha.
+        shrink: Whether a device whose memory this does not fit adapts fewer layers instead.
+    """
+
+    layers: int
+    rank: int
+    alpha: float
+    shrink: bool = False
+
+    def check(self, shapes: Shapes) -> None:
+        """Raises ValueError if layers, rank or alpha do not fit."""
+        self.on(shapes)
+
+    def place(self, context: PlacementContext) -> adapters.Placement:
+        """Returns the sites of the top layers."""
+        return self.on(context.release.shapes)
+
+    def on(self, shapes: Shapes) -> adapters.Placement:
+        """Returns the sites of the top layers of a backbone.
+
+        Raises:
+            ValueError: If the backbone has fewer layers.
+        """
+        if not 1 <= self.layers <= shapes.layers:
+            raise ValueError(
+                f"placement.layers must be between 1 and {shapes.layers}, the layers of this "
+                f"model, got {self.layers}"
+            )
+        return _layers(shapes, shapes.layers - self.layers, self.rank, self.alpha)
+
+    def smaller(self, placement: adapters.Placement) -> adapters.Placement | None:
+        """Returns the upper half of a placement's layers, down to one; None without `shrink`."""
+        layers = sorted({site.layer for site in placement.sites})
+        if not self.shrink or len(layers) == 1:
+            return None
+        kept = layers[len(layers) - len(layers) // 2 :]
+        sites = tuple(site for site in placement.sites if site.layer in kept)
+        return adapters.Placement(sites=sites, rank=placement.rank, alpha=placement.alpha)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionOnly:
+    """LoRA on the four attention matrices of every layer, as Hu et al. 2021 began.
+
+    Attributes:
+        rank: Rank of every adapter.
+        alpha: LoRA's alpha.
+    """
+
+    rank: int
+    alpha: float
+
+    def check(self, shapes: Shapes) -> None:
+        """Raises ValueError if rank or alpha do not fit."""
+        check_adapters(shapes, self.rank, self.alpha)
+
+    def place(self, context: PlacementContext) -> adapters.Placement:
+        """Returns the attention sites."""
+        return self.on(context.release.shapes)
+
+    def on(self, shapes: Shapes) -> adapters.Placement:
+        """Returns the attention sites of a backbone."""
+        return _layers(shapes, 0, self.rank, self.alpha, ATTENTION)
+
+    def smaller(self, placement: adapters.Placement) -> adapters.Placement | None:
+        """Returns None: all of them or nothing."""
+        return None
+
+
+def check_adapters(shapes: Shapes, rank: int, alpha: float) -> None:
+    """Raises ValueError if a rank does not fit every matrix of a layer, or alpha is not > 0."""
+    for n_in, n_out in shapes.matrices().values():
+        adapters.check_rank(rank, n_in, n_out)
+    if not alpha > 0:
+        raise ValueError(f"placement.alpha must be > 0, got {alpha}")
+
+
+def _layers(
+    shapes: Shapes, first: int, rank: int, alpha: float, modules: Sequence[str] = MODULES
+) -> adapters.Placement:
+    check_adapters(shapes, rank, alpha)
+    sites = tuple(
+        Site(layer, module) for layer in range(first, shapes.layers) for module in modules
+    )
+    return adapters.Placement(sites=sites, rank=rank, alpha=alpha)

@@ -1,0 +1,207 @@
+"""Retune: what a tune would be on this device, and what hinders it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from clients.placement.rules import PlacementContext, ProbingRule
+from clients.policy import DevicePolicy
+from clients.state.state import DeviceState
+from clients.tuning.footprint import (
+    cached_bytes,
+    cheapest_tune,
+    fits_memory,
+    joules,
+    peak_bytes,
+    tune_entries,
+)
+from clients.tuning.schedule import Held, Tuning
+from clients.work import stage_work as charges
+from clients.work.facts import Facts
+from fleettune.adapters.patch import Placement
+from fleettune.cost.workload import Entry
+from fleettune.data.tokens import Example
+from fleettune.jobs.jobs import ProbeJob, ProbeResult
+from fleettune.releases.manifest import Manifest
+from fleettune.seeds import Purpose, stream
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TunePlan:
+    """A tune that fits the device.
+
+    Attributes:
+        placement: Which sites train.
+        batches: The examples of every optimizer step.
+        cache_bytes: Bytes of the device's prefix cache while it tunes; 0 without one.
+        entries: What it asks of the device.
+        held: What it validates on.
+        making: What making synthetic pairs for it asked of the device.
+        synthesised: Synthetic pairs made for it.
+        synthetic_kept: Those that it trains on.
+    """
+
+    placement: Placement
+    batches: tuple[tuple[Example, ...], ...]
+    cache_bytes: int
+    entries: list[Entry]
+    held: Held = field(default_factory=Held)
+    making: list[Entry] = field(default_factory=list[Entry])
+    synthesised: int = 0
+    synthetic_kept: int = 0
+
+    @property
+    def work(self) -> list[Entry]:
+        """Everything that it asks of the device."""
+        return [*self.making, *self.entries]
+
+    @property
+    def tokens(self) -> int:
+        """Simulated tokens trained on, prompts included."""
+        return sum(len(example.tokens) for batch in self.batches for example in batch)
+
+
+def open_context(
+    facts: Facts,
+    release: Manifest,
+    policy: DevicePolicy,
+    state: DeviceState,
+    examples: Sequence[Example],
+    pairs: Sequence[Example] = (),
+) -> PlacementContext | str:
+    """Returns what a placement is decided from, or in one word why there can be no tune.
+
+    Args:
+        facts: The device.
+        release: What it is to tune.
+        policy: What it was told.
+        state: What it holds.
+        examples: The answered exchanges; what is validated on is held out of them.
+        pairs: Synthetic pairs, which are only trained on.
+    """
+    if not examples:
+        return "empty_buffer"
+    kept, held = held_out(facts, release, policy.tuning, examples)
+    training = [*kept, *pairs]
+    longest = sorted((len(example.tokens) for example in training), reverse=True)
+    rng = stream(facts.seed, Purpose.TUNING, facts.device, release.version)
+    after = policy.tuning.epoch_ends(len(training)) if held else ()
+    return PlacementContext(
+        facts=facts,
+        release=release,
+        batches=policy.tuning.batches(training, rng),
+        largest=tuple(longest[: policy.tuning.batch]),
+        room_bytes=policy.quota.total_bytes - state.buffer_bytes - state.beside_bytes,
+        held=Held(examples=held, after=after),
+        training=tuple(training),
+    )
+
+
+def held_out(
+    facts: Facts, release: Manifest, tuning: Tuning, items: Sequence[T]
+) -> tuple[tuple[T, ...], tuple[T, ...]]:
+    """Returns what a device trains on for a release and what it holds out, by its own stream."""
+    rng = stream(facts.seed, Purpose.HOLDOUT, facts.device, release.version)
+    return tuning.split(items, rng)
+
+
+def probe_jobs(policy: DevicePolicy, context: PlacementContext | str) -> Sequence[ProbeJob]:
+    """Returns what the placement rule wants to measure before it places; mostly nothing."""
+    if isinstance(context, str) or not isinstance(policy.placement, ProbingRule):
+        return ()
+    return policy.placement.probes(context)
+
+
+def with_probes(
+    context: PlacementContext, jobs: Sequence[ProbeJob], probed: Sequence[ProbeResult]
+) -> PlacementContext:
+    """Returns the context with what probes found and took."""
+    entries = charges.probe(context.facts, context.release, jobs)
+    return replace(context, probed=tuple(probed), probed_j=joules(context.facts, entries))
+
+
+def refitted(
+    policy: DevicePolicy, context: PlacementContext, placement: Placement
+) -> TunePlan | None:
+    """Returns another tune at a placement, placed anew where its rule's limits ask for it.
+
+    None where that does not fit the device.
+    """
+    rule = policy.placement
+    if isinstance(rule, ProbingRule) and not rule.allows(context, placement):
+        plan = plan_tune(policy, context)
+        return None if isinstance(plan, str) else plan
+    return schedule(policy, context, placement) if fits_memory(context, placement) else None
+
+
+def plan_tune(
+    policy: DevicePolicy, context: PlacementContext | str, probed: Sequence[ProbeResult] = ()
+) -> TunePlan | str:
+    """Returns the tune of a device, or in one word why it can have none.
+
+    Where the placement does not fit the device's memory, its rule is asked for a smaller one. A
+    prefix cache that does not fit the quota is left out.
+
+    Args:
+        policy: What the device was told.
+        context: What the placement is decided from, or already why there can be no tune.
+        probed: Results of `probe_jobs`, in their order, where the context has none yet.
+    """
+    if isinstance(context, str):
+        return context
+    if probed:
+        context = with_probes(context, probe_jobs(policy, context), probed)
+    rule = policy.placement
+    placement = rule.place(context)
+    while isinstance(placement, Placement):
+        if placement.size_bytes(context.release.shapes) > context.room_bytes:
+            return "patch_over_quota"
+        if fits_memory(context, placement):
+            return schedule(policy, context, placement)
+        placement = rule.smaller(placement) or "over_memory"
+    return placement
+
+
+def schedule(policy: DevicePolicy, context: PlacementContext, placement: Placement) -> TunePlan:
+    """Returns the steps of a tune at a placement, with a prefix cache where there is room."""
+    rule = policy.placement
+    if isinstance(rule, ProbingRule):
+        cache, entries = cheapest_tune(context, placement, cache=rule.prefix_cache)
+    else:
+        facts, release = context.facts, context.release
+        lowest = min(site.layer for site in facts.priced.ranks(release.shapes, placement.ranks))
+        cache = cached_bytes(context) if policy.tuning.prefix_cache and lowest > 0 else 0
+        if placement.size_bytes(release.shapes) + cache > context.room_bytes:
+            cache = 0
+        entries = tune_entries(context, placement.ranks, cached=cache > 0)
+    return TunePlan(
+        placement=placement,
+        batches=context.batches,
+        cache_bytes=cache,
+        entries=entries,
+        held=context.held,
+    )
+
+
+def peak_of(policy: DevicePolicy, context: PlacementContext | str, plan: TunePlan | str) -> int:
+    """Returns the memory at the peak of a tune, or of one that a device could not hold.
+
+    What a rule trained before it placed is counted. 0 where there is nothing to tune on, and where
+    a probe was needed to place at all.
+    """
+    if isinstance(context, str):
+        return 0
+    placement: Placement | str = "unplaced"
+    if isinstance(plan, TunePlan):
+        placement = plan.placement
+    elif not isinstance(policy.placement, ProbingRule):
+        placement = policy.placement.place(context)
+    before = 0 if context.trained is None else context.trained.peak_bytes
+    after = 0.0
+    if isinstance(placement, Placement):
+        after = peak_bytes(context, placement.ranks, placement.shared)
+    return round(max(before, after))

@@ -1,0 +1,79 @@
+"""Expansion: a tune on the buffer and the pairs made from it, within quota and memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from clients.decision.ask_rule import trained_on
+from clients.placement.rules import PlacementContext
+from clients.policy import DevicePolicy
+from clients.retuning.plan import TunePlan, held_out, open_context, refitted
+from clients.state.state import DeviceState
+from clients.synthesis.rules import Draw, Source
+from clients.work import stage_work as charges
+from clients.work.facts import Facts
+from fleettune.jobs.jobs import Compute
+from fleettune.releases.manifest import Manifest
+from fleettune.seeds import Purpose, stream
+
+
+def expanded(
+    opened: PlacementContext,
+    policy: DevicePolicy,
+    state: DeviceState,
+    plan: TunePlan,
+    compute: Compute,
+) -> TunePlan:
+    """Returns a tune's plan with synthetic pairs, and with what making them asks of the device.
+
+    The placement stands unless a probing rule's limits do not allow the longer tune: then it places
+    anew, by the same probes. Pairs take what is left of the quota beside buffer and patch, the one
+    that writes them or the one that is trained, and none is used if a step with them would not fit
+    the memory. None is made from what the tune holds out. Pairs and tuning are one piece of work,
+    for the pairs are gone with the tune.
+    """
+    facts, release = opened.facts, opened.release
+    size_bytes = plan.placement.size_bytes(release.shapes)
+    present = 0 if state.patch is None else state.patch.size_bytes
+    held = state.buffer_bytes + state.beside_bytes + state.shelf.size_bytes
+    free = policy.quota.total_bytes - held
+    encoder = facts.encoder(release)
+    own = trained_on(facts, policy.adaptation, state)
+    source = Source(
+        buffer=held_out(facts, release, policy.tuning, own)[0],
+        answers=frozenset(answer.response for answer in facts.population.answers),
+        room_bytes=free - max(size_bytes, present),
+        release=release.path,
+        encoder=encoder,
+        patch=state.patch,
+        draw=_draw(facts, release),
+    )
+    made = policy.synthesis.expand(source, compute)
+    if not made.candidates:
+        return plan
+    examples = [encoder.example(exchange) for exchange in own]
+    pairs = [encoder.example(pair) for pair in made.pairs]
+    kept = len(made.pairs)
+    context = open_context(facts, release, policy, state, examples, pairs)
+    longer: TunePlan | None = None
+    if kept and not isinstance(context, str):
+        room = free - sum(pair.size_bytes for pair in made.pairs)
+        seen = {name: getattr(opened, name) for name in ("probed", "probed_j", "trained")}
+        longer = refitted(policy, replace(context, room_bytes=room, **seen), plan.placement)
+    kept = 0 if longer is None else kept
+    return replace(
+        longer or plan,
+        making=charges.synthesise(facts, release, state.patch, made.writings),
+        synthesised=made.candidates,
+        synthetic_kept=kept,
+    )
+
+
+def _draw(facts: Facts, release: Manifest) -> Draw:
+    def of(order: int, number: int) -> np.random.Generator:
+        keys = (facts.device, release.version, order, number)
+        return stream(facts.seed, Purpose.SYNTHESIS, *keys)
+
+    return of

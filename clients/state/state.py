@@ -1,0 +1,244 @@
+"""What a device keeps between nights, and its quota.
+
+On our engine and in stock simulation the state lives in Flower's `Context.state`; it never
+travels to the server.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, cast
+
+from flwr.app import ConfigRecord, RecordDict
+
+from clients.adaptation.recollection import Recollection
+from clients.adaptation.rules import Action, Decision
+from clients.policy import Quota
+from clients.selection.buffer import ANSWERED, Item, Note, total_bytes
+from clients.state.shelf import EMPTY, Shelf, applicable, read_shelf, write_shelf
+from fleettune.adapters.patch import Patch
+from fleettune.data.exchanges import Exchange
+from fleettune.fleet.joining import Join
+from fleettune.messages.records import decode_patch, encode_patch, read_manifest
+from fleettune.records import to_record
+from fleettune.releases.manifest import Manifest
+
+SCHEMA = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceState:
+    """A device between two nights.
+
+    Attributes:
+        last_day: Last day whose exchanges were read; -1 before the first night.
+        held: The release held, without drifts and deltas; None before the first download.
+        settled: Version of the newest release about which the device did what it decided; -1
+            before the first one.
+        buffer: Exchanges held, in time order.
+        notes: What is kept beside each of them; empty where that is nothing and all are answered.
+        patch: The patch in use, None without one.
+        extra_bytes: Bytes kept besides buffer and patch (embeddings for retrieval).
+        seen: Exchanges that ever arrived.
+        asked: Preferred answers that the user was ever asked for.
+        before: The release held before `held`, kept until the device has settled what to do about
+            that; None otherwise.
+        recollection: What its rule of adaptation keeps about the patch.
+        due: A retune that was put off to another night; None without one.
+        residual: What a lossy codec left out of earlier deltas (`fleettune.deltas.error_feedback`).
+        shelf: Patches that are not in use.
+        patch_version: How often a patch of the same release was trained before the one in use.
+        summariser: Digest of the model beside the release that catalogues are read with; empty
+            without one. As the release, it counts against no quota.
+    """
+
+    last_day: int = -1
+    held: Manifest | None = None
+    settled: int = -1
+    buffer: tuple[Exchange, ...] = field(default=())
+    patch: Patch | None = None
+    extra_bytes: int = 0
+    notes: tuple[Note, ...] = ()
+    seen: int = 0
+    asked: int = 0
+    before: Manifest | None = None
+    recollection: Recollection = field(default_factory=Recollection)
+    due: Decision | None = None
+    residual: Patch | None = None
+    shelf: Shelf = EMPTY
+    patch_version: int = 0
+    summariser: str = ""
+
+    @property
+    def items(self) -> tuple[Item, ...]:
+        """The exchanges with their notes."""
+        notes = self.notes or (ANSWERED,) * len(self.buffer)
+        pairs = zip(self.buffer, notes, strict=True)
+        return tuple(Item(exchange=exchange, note=note) for exchange, note in pairs)
+
+    @property
+    def answered(self) -> tuple[Exchange, ...]:
+        """The exchanges whose preferred answer the device knows."""
+        return tuple(item.exchange for item in self.items if item.note.asked)
+
+    @property
+    def release(self) -> int:
+        """Version of the release held; -1 before the first download."""
+        return -1 if self.held is None else self.held.version
+
+    @property
+    def buffer_bytes(self) -> int:
+        """Bytes of the buffer's texts and notes."""
+        return total_bytes(self.items)
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of everything that counts against the quota."""
+        patch = 0 if self.patch is None else self.patch.size_bytes
+        return self.buffer_bytes + patch + self.beside_bytes + self.shelf.size_bytes
+
+    @property
+    def beside_bytes(self) -> int:
+        """Bytes of what is kept besides the buffer and the patch in use, the shelf left out.
+
+        Whatever else needs the room of the shelf gets it.
+        """
+        residual = 0 if self.residual is None else self.residual.size_bytes
+        return self.extra_bytes + residual
+
+    @property
+    def applied(self) -> Patch | None:
+        """The patch that it serves with; None where none was decided on for the release held.
+
+        A patch of another release is applied only behind the decision to reuse it: not between a
+        download and a decision that another night has to make.
+        """
+        return applicable(self.patch, self.release, reused=self.settled == self.release)
+
+
+def holding(state: DeviceState, items: tuple[Item, ...], extra_bytes: int) -> DeviceState:
+    """Returns the state with another buffer."""
+    notes = tuple(item.note for item in items)
+    return replace(
+        state,
+        buffer=tuple(item.exchange for item in items),
+        notes=() if set(notes) <= {ANSWERED} else notes,
+        extra_bytes=extra_bytes,
+    )
+
+
+def within(state: DeviceState, quota: Quota) -> DeviceState:
+    """Returns the state if it fits its quota.
+
+    Raises:
+        RuntimeError: If it does not; no path may lead here, so this is a fault of ours.
+    """
+    if state.buffer_bytes > quota.buffer_bytes or state.stored_bytes > quota.total_bytes:
+        raise RuntimeError(
+            f"a device would hold {state.buffer_bytes} bytes of exchanges and "
+            f"{state.stored_bytes} bytes in all, over its quota {quota}"
+        )
+    return state
+
+
+def joined(state: DeviceState, join: Join | None) -> DeviceState:
+    """Returns the state of a device that joins the fleet with a part of it.
+
+    Before its first night it has its user's last few days instead of the whole past.
+    """
+    if join is None or state.last_day >= 0 or state.held is not None:
+        return state
+    return replace(state, last_day=max(-1, join.round - join.days))
+
+
+def read_state(records: RecordDict, arm: str = "") -> DeviceState:
+    """Returns the state of a device; a fresh one where nothing was ever written.
+
+    Args:
+        records: What the engine keeps for the device.
+        arm: Whose state, where several arms share one node's records (stock Flower).
+
+    Raises:
+        ValueError: If it was written by another schema.
+    """
+    if f"{arm}/device" not in records:
+        return DeviceState()
+    config = records.config_records[f"{arm}/device"]
+    if config["schema"] != SCHEMA:
+        raise ValueError(f"device state must have schema {SCHEMA}, got {config['schema']}")
+    plain = json.loads(cast(str, config["json"]))
+    told = {name: plain.get(name) for name in ("patch", "residual")}
+    kept = {name: _read_patch(records, f"{arm}/{name}", value) for name, value in told.items()}
+    return DeviceState(
+        last_day=plain["last_day"],
+        held=None if plain["held"] is None else read_manifest(plain["held"]),
+        settled=plain["settled"],
+        buffer=tuple(Exchange(**item) for item in plain["buffer"]),
+        patch=kept["patch"],
+        extra_bytes=plain["extra_bytes"],
+        notes=tuple(
+            Note(vector=base64.b64decode(vector), scores=tuple(scores), asked=asked)
+            for vector, scores, asked in plain["notes"]
+        ),
+        seen=plain["seen"],
+        asked=plain["asked"],
+        before=None if plain["before"] is None else read_manifest(plain["before"]),
+        recollection=Recollection(**plain["recollection"]),
+        due=None if plain["due"] is None else _decision(plain["due"]),
+        residual=kept["residual"],
+        shelf=read_shelf(records, f"{arm}/shelf"),
+        patch_version=plain.get("patch_version", 0),
+        summariser=plain.get("summariser", ""),
+    )
+
+
+def _read_patch(records: RecordDict, name: str, told: Sequence[float] | None) -> Patch | None:
+    if told is None:
+        return None
+    return decode_patch(records.array_records[name], int(told[0]), told[1])
+
+
+def write_state(records: RecordDict, state: DeviceState, arm: str = "") -> None:
+    """Writes the state of a device into its records."""
+    patch, residual = state.patch, state.residual
+    plain: dict[str, Any] = {
+        "last_day": state.last_day,
+        "held": None if state.held is None else to_record(state.held),
+        "settled": state.settled,
+        "buffer": [asdict(exchange) for exchange in state.buffer],
+        "patch": None if patch is None else [patch.release, patch.alpha],
+        "extra_bytes": state.extra_bytes,
+        "notes": [
+            [base64.b64encode(note.vector).decode(), note.scores, note.asked]
+            for note in state.notes
+        ],
+        "seen": state.seen,
+        "asked": state.asked,
+        "before": None if state.before is None else to_record(state.before),
+        "recollection": asdict(state.recollection),
+        "due": None if state.due is None else asdict(replace(state.due, passes=())),
+    }
+    if residual is not None:
+        plain["residual"] = [residual.release, residual.alpha]
+    if state.patch_version:
+        plain["patch_version"] = state.patch_version
+    if state.summariser:
+        plain["summariser"] = state.summariser
+    records[f"{arm}/device"] = ConfigRecord({"schema": SCHEMA, "json": json.dumps(plain)})
+    for name, kept in (("patch", patch), ("residual", residual)):
+        records.pop(f"{arm}/{name}", None)
+        if kept is not None:
+            records[f"{arm}/{name}"] = encode_patch(kept)
+    write_shelf(records, f"{arm}/shelf", state.shelf)
+
+
+def _decision(plain: Mapping[str, Any]) -> Decision:
+    kept: dict[str, Any] = {
+        "action": Action(plain["action"]),
+        "passes": (),
+        "recollection": Recollection(**plain["recollection"]),
+    }
+    return Decision(**{**plain, **kept})

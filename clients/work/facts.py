@@ -1,0 +1,49 @@
+"""What a device knows of itself without being told by a server: hardware, user, own text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fleettune.cost.energy import Values, central
+from fleettune.cost.hardware import DeviceProfile
+from fleettune.cost.pricing import PricedAs
+from fleettune.cost.radio import WIFI, Radio
+from fleettune.data.exchanges import Population
+from fleettune.data.tokens import Encoder, open_encoder
+from fleettune.messages.report import Writing
+from fleettune.releases.manifest import Manifest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """One device.
+
+    Attributes:
+        device: Its number, 0-based.
+        user: The user that it belongs to.
+        seed: Key of its random streams.
+        profile: Its hardware.
+        population: Where its user's exchanges come from.
+        priced: Which model its costs are counted for.
+        radio: How it is connected.
+        writing: What the experiment's observer lets the model write.
+    """
+
+    device: int
+    user: int
+    seed: int
+    profile: DeviceProfile
+    population: Population
+    priced: PricedAs = field(default_factory=PricedAs)
+    radio: Radio = WIFI
+    writing: Writing = field(default_factory=Writing)
+
+    @property
+    def at(self) -> Values:
+        """Central values of the coefficients of its hardware."""
+        return central(self.profile, self.radio)
+
+    def encoder(self, release: Manifest) -> Encoder:
+        """Returns the tokenizer of a release with its template."""
+        return open_encoder(Path(release.path), release.template, release.max_tokens)

@@ -1,0 +1,136 @@
+"""PEFT adapters as patches: a LoRA folder read back, whatever wrote it.
+
+PEFT scales every site by ``lora_alpha / r``, both of which patterns may set site by site, or by
+``lora_alpha / sqrt(r)`` (rsLoRA, arXiv:2312.03732). A patch has one alpha, so what differs from
+that goes into B. Ties do not come back: PEFT knows none (`fleettune.adapters.patch.to_peft`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.torch import (
+    load_file,  # pyright: ignore[reportUnknownVariableType] - a path of any kind of text
+)
+
+from fleettune.adapters.factors import Array, Factors
+from fleettune.adapters.patch import Patch, from_arrays, peft_name
+from fleettune.cost.work import Shapes
+from fleettune.shapes.sites import Site, parse_site
+
+_KEY = re.compile(
+    r"base_model\.model\.model\.layers\.(\d+)\.(?:self_attn|mlp)\.(\w+)_proj\.lora_([AB])\.weight"
+)
+_PLAIN: Mapping[str, tuple[object, ...]] = {
+    "peft_type": ("LORA",),
+    "bias": ("none",),
+    "use_dora": (False, None),
+    "fan_in_fan_out": (False, None),
+    "modules_to_save": (None, []),
+    "trainable_token_indices": (None, [], {}),
+}
+"""What an adapter may say besides ranks and alphas, so that its factors are all of it."""
+
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+"""The files of an adapter; one whose weights are a pickle is not read."""
+
+
+def read_peft(adapter: Path, release: int, shapes: Shapes) -> Patch:
+    """Returns the patch of a PEFT LoRA folder.
+
+    Args:
+        adapter: Folder of `CONFIG` and `WEIGHTS`.
+        release: Version of the release that it is for.
+        shapes: That release's.
+
+    Raises:
+        ValueError: If a file is missing or cannot be read, or if it is not a LoRA of the seven
+            matrices of that release's layers alone.
+    """
+    config = peft_config_of(adapter)
+    for name, allowed in _PLAIN.items():
+        if config.get(name, allowed[0]) not in allowed:
+            raise ValueError(f"{name} of {adapter} must be {allowed[0]!r}, got {config[name]!r}")
+    plain = from_arrays(_arrays(adapter), release, float(config["lora_alpha"]))
+    _check(plain, shapes)
+    factors = {
+        site: Factors(a=item.a, b=_rescaled(item.b, _scale(site, len(item.a), config), plain, site))
+        for site, item in plain.factors.items()
+    }
+    return Patch(release=release, alpha=plain.alpha, factors=factors)
+
+
+def peft_config_of(adapter: Path) -> Mapping[str, Any]:
+    """Returns what an adapter says of itself.
+
+    Raises:
+        ValueError: If the folder lacks one of the two files, or its description cannot be read.
+    """
+    for name in (CONFIG, WEIGHTS):
+        if not (adapter / name).is_file():
+            raise ValueError(
+                f"{adapter} must hold {CONFIG} and {WEIGHTS}, lacks {name}: write it with PEFT's "
+                "save_pretrained (no .bin) or with `fleettune export`"
+            )
+    try:
+        return cast(Mapping[str, Any], json.loads((adapter / CONFIG).read_text()))
+    except ValueError as error:
+        raise ValueError(f"{adapter / CONFIG} must be JSON, is not: {error}") from error
+
+
+def _arrays(adapter: Path) -> dict[str, Array]:
+    """Returns PEFT's factors under our names, in single precision."""
+    try:
+        named = load_file(adapter / WEIGHTS)
+    except SafetensorError as error:
+        raise ValueError(f"{adapter / WEIGHTS} must be safetensors, is not: {error}") from error
+    found: dict[str, Array] = {}
+    for key, tensor in named.items():
+        match = _KEY.fullmatch(key)
+        if match is None:
+            raise ValueError(f"{adapter} must hold LoRA factors of layers' matrices, got {key}")
+        layer, module, side = match.groups()
+        # numpy knows no bf16, in which PEFT may have written
+        found[f"{parse_site(f'{layer}.{module}')}.{side.lower()}"] = tensor.float().numpy()
+    if not found:
+        raise ValueError(f"{adapter} must hold LoRA factors, got none")
+    return found
+
+
+def _check(patch: Patch, shapes: Shapes) -> None:
+    matrices = shapes.matrices()
+    for site, item in patch.factors.items():
+        rank, (n_in, n_out) = len(item.a), matrices[site.module]
+        if site.layer >= shapes.layers:
+            raise ValueError(f"{site} must be of a model of {shapes.layers} layers")
+        if item.a.shape != (rank, n_in) or item.b.shape != (n_out, rank):
+            raise ValueError(
+                f"factors of {site} must fit a {n_out} x {n_in} matrix, "
+                f"got {item.b.shape} and {item.a.shape}"
+            )
+
+
+def _scale(site: Site, rank: int, config: Mapping[str, Any]) -> float:
+    """Returns what PEFT multiplies a site's product by."""
+    patterns = cast(dict[str, float], config.get("alpha_pattern") or {})
+    alpha = float(config["lora_alpha"])
+    if patterns:
+        from peft.utils.other import get_pattern_key  # noqa: PLC0415 - seconds of import
+
+        key = get_pattern_key(list(patterns), peft_name(site))
+        alpha = float(patterns.get(key, alpha))
+    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def _rescaled(b: Array, scale: float, plain: Patch, site: Site) -> Array:
+    if scale == plain.scale(site):
+        return b
+    return (b.astype(np.float64) * (scale / plain.scale(site))).astype(np.float32)

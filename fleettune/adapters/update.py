@@ -1,0 +1,162 @@
+"""Updates: what a patch changes at each site, as a product of two thin matrices.
+
+A patch's factors are one of many ways to write its update. ``alpha / rank`` is folded in here,
+once, and everything that compares or adds patches works on updates (METHODS C), in doubles.
+They are shortened by the QR trick (NVFlare, HLoRA): two QR decompositions and the SVD of a small
+core give the best approximation of a rank, and no dense matrix is formed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fleettune.adapters.factors import Factors
+from fleettune.adapters.patch import Patch
+from fleettune.shapes.sites import Site, order
+
+Matrix = NDArray[np.float64]
+
+EXACT = 1e-12
+"""Singular values below this share of the largest are rounding of double precision."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Update:
+    """One site's update ``left @ right``: ``(n_out, rank)`` times ``(rank, n_in)``."""
+
+    left: Matrix
+    right: Matrix
+
+    @property
+    def rank(self) -> int:
+        """Columns of the left factor; the update's own rank may be lower."""
+        return self.left.shape[1]
+
+    def dense(self) -> Matrix:
+        """Returns the update as one matrix, ``(n_out, n_in)``."""
+        return self.left @ self.right
+
+    def norm(self) -> float:
+        """Returns the Frobenius norm, without the dense matrix."""
+        core = np.linalg.qr(self.left).R @ np.linalg.qr(self.right.T).R.T
+        return float(np.linalg.norm(core))
+
+    def times(self, factor: float) -> Update:
+        """Returns the update times a number, which goes into one of the factors."""
+        return Update(left=self.left * factor, right=self.right)
+
+    def shortened(self, rank: int | None = None, tolerance: float = EXACT) -> Update:
+        """Returns the best approximation of a rank; both factors carry its singular values' root.
+
+        The largest entry of every left column is positive, so the form is unique where no singular
+        values are equal. Equal results on other machines are not promised: compare products.
+
+        Args:
+            rank: Largest rank; None for as many as there are.
+            tolerance: Singular values below this share of the largest are left out.
+        """
+        return self.cut(rank, tolerance)[0]
+
+    def cut(self, rank: int | None = None, tolerance: float = EXACT) -> tuple[Update, float]:
+        """Returns `shortened`, and the Frobenius norm of what that leaves out."""
+        outer, inner = np.linalg.qr(self.left), np.linalg.qr(self.right.T)
+        u, s, vt = np.linalg.svd(outer.R @ inner.R.T, full_matrices=False)
+        kept = max(1, int((s > tolerance * s[0]).sum()))
+        kept = kept if rank is None else min(kept, rank)
+        root = np.sqrt(s[:kept])
+        left, right = outer.Q @ (u[:, :kept] * root), (root[:, None] * vt[:kept]) @ inner.Q.T
+        signs = np.sign(left[np.abs(left).argmax(axis=0), np.arange(kept)])
+        signs[signs == 0] = 1
+        short = Update(left=left * signs, right=signs[:, None] * right)
+        return short, float(np.linalg.norm(s[kept:]))
+
+
+def of_dense(matrix: Matrix) -> Update:
+    """Returns a matrix as an update of full rank."""
+    u, s, vt = np.linalg.svd(matrix, full_matrices=False)
+    root = np.sqrt(s)
+    return Update(left=u * root, right=root[:, None] * vt)
+
+
+Updates = Mapping[Site, Update]
+
+
+def stacked(parts: Sequence[Update]) -> Update:
+    """Returns the sum of updates: their factors side by side, exact, of the sum of their ranks."""
+    return Update(
+        left=np.concatenate([part.left for part in parts], axis=1),
+        right=np.concatenate([part.right for part in parts]),
+    )
+
+
+def updates_of(patch: Patch) -> dict[Site, Update]:
+    """Returns a patch's update at every adapted site, tied ones too, in forward order."""
+    plain = patch.untied()
+    return {
+        site: Update(
+            left=plain.factors[site].b.astype(np.float64) * plain.scale(site),
+            right=plain.factors[site].a.astype(np.float64),
+        )
+        for site in sorted(plain.factors, key=order)
+    }
+
+
+def patch_of(updates: Updates, release: int, alpha: float) -> Patch:
+    """Returns the patch with factors of their own that has these updates.
+
+    What undoes ``alpha / rank`` goes into both factors, so updates that were balanced stay so.
+
+    Raises:
+        ValueError: If alpha is not > 0.
+    """
+    if not alpha > 0:
+        raise ValueError(f"a patch's alpha must be > 0, got {alpha}")
+    factors: dict[Site, Factors] = {}
+    for site in sorted(updates, key=order):
+        update = updates[site]
+        root = np.sqrt(update.rank / alpha)
+        factors[site] = Factors(
+            a=(root * update.right).astype(np.float32), b=(root * update.left).astype(np.float32)
+        )
+    return Patch(release=release, alpha=alpha, factors=factors)
+
+
+def delta(patch: Patch, sent: Patch | None) -> Patch:
+    """Returns what a patch changes beyond one that the server sent, in factored form.
+
+    Where nothing was sent that is the patch itself, pairs that sites share included. At the sites
+    that both adapt it is the difference of both updates: their ranks add up, less what they have in
+    common. A pair that shares such a site comes apart.
+    """
+    return patch if sent is None else _combined(patch, sent, -1)
+
+
+def restored(change: Patch, sent: Patch | None) -> Patch:
+    """Returns the patch whose `delta` against `sent` this is."""
+    return change if sent is None else _combined(change, sent, 1)
+
+
+def _combined(patch: Patch, sent: Patch, factor: int) -> Patch:
+    """Returns a patch plus another one times a factor, at the sites of the first."""
+    theirs = updates_of(sent)
+    whole = tuple(tied for tied in patch.ties if not theirs.keys() & tied.vectors.keys())
+    apart = replace(patch, ties=tuple(tied for tied in patch.ties if tied not in whole)).untied()
+    own = updates_of(apart)
+    # single precision is what the factors came in; below its rounding there is no signal
+    found = {
+        site: stacked([own[site], theirs[site].times(factor)]).shortened(tolerance=1e-7)
+        for site in own
+        if site in theirs
+    }
+    both = patch_of(found, patch.release, patch.alpha).factors
+    factors = {site: both.get(site, item) for site, item in apart.factors.items()}
+    return replace(apart, factors=factors, ties=whole)
+
+
+def total_norm(updates: Iterable[Update]) -> float:
+    """Returns the Frobenius norm over several sites."""
+    return float(np.sqrt(sum(update.norm() ** 2 for update in updates)))

@@ -1,0 +1,238 @@
+"""Catalogue manifest: what a device downloads to find its start, kilobytes as one safetensors file.
+
+Basis, scale and coordinates are its tensors, words and entries stand in its header as JSON. It is
+addressed by the SHA-256 of its bytes, its entries by the digests of their patches. It holds
+nothing of any user, and a device sends nothing back but the digest of what it wants.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import numpy as np
+from safetensors.numpy import load, save
+
+from fleettune.catalogue.decomposition import Basis, Floats
+from fleettune.catalogue.style_vectors import SUMMARISER_TYPES, Summariser
+from fleettune.records import from_record, to_record
+from fleettune.releases.manifest import Manifest
+
+SCHEMA = 3
+CORPUS, CLUSTER, IMPORTED = "corpus", "cluster", "imported"
+"""Where a patch comes from."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """An entry as a manifest lists it.
+
+    Attributes:
+        name: Short name.
+        origin: Where its patch comes from: `CORPUS`, `CLUSTER` or `IMPORTED`.
+        digest: Digest of its patch, under which the server gives it out.
+        size_bytes: Bytes of its download.
+    """
+
+    name: str
+    origin: str
+    digest: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CatalogueManifest:
+    """A catalogue as devices see it.
+
+    Attributes:
+        release: SHA-256 of the weights of the release that entries were tuned and explained on.
+        version: That release's version.
+        summariser: How pairs of answers become vectors, on server and device alike.
+        words_from: Where the words' directions come from: measured, instructed or proposed.
+        basis: The words' directions.
+        scale: What every entry of a vector is divided by, ``(d,)``.
+        entries: What there is to start from.
+        coordinates: ``(entries, words)``.
+        beside: Directions without a word that tell entries apart, ``(directions, d)``: orthonormal,
+            and orthogonal to the words.
+        coordinates_beside: The entries along those, ``(entries, directions)``.
+        whitening: What all coordinates are multiplied by before they are compared, ``(n, n)`` for
+            n words and directions; the identity where nothing is known of their noise.
+        plain: The unpersonalised release's answers to the catalogue's questions, for devices that
+            do not let their release answer the user's own.
+        questions: Those questions, for devices that compare with answers to like ones.
+        whitening_of_likes: As `whitening`, for such devices, whose coordinates are noisier.
+
+    Raises:
+        ValueError: If shapes do not fit.
+    """
+
+    release: str
+    version: int
+    summariser: Summariser
+    words_from: str
+    basis: Basis
+    scale: Floats
+    entries: tuple[Listed, ...]
+    coordinates: Floats
+    plain: tuple[str, ...] = ()
+    beside: Floats = field(default_factory=lambda: np.zeros((0, 0)))
+    coordinates_beside: Floats = field(default_factory=lambda: np.zeros((0, 0)))
+    whitening: Floats = field(default_factory=lambda: np.zeros((0, 0)))
+    questions: tuple[str, ...] = ()
+    whitening_of_likes: Floats = field(default_factory=lambda: np.zeros((0, 0)))
+
+    def __post_init__(self) -> None:
+        words, size = self.basis.vectors.shape
+        if self.coordinates.shape != (len(self.entries), words) or self.scale.shape != (size,):
+            raise ValueError(
+                f"a manifest of {len(self.entries)} entries and {words} words of {size} must have "
+                f"coordinates and a scale of that shape, got {self.coordinates.shape} and "
+                f"{self.scale.shape}"
+            )
+
+        _check_beside(self)
+
+    def compared(self, *, likes: bool = False) -> Floats:
+        """Returns the entries where distances are measured, ``(entries, n)``.
+
+        Args:
+            likes: Whether users are compared with plain answers to like questions.
+        """
+        return self._whitened(self.coordinates, self.coordinates_beside, likes=likes)
+
+    @property
+    def middle(self) -> Floats:
+        """Mean of the entries' coordinates, ``(words,)``."""
+        return self.coordinates.mean(axis=0)
+
+    def place(self, vectors: Floats, *, likes: bool = False) -> Floats:
+        """Returns where pairs' vectors ``(pairs, d)``, averaged, are compared with entries."""
+        return self.place_each(vectors, 1, likes=likes)[0]
+
+    def place_each(self, vectors: Floats, exchanges: int, *, likes: bool = False) -> Floats:
+        """Returns where every exchange is compared with entries, ``(exchanges, n)``.
+
+        Args:
+            vectors: Of pairs, exchange by exchange, as many of each.
+            exchanges: How many there are.
+            likes: As in `compared`.
+        """
+        means = (vectors / self.scale).reshape(exchanges, -1, vectors.shape[1]).mean(axis=1)
+        along = means @ self.beside.T if self.beside.size else np.zeros((exchanges, 0))
+        return self._whitened(self.basis.coordinates(means), along, likes=likes)
+
+    def _whitened(self, named: Floats, beside: Floats, *, likes: bool) -> Floats:
+        joint = np.concatenate([named, beside], axis=-1) if self.beside.size else named
+        by = self.whitening_of_likes if likes else self.whitening
+        return joint @ by if by.size else joint
+
+    def check_release(self, release: Manifest) -> None:
+        """Raises ValueError if the catalogue is about other weights than a release's."""
+        if self.release != release.digest:
+            raise ValueError(
+                f"a catalogue must be about the device's release {release.digest[:12]}, got one "
+                f"about {self.release[:12]}; reuse or retune its entries first"
+            )
+
+
+def encode_manifest(manifest: CatalogueManifest) -> bytes:
+    """Returns the bytes of a manifest, single precision; equal manifests have equal bytes."""
+    header = {
+        "schema": SCHEMA,
+        "release": manifest.release,
+        "version": manifest.version,
+        "summariser": to_record(manifest.summariser),
+        "words_from": manifest.words_from,
+        "words": list(manifest.basis.words),
+        "opposites": list(manifest.basis.opposites),
+        "entries": [to_record(entry) for entry in manifest.entries],
+        "plain": list(manifest.plain),
+        "questions": list(manifest.questions),
+    }
+    arrays = {
+        "basis": manifest.basis.vectors,
+        "scale": manifest.scale,
+        "coordinates": manifest.coordinates,
+        "beside": manifest.beside,
+        "coordinates_beside": manifest.coordinates_beside,
+        "whitening": manifest.whitening,
+        "whitening_of_likes": manifest.whitening_of_likes,
+    }
+    single = {name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()}
+    return save(single, metadata={"fleettune": json.dumps(header, sort_keys=True)})
+
+
+def decode_manifest(data: bytes) -> CatalogueManifest:
+    """Returns the manifest that `encode_manifest` wrote.
+
+    Raises:
+        ValueError: If the bytes are of another schema or do not fit together.
+    """
+    header = _header(data)
+    if header.get("schema") != SCHEMA:
+        raise ValueError(
+            f"a catalogue manifest must have schema {SCHEMA}, got {header.get('schema')}"
+        )
+    arrays = {name: array.astype(np.float64) for name, array in load(data).items()}
+    listed = (from_record(entry, {"Listed": Listed}, "entry") for entry in header["entries"])
+    summariser = from_record(header["summariser"], SUMMARISER_TYPES, "summariser")
+    return CatalogueManifest(
+        release=header["release"],
+        version=header["version"],
+        summariser=cast(Summariser, summariser),
+        words_from=header["words_from"],
+        basis=Basis(
+            words=tuple(header["words"]),
+            opposites=tuple(header["opposites"]),
+            vectors=arrays["basis"],
+        ),
+        scale=arrays["scale"],
+        entries=tuple(cast(Listed, entry) for entry in listed),
+        coordinates=arrays["coordinates"],
+        plain=tuple(header["plain"]),
+        beside=arrays["beside"],
+        coordinates_beside=arrays["coordinates_beside"],
+        whitening=arrays["whitening"],
+        questions=tuple(header["questions"]),
+        whitening_of_likes=arrays["whitening_of_likes"],
+    )
+
+
+def manifest_digest(data: bytes) -> str:
+    """Returns the SHA-256 by which a manifest's bytes are addressed."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def _check_beside(manifest: CatalogueManifest) -> None:
+    count, size = manifest.beside.shape
+    every = len(manifest.basis.words) + count
+    fits = (
+        (not count or size == len(manifest.scale))
+        and (not count or manifest.coordinates_beside.shape == (len(manifest.entries), count))
+        and manifest.whitening.shape in ((0, 0), (every, every))
+        and manifest.whitening_of_likes.shape == manifest.whitening.shape
+    )
+    if not fits:
+        raise ValueError(
+            f"a manifest with {count} directions beside its words must have coordinates and a "
+            f"whitening for them, got {manifest.beside.shape}, "
+            f"{manifest.coordinates_beside.shape}, {manifest.whitening.shape} and "
+            f"{manifest.whitening_of_likes.shape}"
+        )
+    if manifest.questions and len(manifest.questions) != len(manifest.plain):
+        raise ValueError(
+            f"a manifest must have a plain answer per question, got {len(manifest.plain)} of "
+            f"{len(manifest.questions)}"
+        )
+
+
+def _header(data: bytes) -> dict[str, Any]:
+    size = int.from_bytes(data[:8], "little")
+    try:
+        plain = json.loads(data[8 : 8 + size])
+        return cast(dict[str, Any], json.loads(plain["__metadata__"]["fleettune"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError("a catalogue manifest must be a safetensors file of ours") from error

@@ -1,0 +1,172 @@
+"""Frames: a delta as the bytes that leave a device, and what a reader checks before it takes one.
+
+A frame is a safetensors file in memory: a few flat arrays as a codec packed them, and in its header
+the schema, the codec, release and alpha, which factors there are at what rank, the matrices' sizes,
+and a SHA-256 of all of that and of the arrays. There is no place for anything else.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from fleettune.adapters.patch import Patch, from_arrays, to_arrays
+from fleettune.cost.work import Shapes
+from fleettune.deltas.codecs import FP32, Codec, Parts, unpack
+from fleettune.deltas.frame_layout import (
+    Group,
+    Sizes,
+    named_shapes,
+    parse_sites,
+    parse_sizes,
+    sites_text,
+    sizes_text,
+)
+from fleettune.deltas.rejections import RejectedError, Rejection
+
+SCHEMA = 1
+_DIGEST = "digest"
+_DTYPES = ("float32", "float16", "int8", "uint8", "uint32")
+HEADER_LIMIT = 65_536
+"""Bytes beyond which a header describes no patch: that is over a thousand sites."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """What the reader knows of a delta before it looks.
+
+    Attributes:
+        release: Version that it must name.
+        shapes: Shapes of that release.
+        limit_bytes: Longest frame that is read at all.
+    """
+
+    release: int
+    shapes: Shapes
+    limit_bytes: int
+
+
+def write_frame(patch: Patch, codec: Codec = FP32) -> bytes:
+    """Returns a patch as the bytes that are sent.
+
+    Raises:
+        ValueError: If an entry is not finite, or sites of one module differ in shape.
+    """
+    arrays = {name: array for name, array in to_arrays(patch).items() if not _told(name)}
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise ValueError("a delta must have finite entries; this one has NaN or infinity")
+    parts = codec.pack(list(arrays.values()))
+    header = {
+        "schema": str(SCHEMA),
+        "codec": codec.name,
+        "release": str(patch.release),
+        "alpha": repr(patch.alpha),
+        "sites": sites_text(patch),
+        "sizes": sizes_text(patch),
+    }
+    header[_DIGEST] = _digest(header, parts)
+    return save(dict(parts), metadata=header)
+
+
+def payload_bytes(frame: bytes) -> int:
+    """Returns the bytes of a frame's arrays; its header is among those charged for a report."""
+    return len(frame) - 8 - int.from_bytes(frame[:8], "little")
+
+
+def read_frame(frame: bytes, expected: Expected | None = None) -> Patch:
+    """Returns the patch that a frame holds.
+
+    Args:
+        frame: The bytes.
+        expected: What it must be; None where only the frame itself is checked.
+
+    Raises:
+        RejectedError: With the first fault: size, framing, schema, digest, release, sites, shapes,
+            numbers.
+    """
+    if expected is not None and len(frame) > expected.limit_bytes:
+        told = f"a frame must be <= {expected.limit_bytes} bytes, got {len(frame)}"
+        raise RejectedError(Rejection.OVERSIZED, told)
+    header, parts = _opened(frame)
+    if header.get("schema") != str(SCHEMA):
+        told = f"schema must be {SCHEMA}, got {header.get('schema')!r}"
+        raise RejectedError(Rejection.SCHEMA, told)
+    given = header.pop(_DIGEST, "")
+    if given != _digest(header, parts):
+        raise RejectedError(Rejection.DIGEST, "the frame is not what its digest says")
+    try:
+        release, alpha = int(header["release"]), float(header["alpha"])
+        sites, sizes = parse_sites(header["sites"]), parse_sizes(header["sizes"])
+    except RejectedError:
+        raise
+    except (KeyError, ValueError) as error:
+        raise RejectedError(Rejection.UNREADABLE, f"the header cannot be read: {error}") from error
+    if not 0 < alpha < math.inf:
+        raise RejectedError(Rejection.NOT_FINITE, f"alpha must be finite and > 0, got {alpha}")
+    if expected is not None:
+        _check(release, sites, sizes, expected)
+    return _patch(header.get("codec", ""), parts, (sites, sizes), release, alpha)
+
+
+def _opened(frame: bytes) -> tuple[dict[str, str], Parts]:
+    try:
+        size = int.from_bytes(frame[:8], "little")
+        if size > min(HEADER_LIMIT, len(frame) - 8):
+            raise ValueError(f"header of {size} bytes")
+        header = json.loads(frame[8 : 8 + size])["__metadata__"]
+        parts = load(frame)
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise RejectedError(Rejection.UNREADABLE, f"no safetensors frame: {error}") from error
+    odd = [name for name, part in parts.items() if part.dtype.name not in _DTYPES]
+    if odd or not all(isinstance(value, str) for value in header.values()):
+        raise RejectedError(Rejection.UNREADABLE, f"unknown kinds of arrays: {odd}")
+    return header, parts
+
+
+def _digest(header: Mapping[str, str], parts: Parts) -> str:
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    for name in sorted(parts):
+        digest.update(f"{name} {parts[name].dtype} {parts[name].shape}".encode())
+        digest.update(np.ascontiguousarray(parts[name]).data)
+    return base64.b85encode(digest.digest()).decode()
+
+
+def _told(name: str) -> bool:
+    """Whether the header holds a number: a tie's alpha must arrive without rounding."""
+    return name.endswith("/alpha")
+
+
+def _check(release: int, groups: Sequence[Group], sizes: Sizes, expected: Expected) -> None:
+    if release != expected.release:
+        told = f"release must be {expected.release}, got {release}"
+        raise RejectedError(Rejection.RELEASE, told)
+    matrices = expected.shapes.matrices()
+    for group in groups:
+        for site in group.sites:
+            if site.layer >= expected.shapes.layers or site.module not in matrices:
+                raise RejectedError(Rejection.SITE, f"this release has no site {site}")
+            wanted, given = matrices[site.module], sizes.get(site.module)
+            if given != wanted or not 1 <= group.rank <= min(wanted):
+                told = f"{site} must be {wanted}, got {given} at rank {group.rank}"
+                raise RejectedError(Rejection.SHAPE, told)
+
+
+def _patch(
+    codec: str, parts: Parts, layout: tuple[Sequence[Group], Sizes], release: int, alpha: float
+) -> Patch:
+    shapes, alphas = named_shapes(*layout)
+    arrays = dict(zip(shapes, unpack(codec, parts, list(shapes.values())), strict=True))
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise RejectedError(Rejection.NOT_FINITE, "a delta must have finite entries")
+    try:
+        return from_arrays(arrays | alphas, release, alpha)
+    except ValueError as error:
+        raise RejectedError(Rejection.SHAPE, str(error)) from error

@@ -1,0 +1,156 @@
+"""The registry: which device has which hardware and which user; a pure function of the seed.
+
+Devices read it from a local file, as a real phone knows its own hardware and user without being
+told by a server; so the same fleet lives on our engine and on stock Flower. It stands here and not
+among the simulations because both the simulation and the device read it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from fleettune.cost.battery import SOC_FLOOR
+from fleettune.cost.hardware import (
+    Coefficient,
+    DeviceProfile,
+    FleetMix,
+    profile_from_json,
+    profile_to_json,
+)
+from fleettune.cost.pricing import PricedAs
+from fleettune.cost.radio import WIFI, Choice, Link, Wifi
+from fleettune.data.exchanges import Population
+from fleettune.data.long_streams import StreamData
+from fleettune.data.personas import SyntheticData
+from fleettune.data.real_users import TableData
+from fleettune.data.style_corpora import Corpora, CorporaData, Corpus
+from fleettune.data.styles import Style, StyledData
+from fleettune.fleet.availability import Always, Availability, Nightly
+from fleettune.fleet.foresight import Foresight
+from fleettune.fleet.joining import FROM_THE_START, Join, Joining
+from fleettune.fleet.recorded_traces import Trace
+from fleettune.messages.report import Writing
+from fleettune.records import Types, from_record, to_record
+from fleettune.seeds import Purpose, stream
+
+DATA_TYPES: Types = {
+    kind.__name__: kind
+    for kind in (
+        *(SyntheticData, StreamData, StyledData, Style, TableData),
+        *(CorporaData, Corpora, Corpus),
+    )
+}
+FACT_TYPES: Types = {
+    kind.__name__: kind
+    for kind in (
+        *(PricedAs, Link, Wifi, Coefficient, Always, Nightly, Trace, Writing, Foresight),
+        *(Joining, Join),
+    )
+}
+
+FleetData = SyntheticData | StreamData | StyledData | TableData | CorporaData
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """A fleet as its members know it.
+
+    Attributes:
+        seed: The experiment's seed.
+        mix: Hardware profiles with their shares.
+        data: Where the users' exchanges come from.
+        installed: Dotted paths of policy classes installed on the devices besides ours.
+        priced: Which model the devices' costs are counted for.
+        radio: How the devices are connected.
+        availability: When they may work.
+        floor: State of charge below which no work starts, from 0 to 1.
+        deadline_s: Seconds that the server waits from a device's start; None: for ever.
+        writing: What the experiment's observer lets the model write.
+        foresight: Whose decisions it judges by the days to come.
+        joining: Which devices join when.
+    """
+
+    seed: int
+    mix: FleetMix
+    data: FleetData
+    installed: tuple[str, ...] = ()
+    priced: PricedAs = field(default_factory=PricedAs)
+    radio: Choice = WIFI
+    availability: Availability = field(default_factory=Always)
+    floor: float = SOC_FLOOR
+    deadline_s: float | None = None
+    writing: Writing = field(default_factory=Writing)
+    foresight: Foresight = field(default_factory=Foresight)
+    joining: Joining = FROM_THE_START
+
+    def profile(self, device: int) -> DeviceProfile:
+        """Returns the hardware of a device."""
+        return self.mix.profile_of(float(stream(self.seed, Purpose.HARDWARE, device).random()))
+
+    def write(self, file: Path) -> None:
+        """Writes the fleet as JSON."""
+        plain = {
+            "seed": self.seed,
+            "mix": [[profile_to_json(profile), share] for profile, share in self.mix.parts],
+            "data": to_record(self.data),
+            "installed": list(self.installed),
+            "priced": to_record(self.priced),
+            "radio": to_record(self.radio),
+            "availability": to_record(self.availability),
+            "floor": self.floor,
+            "deadline_s": self.deadline_s,
+            "writing": to_record(self.writing),
+            "foresight": to_record(self.foresight),
+        }
+        if self.joining != FROM_THE_START:
+            plain["joining"] = to_record(self.joining)
+        file.write_text(json.dumps(plain))
+
+
+def read_fleet(file: Path) -> Fleet:
+    """Returns the fleet that `Fleet.write` wrote.
+
+    Raises:
+        ValueError: If the file does not describe a fleet.
+    """
+    plain: dict[str, Any] = json.loads(file.read_text())
+    return Fleet(
+        seed=plain["seed"],
+        mix=FleetMix(
+            name="fleet",
+            parts=tuple((profile_from_json(item), share) for item, share in plain["mix"]),
+        ),
+        data=from_record(plain["data"], DATA_TYPES, "data"),
+        installed=tuple(plain["installed"]),
+        priced=from_record(plain["priced"], FACT_TYPES, "cost"),
+        radio=from_record(plain["radio"], FACT_TYPES, "link"),
+        availability=from_record(plain["availability"], FACT_TYPES, "availability"),
+        floor=plain["floor"],
+        deadline_s=plain["deadline_s"],
+        writing=from_record(plain["writing"], FACT_TYPES, "writing"),
+        foresight=from_record(plain["foresight"], FACT_TYPES, "foresight"),
+        joining=(
+            from_record(plain["joining"], FACT_TYPES, "joining")
+            if "joining" in plain
+            else FROM_THE_START
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFleet:
+    """A fleet with its population at hand."""
+
+    fleet: Fleet
+    population: Population
+
+
+@lru_cache(maxsize=4)
+def open_fleet(file: Path) -> OpenFleet:
+    """Returns the fleet of a file; reads file and data once per process."""
+    fleet = read_fleet(file)
+    return OpenFleet(fleet, fleet.data.open())

@@ -1,0 +1,294 @@
+"""What a device asks of its own processor, as values: jobs in, results out.
+
+Device code is straight-line and calls a `Compute`. On a device (or in stock Flower) the call
+runs at once; in a cohort the engine suspends the device, collects the jobs of all its neighbours
+and executes those of one kind and release as one batched pass.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fleettune.adapters.patch import Patch
+from fleettune.cost.work import Shapes
+from fleettune.data.tokens import Example
+from fleettune.jobs.output_norm_job import OutputJob, OutputResult
+from fleettune.shapes.sites import Site
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuneJob:
+    """Train a patch.
+
+    Attributes:
+        release: Folder of the release.
+        start: The patch to start from; the result has the same sites and ranks.
+        batches: The examples of every optimizer step.
+        learning_rate: AdamW's learning rate, without weight decay.
+        clip: Largest norm of the device's whole gradient.
+        keep_at: Numbers of steps, ascending, after which the patch is kept as it is then.
+        frozen_a: True if A stays as it is and B alone trains.
+
+    Raises:
+        ValueError: If a patch is to be kept after a step that there is not.
+    """
+
+    release: str
+    start: Patch
+    batches: tuple[tuple[Example, ...], ...]
+    learning_rate: float
+    clip: float
+    keep_at: tuple[int, ...] = ()
+    frozen_a: bool = False
+
+    def __post_init__(self) -> None:
+        allowed = range(1, len(self.batches) + 1)
+        if sorted(set(self.keep_at)) != list(self.keep_at) or not {*self.keep_at} <= {*allowed}:
+            raise ValueError(
+                f"keep_at must ascend from 1 to {len(self.batches)} steps, got {self.keep_at}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuneResult:
+    """A trained patch and the mean supervised loss of its first and last step, in nats.
+
+    Attributes:
+        patch: After the last step.
+        first_loss: Of the first step.
+        last_loss: Of the last one.
+        snapshots: The patch as it was at every `TuneJob.keep_at`.
+    """
+
+    patch: Patch
+    first_loss: float
+    last_loss: float
+    snapshots: tuple[Patch, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeJob:
+    """Measure what an adapter at every candidate site would buy, without training one.
+
+    Attributes:
+        release: Folder of the release.
+        probe: The candidate sites, each with a fixed random A and a B of zeros.
+        batches: The examples of every pass.
+
+    Raises:
+        ValueError: If there is no site or example to probe with, or a B is not zero.
+    """
+
+    release: str
+    probe: Patch
+    batches: tuple[tuple[Example, ...], ...]
+
+    def __post_init__(self) -> None:
+        if not self.probe.factors:
+            raise ValueError("a probe must have a candidate site, got none")
+        if not self.batches or not all(self.batches):
+            raise ValueError(
+                "a probe's batches must each hold an example, got sizes "
+                f"{[len(batch) for batch in self.batches]}"
+            )
+        if self.probe.ties:
+            raise ValueError("a probe must have factors of every site's own, got ties")
+        trained = [str(site) for site, item in self.probe.factors.items() if item.b.any()]
+        if trained:
+            raise ValueError(f"a probe's B must be zero at every site, is not at {trained}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ProbeResult:
+    """What a probe found, by candidate site.
+
+    The loss of a batch is the mean over its supervised tokens, in nats. Gradients carry the probe's
+    ``alpha / rank``, as those of an adapter in training do.
+
+    Attributes:
+        benefit: Squared Frobenius norm of the site's gradient.
+        gradients: Gradient of the loss to B, summed over the batches, ``(n_out, rank)``.
+    """
+
+    benefit: Mapping[Site, float]
+    gradients: Mapping[Site, NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreJob:
+    """Measure how likely a model finds the supervised tokens of examples."""
+
+    release: str
+    patch: Patch | None
+    examples: tuple[Example, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreResult:
+    """Per example: summed negative log-likelihood in nats, and greedy hits.
+
+    Attributes:
+        nll: Sum over the supervised tokens.
+        hits: Supervised tokens that are the model's own first choice given those before; all of
+            them exactly when greedy decoding would reproduce the answer.
+    """
+
+    nll: tuple[float, ...]
+    hits: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChoiceJob:
+    """Measure how likely a model finds every answer of a closed set after each prompt."""
+
+    release: str
+    patch: Patch | None
+    prompts: tuple[tuple[int, ...], ...]
+    answers: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChoiceResult:
+    """Negative log-likelihood in nats, ``nll[prompt][answer]``."""
+
+    nll: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedJob:
+    """Embed texts: the mean of the middle layer's hidden state over the text's tokens.
+
+    Attributes:
+        release: Folder of the release, of another backbone, or of a sentence encoder, whose last
+            layer counts (`fleettune.backbone.sentence_encoder`).
+        patch: The patch in use, None without one.
+        prompts: The tokens of every text.
+        skip: Leading tokens that the mean leaves out where a text has more than these.
+    """
+
+    release: str
+    patch: Patch | None
+    prompts: tuple[tuple[int, ...], ...]
+    skip: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedResult:
+    """Embeddings, and how evenly the tokens' hidden norms are spread.
+
+    Attributes:
+        vectors: ``(prompts, hidden)``, each of norm 1.
+        entropy: ``(prompts,)``, entropy in nats of the norms divided by their sum, without the
+            first token of a text and others of outlying norm.
+        tokens: ``(prompts,)``, how many tokens that entropy is over.
+    """
+
+    vectors: NDArray[np.float32]
+    entropy: NDArray[np.float32]
+    tokens: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateJob:
+    """Decode from prompts until the stop token or `new_tokens`.
+
+    Attributes:
+        release: Folder of the release.
+        patch: Applied beside the frozen weights, None without one.
+        prompts: What to go on from.
+        new_tokens: Most tokens decoded after a prompt.
+        stop: Token that ends a text.
+        temperature: 0 decodes greedily; above, tokens are drawn from ``softmax(logits / T)``.
+        seeds: Key of each prompt's own random stream, where tokens are drawn: what a prompt
+            becomes depends on its key, never on who shares its pass.
+
+    Raises:
+        ValueError: If the temperature is negative, or drawing lacks a seed per prompt.
+    """
+
+    release: str
+    patch: Patch | None
+    prompts: tuple[tuple[int, ...], ...]
+    new_tokens: int
+    stop: int
+    temperature: float = 0.0
+    seeds: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < math.inf:
+            raise ValueError(f"temperature must be finite and >= 0, got {self.temperature}")
+        needed = len(self.prompts) if self.temperature else 0
+        if len(self.seeds) != needed:
+            raise ValueError(
+                f"at temperature {self.temperature} a job of {len(self.prompts)} prompts must have "
+                f"{needed} seeds, got {len(self.seeds)}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateResult:
+    """Decoded tokens of every prompt, without the stop token."""
+
+    tokens: tuple[tuple[int, ...], ...]
+
+
+Job = TuneJob | ProbeJob | ScoreJob | ChoiceJob | EmbedJob | GenerateJob | OutputJob
+Result = (
+    TuneResult
+    | ProbeResult
+    | ScoreResult
+    | ChoiceResult
+    | EmbedResult
+    | GenerateResult
+    | OutputResult
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """A processor: how a job is run, with the result type that follows from the job's.
+
+    Attributes:
+        run: Runs one job; suspends the caller where the caller lives in a cohort.
+    """
+
+    run: Callable[[Job], Result]
+
+    def tune(self, job: TuneJob) -> TuneResult:
+        """Returns the trained patch."""
+        return cast(TuneResult, self.run(job))
+
+    def probe(self, job: ProbeJob) -> ProbeResult:
+        """Returns the gradient and the benefit of every candidate site."""
+        return cast(ProbeResult, self.run(job))
+
+    def measure(self, job: OutputJob) -> OutputResult:
+        """Returns the squared norm of every adapter's output."""
+        return cast(OutputResult, self.run(job))
+
+    def score(self, job: ScoreJob) -> ScoreResult:
+        """Returns likelihoods and greedy hits."""
+        return cast(ScoreResult, self.run(job))
+
+    def choose(self, job: ChoiceJob) -> ChoiceResult:
+        """Returns the likelihood of every answer."""
+        return cast(ChoiceResult, self.run(job))
+
+    def embed(self, job: EmbedJob) -> EmbedResult:
+        """Returns embeddings."""
+        return cast(EmbedResult, self.run(job))
+
+    def generate(self, job: GenerateJob) -> GenerateResult:
+        """Returns decoded tokens."""
+        return cast(GenerateResult, self.run(job))
+
+
+def embedding_layers(shapes: Shapes) -> int:
+    """Returns how many layers an embedding runs: the lower half, at half the joules of a pass."""
+    return max(1, shapes.layers // 2)

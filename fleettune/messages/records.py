@@ -1,0 +1,300 @@
+"""Records on the wire: values to Flower's records and back. The only module here that knows Flower.
+
+Upwards there are exactly three records: ``delta`` (a frame), ``statistics`` (numbers) and
+``outcome`` (short words), and in a simulation two more, ``observation`` and ``workload``, which
+the grid takes out before the strategy sees the reply. No encoder has a field for text, buffer or
+base weights.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
+from io import BytesIO
+from typing import Any, cast
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from numpy.typing import NDArray
+
+from fleettune.adapters.patch import Patch, from_arrays, to_arrays
+from fleettune.catalogue.offer import CatalogueOffer
+from fleettune.cost.ledger import Cost, Ledger, Stage
+from fleettune.cost.work import Shapes
+from fleettune.cost.workload import Amount, Entry, Phase, Workload
+from fleettune.deltas.frames import Expected, read_frame, write_frame
+from fleettune.deltas.rejections import RejectedError, Rejection
+from fleettune.messages.report import LOOKED, NUMBERS, Observation, Outcome, Report, Statistics
+from fleettune.records import Record, Types, checked, from_record, to_record
+from fleettune.releases.guidance import Guidance
+from fleettune.releases.manifest import Drift, Manifest, Moments, ReleaseDelta, SiteDrift
+from fleettune.releases.site_ranking import RANKING_TYPES
+
+DELTA, STATISTICS, OUTCOME = "delta", "statistics", "outcome"
+OBSERVATION, WORKLOAD = "observation", "workload"
+REQUEST, FLEET = "request", "fleet"
+CATALOGUE, STORE = "catalogue", "catalogue_store"
+_NPY, _NPY_1_0 = "numpy.ndarray", b"\x93NUMPY\x01\x00"
+"""Flower's name for arrays in NumPy's format, and how version 1.0 of that begins."""
+STATISTICS_BYTES = 1024
+"""Bytes charged for a report beside its delta's arrays: at most about a hundred numbers, a few
+words, and the header of the delta's frame."""
+FRAME = "frame"
+
+_MANIFEST_TYPES: Types = {
+    "Manifest": Manifest,
+    "Shapes": Shapes,
+    "Drift": Drift,
+    "SiteDrift": SiteDrift,
+    "Moments": Moments,
+    "ReleaseDelta": ReleaseDelta,
+    "Guidance": Guidance,
+    **RANKING_TYPES,
+}
+_COST_FIELDS = tuple(field.name for field in fields(Cost))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a device is asked in a round.
+
+    Attributes:
+        arm: Which policy this message belongs to.
+        round: Number of the round, 0-based; also the day that the device wakes up on.
+        release: The newest release.
+        policy: The device's choices as a record of type names and fields.
+        observe: True if the experiment's observer wants quality on later exchanges.
+        fleet: What the fleet learned, as a patch that a tune may start from; None without one.
+        catalogue: Patches that a first tune may start from; None without any.
+    """
+
+    arm: str
+    round: int
+    release: Manifest
+    policy: Record
+    observe: bool
+    fleet: Patch | None = None
+    catalogue: CatalogueOffer | None = None
+
+
+def encode_request(request: Request) -> RecordDict:
+    """Returns the records of a request."""
+    config = ConfigRecord(
+        {
+            "arm": request.arm,
+            "round": request.round,
+            "release": json.dumps(to_record(request.release)),
+            "policy": json.dumps(request.policy),
+            "observe": request.observe,
+        }
+    )
+    content = RecordDict({REQUEST: config})
+    if request.fleet is not None:
+        content[FLEET] = _framed(write_frame(request.fleet))
+    if request.catalogue is not None:
+        content[CATALOGUE] = _framed(request.catalogue.data)
+        config[STORE] = request.catalogue.store
+    return content
+
+
+def decode_request(content: RecordDict) -> Request:
+    """Returns the request of a message.
+
+    Raises:
+        ValueError: If a field is missing or does not fit.
+    """
+    given: dict[str, Any] = dict(content.config_records[REQUEST])
+    for name, read in (("release", _release), ("policy", json.loads)):
+        if name in given:
+            given[name] = read(given[name])
+    if FLEET in content:
+        given[FLEET] = _fleet(_frame(content, FLEET))
+    if CATALOGUE in content:
+        data, store = _frame(content, CATALOGUE), str(given.pop(STORE))
+        given[CATALOGUE] = CatalogueOffer(data=data, store=store)
+    return checked(Request, given, _MANIFEST_TYPES, REQUEST)
+
+
+@lru_cache(maxsize=16)
+def _fleet(frame: bytes) -> Patch:
+    """Returns a fleet patch; all devices of a round are sent the same one."""
+    return read_frame(frame)
+
+
+@lru_cache(maxsize=32)
+def _release(text: str) -> Manifest:
+    """Returns a manifest; all devices of a round are sent the same one, with hundreds of values."""
+    return cast(Manifest, from_record(json.loads(text), _MANIFEST_TYPES, "request.release"))
+
+
+def encode_report(report: Report) -> RecordDict:
+    """Returns the records of a device's report."""
+    statistics = report.statistics
+    numbers: dict[str, Any] = {name: getattr(statistics, name) for name in NUMBERS}
+    looked = {name: getattr(statistics, name) for name in LOOKED}
+    numbers |= {name: value for name, value in looked.items() if value is not None}
+    for stage, cost in statistics.ledger.costs:
+        # most stages move no bytes; what is not sent is zero
+        told = {name: getattr(cost, name) for name in _COST_FIELDS}
+        numbers |= {f"{stage}.{name}": value for name, value in told.items() if value}
+    content = RecordDict({OUTCOME: ConfigRecord(asdict(statistics.outcome))})
+    if report.delta is not None:
+        frame = write_frame(report.delta) if report.frame is None else report.frame
+        content[DELTA] = _framed(frame)
+    content[STATISTICS] = MetricRecord(numbers)
+    if report.observation is not None:
+        content[OBSERVATION] = _encode_observation(report.observation)
+    if report.workload.entries:
+        content[WORKLOAD] = _encode_workload(report.workload)
+    return content
+
+
+def decode_report(content: RecordDict) -> Report:
+    """Returns a device's report, without observation and workload if the grid took them out.
+
+    Raises:
+        ValueError: If a record is unknown or holds what a report may not hold; `RejectedError`
+            where that is the delta.
+    """
+    return Report(
+        statistics=decode_statistics(content),
+        delta=read_delta(content),
+        observation=_observation(content),
+        workload=_workload(content),
+    )
+
+
+def decode_statistics(content: RecordDict) -> Statistics:
+    """Returns a device's statistics alone; errors as `decode_report`."""
+    unknown = set(content) - {DELTA, STATISTICS, OUTCOME, OBSERVATION, WORKLOAD}
+    if unknown:
+        raise ValueError(f"a report may hold deltas and statistics only, got {sorted(unknown)}")
+    numbers: dict[str, Any] = dict(content.metric_records[STATISTICS])
+    given = {
+        "outcome": checked(Outcome, dict(content.config_records[OUTCOME]), {}, OUTCOME),
+        "ledger": _ledger(numbers),
+        "drift": None,
+        "strength": None,
+        **{key: number for key, number in numbers.items() if "." not in key},
+    }
+    return checked(Statistics, given, {}, STATISTICS)
+
+
+def take_observed(content: RecordDict) -> tuple[Observation | None, Workload]:
+    """Removes what only the experiment may see from a reply's records and returns it."""
+    seen, workload = _observation(content), _workload(content)
+    content.pop(OBSERVATION, None)
+    content.pop(WORKLOAD, None)
+    return seen, workload
+
+
+def read_manifest(record: Record) -> Manifest:
+    """Returns the manifest that `fleettune.records.to_record` wrote."""
+    return cast(Manifest, from_record(record, _MANIFEST_TYPES, "release"))
+
+
+def encode_patch(patch: Patch) -> ArrayRecord:
+    """Returns a patch's factors as arrays under stable names."""
+    return ArrayRecord({name: Array(array) for name, array in to_arrays(patch).items()})
+
+
+def decode_patch(record: ArrayRecord, release: int, alpha: float) -> Patch:
+    """Returns the patch that `encode_patch` wrote."""
+    arrays = {name: _numpy(array).astype(np.float32) for name, array in record.items()}
+    return from_arrays(arrays, release, alpha)
+
+
+def _numpy(array: Array) -> NDArray[Any]:
+    """Returns an array of Flower's, its header parsed once per kind of array.
+
+    `Array.numpy` parses every header as Python source, which for small factors is most of the time.
+    """
+    data = array.data
+    start = data[8:10]
+    if array.stype != _NPY or data[:8] != _NPY_1_0 or len(start) != 2:
+        return array.numpy()
+    end = 10 + int.from_bytes(start, "little")
+    shape, is_fortran, dtype = _npy_header(data[:end])
+    if dtype.hasobject or len(data) - end != dtype.itemsize * math.prod(shape):
+        return array.numpy()  # which refuses it
+    found = np.frombuffer(data, dtype, offset=end)
+    return found.reshape(shape, order="F" if is_fortran else "C")
+
+
+@lru_cache(maxsize=256)
+def _npy_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    return np.lib.format.read_array_header_1_0(BytesIO(header[8:]))
+
+
+def _encode_observation(seen: Observation) -> MetricRecord:
+    return MetricRecord({k: v for k, v in asdict(seen).items() if v is not None})
+
+
+def _encode_workload(workload: Workload) -> MetricRecord:
+    return MetricRecord(
+        {
+            f"{stage}.{phase}": [amount.flop, amount.moved_bytes, amount.bursts]
+            for stage, phase, amount in workload.entries
+        }
+    )
+
+
+def _ledger(numbers: dict[str, Any]) -> Ledger:
+    costs: dict[Stage, dict[str, Any]] = {}
+    for key, value in numbers.items():
+        stage, dot, name = key.partition(".")
+        if dot:
+            costs.setdefault(Stage(stage), {})[name] = value
+    return Ledger(
+        costs=tuple((stage, checked(Cost, named, {}, stage)) for stage, named in costs.items())
+    )
+
+
+def _workload(content: RecordDict) -> Workload:
+    if WORKLOAD not in content:
+        return Workload()
+    entries: list[Entry] = []
+    for key, numbers in content.metric_records[WORKLOAD].items():
+        stage, _, phase = key.partition(".")
+        flop, moved_bytes, bursts = cast(list[float], numbers)
+        amount = Amount(flop=flop, moved_bytes=moved_bytes, bursts=bursts)
+        entries.append((Stage(stage), Phase(phase), amount))
+    return Workload(entries=tuple(entries))
+
+
+def read_delta(content: RecordDict, expected: Expected | None = None) -> Patch | None:
+    """Returns a reply's delta, None without one.
+
+    Args:
+        content: The reply's records.
+        expected: What the delta must be; None where only its frame is checked.
+
+    Raises:
+        RejectedError: If it is not taken, with the reason.
+    """
+    if DELTA not in content:
+        return None
+    return read_frame(_frame(content, DELTA), expected)
+
+
+def _framed(frame: bytes) -> ArrayRecord:
+    return ArrayRecord({FRAME: Array(np.frombuffer(frame, dtype=np.uint8))})
+
+
+def _frame(content: RecordDict, name: str) -> bytes:
+    record = content.array_records.get(name)
+    if record is None or set(record) != {FRAME}:
+        told = f"a {name} must be one array called {FRAME}"
+        raise RejectedError(Rejection.UNREADABLE, told)
+    try:
+        return _numpy(record[FRAME]).tobytes()
+    except (ValueError, TypeError) as error:
+        raise RejectedError(Rejection.UNREADABLE, f"no array of bytes: {error}") from error
+
+
+def _observation(content: RecordDict) -> Observation | None:
+    if OBSERVATION not in content:
+        return None
+    return checked(Observation, dict(content.metric_records[OBSERVATION]), {}, OBSERVATION)

@@ -1,0 +1,208 @@
+"""What a device reports, as values: statistics for the server, an observation for the experiment.
+
+Statistics are numbers and short words; there is no field that could hold a user's text, a buffer or
+base weights. Observations belong to the simulation's observer: they measure quality on
+exchanges that the device has not seen, and the grid takes them out of a reply before the strategy
+sees it. In a deployment there are none.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from fleettune.adapters.patch import Patch
+from fleettune.cost.ledger import Ledger
+from fleettune.cost.workload import Workload
+
+WORD = re.compile(r"[a-z0-9][a-z0-9_+.-]{0,63}")
+"""What a text in statistics may look like: a short lower-case name, never a sentence."""
+
+BACK = "back_"
+"""How the reason of a decision begins that is about a release that the device had left before."""
+
+
+NUMBERS = (
+    *("start_s", "night_s", "soc", "soc_after", "buffer_exchanges", "buffer_bytes", "stored_bytes"),
+    *("tune_steps", "train_tokens", "cache_bytes", "peak_bytes", "synthesised", "synthetic_kept"),
+    *("arrived", "accepted", "asked"),
+)
+"""Numbers of statistics that are always sent."""
+LOOKED = (
+    *("drift", "strength", "score", "canary_before", "canary_worse", "canary_after"),
+    *("explored", "propensity"),
+)
+"""Numbers of a decision, sent where its rule looked at them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """Which device did what in a round, as short words and counters.
+
+    Attributes:
+        device: Number of the device, 0-based.
+        round: Number of the round, 0-based.
+        release: Version that the device holds now.
+        profile: Its hardware profile.
+        attendance: How it took part (`clients.night.attendance.Attendance`).
+        decision: What it did about its patch (`clients.adaptation.rules.Action`).
+        reason: Why.
+        payload: What brought the release to it (`clients.night.transfers.Payload`).
+    """
+
+    device: int
+    round: int
+    release: int
+    profile: str
+    decision: str
+    reason: str
+    attendance: str = "present"
+    payload: str = "none"
+
+    def __post_init__(self) -> None:
+        for name in ("profile", "attendance", "decision", "reason", "payload"):
+            value = getattr(self, name)
+            if not WORD.fullmatch(value):
+                raise ValueError(f"{name} must be a short lower-case word, got {value!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statistics:
+    """A device's report of one round.
+
+    Attributes:
+        outcome: Who and what.
+        ledger: What the round cost the device, by stage (simulated).
+        start_s: Beginning of the night's work, in seconds after the round's (simulated).
+        night_s: Seconds of that work, heat included (simulated).
+        soc: State of charge when it began, from 0 to 1 (simulated).
+        soc_after: State of charge when it ended.
+        drift: Drift that the decision looked at, None where it did not.
+        strength: Patch strength that it looked at, None where it did not.
+        score: Number or probability by which the rule decided, None where it has none.
+        canary_before: Nats per token of the held-out exchanges under the new release with the old
+            patch; None where nobody looked.
+        canary_worse: Nats per token by which the release made them worse, as the rule measures it
+            and `fleettune.releases.guidance` weighs it; None where that is not known.
+        canary_after: As `canary_before`, with the patch tuned in this round.
+        explored: 1 if the device retuned at random against its rule, 0 if not; None where its rule
+            does not explore.
+        propensity: Probability with which a device that saw the same was to retune.
+        buffer_exchanges: Exchanges held.
+        buffer_bytes: Bytes of their texts and of what the selection keeps beside them.
+        stored_bytes: Bytes of everything that the device keeps under its quota.
+        tune_steps: Optimizer steps of this round.
+        train_tokens: Tokens that those steps trained on, prompts included.
+        cache_bytes: Bytes of the device's prefix cache while it tuned; 0 without one.
+        peak_bytes: Memory at the peak of a tune as priced, whether it fitted or not; 0 without one.
+        synthesised: Training pairs that the device made for this tune, good or not.
+        synthetic_kept: Those that passed its checks and were trained on.
+        arrived: Exchanges read this round.
+        accepted: How many of them the selection kept.
+        asked: Preferred answers that the user was asked for.
+    """
+
+    outcome: Outcome
+    ledger: Ledger
+    drift: float | None = None
+    strength: float | None = None
+    score: float | None = None
+    canary_before: float | None = None
+    canary_worse: float | None = None
+    canary_after: float | None = None
+    explored: int | None = None
+    propensity: float | None = None
+    start_s: float = 0.0
+    night_s: float = 0.0
+    soc: float = 1.0
+    soc_after: float = 1.0
+    buffer_exchanges: int = 0
+    buffer_bytes: int = 0
+    stored_bytes: int = 0
+    tune_steps: int = 0
+    train_tokens: int = 0
+    cache_bytes: int = 0
+    peak_bytes: int = 0
+    synthesised: int = 0
+    synthetic_kept: int = 0
+    arrived: int = 0
+    accepted: int = 0
+    asked: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """Quality on a user's later exchanges, which nothing on the device has seen.
+
+    Attributes:
+        exchanges: How many were evaluated.
+        nll: Free text: nats per supervised token. Labels: nats per answer of the closed set.
+        exact_match: Share whose greedy answer equals the preferred one, token by token.
+        approval: Share of answers that the user would accept (`clients.observer.evaluation`).
+        mae: Labels only: mean absolute error of the predicted values.
+        retune_gain: Nats by which a retune of this night helps, or would have helped, on the days
+            to come; of an oracle, and of arms whose decisions the observer judges.
+        rouge1: Free text, where the observer lets the model write: mean ROUGE-1 F1 of the greedy
+            answers against the preferred ones, 0 to 1.
+        start_entries: Entries of a catalogue that a first tune started from, 0 from scratch; None
+            where there was no such choice.
+        start_right: 1 if a single entry of the user's own style was among them, else 0; None where
+            users have no such style, or entries are of none.
+        start_nll: Nats per token of the start on the same exchanges, before any step.
+        start_j: Joules above idle of finding and bringing it (simulated).
+        finding_s: Seconds of that.
+        start_bytes: Bytes received for it.
+    """
+
+    exchanges: int
+    nll: float | None = None
+    exact_match: float | None = None
+    approval: float | None = None
+    mae: float | None = None
+    retune_gain: float | None = None
+    rouge1: float | None = None
+    start_entries: int | None = None
+    start_right: int | None = None
+    start_nll: float | None = None
+    start_j: float | None = None
+    finding_s: float | None = None
+    start_bytes: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Writing:
+    """How much the observer lets the model write at every evaluation, charged to nobody.
+
+    Attributes:
+        answers: Later exchanges, the first ones, whose answer the model writes greedily.
+        new_tokens: Most tokens of one answer.
+    """
+
+    answers: int = 0
+    new_tokens: int = 48
+
+    def __post_init__(self) -> None:
+        if self.answers < 0:
+            raise ValueError(f"answers must be >= 0, got {self.answers}")
+        if self.new_tokens < 1:
+            raise ValueError(f"new_tokens must be >= 1 token, got {self.new_tokens}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Everything that one device's round leaves behind.
+
+    Attributes:
+        statistics: Goes to the server.
+        delta: What a new patch changes beyond what the server sent, where one was trained; goes to
+            the server.
+        observation: Goes to the experiment's recorder, never to the server.
+        workload: What the ledger was priced from; to the recorder, never to the server.
+        frame: The delta as it is sent; None for single precision.
+    """
+
+    statistics: Statistics
+    delta: Patch | None
+    observation: Observation | None
+    workload: Workload = field(default_factory=Workload)
+    frame: bytes | None = None

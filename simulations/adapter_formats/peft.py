@@ -1,0 +1,180 @@
+"""Patches that a finished run keeps, and PEFT's adapter format of them, both ways.
+
+A run's device states go with its checkpoint. The last patch of its first devices stays, one
+safetensors file per arm and device: factors as they were trained (a tied pair once), and in the
+header what they belong to. No file holds a user's text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from safetensors import safe_open
+from safetensors.numpy import (
+    save_file,  # pyright: ignore[reportUnknownVariableType] - a path of any kind of text
+)
+
+from clients.state.state import read_state
+from fleettune.adapters.patch import Patch, from_arrays, peft_name, to_arrays, to_peft
+from fleettune.adapters.peft_format import peft_config_of, read_peft
+from fleettune.backbone.causal_lm import read_shapes
+from fleettune.deltas.frames import read_frame
+from simulations.checkpoint.device_states import DeviceStates
+from strategies.app import FLEET, FLEET_BASES
+
+PATCHES = "patches"
+"""Folder of a run that holds the patches kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptPatch:
+    """A device's last patch.
+
+    Attributes:
+        patch: The patch.
+        base: Folder of the release that the device serves it with.
+    """
+
+    patch: Patch
+    base: str
+
+
+def keep_patches(states: DeviceStates, arms: Iterable[str], devices: int, folder: Path) -> int:
+    """Writes the patches of the first devices and returns how many of them held one.
+
+    Args:
+        states: Where the devices' states are.
+        arms: Names of all arms.
+        devices: How many devices, from number 0 on.
+        folder: The run's folder.
+    """
+    kept = 0
+    for arm in arms:
+        for device in range(devices):
+            holder = (arm, device + 1)
+            state = read_state(states.load([holder])[holder], arm)
+            if state.patch is None or state.held is None:
+                continue
+            keep_patch(KeptPatch(patch=state.patch, base=state.held.path), arm, device, folder)
+            kept += 1
+    return kept
+
+
+def keep_patch(kept: KeptPatch, arm: str, device: int, folder: Path) -> Path:
+    """Writes a patch where `read_patch` finds it, and returns the file."""
+    file = _file(folder, arm, device)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    told = {"alpha": kept.patch.alpha, "release": kept.patch.release, "base": kept.base}
+    save_file(to_arrays(kept.patch), file, metadata={"fleettune": json.dumps(told)})
+    return file
+
+
+def read_patch(folder: Path, device: int, arm: str | None) -> KeptPatch:
+    """Returns a patch that a run kept.
+
+    Raises:
+        ValueError: If the run kept none of this device, or several arms did and none is named.
+    """
+    held = {file.parent.name: file for file in folder.glob(f"{PATCHES}/*/{device}.safetensors")}
+    if not held:
+        raise ValueError(
+            f"{folder} must hold a patch of device {device} in {PATCHES}/, got none: a run keeps "
+            "those of its first keep_patches devices, where they ever tuned"
+        )
+    if arm is None and len(held) > 1:
+        raise ValueError(f"--arm must be one of {', '.join(sorted(held))}: all of them hold one")
+    chosen = next(iter(held)) if arm is None else arm
+    if chosen not in held:
+        raise ValueError(f"--arm must be one of {', '.join(sorted(held))}, got {chosen!r}")
+    # safetensors has no types
+    opened: Any = safe_open(held[chosen], framework="numpy")
+    with opened as tensors:
+        header = json.loads(tensors.metadata()["fleettune"])
+        arrays = {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
+    patch = from_arrays(arrays, header["release"], header["alpha"])
+    return KeptPatch(patch=patch, base=header["base"])
+
+
+def read_fleet_patch(folder: Path, arm: str | None) -> KeptPatch:
+    """Returns the fleet patch of an arm at the end of a run, with the release that it is for.
+
+    Raises:
+        ValueError: If the run kept none, or several arms have one and none is named.
+    """
+    held = {file.stem.removeprefix(FLEET): file for file in folder.glob(f"{FLEET}*.safetensors")}
+    if not held:
+        raise ValueError(
+            f"{folder} must hold a fleet patch, got none: a run makes one with fleet_patch=start"
+        )
+    if arm is None and len(held) > 1:
+        raise ValueError(f"--arm must be one of {', '.join(sorted(held))}: all of them have one")
+    chosen = next(iter(held)) if arm is None else arm
+    if chosen not in held:
+        raise ValueError(f"--arm must be one of {', '.join(sorted(held))}, got {chosen!r}")
+    patch = read_frame(held[chosen].read_bytes())
+    bases = cast(dict[str, str], json.loads((folder / FLEET_BASES).read_text()))
+    return KeptPatch(patch=patch, base=bases[chosen])
+
+
+def export_peft(kept: KeptPatch, into: Path) -> None:
+    """Writes a folder that ``peft.PeftModel.from_pretrained`` loads onto the release.
+
+    Raises:
+        ValueError: If the folder holds an adapter already.
+    """
+    config = into / "adapter_config.json"
+    if config.exists():
+        raise ValueError(f"--into must name a folder without {config.name}, got {into}")
+    into.mkdir(parents=True, exist_ok=True)
+    save_file(to_peft(kept.patch), into / "adapter_model.safetensors", metadata={"format": "pt"})
+    config.write_text(json.dumps(peft_config(kept), indent=1, sort_keys=True))
+
+
+def peft_config(kept: KeptPatch) -> Mapping[str, Any]:
+    """Returns PEFT's description of a patch: every site by its full name, with its own rank."""
+    from peft import LoraConfig  # noqa: PLC0415 - seconds of import
+
+    ranks = {peft_name(site): rank for site, rank in kept.patch.ranks.items()}
+    config = LoraConfig(
+        base_model_name_or_path=kept.base,
+        task_type="CAUSAL_LM",
+        inference_mode=True,
+        r=max(ranks.values()),
+        rank_pattern=ranks,
+        lora_alpha=cast(int, kept.patch.alpha),
+        lora_dropout=0.0,
+        bias="none",
+        target_modules=list(ranks),
+    )
+    plain = cast(Mapping[str, Any], config.to_dict())
+    # sets have no order of their own
+    return {
+        key: sorted(cast(set[str], value)) if isinstance(value, set) else value
+        for key, value in plain.items()
+    }
+
+
+def import_peft(adapter: Path, release: int, base: str | None = None) -> KeptPatch:
+    """Returns the patch of a PEFT LoRA folder, whatever wrote it.
+
+    Args:
+        adapter: The folder.
+        release: Version of the release that it is for.
+        base: Folder of that release; the one that the adapter names by default.
+
+    Raises:
+        ValueError: If there is no such release, or `fleettune.adapters.peft_format.read_peft` refuses it.
+    """
+    folder = base or str(peft_config_of(adapter).get("base_model_name_or_path"))
+    if not (Path(folder) / "config.json").is_file():
+        raise ValueError(f"--base must name the folder of a model, got {folder}")
+    patch = read_peft(adapter, release, read_shapes(Path(folder)))
+    return KeptPatch(patch=patch, base=folder)
+
+
+def _file(folder: Path, arm: str, device: int) -> Path:
+    return folder / PATCHES / arm / f"{device}.safetensors"

@@ -1,0 +1,79 @@
+"""What a calibration is shown and kept as: two tables, and the file of a device profile."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+from rich.table import Table
+
+from fleettune.cost.hardware import COEFFICIENTS, DeviceProfile, profile_to_json
+from simulations.calibration.fit_profile import HELD_OUT_EVERY, Calibration
+from simulations.calibration.fits import max_error, mean_error
+
+
+def calibration_tables(calibration: Calibration) -> tuple[Table, Table]:
+    """Returns the coefficients with their ranges, and the errors on runs that were held out."""
+    fitted = Table(title=f"Fitted from {calibration.source}")
+    fitted.add_column("coefficient", no_wrap=True)
+    for heading in ("value", "range of single runs"):
+        fitted.add_column(heading, justify="right", no_wrap=True)
+    for name, found in calibration.coefficients.items():
+        fitted.add_row(name, f"{found.value:g}", f"{found.low:g} to {found.high:g}")
+    tried = Table(title=f"Every run whose number is a multiple of {HELD_OUT_EVERY}, held out")
+    tried.add_column("of", no_wrap=True)
+    for heading in ("runs", "mean error", "worst"):
+        tried.add_column(heading, justify="right", no_wrap=True)
+    for what in dict.fromkeys(residual.what for residual in calibration.residuals):
+        found = [residual for residual in calibration.residuals if residual.what == what]
+        errors = (f"{mean_error(found):.1%}", f"{max_error(found):.1%}")
+        tried.add_row(what, str(len(found)), *errors)
+    return fitted, tried
+
+
+def profile_text(calibration: Calibration, name: str, like: DeviceProfile | None = None) -> str:
+    """Returns the YAML text of a profile: a complete one with `like`, else with gaps as comments.
+
+    Args:
+        calibration: The coefficients.
+        name: Name of the profile, also that of its file.
+        like: A profile that fills what the log does not determine, tiers and sources kept.
+
+    Raises:
+        ValueError: If powers of `like` exclude the idle draw, which those of a log include.
+    """
+    if like is not None and like.power_scope == "net":
+        raise ValueError(f"--like {like.name} states net power, the log that of the whole device")
+    others: Mapping[str, object] = {} if like is None else profile_to_json(like)
+    lines = [
+        f"# Fitted from {calibration.source}.",
+        "# Each coefficient: [value, low, high, tier, source]",
+        "_target_: fleettune.cost.hardware.device_profile",
+        f"name: {name}",
+        "power_scope: total",
+    ]
+    for coefficient in COEFFICIENTS:
+        found = calibration.coefficients.get(coefficient)
+        if found is not None:
+            item: object = [found.value, found.low, found.high, found.tier, found.source]
+        elif coefficient in others:
+            item = others[coefficient]
+        else:
+            lines.append(f"# {coefficient}: not in the log, fill it in")
+            continue
+        lines.append(f"{coefficient}: {_inline(item)}")
+    return "\n".join(lines) + "\n"
+
+
+def save_profile(path: Path, text: str) -> None:
+    """Writes a profile; refuses to overwrite one."""
+    if path.exists():
+        raise ValueError(f"{path} exists; choose another name or remove it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def _inline(item: object) -> str:
+    text = yaml.safe_dump(item, default_flow_style=True, width=10_000, allow_unicode=True)
+    return text.removesuffix("...\n").strip()

@@ -1,0 +1,174 @@
+"""Resuming: ``resume=RUN`` continues an interrupted run where its checkpoint ends.
+
+A run writes down the command line that began it. To resume it means to compose that again, with
+whatever is given besides ``resume``, and to refuse if the configuration, the policies or the
+versions are others than the run's: the rounds to come would not fit those that are there.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from simulations.checkpoint.versions import read_versions, versions, write_versions
+from simulations.experiment.arms import chosen_policies
+
+CHECKPOINT = "checkpoint"
+"""Folder of a run that holds what a resumed run needs."""
+
+STATE_FILE = f"{CHECKPOINT}/state.sqlite"
+FREE_KEYS = frozenset({"resume", "engine.workers"})
+"""Keys that change no result, so that a resumed run may have others."""
+
+_COMMAND = f"{CHECKPOINT}/command.json"
+_CONFIG = "config.yaml"
+_FINISHED = ("summary.json", "study.json")
+_KEPT_OF_HYDRA = "hydra.searchpath"
+
+
+def begin(cfg: DictConfig, overrides: Sequence[str], hydra: Sequence[str], folder: Path) -> None:
+    """Writes down how a run was begun.
+
+    Args:
+        cfg: Its configuration.
+        overrides: What was given for it.
+        hydra: What was given for Hydra itself.
+        folder: The run's folder.
+
+    Raises:
+        ValueError: If the folder holds a run already.
+    """
+    config = folder / _CONFIG
+    if config.exists():
+        hint = "" if is_finished(folder) else f", or resume={folder} to continue it"
+        raise ValueError(f"{folder} holds a run already; choose another hydra.run.dir{hint}")
+    places = [given for given in hydra if given.partition("=")[0].endswith(_KEPT_OF_HYDRA)]
+    command = folder / _COMMAND
+    command.parent.mkdir(parents=True, exist_ok=True)
+    command.write_text(json.dumps([*places, *overrides]))
+    write_versions(folder)
+    # last: a folder with a configuration can be resumed
+    config.write_text(OmegaConf.to_yaml(cfg, resolve=True))
+
+
+def end(folder: Path) -> None:
+    """Drops what only a resumed run would need, the devices' states with their texts among it."""
+    shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
+
+
+def is_finished(folder: Path) -> bool:
+    """Returns whether a folder holds a run or a study that is over."""
+    return any((folder / name).exists() for name in _FINISHED)
+
+
+def resumed_folder(overrides: Sequence[str]) -> Path | None:
+    """Returns the run that a command line resumes; None for a new run.
+
+    Raises:
+        ValueError: If it names several.
+    """
+    given = [override for override in overrides if _key(override) == "resume"]
+    if not given:
+        return None
+    parsed = OverridesParser.create().parse_override(given[-1])
+    if parsed.is_sweep_override():
+        raise ValueError(f"resume must name one run, got {given[-1]}")
+    value = parsed.value()
+    return None if value is None else Path(str(value))
+
+
+def continued(overrides: Sequence[str], *, sweep: bool) -> list[str]:
+    """Returns all overrides that a command line with ``resume`` stands for, the run's own first.
+
+    Raises:
+        ValueError: If what it resumes is no run that can be resumed, or has other policies.
+    """
+    folder = resumed_folder(overrides)
+    if folder is None:
+        return list(overrides)
+    if sweep:
+        raise ValueError("resume continues one run; leave -m away")
+    own = _own(folder)
+    keys = {_key(override) for override in overrides}
+    if "hydra.run.dir" in keys:
+        raise ValueError("hydra.run.dir must not be given with resume, which says where the run is")
+    merged = [override for override in own if _key(override) not in keys] + list(overrides)
+    before, now = chosen_policies(own), chosen_policies(merged)
+    if before != now:
+        raise ValueError(_differ(folder, _differences(before, now, "not chosen")))
+    where = str(folder.resolve()).replace("'", r"\'")
+    return [*merged, f"hydra.run.dir='{where}'", "hydra.output_subdir=null"]
+
+
+def check_unchanged(cfg: DictConfig) -> None:
+    """Checks that a resumed run's configuration and versions are what they were.
+
+    Raises:
+        ValueError: Naming everything that is not, with both values.
+    """
+    if OmegaConf.select(cfg, "resume") is None:
+        return
+    folder = Path(str(cfg.resume))
+    before = _flat(OmegaConf.to_container(OmegaConf.load(folder / _CONFIG)))
+    try:
+        now = OmegaConf.to_container(cfg, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ValueError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
+    found = _differences(before, _flat(now))
+    found += _differences(read_versions(folder), versions())
+    if found:
+        raise ValueError(_differ(folder, found))
+
+
+def _own(folder: Path) -> list[str]:
+    """Returns the overrides that a run was begun with."""
+    if not (folder / _CONFIG).exists():
+        raise ValueError(f"resume must name the folder of a run, with its {_CONFIG}, got {folder}")
+    if is_finished(folder):
+        raise ValueError(f"{folder} holds a finished run; there is nothing to resume")
+    command = folder / _COMMAND
+    if not command.exists():
+        raise ValueError(f"{folder} cannot be resumed: {_COMMAND} is missing")
+    return cast(list[str], json.loads(command.read_text()))
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").partition("=")[0]
+
+
+def _flat(value: Any, at: str = "") -> dict[str, Any]:  # noqa: ANN401 - any configuration
+    """Returns a nested configuration by dotted keys."""
+    if isinstance(value, list):
+        value = {str(place): item for place, item in enumerate(cast(list[Any], value))}
+    if not isinstance(value, dict) or not value:
+        return {at: value}
+    flat: dict[str, Any] = {}
+    for key, item in cast(dict[str, Any], value).items():
+        flat |= _flat(item, f"{at}.{key}" if at else str(key))
+    return flat
+
+
+def _differences(
+    before: Mapping[str, Any], now: Mapping[str, Any], absent: str = "not there"
+) -> list[str]:
+    """Returns a phrase for every key whose values differ."""
+    return [
+        f"{key} is {before.get(key, absent)} in the run and {now.get(key, absent)} now"
+        for key in sorted({*before, *now} - FREE_KEYS)
+        if before.get(key, _Absent) != now.get(key, _Absent)
+    ]
+
+
+class _Absent:
+    """What no configuration holds."""
+
+
+def _differ(folder: Path, differences: Sequence[str]) -> str:
+    return f"{folder} can only be resumed as it was begun: {'; '.join(differences)}"

@@ -1,0 +1,50 @@
+"""Worker processes that run batched passes: two with one thread each beat one with two threads.
+
+Which jobs share a pass is decided before, from the jobs alone, and every process uses the same
+number of threads, so the number of workers never changes a result. A worker ends with the driver,
+also with one that was killed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context, parent_process
+from threading import Thread
+
+import torch
+
+from fleettune.cohort.execute import Part, RunParts, run_here, run_part
+from fleettune.jobs.jobs import Result
+
+
+@contextmanager
+def open_workers(workers: int, threads: int) -> Generator[RunParts]:
+    """Yields what runs parts: this process where there is one worker, else a pool of others."""
+    torch.set_num_threads(threads)
+    if workers == 1:
+        yield run_here
+        return
+    with ProcessPoolExecutor(
+        workers, get_context("spawn"), initializer=_begin_worker, initargs=(threads,)
+    ) as pool:
+
+        def run_parts(parts: Sequence[Part]) -> Iterable[Sequence[Result]]:
+            return pool.map(run_part, parts)
+
+        yield run_parts
+
+
+def _begin_worker(threads: int) -> None:
+    torch.set_num_threads(threads)
+    Thread(target=_end_with_driver, daemon=True).start()
+
+
+def _end_with_driver() -> None:
+    """Waits for the driver's end: a worker alone would wait for its next job forever."""
+    driver = parent_process()
+    if driver is not None:
+        driver.join()
+        os._exit(1)

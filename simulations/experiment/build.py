@@ -1,0 +1,277 @@
+"""An experiment as one frozen value, built from Hydra's configuration and checked whole.
+
+The only module that sees a DictConfig. Every rule is checked here, before any model loads: unknown
+keys, types, ranges, files, columns, ranks against the model's shapes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from clients.policy import DevicePolicy, policy_types
+from fleettune.backbone.causal_lm import BackboneSource, read_shapes, resolve_folder
+from fleettune.backbone.precision import REFERENCE
+from fleettune.backbone.processor import CPU
+from fleettune.data.exchanges import Population
+from fleettune.data.long_streams import StreamData
+from fleettune.data.personas import SyntheticData
+from fleettune.data.styles import StyledData
+from fleettune.data.tokens import open_encoder
+from fleettune.fleet.registry import Fleet, FleetData
+from fleettune.records import checked, to_record
+from fleettune.releases.manifest import weights_file
+from simulations.experiment import lexicons
+from simulations.experiment import server_settings as server
+from simulations.experiment.arms import POLICY_KEYS, build_arms, fitting, foreign
+from simulations.experiment.data_names import data_name
+from simulations.experiment.device_fleet import fleet_of
+from simulations.experiment.server_probes import asked, check_text
+from simulations.experiment.settings import CostSettings, EngineSettings, FleetSettings, Run
+from simulations.experiment.study_settings import StudySettings
+from simulations.experiment.targets import configured
+from strategies.aggregation.exact_mean import Aggregation
+from strategies.catalogue.cataloguer import Cataloguing
+from strategies.learning.guidance_rules import Guiding
+from strategies.plan import Arm, Plan
+from strategies.releases.publisher import Source
+from strategies.releases.schedule import Schedule
+from strategies.rollout.staging import Staging
+from strategies.rounds.sampling import Panel, Uniform
+
+RUN_KEYS = (
+    *("seed", "rounds", "precision", "compute", "quality", "store"),
+    *("keep_patches", "resume", "fleet_patch", "fleet_rank"),
+)
+KEYS = (
+    *RUN_KEYS,
+    *("model", "data", "fleet", "storage", "annotation", "lexicon"),
+    *("cost", "link", "availability", "release", "tuning", "engine", "aggregation"),
+    *("guidance", "rollout", "catalogue"),
+    *(*POLICY_KEYS, "reference", "arms", "study"),
+)
+"""All keys of a configuration."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experiment:
+    """Everything that decides a run's results.
+
+    Attributes:
+        run: Seed, rounds, precision, processor, metric.
+        cost: What is priced and shown.
+        fleet_settings: How many devices, how they are sampled.
+        fleet: The fleet as its devices know it.
+        model: Where the backbone comes from.
+        schedule: Releases.
+        engine: How it is computed; never changes a result beyond rounding.
+        arms: Policies by name, the reference first.
+        study: Arms, seeds and claims of the study that this belongs to.
+        metric: The headline metric, a key of `simulations.results.summary.HEADLINES`.
+        aggregation: How the server aggregates deltas.
+        guidance: What the server makes of reported decisions.
+        rollout: Whether a first cohort gets releases before the others.
+        catalogue: What first tunes may start from.
+    """
+
+    run: Run
+    cost: CostSettings
+    fleet_settings: FleetSettings
+    fleet: Fleet
+    model: BackboneSource
+    schedule: Schedule
+    engine: EngineSettings
+    arms: Mapping[str, DevicePolicy]
+    study: StudySettings
+    metric: str
+    aggregation: Aggregation
+    guidance: Guiding
+    rollout: Staging
+    catalogue: Cataloguing
+
+    @property
+    def reference(self) -> str:
+        """Name of the arm that savings are measured against."""
+        return next(iter(self.arms))
+
+    @property
+    def data_name(self) -> str:
+        """Short name of the data, for reports."""
+        return data_name(self.fleet.data)
+
+    def plan(self) -> Plan:
+        """Returns the run as the server sees it."""
+        settings = self.fleet_settings
+        sampling = Panel() if settings.sampled is None else Uniform(sampled=settings.sampled)
+        return Plan(
+            seed=self.run.seed,
+            rounds=self.run.rounds,
+            devices=settings.devices,
+            arms=tuple(
+                Arm(name=name, policy=json.dumps(to_record(policy)))
+                for name, policy in self.arms.items()
+            ),
+            source=Source(
+                path=str(resolve_folder(self.model.path)),
+                template=self.model.template,
+                max_tokens=self.model.max_tokens,
+            ),
+            schedule=self.schedule,
+            sampling=sampling,
+            data=self.fleet.data,
+            store=self.run.store,
+            observe=True,
+            aggregation=self.aggregation,
+            guidance=self.guidance,
+            rollout=self.rollout,
+            catalogue=self.catalogue,
+            joining=settings.joining,
+            fleet_patch=self.run.fleet_patch,
+            fleet_rank=self.run.fleet_rank,
+            probes=asked(self.arms),
+        )
+
+
+def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experiment:
+    """Returns the experiment that a configuration describes.
+
+    Args:
+        cfg: The composed configuration.
+        chosen: What the user asked for, by policy key; None or empty runs the standard arms.
+
+    Raises:
+        ValueError: Saying which key breaks which rule, its value, and what to do.
+    """
+    plain = _plain(cfg)
+    run = _run(plain)
+    model = cast(BackboneSource, configured(plain["model"], "model"))
+    folder = _model_folder(model)
+    data = cast(FleetData, configured(plain["data"], "data", seed=run.seed))
+    population = _population(data)
+    settings = checked(FleetSettings, plain["fleet"], {}, "fleet")
+    _check_users(settings, population)
+    arms = build_arms(plain, chosen or {})
+    arms = fitting(arms, population, read_shapes(folder), bool(chosen))
+    installed = tuple(sorted({path for policy in arms.values() for path in foreign(policy)}))
+    policy_types(installed)
+    engine = cast(EngineSettings, configured(plain["engine"], "engine"))
+    _check_together(run, engine)
+    aggregation = server.aggregation_rule(plain["aggregation"], arms)
+    cost = checked(CostSettings, plain["cost"], {}, "cost")
+    check_text(arms, population)
+    study = checked(StudySettings, plain["study"], {}, "study")
+    study.check_arms(tuple(arms))
+    run.quality.check_arms(tuple(arms))
+    schedule = server.release_schedule(plain["release"], folder)
+    return Experiment(
+        run=run,
+        cost=cost,
+        metric=_metric(run, data, population),
+        fleet_settings=settings,
+        fleet=fleet_of(plain, run, settings, data, cost, installed),
+        model=model,
+        schedule=schedule,
+        engine=engine,
+        arms=arms,
+        study=study,
+        aggregation=aggregation,
+        guidance=server.guidance_rule(plain["guidance"], arms),
+        rollout=server.staging_rule(plain["rollout"], schedule, run.fleet_patch, settings.joining),
+        catalogue=server.catalogue_rule(
+            plain["catalogue"],
+            arms,
+            read_shapes(folder),
+            population,
+            settings.devices,
+            run.fleet_patch,
+        ),
+    )
+
+
+def _check_users(settings: FleetSettings, population: Population) -> None:
+    if settings.devices > population.users:
+        raise ValueError(
+            f"fleet.devices must be <= {population.users}, the users of this data, "
+            f"got {settings.devices}"
+        )
+
+
+def _plain(cfg: DictConfig) -> dict[str, Any]:
+    lexicons.register()
+    try:
+        plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"{error.full_key or 'the configuration'} must be given: {reason}"
+        ) from error
+    named = {key: value for key, value in cast(dict[str, Any], plain).items() if key != "hydra"}
+    unknown = sorted(set(named) - set(KEYS))
+    if unknown:
+        raise ValueError(f"{unknown[0]} is not a known key of the configuration; known are {KEYS}")
+    missing = [key for key in KEYS if key not in named]
+    if missing:
+        raise ValueError(f"{missing[0]} must be given; it was taken out of the configuration")
+    return named
+
+
+def _run(plain: Mapping[str, Any]) -> Run:
+    try:
+        return checked(Run, {key: plain[key] for key in RUN_KEYS}, {}, "run")
+    except ValueError as error:
+        # these keys stand at the top of the configuration, in no section of their own
+        raise ValueError(str(error).removeprefix("run: ").removeprefix("run.")) from error
+
+
+def _check_together(run: Run, engine: EngineSettings) -> None:
+    if run.resume is not None and engine.name == "flower":
+        raise ValueError("resume needs a checkpoint, and engine=flower keeps none; run it again")
+    if engine.name == "flower" and run.precision != REFERENCE:
+        raise ValueError(
+            f"engine=flower computes in reference precision only, got precision={run.precision}"
+        )
+    if run.compute.device != CPU and engine.name != "inprocess":
+        raise ValueError(
+            f"compute.device must be cpu with engine={engine.name}, got {run.compute.device}; "
+            "only engine=inprocess computes elsewhere"
+        )
+
+
+def _model_folder(model: BackboneSource) -> Path:
+    """Returns the model's folder after checking shapes, weights file, tokenizer and template."""
+    model.check()
+    folder = resolve_folder(model.path)
+    weights_file(folder)
+    open_encoder(folder, model.template, model.max_tokens)
+    return folder
+
+
+def _population(data: FleetData) -> Population:
+    try:
+        data.check()
+        return data.open()
+    except ValueError as error:
+        known = str(error).startswith("data.")
+        raise ValueError(str(error) if known else f"data: {error}") from error
+
+
+def _metric(run: Run, data: FleetData, population: Population) -> str:
+    """Returns the headline metric: as asked, or the one that fits the data."""
+    if run.quality.metric == "neg_mae" and not population.answers:
+        raise ValueError("quality.metric=neg_mae needs answers that are labels, not free text")
+    if run.quality.generate and population.answers:
+        raise ValueError(
+            "quality.generate must be 0 where answers are labels, "
+            f"got {run.quality.generate}: ROUGE-1 is of free text"
+        )
+    if run.quality.metric != "auto":
+        return run.quality.metric
+    if isinstance(data, SyntheticData | StreamData | StyledData):
+        return "exact_match"
+    return "neg_mae" if population.answers else "neg_nll"

@@ -1,0 +1,157 @@
+"""Server settings: the rules that the server follows, from their nodes of the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from clients.adaptation.device_view import HoldingOut
+from clients.placement.rules import TrainingRule
+from clients.policy import DevicePolicy
+from clients.start.entry_mixture import Mixture
+from clients.start.optuna_search import SEARCHES, check_optuna
+from clients.start.rules import Rival, Scratch
+from fleettune.cost.work import Shapes
+from fleettune.data.exchanges import Population
+from fleettune.fleet.joining import FROM_THE_START, Joining
+from fleettune.records import checked
+from simulations.experiment.targets import configured
+from strategies.aggregation.exact_mean import Aggregation
+from strategies.aggregation.ffa import Ffa
+from strategies.aggregation.fleet_patch import check_merged
+from strategies.catalogue.cluster_source import ClusterCatalogue
+from strategies.catalogue.sources import Cataloguing, Uncatalogued, check_source
+from strategies.learning.guidance_rules import Fitted, Guiding
+from strategies.plan import AGGREGATIONS, CATALOGUES
+from strategies.releases.corpus_file import check_corpora
+from strategies.releases.external import check_external
+from strategies.releases.schedule import Schedule
+from strategies.rollout.staging import Staged, Staging, check_staging
+
+
+def release_schedule(node: Mapping[str, Any], folder: Path) -> Schedule:
+    """Returns when releases come and how they are made.
+
+    Raises:
+        ValueError: If it breaks a rule, or a checkpoint or corpus of it cannot be had.
+    """
+    schedule = checked(Schedule, node, {}, "release")
+    check_external(schedule, folder)
+    check_corpora(schedule)
+    return schedule
+
+
+def aggregation_rule(node: object, arms: Mapping[str, DevicePolicy]) -> Aggregation:
+    """Returns how deltas are aggregated.
+
+    Raises:
+        ValueError: If the rule is unknown, or the arms do not fit it.
+    """
+    rule = configured(node, "aggregation")
+    if isinstance(rule, Ffa) and not all(policy.tuning.frozen_a for policy in arms.values()):
+        raise ValueError("aggregation=ffa needs one A on all devices: add +tuning.frozen_a=true")
+    if not isinstance(rule, AGGREGATIONS):
+        known = ", ".join(kind.__name__ for kind in AGGREGATIONS)
+        raise ValueError(f"aggregation must be one of {known}, got {type(rule).__name__}")
+    return rule
+
+
+def guidance_rule(node: object, arms: Mapping[str, DevicePolicy]) -> Guiding:
+    """Returns what the server makes of reported decisions.
+
+    Raises:
+        ValueError: If the rule is unknown, or learns from what no arm can report.
+    """
+    rule = configured(node, "guidance")
+    if not isinstance(rule, Guiding):
+        raise ValueError(f"guidance must be Unguided, Fitted or Fixed, got {type(rule).__name__}")
+    if isinstance(rule, Fitted) and not any(map(_measures_gains, arms.values())):
+        raise ValueError(
+            "guidance=fitted learns from what retunes gain on exchanges that never train, and no "
+            "arm keeps any out: set adaptation.canary=true adaptation.canary_share=0.1 where "
+            "adaptation=edgetune, or adaptation.share=0.2 where adaptation=canary"
+        )
+    return rule
+
+
+def _measures_gains(policy: DevicePolicy) -> bool:
+    rule = policy.adaptation
+    kept_out = rule.kept_out if isinstance(rule, HoldingOut) else None
+    return kept_out is not None and kept_out.share > 0
+
+
+def staging_rule(
+    node: object, schedule: Schedule, fleet_patch: str, joining: Joining = FROM_THE_START
+) -> Staging:
+    """Returns how releases go out.
+
+    Raises:
+        ValueError: If the rule is unknown, or does not fit the schedule, the fleet patch or who
+            joins.
+    """
+    rule = configured(node, "rollout")
+    if not isinstance(rule, Staging):
+        raise ValueError(f"rollout must be Unstaged or Staged, got {type(rule).__name__}")
+    check_staging(rule, schedule.every, fleet_patch)
+    check_merged(fleet_patch, schedule)
+    if isinstance(rule, Staged) and joining.parts:
+        raise ValueError("rollout=staged needs a fleet without fleet.join, whose cohorts are whole")
+    return rule
+
+
+def catalogue_rule(
+    node: object,
+    arms: Mapping[str, DevicePolicy],
+    shapes: Shapes,
+    population: Population,
+    devices: int,
+    fleet_patch: str,
+) -> Cataloguing:
+    """Returns what first tunes may start from.
+
+    Args:
+        node: Its node of the configuration.
+        arms: The policies.
+        shapes: The model's.
+        population: Whose users outside the fleet are asked.
+        devices: Of the fleet.
+        fleet_patch: Whether devices get the fleet patch.
+
+    Raises:
+        ValueError: If the rule is unknown, its entries cannot be made, or an arm starts from a
+            catalogue that is not there or that it could not take up.
+    """
+    rule = configured(node, "catalogue")
+    if not isinstance(rule, Cataloguing):
+        known = ", ".join(kind.__name__ for kind in CATALOGUES)
+        raise ValueError(f"catalogue must be one of {known}, got {type(rule).__name__}")
+    for name, policy in arms.items():
+        if not isinstance(policy.start, Scratch):
+            _check_start(name, policy, rule)
+    if not isinstance(rule, Uncatalogued):
+        check_source(rule, shapes, population)
+    if isinstance(rule, ClusterCatalogue):
+        rule.check_fleet(devices, fleet_patch)
+    return rule
+
+
+def _check_start(name: str, policy: DevicePolicy, rule: Cataloguing) -> None:
+    if isinstance(rule, Uncatalogued):
+        raise ValueError(
+            f"arm {name} starts from a catalogue: add catalogue=styles, corpora, imported or "
+            "clusters"
+        )
+    if isinstance(policy.start, Rival) and policy.start.pick in SEARCHES:
+        check_optuna()
+    if isinstance(policy.start, Mixture) and rule.explain.shrink is None:
+        raise ValueError(
+            f"arm {name}: start.spread counts in the unit that whitening brings; "
+            "catalogue.explain.shrink must be > 0, got null; or take start=nearest"
+        )
+    if policy.tuning.frozen_a:
+        raise ValueError(f"arm {name}: tuning.frozen_a must be false with a start but scratch")
+    if isinstance(policy.placement, TrainingRule):
+        raise ValueError(
+            f"arm {name}: placement must not train before it places with a start but scratch"
+        )

@@ -1,0 +1,209 @@
+"""The summary of a run: one fold of its rows, with what is known and not known of its joules.
+
+Joules, seconds and bytes add, so they are summed; quality is a mean over devices
+(`simulations.results.device_means`). Low and high ends of joules are those of the coefficients' draws
+(`simulations.uncertainty.estimate`); every number of joules stands in a ledger (`simulations.results.ledgers`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import polars as pl
+
+from simulations.results.device_means import (
+    DECISIONS,
+    HEADLINES,
+    QUALITIES,
+    STAGES,
+    TIERS,
+    DeviceFold,
+    compared,
+    finite,
+    fold_devices,
+    mean_by,
+    mean_known,
+    mean_with_interval,
+    split_arms,
+    total,
+    without_stage,
+)
+from simulations.results.ledgers import arm_ledgers, host_ledger
+from simulations.uncertainty.estimate import Uncertainty
+
+ATTENDANCE = ("present", "late", "interrupted", "absent", "starved")
+LABEL = (
+    "joules and seconds are simulated, those of the device-total ledger unless said otherwise; "
+    "low and high hold 95 % of the draws of all coefficients from their ranges; ci95 is a 95 % "
+    "bootstrap interval over devices at central coefficients"
+)
+NOT_COVERED = (
+    "decisions stay as simulated under every draw; batteries, hours of charging and interruptions "
+    "are not drawn again"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunInfo:
+    """What was run: the facts that all arms share, and FLOP of the server's probes by arm."""
+
+    seed: int
+    devices: int
+    rounds: int
+    releases: int
+    engine: str
+    backbone: str
+    data: str
+    quality_metric: str
+    reference: str
+    coefficients: Mapping[str, int]
+    priced_as: str
+    probe_flop: Mapping[str, float] = field(default_factory=dict[str, float])
+
+    def __post_init__(self) -> None:
+        if self.quality_metric not in HEADLINES:
+            raise ValueError(
+                f"quality_metric must be one of {sorted(HEADLINES)}, got {self.quality_metric!r}"
+            )
+        if unknown := set(self.coefficients) - set(TIERS):
+            raise ValueError(f"coefficients must be keyed by {TIERS}, got {sorted(unknown)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostInfo:
+    """What the run took on the host that simulated it: measured, never simulated."""
+
+    host_seconds: float
+    peak_rss_mb: float
+    seconds_by_phase: Mapping[str, float] = field(default_factory=dict[str, float])
+    energy_j: float | None = None
+    energy_note: str = "joules not measured: no power meter was read"
+
+
+def summarise(
+    rows: pl.DataFrame, run: RunInfo, host: HostInfo, known: Uncertainty, *, network: bool = False
+) -> dict[str, Any]:
+    """Returns the JSON-ready summary of a run; a quantity that is unknown is None, never NaN.
+
+    Args:
+        rows: One row per arm, device and round, in any order.
+        run: What was run; names the headline metric and the reference arm.
+        host: What it took on the host.
+        known: What the coefficients' ranges make of these rows.
+        network: Whether the network's ledger is counted.
+
+    Raises:
+        ValueError: If a column is missing, a row is doubled or the reference arm has no rows.
+    """
+    arms = split_arms(rows)
+    if run.reference not in arms:
+        raise ValueError(f"reference must be an arm of the run {sorted(arms)}: {run.reference!r}")
+    folds = {arm: fold_devices(part, run.quality_metric) for arm, part in arms.items()}
+    unserved = {
+        arm: fold_devices(without_stage(part, "serve"), run.quality_metric)
+        for arm, part in arms.items()
+    }
+    return {
+        "schema": 2,
+        "run": _run(run, host),
+        "arms": {
+            arm: {
+                "quality": _quality(part, folds[arm], run),
+                "counts": _counts(part["decision"], DECISIONS),
+                **_attendance(part),
+                "energy_j": _energy(
+                    part, arm, known, network=network, probe_flop=run.probe_flop.get(arm, 0.0)
+                ),
+                "bytes": {"down": total(part, "down_bytes"), "up": total(part, "up_bytes")},
+                "simulated_time_s": total(part, "time_s"),
+                "vs_reference": _versus(arm, folds, unserved, run, known),
+            }
+            for arm, part in arms.items()
+        },
+        "coefficients": {tier: int(run.coefficients.get(tier, 0)) for tier in TIERS},
+        "coefficient_shares": dict(known.tiers),
+        "monte_carlo": {"draws": known.draws, "seed": known.seed, "not_covered": NOT_COVERED},
+        "host": host_ledger(host.host_seconds, host.energy_j, host.energy_note),
+        "label": LABEL,
+    }
+
+
+def _run(run: RunInfo, host: HostInfo) -> dict[str, Any]:
+    facts = asdict(run)
+    for name in ("quality_metric", "reference", "coefficients", "probe_flop"):
+        del facts[name]
+    measured = {
+        "host_seconds": finite(host.host_seconds),
+        "peak_rss_mb": finite(host.peak_rss_mb),
+    }
+    return facts | measured
+
+
+def _quality(rows: pl.DataFrame, fold: DeviceFold, run: RunInfo) -> dict[str, Any]:
+    return {
+        "metric": run.quality_metric,
+        **mean_with_interval(fold.quality, run.seed),
+        **{column: mean_known(mean_by(rows, "device", column)[1]) for column in QUALITIES},
+    }
+
+
+def _attendance(rows: pl.DataFrame) -> dict[str, Any]:
+    """Who took part: device nights by attendance, in all and by device class."""
+    classes: list[str] = rows["profile"].unique().sort().to_list()
+    parts = {name: rows.filter(pl.col("profile") == name) for name in classes}
+    return {
+        "attendance": _counts(rows["attendance"], ATTENDANCE),
+        "by_class": {
+            name: {
+                "devices": part["device"].n_unique(),
+                **_counts(part["attendance"], ATTENDANCE),
+                "infeasible": int((part["decision"] == "infeasible").sum()),
+                "wasted_j": total(part, "energy_j_wasted"),
+            }
+            for name, part in parts.items()
+        },
+    }
+
+
+def _energy(
+    rows: pl.DataFrame, arm: str, known: Uncertainty, *, network: bool, probe_flop: float
+) -> dict[str, Any]:
+    ledgers = arm_ledgers(rows, arm, known, network=network, probe_flop=probe_flop)
+    whole = ledgers["device_total"]
+    wasted_j = total(rows, "energy_j_wasted")
+    low, high = known.stages[arm]["wasted"]
+    return {
+        "total": whole.joules,
+        "low": whole.low,
+        "high": whole.high,
+        "by_stage": {stage: total(rows, f"energy_j_{stage}") for stage in STAGES},
+        "by_stage_range": {stage: list(known.stages[arm][stage]) for stage in STAGES},
+        "wasted_j": {"total": wasted_j, "low": low, "high": high},
+        "ledgers": {name: asdict(ledger) for name, ledger in ledgers.items()},
+    }
+
+
+def _versus(
+    arm: str,
+    folds: Mapping[str, DeviceFold],
+    unserved: Mapping[str, DeviceFold],
+    run: RunInfo,
+    known: Uncertainty,
+) -> dict[str, Any]:
+    found = compared(folds[arm], folds[run.reference], run.seed)
+    without = compared(unserved[arm], unserved[run.reference], run.seed)
+    found["energy_saving_without_serving"] = without["energy_saving"]
+    saving = known.saving[arm]
+    found["energy_saving"] |= {
+        "ci95_coefficients": list(saving.by_coefficients),
+        "ci95_both": list(saving.by_both),
+        "scale_free": saving.is_scale_free,
+        "largest_shift": saving.largest_shift,
+    }
+    return {"reference": run.reference, **found, "share_flipped": known.flipped[arm]}
+
+
+def _counts(words: pl.Series, names: tuple[str, ...]) -> dict[str, int]:
+    return {name: int((words == name).sum()) for name in names}

@@ -1,0 +1,205 @@
+"""What a study measures of decisions: ROC-AUC, the place above a chord, retained gain, retunes.
+
+A label says whether a retune helps by more than a margin on the days to come. It is the observer's
+(`clients.observer.counterfactual`): of the arm's own patch, release and user, never another arm's. Intervals
+are percentiles over resampled devices, all nights of a device together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from simulations.results.decided import SCORE
+from simulations.results.device_means import (
+    HEADLINES,
+    Floats,
+    Indices,
+    bootstrap_interval,
+    finite,
+    mean_by,
+    numbers,
+)
+
+LABEL = "retune_gain"
+"""Column with the nats per token that a retune gains, or would have, on the days to come."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Labelled:
+    """Decisions with a score and a label.
+
+    Attributes:
+        score: What was decided by.
+        helped: Whether a retune helps by more than the margin.
+        device: Place of the device among those that decided, from 0.
+        group: Release and part of the study, as a number.
+    """
+
+    score: Floats
+    helped: NDArray[np.bool_]
+    device: Indices
+    group: Indices
+
+
+def labelled(rows: pl.DataFrame, margin: float) -> Labelled:
+    """Returns an arm's decisions with both; others are left out."""
+    known = rows.filter(
+        (pl.col("decided") == 1) & pl.col(SCORE).is_not_null() & pl.col(LABEL).is_not_null()
+    )
+    part = pl.col("part") if "part" in known.columns else pl.lit(0)
+    groups = known.select(pl.struct(part.alias("part"), "release").rank("dense")).to_series()
+    _, devices = np.unique(known["device"].cast(pl.Int64).to_numpy(), return_inverse=True)
+    return Labelled(
+        score=numbers(known, SCORE),
+        helped=numbers(known, LABEL) > margin,
+        device=devices.astype(np.int64),
+        group=groups.cast(pl.Int64).to_numpy(),
+    )
+
+
+def score_auc(rows: pl.DataFrame, margin: float, *, within: bool) -> dict[str, Any]:
+    """Returns the area under the ROC curve of an arm's score against the label, with interval.
+
+    Mann and Whitney's statistic over pairs of a decision that a retune helps and one that it does
+    not, ties counted half; a resampled device brings all its decisions.
+
+    Args:
+        rows: An arm's rows with the columns of `simulations.results.decided`.
+        margin: Nats per token that a retune has to gain to count as help.
+        within: Whether only pairs within one release of one part count, so that what is the same
+            for all devices of a release tells nothing.
+    """
+    concordant, every = _pairs(labelled(rows, margin), within=within)
+    count = len(every)
+
+    def statistic(index: Indices) -> Floats:
+        weight = np.zeros((len(index), count))
+        np.add.at(weight, (np.arange(len(index))[:, None], index), 1.0)
+        found = ((weight @ concordant) * weight).sum(axis=1)
+        return found / ((weight @ every) * weight).sum(axis=1)
+
+    whole = every.sum()
+    mean = concordant.sum() / whole if whole else float("nan")
+    ci95 = bootstrap_interval(statistic, count, seed=0) if whole else [None, None]
+    return {"mean": finite(float(mean)), "ci95": ci95}
+
+
+def _pairs(of: Labelled, *, within: bool) -> tuple[Floats, Floats]:
+    """Returns concordant and all pairs by device that was helped and device that was not."""
+    count = int(of.device.max()) + 1 if len(of.device) else 0
+    concordant, every = np.zeros((count, count)), np.zeros((count, count))
+    up, down = of.helped, ~of.helped
+    higher = of.score[up][:, None] - of.score[down][None, :]
+    counts = np.ones_like(higher)
+    if within:
+        counts = (of.group[up][:, None] == of.group[down][None, :]).astype(np.float64)
+    place = np.ix_(of.device[up], of.device[down])
+    np.add.at(concordant, place, counts * ((higher > 0) + 0.5 * (higher == 0)))
+    np.add.at(every, place, counts)
+    return concordant, every
+
+
+def above_line(
+    arm: pl.DataFrame, line: Sequence[pl.DataFrame], column: str, metric: str
+) -> dict[str, Any]:
+    """Returns by how much an arm's quality lies above a line through other arms.
+
+    The line joins the arms' points (mean per device of a column's sum, mean quality) and is flat
+    beyond its ends, so who spends more than its dearest arm must beat that arm. Between two points
+    lies what a fleet reaches of which a random share of devices follows each. A line of the two
+    extremes, reuse and retune always, is the chord; one with more points compares at equal retunes.
+
+    Args:
+        arm: The rows of the arm.
+        line: The rows of the arms on the line.
+        column: What is spent: retunes or joules.
+        metric: The headline metric.
+    """
+    devices, spent = _by_device([arm, *line], column)
+    name, sign = HEADLINES[metric]
+    quality = np.stack([sign * _means(rows, name, devices) for rows in (arm, *line)])
+
+    def statistic(index: Indices) -> Floats:
+        return np.array([_above(spent[:, one], quality[:, one]) for one in index])
+
+    mean = _above(spent, quality)
+    return {"mean": finite(mean), "ci95": bootstrap_interval(statistic, len(devices), seed=0)}
+
+
+def _above(spent: Floats, quality: Floats) -> float:
+    x, y = spent.mean(axis=1), np.nanmean(quality, axis=1)
+    order = np.argsort(x[1:], kind="stable")
+    on_line = cast(float, np.interp(x[0], x[1:][order], y[1:][order]))
+    return float(y[0] - on_line)
+
+
+Three: TypeAlias = tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]
+
+
+def retained(frames: Three, column: str, earlier: Three | None = None) -> dict[str, Any]:
+    """Returns the share of what one arm gains over another that a third keeps, in a column's mean.
+
+    With losses: (none - arm) / (none - full), as METHODS D.2 has it.
+
+    Args:
+        frames: Rows of the arm, of none and of full.
+        column: What is gained.
+        earlier: The same on other nights, whose share is taken off.
+    """
+    groups = [frames] if earlier is None else [frames, earlier]
+    devices, _ = _by_device([rows for group in groups for rows in group], column)
+    means = [[_means(rows, column, devices) for rows in group] for group in groups]
+
+    def share(group: list[Floats], index: Indices) -> Floats:
+        here, base, top = (values[index] for values in group)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.nanmean(base - here, axis=1) / np.nanmean(base - top, axis=1)
+
+    def statistic(index: Indices) -> Floats:
+        first, *others = (share(group, index) for group in means)
+        return first - others[0] if others else first
+
+    mean = statistic(np.arange(len(devices))[None])[0] if len(devices) else float("nan")
+    return {
+        "mean": finite(float(mean)),
+        "ci95": bootstrap_interval(statistic, len(devices), seed=0),
+    }
+
+
+def retune_rate(rows: pl.DataFrame) -> dict[str, Any]:
+    """Returns the share of an arm's decisions that are retunes, with its interval over devices."""
+    sums = rows.group_by("device").agg(pl.col("decided", "retuned").sum()).sort("device")
+    decided, retuned = (sums[name].cast(pl.Float64).to_numpy() for name in ("decided", "retuned"))
+
+    def statistic(index: Indices) -> Floats:
+        return retuned[index].sum(axis=1) / decided[index].sum(axis=1)
+
+    whole = decided.sum()
+    mean = float(retuned.sum() / whole) if whole else float("nan")
+    return {"mean": finite(mean), "ci95": bootstrap_interval(statistic, len(decided), seed=0)}
+
+
+def _by_device(frames: Sequence[pl.DataFrame], column: str) -> tuple[Indices, Floats]:
+    """Returns the devices that all frames share, and a column's sum for each, frame by frame."""
+    devices = reduce(np.intersect1d, (mean_by(rows, "device", column)[0] for rows in frames))
+    sums = [
+        rows.filter(pl.col("device").is_in(devices.tolist()))
+        .group_by("device")
+        .agg(pl.col(column).cast(pl.Float64).sum())
+        .sort("device")[column]
+        .to_numpy()
+        for rows in frames
+    ]
+    return devices, np.stack(sums)
+
+
+def _means(rows: pl.DataFrame, column: str, devices: Indices) -> Floats:
+    known, means = mean_by(rows, "device", column)
+    return means[np.isin(known, devices)]

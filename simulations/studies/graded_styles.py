@@ -1,0 +1,74 @@
+"""Levels: whether a catalogue's coordinates grow with the level of a graded style (METHODS A4).
+
+XPerT reports distances between coefficients of levels 1 to 4 and expects d(1,2) < d(1,3) < d(1,4).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from simulations.results.device_means import Floats, Indices, bootstrap_interval, finite
+
+AXES = ("expertise", "informativeness", "tone")
+_NAME = re.compile(r"e(\d)i(\d)t(\d)")
+
+
+def levels_of(name: str) -> tuple[int, ...] | None:
+    """Returns the levels of a generated style on `AXES`; None of another entry's name."""
+    found = _NAME.fullmatch(name)
+    return tuple(map(int, found.groups())) if found else None
+
+
+def distances(entries: Sequence[Mapping[str, Any]], axis: str) -> Floats:
+    """Returns L1 distances from an axis' lowest level to those above, ``(rests, levels - 1)``.
+
+    Args:
+        entries: Rows of ``server_catalogue.json``; those of its first release are used.
+        axis: expertise, informativeness or tone; the other two make a rest.
+
+    Raises:
+        ValueError: If the axis is unknown.
+    """
+    if axis not in AXES:
+        raise ValueError(f"a claim about levels needs a column of {AXES}, got {axis!r}")
+    which = AXES.index(axis)
+    by_rest: dict[tuple[int, ...], dict[int, Floats]] = {}
+    for entry in entries:
+        levels = levels_of(entry["entry"])
+        if levels and entry["release"] == entries[0]["release"]:
+            rest = levels[:which] + levels[which + 1 :]
+            by_rest.setdefault(rest, {})[levels[which]] = np.array(entry["coordinates"])
+    counts = {len(own) for own in by_rest.values()}
+    if len(counts) != 1 or counts == {1}:
+        return np.zeros((0, 0))
+    return np.array(
+        [
+            [np.abs(own[n] - own[min(own)]).sum() for n in sorted(own)[1:]]
+            for own in by_rest.values()
+        ]
+    )
+
+
+def ordered(entries: Sequence[Mapping[str, Any]], axis: str) -> dict[str, Any]:
+    """Returns the smallest mean growth from one level's distance to the next, with its interval.
+
+    In the coordinates' unit; resampled over what the other two axes are. Unknown where not all
+    levels of the axis have entries.
+    """
+    apart = distances(entries, axis)
+    if apart.shape[1] < 2:
+        return {"mean": None, "ci95": [None, None]}
+    growth = np.diff(apart, axis=1)
+
+    def statistic(index: Indices) -> Floats:
+        return np.array([growth[drawn].mean(axis=0).min() for drawn in index])
+
+    mean = float(statistic(np.arange(len(growth))[None])[0])
+    known = math.isfinite(mean)
+    interval = bootstrap_interval(statistic, len(growth), seed=0) if known else [None, None]
+    return {"mean": finite(mean), "ci95": interval}

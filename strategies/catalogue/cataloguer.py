@@ -1,0 +1,252 @@
+"""Cataloguing: the catalogue that is offered with every release, and how it outlives a release.
+
+Entries are made (`strategies.catalogue.sources`), explained, and kept by content, so a catalogue is
+made once. Where a new release comes, an entry whose held-out text the release with the old patch
+predicts no worse than before is reused as it is; any other is made anew, or dropped where nothing
+is there to make it of (the reuse-or-retune rule of canaries, on the server's own text).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fleettune.adapters.patch import Patch
+from fleettune.catalogue.decomposition import WordlessError
+from fleettune.catalogue.explanation import explained as told
+from fleettune.catalogue.explanation import in_words
+from fleettune.catalogue.manifest import (
+    SCHEMA,
+    decode_manifest,
+    encode_manifest,
+    manifest_digest,
+)
+from fleettune.catalogue.offer import CatalogueOffer
+from fleettune.data.exchanges import Population
+from fleettune.records import to_record
+from fleettune.releases.manifest import Manifest
+from strategies.catalogue.cluster_source import ClusterCatalogue
+from strategies.catalogue.entries import Catalogue, Entry, Execute, explained, publish
+from strategies.catalogue.entry_tools import Workshop
+from strategies.catalogue.shared_deltas import SharedDeltas
+from strategies.catalogue.sources import (
+    Cataloguing,
+    Source,
+    Uncatalogued,
+    asked,
+    held_out,
+    made_entries,
+)
+from strategies.catalogue.still_valid import Outlived, outlive
+from strategies.releases.ranking import here
+
+log = logging.getLogger(__name__)
+
+FOLDER = "catalogues"
+"""Where patches and manifests lie in the release store."""
+SHARED = "shared_deltas"
+"""Where deltas lie that clusters are made of."""
+FEWEST = 2
+"""Entries below which there is no catalogue: the words of one would tell it from nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """A release's catalogue: what is in it, which entries were reused, what devices are sent."""
+
+    catalogue: Catalogue
+    reused: tuple[str, ...]
+    offer: CatalogueOffer
+
+
+@dataclass(slots=True, kw_only=True)
+class Cataloguer:
+    """Makes the catalogue of every release.
+
+    Attributes:
+        how: What is in it.
+        store: The release store.
+        seed: Key of corpora, questions, adapters and samples.
+        run: Runs jobs.
+        population: Where questions come from that no source has of its own.
+        made: What was made so far, by release; None where it came to no catalogue.
+        outlived: Which entries of the release before hold, by release.
+        shared: The deltas that clusters are made of.
+        resumed: Digests of the manifests that an interrupted run had made, by release.
+    """
+
+    how: Cataloguing = field(default_factory=Uncatalogued)
+    store: Path = Path()
+    seed: int = 0
+    run: Execute = here
+    population: Population | None = None
+    made: dict[int, Made | None] = field(default_factory=dict[int, Made | None])
+    outlived: dict[int, Outlived] = field(default_factory=dict[int, Outlived])
+    shared: SharedDeltas = field(init=False)
+    resumed: dict[int, str] = field(default_factory=dict[int, str])
+
+    def __post_init__(self) -> None:
+        most = self.how.most if isinstance(self.how, ClusterCatalogue) else 0
+        self.shared = SharedDeltas(store=self.store / SHARED, seed=self.seed, most=most)
+
+    def offer(self, releases: Sequence[Manifest]) -> CatalogueOffer | None:
+        """Returns the catalogue of the last of some releases; None without one.
+
+        Args:
+            releases: All that were published up to it, oldest first.
+        """
+        if isinstance(self.how, Uncatalogued):
+            return None
+        for place, release in enumerate(releases):
+            if release.version not in self.made:
+                before = releases[place - 1] if place else None
+                self._make(self.how, release, before)
+        made = self.made.get(releases[-1].version)
+        return None if made is None else made.offer
+
+    def share(self, release: int) -> Callable[[int, Patch], None] | None:
+        """Returns what takes a device's number and delta of a round; None where none is wanted.
+
+        The round that brings enough of them is the last one that is asked for any.
+        """
+        how = self.how
+        if not isinstance(how, ClusterCatalogue) or release in self.made:
+            return None
+        if self.shared.count(release) >= how.least:
+            return None
+        return partial(self.shared.add, release)
+
+    def plain(self) -> dict[str, Any]:
+        """Returns what a resumed run needs, as JSON can hold it; nothing without a catalogue."""
+        if isinstance(self.how, Uncatalogued):
+            return {}
+        made = ((version, one) for version, one in self.made.items() if one is not None)
+        offered = [(version, manifest_digest(one.offer.data)) for version, one in made]
+        return {"offered": offered, "shared": self.shared.plain()}
+
+    def restore(self, plain: Mapping[str, Any]) -> None:
+        """Takes over what `plain` wrote; catalogues are made or found again when asked for."""
+        if plain:
+            self.resumed = dict(plain["offered"])
+            self.shared.restore(plain["shared"])
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Returns every entry of every release with its explanation and coordinates."""
+        made = ((version, one) for version, one in self.made.items() if one is not None)
+        return [row for version, one in made for row in _rows(version, one)]
+
+    @property
+    def _workshop(self) -> Workshop:
+        return Workshop(
+            store=self.store / FOLDER,
+            seed=self.seed,
+            run=self.run,
+            population=self.population,
+            shared=self.shared,
+        )
+
+    def _make(self, how: Source, release: Manifest, before: Manifest | None) -> None:
+        """Makes a release's catalogue, unless it cannot be made yet."""
+        workshop, version = self._workshop, release.version
+        workshop.store.mkdir(parents=True, exist_ok=True)
+        if before is not None and version not in self.outlived:
+            self.outlived[version] = self._outlived(how, release, before)
+        outlived = self.outlived.get(version)
+        entries = made_entries(how, release, outlived, workshop)
+        if entries is None:
+            return
+        self.made[version] = None
+        if len(entries) < FEWEST:
+            log.warning(
+                "release %d has no catalogue: there are %d entries, and it takes %d",
+                *(version, len(entries), FEWEST),
+            )
+            return
+        try:
+            data = self._explained(how, entries, release)
+        except WordlessError as error:
+            log.warning("release %d has no catalogue: no word explains it: %s", version, error)
+            return
+        self._check(version, data)
+        held = () if outlived is None else outlived.kept
+        digests = {entry.patch.digest() for entry in held}
+        self.made[version] = Made(
+            catalogue=Catalogue(manifest=decode_manifest(data), entries=entries),
+            reused=tuple(e.name for e in entries if e.patch.digest() in digests),
+            offer=CatalogueOffer(data=data, store=str(workshop.store)),
+        )
+
+    def _check(self, version: int, data: bytes) -> None:
+        digest = manifest_digest(data)
+        if self.resumed.get(version, digest) != digest:
+            raise ValueError(
+                f"the catalogue of release {version} must have digest {self.resumed[version]}, as "
+                f"when the run was interrupted, got {digest}; are its files still what they were?"
+            )
+
+    def _explained(self, how: Source, entries: tuple[Entry, ...], release: Manifest) -> bytes:
+        """Returns the manifest of some entries, made or found by what it is made of."""
+        folder = self.store / FOLDER
+        questions = asked(how, self._workshop)
+        listed = [(entry.name, entry.origin, entry.patch.digest()) for entry in entries]
+        explaining = how.explain.of(questions)
+        made_of = [SCHEMA, release.digest, release.version, listed, to_record(how.explain)]
+        if (model := explaining.summariser.model) is not None:
+            made_of.append(model.digest)
+        key = hashlib.sha256(json.dumps([*made_of, questions, self.seed]).encode()).hexdigest()
+        file = folder / f"{key}.explained"
+        if file.is_file():
+            return (folder / f"{file.read_text()}.catalogue").read_bytes()
+        catalogue = explained(entries, explaining, release, self.run)
+        # written behind its manifest, so that a key always leads to one
+        file.write_text(publish(catalogue, folder))
+        return encode_manifest(catalogue.manifest)
+
+    def _outlived(self, how: Source, release: Manifest, before: Manifest) -> Outlived:
+        """Returns the entries of the release before, and those that hold for a new one."""
+        made = self.made.get(before.version)
+        if made is None:
+            return Outlived()
+        old = made.catalogue.entries
+        text = held_out(how, old, before, self._workshop)
+        found = outlive(old, text, (before, release), how.worse, self.run)
+        if found.lost:
+            named = ", ".join(found.lost)
+            log.info("release %d: these entries do not hold: %s", release.version, named)
+        return found
+
+
+def _rows(version: int, made: Made) -> list[dict[str, Any]]:
+    manifest = made.catalogue.manifest
+    words, opposites = manifest.basis.words, manifest.basis.opposites
+    found: list[dict[str, Any]] = []
+    for entry, place in zip(manifest.entries, manifest.coordinates, strict=True):
+        terms = told(words, opposites, place, manifest.middle)
+        found.append(
+            {
+                "release": version,
+                "entry": entry.name,
+                "origin": entry.origin,
+                "reused": entry.name in made.reused,
+                "manifest_bytes": len(made.offer.data),
+                "summariser": type(manifest.summariser).__name__,
+                "strongest": terms[0].word if terms else "",
+                "reads": in_words(terms),
+                "words": list(words),
+                "coordinates": [round(float(value), 6) for value in place],
+            }
+        )
+    return found
+
+
+def write_catalogue(cataloguer: Cataloguer, file: Path) -> None:
+    """Writes every entry with its explanation, where there is a catalogue."""
+    rows = cataloguer.rows()
+    if rows:
+        file.write_text(json.dumps(rows))

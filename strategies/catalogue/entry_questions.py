@@ -1,0 +1,72 @@
+"""Own answers: what entries without any text of their own are asked, and judged by.
+
+Questions are those of users outside the fleet, as a release's training text is, answers without a
+style among them, so entries and users are diluted alike. What an entry answered under the release
+before is its canary under the next one: text of the server's making, which is nobody's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from fleettune.data.exchanges import Population, in_turn
+from fleettune.data.tokens import Example, open_encoder
+from fleettune.releases.manifest import Manifest
+from strategies.catalogue.entries import Entry, answers
+from strategies.catalogue.entry_tools import Workshop
+from strategies.catalogue.explain import Explain
+
+TEXT = 900
+"""Questions are keyed by it, so no release and no ranking below it was made of the same text."""
+
+
+def outside_questions(explain: Explain, workshop: Workshop) -> tuple[str, ...]:
+    """Returns questions of users outside the fleet.
+
+    Raises:
+        ValueError: If the workshop knows none, or too few.
+    """
+    if workshop.population is None:
+        raise ValueError("a catalogue without text needs a population to ask, got none")
+    found = in_turn(workshop.population, explain.questions, workshop.seed * 1000 + TEXT)
+    check_questions(explain, len(found))
+    return tuple(exchange.question for exchange in found)
+
+
+def check_outside(explain: Explain, population: Population) -> None:
+    """Raises ValueError if too few questions of users outside the fleet are there to be asked."""
+    check_questions(explain, len(in_turn(population, explain.questions, 0)))
+
+
+def check_questions(explain: Explain, count: int) -> None:
+    """Raises ValueError if a number of questions is not the number that is to be asked."""
+    if count < explain.questions:
+        raise ValueError(
+            "catalogue.explain.questions must be at most the exchanges of users outside the "
+            f"fleet, {count}, got {explain.questions}: lower it or raise data.outside_share"
+        )
+
+
+def own_answers(
+    explain: Explain, entries: Sequence[Entry], release: Manifest, workshop: Workshop
+) -> Mapping[str, tuple[Example, ...]]:
+    """Returns what every entry answers to the catalogue's questions under its release.
+
+    An answer that was cut off goes without the token that ends one: the entry did not write it, and
+    how unlikely that is would drown the rest.
+    """
+    encoder = open_encoder(Path(release.path), release.template, release.max_tokens)
+    questions, most = outside_questions(explain, workshop), explain.new_tokens
+    prompts = [encoder.request(question) for question in questions]
+    written = answers(entries, questions, most, release, workshop.run)
+    return {
+        entry.name: tuple(
+            Example(
+                tokens=(*prompt, *tokens, *((encoder.stop,) if len(tokens) < most else ())),
+                prompt=len(prompt),
+            )
+            for prompt, tokens in zip(prompts, own, strict=True)
+        )
+        for entry, own in zip(entries, written, strict=True)
+    }

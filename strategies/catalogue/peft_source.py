@@ -1,0 +1,86 @@
+"""Imported catalogues: entries that somebody else tuned, as PEFT LoRA adapters.
+
+They are read once, for the first release. The server has no text to tune them anew on, so one that
+a later release breaks is dropped for good.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleettune.adapters.peft_format import read_peft
+from fleettune.catalogue.manifest import IMPORTED
+from fleettune.cost.work import Shapes
+from fleettune.data.exchanges import Population
+from fleettune.releases.manifest import Manifest
+from strategies.catalogue.entries import Entry
+from strategies.catalogue.entry_questions import check_outside
+from strategies.catalogue.explain import Explain, check_worse
+from strategies.catalogue.still_valid import Outlived
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adapter:
+    """One adapter.
+
+    Attributes:
+        name: Short name, that of its entry.
+        path: Its folder, of ``adapter_config.json`` and ``adapter_model.safetensors``.
+    """
+
+    name: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportedCatalogue:
+    """A catalogue of PEFT adapters that were tuned on the first release.
+
+    Attributes:
+        adapters: The adapters, two or more.
+        explain: How entries are explained.
+        worse: Nats per token by which a release may make an entry's own answers less likely and it
+            is still reused.
+
+    Raises:
+        ValueError: If a value breaks its rule.
+    """
+
+    adapters: tuple[Adapter, ...]
+    explain: Explain
+    worse: float
+
+    def __post_init__(self) -> None:
+        check_worse(self.worse)
+        names = [adapter.name for adapter in self.adapters]
+        if len(names) < 2 or len(set(names)) < len(names) or not all(names):
+            raise ValueError(
+                "catalogue.adapters must be two or more of different names, got "
+                f"{names}: list them as [{{name: terse, path: FOLDER}}, ...]"
+            )
+
+    def check(self, shapes: Shapes, population: Population) -> None:
+        """Raises ValueError if an adapter cannot be read, or there is too little to ask."""
+        self.read(0, shapes)
+        check_outside(self.explain, population)
+
+    def read(self, release: int, shapes: Shapes) -> tuple[Entry, ...]:
+        """Returns an entry per adapter.
+
+        Raises:
+            ValueError: If one cannot be read or does not fit the shapes.
+        """
+        return tuple(_entry(adapter, release, shapes) for adapter in self.adapters)
+
+    def made(self, release: Manifest, outlived: Outlived | None) -> tuple[Entry, ...]:
+        """Returns the entries of a release: what is left of those before it, or all of them."""
+        return self.read(release.version, release.shapes) if outlived is None else outlived.kept
+
+
+def _entry(adapter: Adapter, release: int, shapes: Shapes) -> Entry:
+    try:
+        patch = read_peft(Path(adapter.path), release, shapes)
+    except ValueError as error:
+        raise ValueError(f"catalogue.adapters, {adapter.name}: {error}") from error
+    return Entry(name=adapter.name, origin=IMPORTED, patch=patch)

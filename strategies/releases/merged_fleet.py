@@ -1,0 +1,83 @@
+"""Merged releases: what the fleet learned goes into the weights of the next release.
+
+The fleet patch's effective update is added to every matrix that it adapts, once, in single
+precision, and shipped in half precision as every release is. From there the vendor may train on.
+
+A patch that a device tuned before is relative to weights without that update. Reused, it adds what
+the fleet and its user have in common a second time; tuned anew, it is relative to the new weights.
+The patch less the fleet patch (`fleettune.adapters.update.delta`) is the old function on the new weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import torch
+
+from fleettune.adapters.patch import Patch, peft_name
+from fleettune.adapters.patch_store import fetch_patch, keep_patch
+from fleettune.adapters.update import updates_of
+from fleettune.backbone.causal_lm import load_backbone
+from fleettune.releases.manifest import file_digest, weights_file
+from strategies.aggregation.fleet_patch import folded
+from strategies.releases.training import (
+    RECIPE_VERSION,
+    RECORD,
+    TrainedRelease,
+    Vendor,
+    write_release,
+)
+
+_PATCHES = "fleet_patches"
+
+
+def keep_fleet(vendor: Vendor, fleet: Patch) -> str:
+    """Writes a fleet patch into the release store, where a resumed run finds it by its digest."""
+    return keep_patch(vendor.store / _PATCHES, fleet)
+
+
+def fetch_fleet(vendor: Vendor, digest: str) -> Patch:
+    """Returns what `keep_fleet` wrote.
+
+    Raises:
+        ValueError: If the store does not hold it.
+    """
+    return fetch_patch(vendor.store / _PATCHES, digest)
+
+
+def fold_release(parent: TrainedRelease, fleet: Patch, vendor: Vendor) -> TrainedRelease:
+    """Returns a release with a fleet patch in its weights, made or found in the store.
+
+    Raises:
+        ValueError: If the patch adapts a matrix that is not there, or one of another shape.
+    """
+    parts = {"recipe": RECIPE_VERSION, "parent": parent.digest, "fleet": fleet.digest()}
+    key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+    folder = vendor.store / key
+    if not (folder / RECORD).is_file():
+        model = load_backbone(parent.folder).model
+        fold(model, fleet)
+        write_release(model, parent.folder, folder)
+        (folder / RECORD).write_text(json.dumps(parts))
+    digest = file_digest(weights_file(folder))
+    return TrainedRelease(folder=folder, digest=digest, loss_before=None, loss_after=None)
+
+
+def fold(model: Any, fleet: Patch) -> None:  # noqa: ANN401 - a transformers model
+    """Adds a patch's effective update to a model's weights, in place.
+
+    Raises:
+        ValueError: If the patch adapts a matrix that is not there, or one of another shape.
+    """
+    parameters = dict(model.named_parameters())
+    named = {site: f"{peft_name(site)}.weight" for site in updates_of(fleet)}
+    weights = {
+        site: parameters[name].detach().float().numpy()
+        for site, name in named.items()
+        if name in parameters
+    }
+    with torch.no_grad():
+        for site, value in folded(weights, fleet).items():
+            parameters[named[site]].copy_(torch.as_tensor(value))

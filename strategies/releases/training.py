@@ -1,0 +1,254 @@
+"""Making of releases: trained on text of users outside the fleet, rewritten, or taken over.
+
+A release's folder is named by the digest of everything that decides its weights: the parent's
+weights, the plan, the data and the seed. So it is made once and found again by content. An
+external release stays where it lies.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fleettune.backbone.causal_lm import load_backbone
+from fleettune.data.exchanges import Population
+from fleettune.data.tokens import Encoder
+from fleettune.data.vendor_text import CorpusMix, mix_corpus
+from fleettune.releases.manifest import file_digest, weights_file
+from fleettune.shapes.sites import MODULES
+from strategies.releases.corpus_file import corpus_rows, identity
+from strategies.releases.external import external_folder
+from strategies.releases.independent import refresh
+from strategies.releases.pretraining import PretrainPlan, pretrain
+from strategies.releases.reparametrised import reparametrise
+from strategies.releases.rewritten import quantise
+from strategies.releases.schedule import ReleasePlan
+
+log = logging.getLogger(__name__)
+
+RECIPE_VERSION = 2
+"""Part of every release's key: raised when this module makes other weights from the same plan."""
+
+TRAINING_THREADS = 1
+"""Threads that train a release, whatever the machine has: part of the bytes of its weights."""
+
+RECORD = "release.json"
+"""What a whole release's folder holds beside the model, written last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vendor:
+    """Who makes releases, and from what.
+
+    Attributes:
+        store: Folder that holds all releases.
+        population: Where text of users outside the fleet comes from.
+        data: What identifies that population, for the key.
+        seed: Key of the training's random streams.
+    """
+
+    store: Path
+    population: Population
+    data: str
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainedRelease:
+    """A release in the store, with what its training showed.
+
+    Attributes:
+        folder: Its folder.
+        digest: SHA-256 of its weights.
+        loss_before: Mean training loss of the first steps, nats per token; None where nothing was
+            trained.
+        loss_after: Mean training loss of the last steps.
+    """
+
+    folder: Path
+    digest: str
+    loss_before: float | None
+    loss_after: float | None
+
+
+def shipped(folder: Path) -> TrainedRelease:
+    """Returns a model that is released as it is."""
+    digest = file_digest(weights_file(folder))
+    return TrainedRelease(folder=folder, digest=digest, loss_before=None, loss_after=None)
+
+
+def train_release(
+    parent: TrainedRelease, plan: ReleasePlan, vendor: Vendor, encoder: Encoder, version: int
+) -> TrainedRelease:
+    """Returns the release that a plan makes from its parent, made or found in the store.
+
+    Raises:
+        ValueError: If an external model cannot follow, or the text is too short to train on.
+    """
+    if plan.kind == "external":
+        return shipped(external_folder(plan, parent.folder))
+    key = _key(parent, plan, vendor, version)
+    folder = vendor.store / key
+    record = folder / RECORD
+    if record.is_file():
+        found = json.loads(record.read_text())
+        log.info("release %d (%s) is in the store", version, plan.name)
+        return TrainedRelease(
+            folder=folder,
+            digest=found["digest"],
+            loss_before=found["loss_before"],
+            loss_after=found["loss_after"],
+        )
+    before, after = _make_into(folder, parent.folder, plan, vendor, encoder, version)
+    digest = file_digest(weights_file(folder))
+    # written last, so that a folder with a record is whole
+    record.write_text(
+        json.dumps(
+            {"digest": digest, "loss_before": before, "loss_after": after, "plan": identity(plan)}
+        )
+    )
+    return TrainedRelease(folder=folder, digest=digest, loss_before=before, loss_after=after)
+
+
+def _key(parent: TrainedRelease, plan: ReleasePlan, vendor: Vendor, version: int) -> str:
+    parts = {
+        "recipe": RECIPE_VERSION,
+        "parent": parent.digest,
+        "plan": identity(plan),
+        # who lives in the fleet is no part of a release that reads nobody's text
+        "data": "" if plan.corpus else vendor.data,
+        "seed": vendor.seed,
+        "version": version,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _make_into(
+    folder: Path,
+    parent: Path,
+    plan: ReleasePlan,
+    vendor: Vendor,
+    encoder: Encoder,
+    version: int,
+) -> tuple[float | None, float | None]:
+    """Writes a release and returns its loss before and after, None where nothing was trained."""
+    model = load_backbone(parent).model
+    if plan.is_trained:
+        losses: list[float] = []
+        made = _trained(model, plan, vendor, encoder, version, losses)
+        write_release(made, parent, folder)
+        edge = max(1, len(losses) // 10)
+        return sum(losses[:edge]) / edge, sum(losses[-edge:]) / edge
+    if plan.kind == "reparametrised":
+        reparametrise(model, plan.scale)
+    else:
+        quantise(model, plan.bits, embeddings=plan.embeddings)
+    write_release(model, parent, folder)
+    return None, None
+
+
+def _trained(
+    model: Any,  # noqa: ANN401 - a transformers model
+    plan: ReleasePlan,
+    vendor: Vendor,
+    encoder: Encoder,
+    version: int,
+    losses: list[float],
+) -> Any:  # noqa: ANN401 - a transformers model
+    """Returns the model after a plan's training; notes the loss of every step in `losses`."""
+    text = _corpus(plan, vendor, encoder, version)
+    if plan.kind == "independent":
+        refresh(model, vendor.seed * 1000 + version)
+    model.train()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(TRAINING_THREADS)
+    trained, parameters = _trainable(model, plan, vendor.seed, version)
+    pretrain(
+        trained,
+        parameters,
+        text,
+        PretrainPlan(
+            steps=plan.steps, learning_rate=plan.learning_rate, batch=plan.batch, window=plan.window
+        ),
+        vendor.seed * 1000 + version,
+        _progress(losses, plan, version),
+    )
+    torch.set_num_threads(threads)
+    return trained.merge_and_unload() if plan.kind == "low_rank" else trained
+
+
+def _corpus(plan: ReleasePlan, vendor: Vendor, encoder: Encoder, version: int) -> Tensor:
+    key = vendor.seed * 1000 + version
+    if plan.corpus:
+        rows = corpus_rows(plan, key)
+        return torch.tensor([token for row in rows for token in encoder.conversation([row])])
+    mix = CorpusMix(
+        conversations=plan.conversations, paraphrases=plan.paraphrases, vendor=plan.vendor
+    )
+    conversations = vendor.population.outside(plan.conversations, key)
+    tokens = [
+        token
+        for conversation in mix_corpus(conversations, mix, key)
+        for token in encoder.conversation(conversation)
+    ]
+    return torch.tensor(tokens)
+
+
+def _trainable(
+    model: Any,  # noqa: ANN401 - a transformers model
+    plan: ReleasePlan,
+    seed: int,
+    version: int,
+) -> tuple[Any, Iterable[Tensor]]:
+    if plan.kind != "low_rank":
+        for parameter in model.parameters():
+            parameter.requires_grad_(requires_grad=True)
+        return model, list(model.parameters())
+    from peft import LoraConfig, get_peft_model  # noqa: PLC0415 - seconds of import
+
+    layers = model.config.num_hidden_layers
+    config = LoraConfig(
+        r=plan.rank,
+        lora_alpha=2 * plan.rank,
+        target_modules=[f"{module}_proj" for module in MODULES],
+        layers_to_transform=list(range(max(0, layers - plan.top_layers), layers)),
+        layers_pattern="layers",
+    )
+    with torch.random.fork_rng():  # pyright: ignore[reportUnknownMemberType] - torch's own type
+        torch.default_generator.manual_seed(seed * 1000 + version)
+        adapted = get_peft_model(model, config)
+    return adapted, [p for p in adapted.parameters() if p.requires_grad]
+
+
+def _progress(losses: list[float], plan: ReleasePlan, version: int) -> Callable[[int, float], bool]:
+    def note(step: int, loss: float) -> bool:
+        losses.append(loss)
+        log.debug(
+            "training release %d (%s)",
+            version,
+            plan.name,
+            extra={"progress": step + 1, "total": plan.steps},
+        )
+        return True
+
+    return note
+
+
+def write_release(model: Any, parent: Path, folder: Path) -> None:  # noqa: ANN401 - a transformers model
+    """Writes a release as a vendor ships it: weights in half precision, the parent's tokenizer."""
+    partial = folder.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    model.to(torch.float16).save_pretrained(partial)
+    for file in parent.glob("*token*"):
+        shutil.copy(file, partial / file.name)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)

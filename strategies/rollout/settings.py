@@ -1,0 +1,100 @@
+"""Staged roll-out: whether a release that a first cohort has taken over goes to everybody.
+
+A budget is compared with the forecast's interval, not with its estimate: a release goes out when
+even the upper limit is within it, is rolled back when even the lower limit is not, and is held
+otherwise, while a larger cohort finds out.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+from strategies.rollout.forecast import QUANTITIES, Forecast
+
+
+class Action(StrEnum):
+    """What happens with a release, from the mildest to the strongest."""
+
+    RELEASE = "release"
+    HOLD = "hold"
+    ROLL_BACK = "roll_back"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """What a release may cost the whole fleet; None is no limit.
+
+    Attributes:
+        retune_rate: Share of the devices that may retune, from 0 to 1.
+        energy_j: Joules of all devices (simulated).
+        down_bytes: Bytes received by all devices.
+    """
+
+    retune_rate: float | None = None
+    energy_j: float | None = None
+    down_bytes: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, unit in zip(QUANTITIES, ("", " J", " bytes"), strict=True):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ValueError(f"budget {name} must be finite and >= 0{unit}, got {value}")
+        if self.retune_rate is not None and self.retune_rate > 1:
+            raise ValueError(f"budget retune_rate must be <= 1, got {self.retune_rate}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutDecision:
+    """What happens with a release, and why.
+
+    Attributes:
+        action: What happens.
+        reasons: One per quantity that asks for it, as a lower-case word with underscores.
+    """
+
+    action: Action
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagedRollout:
+    """The rule of a roll-out.
+
+    Attributes:
+        budget: What a release may cost.
+        widest: Largest half-width of the retune rate's interval with which a release goes out; None
+            for any.
+        excess: A release is rolled back where a lower limit is above so many budgets, 1 or more.
+    """
+
+    budget: Budget
+    widest: float | None = None
+    excess: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.widest is not None and not 0 < self.widest < 1:
+            raise ValueError(f"widest must be between 0 and 1, got {self.widest}")
+        if not 1 <= self.excess < math.inf:
+            raise ValueError(f"excess must be finite and >= 1 budget, got {self.excess}")
+
+    def decide(self, forecast: Forecast) -> RolloutDecision:
+        """Returns the strongest action that any quantity asks for, with the reasons for it."""
+        found = [self._judged(name, forecast) for name in QUANTITIES]
+        if self.widest is not None and forecast.retune_rate.half_width > self.widest:
+            found.append((Action.HOLD, "retune_rate_too_uncertain"))
+        strength = list(Action)
+        action = max((action for action, _ in found), key=strength.index)
+        reasons = tuple(reason for asked, reason in found if asked is action and reason)
+        return RolloutDecision(action=action, reasons=reasons or ("no_budget",))
+
+    def _judged(self, name: str, forecast: Forecast) -> tuple[Action, str]:
+        limit, interval = getattr(self.budget, name), getattr(forecast, name)
+        if limit is None:
+            return Action.RELEASE, ""
+        if interval.low > self.excess * limit:
+            return Action.ROLL_BACK, f"{name}_exceeds_budget"
+        if interval.high > limit:
+            return Action.HOLD, f"{name}_may_exceed_budget"
+        return Action.RELEASE, f"{name}_within_budget"

@@ -1,0 +1,244 @@
+"""Stages: a first cohort gets a release, a forecast is made of it, then everybody does or not.
+
+On the first night of a release a random cohort gets it, the others stay with the release before.
+From the second night on the server decides by `strategies.rollout.settings`, once a night and for every arm
+by itself: what is released goes to everybody; what is held goes to a cohort of twice the size.
+
+A release that `strategies.rollout.settings` rolls back is withheld: those that have it keep it, nobody else
+gets it, and the next release replaces it everywhere. With `recalls` those that have it are told of
+the release before, which they download again, for a device keeps one release only. A patch of it
+is loaded where the device kept that, else the device decides anew (`clients.decision.recalled_release`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from fleettune.seeds import Purpose, stream
+from strategies.learning.decision_sums import read_report
+from strategies.learning.outcomes import DecisionReport, in_order
+from strategies.learning.tallies import Tally
+from strategies.rollout.first_cohort import cohort_size
+from strategies.rollout.forecast import (
+    FEWEST_DEVICES,
+    QUANTITIES,
+    FleetOutcome,
+    Forecast,
+    beside,
+    forecast,
+    typical_retune_j,
+)
+from strategies.rollout.intervals import Interval
+from strategies.rollout.settings import Action, RolloutDecision
+from strategies.rollout.staging import Staged
+from strategies.rollout.strata import DeviceClass, Fleet
+
+UNKNOWN_J = 1.0
+"""Stands for a retune's joules where nobody ever retuned: the cohort's own then count alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """A release that not everybody has.
+
+    Attributes:
+        version: Its version.
+        size: Devices of its cohort, so far.
+        withheld: True if no other device will get it.
+    """
+
+    version: int
+    size: int
+    withheld: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """A night's decision about a release.
+
+    Attributes:
+        version: The release.
+        round: The night, 0-based.
+        decision: What happens.
+        forecast: What it rests on; None where too few devices reported.
+    """
+
+    version: int
+    round: int
+    decision: RolloutDecision
+    forecast: Forecast | None
+
+
+@dataclass(slots=True, kw_only=True)
+class ArmRollout:
+    """One arm's releases on their way to everybody.
+
+    Attributes:
+        base: Version that everybody may have.
+        stages: Later ones that only cohorts have, oldest first.
+        cohort: Reports of the newest stage.
+        judged: Every night's decision so far.
+        released: Versions that went on from a cohort to everybody.
+        settled: Reports of the cohort whose release went on to everybody tonight; else none.
+    """
+
+    base: int = 0
+    stages: list[Stage] = field(default_factory=list[Stage])
+    cohort: list[DecisionReport] = field(default_factory=list[DecisionReport])
+    judged: list[Judged] = field(default_factory=list[Judged])
+    released: list[int] = field(default_factory=list[int])
+    settled: tuple[DecisionReport, ...] = ()
+
+    def take(self, reports: Iterable[DecisionReport]) -> None:
+        """Keeps the reports of the newest stage."""
+        if self.stages:
+            version = self.stages[-1].version
+            self.cohort += [report for report in reports if report.release == version]
+
+    def step(self, staged: Staged, devices: int, night: tuple[int, int], tally: Tally) -> None:
+        """Begins a release's stage, or decides about it.
+
+        Args:
+            staged: The rule.
+            devices: Registered devices.
+            night: Version that is out, and the round.
+            tally: What the arm's devices did so far.
+        """
+        version, round_number = night
+        self.settled = ()
+        known = max([self.base, *(stage.version for stage in self.stages)])
+        if version > known:
+            size = cohort_size(devices, staged.share, min(staged.least, devices))
+            self.stages.append(Stage(version=version, size=size))
+            self.cohort.clear()
+        elif self.stages and not self.stages[-1].withheld:
+            self._decide(staged, devices, round_number, tally)
+
+    def told(self, members: Mapping[int, frozenset[int]], node: int) -> int:
+        """Returns the version that a device is told of.
+
+        Args:
+            members: Nodes of every stage's cohort, by version.
+            node: The device.
+        """
+        own = (one.version for one in reversed(self.stages) if node in members[one.version])
+        return next(own, self.base)
+
+    def _decide(self, staged: Staged, devices: int, round_number: int, tally: Tally) -> None:
+        stage = self.stages[-1]
+        found = foreseen(self.cohort, tally)
+        decision = RolloutDecision(action=Action.HOLD, reasons=("too_few_reports",))
+        if found is not None:
+            decision = staged.rule.decide(found)
+        self.judged.append(
+            Judged(version=stage.version, round=round_number, decision=decision, forecast=found)
+        )
+        if decision.action is Action.RELEASE or stage.size == devices:
+            self.base = stage.version
+            self.released.append(stage.version)
+            self.settled = tuple(in_order(self.cohort))
+            self.stages.clear()
+            self.cohort.clear()
+        elif decision.action is Action.HOLD:
+            self.stages[-1] = replace(stage, size=min(2 * stage.size, devices))
+        else:
+            # a recalled release stays known, with nobody in its cohort
+            size = 0 if staged.recalls else stage.size
+            self.stages[-1] = replace(stage, size=size, withheld=True)
+
+    def plain(self) -> dict[str, Any]:
+        """Returns it as JSON can hold it."""
+        return {
+            "base": self.base,
+            "stages": [asdict(stage) for stage in self.stages],
+            "cohort": [asdict(report) for report in in_order(self.cohort)],
+            "judged": [asdict(entry) for entry in self.judged],
+            "released": self.released,
+        }
+
+    def rows(self, tally: Tally) -> list[dict[str, Any]]:
+        """Returns a row per forecast quantity, the outcome beside it where everybody got it."""
+        rows: list[dict[str, Any]] = []
+        for entry in self.judged:
+            counts = tally.of(release=entry.version)
+            head: dict[str, Any] = {
+                "release": entry.version,
+                "round": entry.round,
+                "action": entry.decision.action.value,
+                "reasons": " ".join(entry.decision.reasons),
+                "outcome_devices": counts.devices,
+            }
+            if entry.forecast is None:
+                rows.append(head)
+                continue
+            outcome = FleetOutcome(
+                devices=counts.devices,
+                retune_rate=counts.retune_rate or 0.0,
+                energy_j=counts.energy_j,
+                down_bytes=float(counts.down_bytes),
+            )
+            known = {"devices": entry.forecast.devices, "sampled": entry.forecast.sampled}
+            everybody = entry.version in self.released
+            hidden = {} if everybody else {"outcome": None, "covered": None}
+            rows += [{**head, **known, **one, **hidden} for one in beside(entry.forecast, outcome)]
+        return rows
+
+
+def read_arm_rollout(plain: Mapping[str, Any]) -> ArmRollout:
+    """Returns what `ArmRollout.plain` wrote."""
+    return ArmRollout(
+        base=plain["base"],
+        stages=[Stage(**stage) for stage in plain["stages"]],
+        cohort=[read_report(report) for report in plain["cohort"]],
+        judged=[_judged(entry) for entry in plain["judged"]],
+        released=list(plain["released"]),
+    )
+
+
+def cohort_of(nodes: Sequence[int], stage: Stage, seed: int) -> frozenset[int]:
+    """Returns the nodes of a stage's cohort; a larger one holds the smaller one of its release.
+
+    Args:
+        nodes: All registered nodes, in any order; the same ones every night.
+        stage: The stage.
+        seed: Key of the cohorts.
+    """
+    order = stream(seed, Purpose.ROLLOUT, stage.version).permutation(len(nodes))
+    ascending = sorted(nodes)
+    return frozenset(ascending[int(place)] for place in order[: stage.size])
+
+
+def foreseen(cohort: Sequence[DecisionReport], tally: Tally) -> Forecast | None:
+    """Returns the forecast of a cohort; None where too few devices reported.
+
+    The fleet is taken to be what the largest number of a class that ever reported on one release
+    says; devices that never did are unknown to the server.
+    """
+    if len(cohort) < FEWEST_DEVICES:
+        return None
+    version = cohort[0].release
+    versions, classes = list(tally.by_release()), list(tally.by_class())
+    earlier = Tally(cells=tuple(cell for cell in tally.cells if cell[0][0] < version))
+    retune_j = dict.fromkeys(classes, UNKNOWN_J)
+    if earlier.of().joules_per_retune:
+        retune_j = typical_retune_j(earlier, classes)
+    fleet: Fleet = {
+        name: DeviceClass(
+            devices=max(tally.of(number, name).devices for number in versions),
+            retune_j=retune_j[name],
+        )
+        for name in classes
+    }
+    return forecast(fleet, cohort)
+
+
+def _judged(plain: Mapping[str, Any]) -> Judged:
+    told, found = plain["decision"], plain["forecast"]
+    if found is not None:
+        read: dict[str, Any] = dict(found)
+        read |= {name: Interval(**read[name]) for name in QUANTITIES}
+        found = Forecast(**read)
+    decision = RolloutDecision(action=Action(told["action"]), reasons=tuple(told["reasons"]))
+    return Judged(version=plain["version"], round=plain["round"], decision=decision, forecast=found)

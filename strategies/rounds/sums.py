@@ -1,0 +1,253 @@
+"""Rounds on the server: replies stream into sums, one arm at a time, in the order of devices.
+
+Nothing of a reply stays but what was added, so a round of any size takes the memory of one reply
+and of the sums. A delta that cannot be taken is counted by its reason, and the round goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from flwr.app import Message
+
+from fleettune.adapters.patch import Patch
+from fleettune.deltas.frames import Expected
+from fleettune.deltas.rejections import RejectedError, Rejection
+from fleettune.messages.records import decode_statistics, read_delta
+from fleettune.messages.report import Statistics
+from strategies.aggregation.exact_mean import (
+    Aggregate,
+    Aggregation,
+    Stack,
+    StackAggregate,
+    mean_norm,
+)
+from strategies.learning.decision_reports import decision_report
+from strategies.learning.decision_sums import Gathering
+
+log = logging.getLogger(__name__)
+
+STACK = Stack()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundSum:
+    """What the server knows of one arm's round: sums over its devices.
+
+    Attributes:
+        arm: The arm.
+        round: Number of the round, 0-based.
+        release: Version that was out.
+        devices: Devices that replied.
+        decisions: How many decided what.
+        energy_j: Joules of all devices (simulated).
+        up_bytes: Bytes sent by all devices.
+        down_bytes: Bytes received by all devices.
+        failed: Devices whose reply was an error.
+        update_norm: Frobenius norm of the mean effective update of this round's deltas.
+        rejected: Deltas that were not taken, by reason (`fleettune.deltas.rejections`).
+    """
+
+    arm: str
+    round: int
+    release: int
+    devices: int
+    decisions: Mapping[str, int]
+    energy_j: float
+    up_bytes: float
+    down_bytes: float
+    failed: int
+    update_norm: float
+    rejected: Mapping[str, int] = field(default_factory=dict[str, int])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What the server reads of a reply: statistics, and the delta or why it is not taken."""
+
+    statistics: Statistics
+    delta: Patch | Rejection | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """What of an arm's replies is kept beside its sums; nothing by default.
+
+    Attributes:
+        staged: Version of which all reports are kept.
+        share: Takes a device's number and its delta.
+    """
+
+    staged: int | None = None
+    share: Callable[[int, Patch], None] | None = None
+
+
+NOTHING_BESIDE = Beside()
+
+
+@dataclass(slots=True, kw_only=True)
+class RunningSum:
+    """One arm's sums while its replies come in, in the order of devices.
+
+    Attributes:
+        arm: The arm.
+        weights: How a device counts (`strategies.aggregation.exact_mean.WEIGHTS`).
+        update: Aggregate of the deltas so far.
+        last_device: The device that was added last; -1 before the first one.
+        decided: What the devices decided about releases.
+        share: As `Beside`.
+    """
+
+    arm: str
+    weights: str = "uniform"
+    update: Aggregate = field(default_factory=StackAggregate)
+    last_device: int = -1
+    devices: int = 0
+    failed: int = 0
+    decisions: dict[str, int] = field(default_factory=dict[str, int])
+    energy_j: float = 0.0
+    up_bytes: float = 0.0
+    down_bytes: float = 0.0
+    rejected: dict[str, int] = field(default_factory=dict[str, int])
+    decided: Gathering = field(default_factory=Gathering)
+    share: Callable[[int, Patch], None] | None = None
+
+    def add(self, reply: Reply) -> None:
+        """Adds one device's reply.
+
+        Raises:
+            RuntimeError: If its device does not come behind those before it.
+        """
+        statistics = reply.statistics
+        outcome, total = statistics.outcome, statistics.ledger.total()
+        if outcome.device <= self.last_device:
+            raise RuntimeError(
+                f"a grid that streams must yield an arm's replies in the order of devices, got "
+                f"device {outcome.device} after {self.last_device} in arm {self.arm}"
+            )
+        self.last_device = outcome.device
+        self.devices += 1
+        self.energy_j += total.energy_j
+        self.up_bytes += total.up_bytes
+        self.down_bytes += total.down_bytes
+        self.decisions[outcome.decision] = self.decisions.get(outcome.decision, 0) + 1
+        self._gather(statistics)
+        if isinstance(reply.delta, Rejection):
+            self._reject(reply.delta)
+        elif reply.delta is not None:
+            self._take(reply.delta, statistics)
+
+    def _take(self, delta: Patch, statistics: Statistics) -> None:
+        """Adds a delta, and keeps it where deltas are kept, unless the rule refuses it."""
+        weight = 1.0 if self.weights == "uniform" else float(statistics.buffer_exchanges)
+        try:
+            self.update.add(delta, weight)
+        except RejectedError as error:
+            self._reject(error.reason)
+            return
+        if self.share is not None:
+            self.share(statistics.outcome.device, delta)
+
+    def _gather(self, statistics: Statistics) -> None:
+        """Adds the decision; numbers that none can have are counted and change nothing else."""
+        try:
+            report = decision_report(statistics)
+        except ValueError as error:
+            device = statistics.outcome.device
+            log.warning("decision of device %d in arm %s: %s", device, self.arm, error)
+            self._reject(Rejection.DECISION)
+            return
+        if report is not None:
+            self.decided.add(report)
+
+    def _reject(self, reason: Rejection) -> None:
+        self.rejected[reason.value] = self.rejected.get(reason.value, 0) + 1
+
+    def closed(self, round_number: int, release: int) -> RoundSum:
+        """Returns the sums when all replies are in."""
+        return RoundSum(
+            arm=self.arm,
+            round=round_number,
+            release=release,
+            devices=self.devices,
+            decisions=self.decisions,
+            energy_j=self.energy_j,
+            up_bytes=self.up_bytes,
+            down_bytes=self.down_bytes,
+            failed=self.failed,
+            update_norm=mean_norm(self.update),
+            rejected=self.rejected,
+        )
+
+
+def add_up(
+    arms: Iterable[str],
+    replies: Iterable[Message],
+    rule: Aggregation = STACK,
+    expected: Expected | None = None,
+    *,
+    keeps: bool = False,
+    beside: Mapping[str, Beside] | None = None,
+) -> dict[str, RunningSum]:
+    """Returns every arm's sums over the replies, which are read once, one by one.
+
+    Args:
+        arms: Names of all arms.
+        replies: What the devices sent.
+        rule: How deltas are aggregated.
+        expected: What a delta must be to be taken; None where only its frame is checked.
+        keeps: Whether retunes of known gain are kept for a fit (`strategies.learning.decision_sums`).
+        beside: What is kept of an arm's replies besides.
+    """
+    kept = {arm: (beside or {}).get(arm, NOTHING_BESIDE) for arm in arms}
+    sums = {
+        arm: RunningSum(
+            arm=arm,
+            weights=rule.weights,
+            update=rule.open(),
+            decided=Gathering(keeps=keeps, staged=own.staged),
+            share=own.share,
+        )
+        for arm, own in kept.items()
+    }
+    for arm, reply in _in_order(replies, expected):
+        if reply is None:
+            sums[arm].failed += 1
+        else:
+            sums[arm].add(reply)
+    return sums
+
+
+def _in_order(
+    replies: Iterable[Message], expected: Expected | None
+) -> Iterator[tuple[str, Reply | None]]:
+    """Yields replies in an order in which every arm's devices ascend; None for an error.
+
+    A grid that streams yields them so. One that returns them all at once, as stock Flower does in
+    the order of arrival, has them in memory anyway, so these are sorted: a sum of floats depends
+    on its order, and then equal experiments would not give equal bytes.
+    """
+    decoded = (_decoded(reply, expected) for reply in replies)
+    if isinstance(replies, Iterator):
+        yield from decoded
+    else:
+        yield from sorted(decoded, key=_device)
+
+
+def _decoded(reply: Message, expected: Expected | None) -> tuple[str, Reply | None]:
+    arm = reply.metadata.group_id
+    if reply.has_error():
+        return arm, None
+    statistics = decode_statistics(reply.content)
+    try:
+        return arm, Reply(statistics=statistics, delta=read_delta(reply.content, expected))
+    except RejectedError as error:
+        log.warning("delta of device %d in arm %s: %s", statistics.outcome.device, arm, error)
+        return arm, Reply(statistics=statistics, delta=error.reason)
+
+
+def _device(entry: tuple[str, Reply | None]) -> int:
+    reply = entry[1]
+    return -1 if reply is None else reply.statistics.outcome.device

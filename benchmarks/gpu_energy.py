@@ -33,7 +33,8 @@ from fleettune.backbone.precision import REFERENCE
 from fleettune.backbone.processor import CUDA, made_on
 from fleettune.cohort.probe import probe_cohort
 from fleettune.cohort.tune import tune_cohort
-from fleettune.cost.work import Shapes, backward_work, forward_work
+from fleettune.cost.work import backward_work, forward_work
+from fleettune.shapes.shapes import Shapes
 from fleettune.shapes.sites import MODULES, Site
 from lines import machine, print_line
 

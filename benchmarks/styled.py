@@ -15,7 +15,7 @@ from clients.start.nearest_entry import WarmStart
 from clients.tuning.schedule import Tuning
 from fleettune.adapters.patch import Patch
 from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
-from fleettune.cohort.execute import execute
+from fleettune.cohort.execute import Execute, execute
 from fleettune.data.exchanges import Exchange
 from fleettune.data.personas import SyntheticData
 from fleettune.data.styles import StyledData, plain_questions, style_corpus, style_grid
@@ -80,7 +80,7 @@ def explain(
     entries: Sequence[catalogue.Entry],
     summariser: Any,  # noqa: ANN401
     questions: int = 100,
-    run: catalogue.Execute = execute,
+    run: Execute = execute,
 ) -> catalogue.Catalogue:
     """Returns the catalogue under one summariser."""
     how = catalogue.Explaining(

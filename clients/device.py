@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 
-from clients.adaptation.rules import Action, Decision, numbers_of
+from clients.adaptation.decision import Action, Decision, numbers_of
 from clients.decision.decide import catch_up, decide
-from clients.decision.recalled_release import with_room
 from clients.night.attendance import Attendance, charge_after
-from clients.night.delta import write_delta
 from clients.night.night import Night, Visit, charged, lasts_s
 from clients.night.selecting import arrivals, embed, lived, recalled, select
-from clients.night.transfers import download
+from clients.night.shelving import with_room
+from clients.night.transfers import download, write_delta
 from clients.observer.counterfactual import retune_gain
 from clients.observer.evaluation import observe
 from clients.observer.start_quality import observe_start

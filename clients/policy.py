@@ -27,7 +27,7 @@ from clients.adaptation.rules import (
     UserPrior,
 )
 from clients.placement.gradcut import GradCut
-from clients.placement.gradcut_released_rule import GradCutReleased
+from clients.placement.gradcut_released import GradCutReleased
 from clients.placement.lora_drop import LoraDrop
 from clients.placement.random_profile import RandomSameProfile
 from clients.placement.rules import AttentionOnly, EverySite, PlacementRule, TopLayers

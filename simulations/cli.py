@@ -115,8 +115,11 @@ def _report(parsed: argparse.Namespace) -> int:
 
 
 def _compare(parsed: argparse.Namespace) -> int:
-    from simulations.report.compare import compare, compare_rows  # noqa: PLC0415
-    from simulations.report.conclusions import changed_conclusions  # noqa: PLC0415
+    from simulations.report.compare import (  # noqa: PLC0415
+        changed_conclusions,
+        compare,
+        compare_rows,
+    )
 
     rows = compare_rows(cast(list[Path], parsed.runs))
     console = _console()

@@ -28,16 +28,16 @@ from simulations.checkpoint.resume import STATE_FILE, end
 from simulations.checkpoint.store import Store
 from simulations.checkpoint.versions import write_versions
 from simulations.engines.cohort_grid import RUN_ID, CohortGrid, Registry
-from simulations.engines.engines import open_engine
 from simulations.engines.host_energy import Watch, told, watch
+from simulations.engines.open import open_engine
 from simulations.engines.progress import RunProgress
 from simulations.engines.round_clock import RoundClock, timeline
 from simulations.experiment.build import Experiment
 from simulations.experiment.server_probes import probe_flop
 from simulations.report.run_page import write_report
 from simulations.report.tables import headline_table
+from simulations.results.extrapolation import represented
 from simulations.results.recorder import Recorder, write_frame
-from simulations.results.represented import represented
 from simulations.results.server_tables import write_learned
 from simulations.results.summary import HostInfo, RunInfo, summarise
 from simulations.uncertainty.estimate import Uncertainty, estimate

@@ -13,8 +13,7 @@ from rich.table import Table
 
 from simulations.checkpoint.resume import end, is_finished
 from simulations.experiment.build import Experiment
-from simulations.results.decided import with_decided
-from simulations.results.derived_columns import with_derived
+from simulations.results.derived_columns import with_decided, with_derived
 from simulations.run import run_experiment
 from simulations.studies.judge import judge
 from simulations.studies.study_page import write_study_page

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,6 @@ from fleettune.deltas.frames import write_frame
 from strategies.catalogue.cataloguer import Cataloguer, write_catalogue
 from strategies.learning.arm_learning import Learning
 from strategies.plan import read_plan
-from strategies.registration import await_devices
 from strategies.releases.publisher import Publisher, rms
 from strategies.releases.ranking import Ranker
 from strategies.releases.training import Vendor
@@ -146,3 +146,24 @@ def _release(strategy: FleetStrategy, version: int) -> dict[str, object]:
         "delta_bytes": None if delta is None else delta.size_bytes,
         "digest": manifest.digest,
     }
+
+
+def await_devices(grid: Grid, devices: int, limit_s: float = 60.0) -> None:
+    """Waits until all devices of a fleet are registered; engines start the server before them.
+
+    Args:
+        grid: Where they register.
+        devices: How many there will be.
+        limit_s: Longest wait.
+
+    Raises:
+        RuntimeError: If some are missing after the wait.
+    """
+    deadline = time.monotonic() + limit_s
+    while (registered := sum(1 for _ in grid.get_node_ids())) < devices:
+        if time.monotonic() > deadline:
+            raise RuntimeError(
+                f"the plan is for {devices} devices, but after {limit_s:g} s only {registered} "
+                "are registered; start the others or plan for fewer"
+            )
+        time.sleep(0.1)

@@ -17,7 +17,7 @@ from strategies.aggregation.clipping import NormClip
 from strategies.aggregation.exact_mean import Aggregation, Stack
 from strategies.aggregation.factor_averaging import FactorMean, ZeroPad
 from strategies.aggregation.ffa import Ffa
-from strategies.aggregation.fleet_patch import NONE, check_merged, check_use
+from strategies.aggregation.fleet_patch import NONE, check_use
 from strategies.aggregation.robust import MedianOfMeans, TrimmedMean
 from strategies.aggregation.svd import Svd
 from strategies.catalogue.cluster_source import ClusterCatalogue
@@ -25,11 +25,10 @@ from strategies.catalogue.explain import Explain
 from strategies.catalogue.peft_source import Adapter, ImportedCatalogue
 from strategies.catalogue.sources import Cataloguing, Uncatalogued
 from strategies.catalogue.text_sources import CorporaCatalogue, StyleCatalogue
-from strategies.learning.fixed import Fixed
-from strategies.learning.guidance_rules import Fitted, Guiding, Unguided
+from strategies.learning.guidance_rules import Fitted, Fixed, Guiding, Unguided
 from strategies.releases.publisher import Source
-from strategies.releases.schedule import ReleasePlan, Schedule
-from strategies.rollout.staging import Staged, Staging, Unstaged, check_staging
+from strategies.releases.schedule import ReleasePlan, Schedule, check_merged
+from strategies.rollout.settings import Staged, Staging, Unstaged, check_staging
 from strategies.rounds.sampling import Panel, Sampling, Uniform
 from strategies.rounds.sums import STACK
 

@@ -26,15 +26,9 @@ from strategies.aggregation.fleet_patch import NONE, START, grown
 from strategies.catalogue.cataloguer import Cataloguer
 from strategies.learning.arm_learning import Learning
 from strategies.learning.outcomes import RETUNE
-from strategies.releases.publisher import Publisher
+from strategies.releases.publisher import PublishedAt, Publisher
 from strategies.rollout.rollouts import Rollouts
-from strategies.rounds.checkpoint import (
-    Checkpoint,
-    PublishedAt,
-    ServerState,
-    kept_fleet,
-    read_server_state,
-)
+from strategies.rounds.checkpoint import Checkpoint, ServerState, kept_fleet, read_server_state
 from strategies.rounds.sampling import Sampling
 from strategies.rounds.sums import STACK, Beside, RoundSum, add_up
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from clients.adaptation.canary import check_paired, look
+from clients.adaptation.decision import FIRST_PATCH, Action, Decision
 from clients.adaptation.device_view import KeptOut, Sight
 from clients.adaptation.edgetune import explored
-from clients.adaptation.rules import FIRST_PATCH, Action, Decision, pooled
+from clients.adaptation.rules import pooled
 from fleettune.adapters.patch import Patch
 from fleettune.releases.manifest import Manifest
 from fleettune.seeds import Purpose, stream

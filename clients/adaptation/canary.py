@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from clients.adaptation.decision import Action, Decision, Recollection
 from clients.adaptation.device_view import KeptOut, Sight, nats_per_token
-from clients.adaptation.recollection import Recollection
-from clients.adaptation.rules import Action, Decision
 from fleettune.data.tokens import Example
 from fleettune.releases.manifest import Manifest
 

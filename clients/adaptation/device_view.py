@@ -10,8 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from clients.adaptation.recollection import Recollection
-from clients.adaptation.rules import Decision
+from clients.adaptation.decision import Decision, Recollection
 from clients.work.facts import Facts
 from fleettune.adapters.patch import Patch
 from fleettune.data.exchanges import Exchange

@@ -32,7 +32,7 @@ class Measured:
         read_bytes: Bytes of the patch that were read.
         read_weights: Base weights that were read.
         work_flop: FLOP.
-        path: As `clients.adaptation.recollection.Recollection.path`, with this release.
+        path: As `clients.adaptation.decision.Recollection.path`, with this release.
     """
 
     drift: float

@@ -12,9 +12,9 @@ import math
 from dataclasses import dataclass, replace
 
 from clients.adaptation.canary import Look, check_paired, look
+from clients.adaptation.decision import FRESH, OLD, Action, Decision
 from clients.adaptation.device_view import KeptOut, Sight
 from clients.adaptation.drift import SCOPES, Measured, measured
-from clients.adaptation.rules import FRESH, OLD, Action, Decision
 from fleettune.releases.guidance import LOG_DRIFT, Guidance, features_of, log_ratio
 from fleettune.seeds import Purpose, stream
 

@@ -9,74 +9,13 @@ compare the drift of the target matrices with the strength of the patch, data-fr
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
-from clients.adaptation.recollection import Recollection
+from clients.adaptation.decision import FIRST_PATCH, Action, Decision
 from fleettune.adapters.patch import Patch
-from fleettune.data.tokens import Example
 from fleettune.releases.manifest import Manifest, Moments, moments
 from fleettune.shapes.sites import Site
-
-FRESH, OLD = "fresh", "old"
-
-
-class Action(StrEnum):
-    """What a device did about its patch in a night."""
-
-    RETUNE = "retune"
-    REUSE = "reuse"
-    NEVER = "never"
-    NONE = "none"
-    INFEASIBLE = "infeasible"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
-    """A decision with the numbers that it saw.
-
-    Attributes:
-        action: What to do.
-        reason: Why, as one lower-case word with underscores.
-        drift: Drift of the release since the patch's own, or None where the rule did not look.
-        strength: Strength of the patch, or None.
-        read_bytes: Bytes that the rule read to decide, charged to the device.
-        work_flop: FLOP that it took.
-        read_weights: Base weights that it read, in numbers; charged at their stored size.
-        passes: Examples that it scored, a forward pass each; charged as well.
-        score: Number or probability that it decided by, or None.
-        canary_before: What its canaries say of the old patch, in nats per token, or None.
-        canary_worse: Nats per token by which they got worse, or None where that is not known.
-        explored: 1 if it retunes at random against the rule, 0 if not, None if it never does.
-        propensity: Probability with which a device that saw the same was to retune, or None.
-        steps: Optimizer steps of the retune; None: as many as the tuning says.
-        start: What it starts from: ``fresh``, or ``old`` for the old patch where that fits.
-        deferred: True if the retune is for the next night on which the device is present.
-        recollection: What the rule keeps if the patch stays.
-        gain: Nats by which the observer says that a retune helps, where an oracle asked; it is an
-            observation and never among the numbers that are reported.
-    """
-
-    action: Action
-    reason: str
-    drift: float | None = None
-    strength: float | None = None
-    read_bytes: int = 0
-    work_flop: float = 0.0
-    read_weights: int = 0
-    passes: tuple[tuple[Example, ...], ...] = ()
-    score: float | None = None
-    canary_before: float | None = None
-    canary_worse: float | None = None
-    explored: int | None = None
-    propensity: float | None = None
-    steps: int | None = None
-    start: str = FRESH
-    deferred: bool = False
-    recollection: Recollection = field(default_factory=Recollection)
-    gain: float | None = None
 
 
 @runtime_checkable
@@ -86,14 +25,6 @@ class Adaptation(Protocol):
     def decide(self, release: Manifest, patch: Patch | None) -> Decision:
         """Returns what to do; `patch` is None as long as nothing was ever tuned."""
         ...
-
-
-FIRST_PATCH = Decision(action=Action.RETUNE, reason="first_patch")
-"""What every rule that trains says as long as there is no patch."""
-
-
-PUT_OFF = Decision(action=Action.NONE, reason="deferred")
-"""What a night reports in which a retune was decided on and left to another one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,19 +144,6 @@ class EdgeTuneReleased:
             read_bytes=patch.size_bytes,
             work_flop=float(sum(dense_flop(plain, site) for site in plain.factors)),
         )
-
-
-def numbers_of(decision: Decision) -> dict[str, Any]:
-    """Returns what is reported of a decision, by `fleettune.messages.report.Statistics` name."""
-    return {
-        "drift": decision.drift,
-        "strength": decision.strength,
-        "score": decision.score,
-        "canary_before": decision.canary_before,
-        "canary_worse": decision.canary_worse,
-        "explored": decision.explored,
-        "propensity": decision.propensity,
-    }
 
 
 def pooled(by_site: Mapping[Site, Moments]) -> Moments:

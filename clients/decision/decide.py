@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from clients.adaptation.baselines import TRIAL, Oracle
-from clients.adaptation.rules import PUT_OFF, Action, Decision, FleetOnly
-from clients.decision.ask_rule import foreseen, weighed
+from clients.adaptation.decision import PUT_OFF, Action, Decision
+from clients.adaptation.rules import FleetOnly
+from clients.decision.ask_rule import weighed
 from clients.decision.recalled_release import brought_back, has_had, told_again, weighed_again
 from clients.night.night import Night, Visit, charged
+from clients.observer.foresight import foreseen
 from clients.retuning.retune import retune
 from clients.work import stage_work as charges
 from fleettune.jobs.jobs import Compute

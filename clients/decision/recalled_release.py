@@ -8,52 +8,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from clients.adaptation.recollection import Recollection
-from clients.adaptation.rules import Action, Decision
+from clients.adaptation.decision import Action, Decision, Recollection
 from clients.decision.ask_rule import weighed
 from clients.night.night import Night, Visit
-from clients.policy import Quota
-from clients.state.shelf import Shelf, Shelved
+from clients.night.shelving import put_away, with_room
 from clients.state.state import DeviceState
-from fleettune.adapters.patch import Patch
 from fleettune.jobs.jobs import Compute
 from fleettune.messages.report import BACK
 from fleettune.releases.manifest import Manifest
-
-
-def with_room(state: DeviceState, quota: Quota, needed_bytes: int = 0) -> DeviceState:
-    """Returns the state without those on its shelf for which there is no room.
-
-    Args:
-        state: What the device holds.
-        quota: What it may keep.
-        needed_bytes: What else it has to hold tonight.
-    """
-    if not state.shelf.patches:
-        return state
-    others = state.stored_bytes - state.shelf.size_bytes + needed_bytes
-    return replace(state, shelf=state.shelf.within(quota.total_bytes - others))
-
-
-def with_patch(visit: Visit, state: DeviceState, patch: Patch, cache_bytes: int) -> DeviceState:
-    """Returns the state with a newly tuned patch; the one before goes to a shelf, if there is one.
-
-    Args:
-        visit: Round and policy.
-        state: What the device holds.
-        patch: The patch, which names the release that was tuned.
-        cache_bytes: Prefix cache beside which the others had to have room.
-    """
-    if not visit.policy.quota.shelf:
-        return replace(state, patch=patch)
-    shelf, before = _put_away(visit, state), state.shelf.find(patch.release)
-    version = 0 if before is None else before.version + 1
-    if state.patch is not None and state.patch.release == patch.release:
-        version = state.patch_version + 1
-    # what was trained before on this release is worth less than its successor
-    shelf = shelf.without(patch.release)
-    tuned = replace(state, patch=patch, shelf=shelf, patch_version=version)
-    return with_room(tuned, visit.policy.quota, cache_bytes)
 
 
 def has_had(state: DeviceState, release: Manifest) -> bool:
@@ -79,7 +41,7 @@ def brought_back(visit: Visit, state: DeviceState) -> DeviceState:
     has_own = taken is not None and taken.patch.release == version
     if present is not None and present.release <= version and not has_own:
         return state
-    shelf = _put_away(visit, state)
+    shelf = put_away(visit, state)
     if taken is None:
         gone = replace(state, patch=None, shelf=shelf, recollection=Recollection(), patch_version=0)
         return with_room(gone, visit.policy.quota)
@@ -116,16 +78,3 @@ def told_again(night: Night) -> Night:
         due = replace(due, reason=f"{BACK}{due.reason}")
     decision = replace(night.decision, reason=f"{BACK}{night.decision.reason}")
     return replace(night, decision=decision, state=replace(night.state, due=due))
-
-
-def _put_away(visit: Visit, state: DeviceState) -> Shelf:
-    """Returns the shelf with the patch in use on it, where the device keeps any."""
-    if state.patch is None or not visit.policy.quota.shelf:
-        return state.shelf
-    used = Shelved(
-        patch=state.patch,
-        version=state.patch_version,
-        used=visit.round,
-        recollection=state.recollection,
-    )
-    return state.shelf.without(*used.key).load(used)

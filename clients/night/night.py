@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from clients.adaptation.rules import Decision
+from clients.adaptation.decision import Decision
 from clients.night.attendance import Attendance, Tonight
-from clients.night.delta import Written
 from clients.night.selecting import Taken
-from clients.night.transfers import Payload
+from clients.night.transfers import Payload, Written
 from clients.policy import DevicePolicy
-from clients.retuning.plan import TunePlan
 from clients.start.rules import Found
 from clients.state.state import DeviceState
+from clients.tuning.plan import TunePlan
 from clients.work.facts import Facts
 from fleettune.adapters.patch import Patch
 from fleettune.catalogue.offer import CatalogueOffer

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from clients.policy import DevicePolicy
+from clients.state.shelf import EMPTY
+from clients.state.state import DeviceState
 from clients.work.facts import Facts
+from fleettune.adapters.patch import Patch
+from fleettune.adapters.update import delta
 from fleettune.cost.ledger import Stage
 from fleettune.cost.workload import Entry, Phase, moving, transferring
+from fleettune.deltas.error_feedback import Sent, send
 from fleettune.releases.manifest import Manifest
 
 
@@ -62,3 +68,35 @@ def download(facts: Facts, release: Manifest, held: Manifest | None) -> Download
 def stored_bytes(facts: Facts, release: Manifest) -> float:
     """Returns the bytes of a release's weights, on the wire and in storage, as priced."""
     return facts.priced.release_bytes(release.shapes, release.size_bytes, release.bits)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Written:
+    """A delta that is ready to be sent.
+
+    Attributes:
+        change: The delta.
+        sent: Its frame, and what that leaves out.
+    """
+
+    change: Patch
+    sent: Sent
+
+
+def write_delta(
+    policy: DevicePolicy, state: DeviceState, trained: Patch | None, begun: Patch | None
+) -> Written | None:
+    """Returns the delta of a trained patch, None without one.
+
+    Args:
+        policy: The device's choices: how deltas are coded, what may be kept.
+        state: What it holds, the trained patch included.
+        trained: The patch.
+        begun: What of the fleet patch the tune started from.
+    """
+    if trained is None:
+        return None
+    change = delta(trained, begun)
+    alone = replace(state, residual=None, shelf=EMPTY)
+    room = policy.quota.total_bytes - alone.stored_bytes
+    return Written(change=change, sent=send(change, policy.codec, state.residual, room))

@@ -14,11 +14,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from clients.adaptation.baselines import Oracle
+from clients.adaptation.decision import Action, Decision
 from clients.adaptation.edgetune import EdgeTune
-from clients.adaptation.rules import Action, Decision
-from clients.decision.ask_rule import foreseen
 from clients.night.attendance import Tonight
 from clients.night.night import Night, Visit
+from clients.observer.foresight import foreseen
 from clients.retuning.retune import retune
 from clients.state.state import DeviceState
 from fleettune.jobs.jobs import Compute

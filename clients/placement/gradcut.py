@@ -12,17 +12,27 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from clients.placement.benefits import aligned_groups, benefits, summed
-from clients.placement.filling import EXACT, Fits, best_of_all, in_order, topped_up, total
-from clients.placement.knapsack import Costs, Item, best_cut
-from clients.placement.rules import PlacementContext, check_adapters
+from clients.placement.knapsack import (
+    EXACT,
+    Costs,
+    Fits,
+    Item,
+    best_cut,
+    best_of_all,
+    in_order,
+    topped_up,
+    total,
+)
+from clients.placement.rules import check_adapters
 from clients.placement.site_costs import all_cuts, every_site_j, site_costs
+from clients.tuning.context import PlacementContext
 from clients.tuning.footprint import cheapest_tune, fits_memory, joules, memory_bytes, peak_bytes
 from fleettune.adapters.factors import Tie, check_tied_alpha
 from fleettune.adapters.patch import Placement
-from fleettune.cost.work import Shapes
 from fleettune.jobs.jobs import ProbeJob
 from fleettune.jobs.probe_jobs import BENEFITS, probe_patch, probing_jobs
 from fleettune.releases.site_ranking import ProbeRecipe
+from fleettune.shapes.shapes import Shapes
 from fleettune.shapes.sites import MODULES, Site, order
 
 DEVICE, SERVER = "device", "server"

@@ -13,17 +13,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from clients.placement.rules import EverySite, PlacementContext, Trained, check_adapters
+from clients.placement.rules import EverySite, check_adapters
+from clients.tuning.context import PlacementContext, Trained
 from clients.tuning.footprint import memory_bytes, peak_bytes
 from clients.tuning.schedule import Tuning
 from clients.work import stage_work as charges
 from fleettune.adapters.factors import Tie, check_tied_alpha
 from fleettune.adapters.patch import Patch, Placement, new_patch
 from fleettune.cost.ledger import Stage
-from fleettune.cost.work import Shapes
 from fleettune.jobs.jobs import Compute, TuneJob
 from fleettune.jobs.output_norm_job import OutputJob
 from fleettune.seeds import Purpose, stream
+from fleettune.shapes.shapes import Shapes
 from fleettune.shapes.sites import MODULES, Site, order
 
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from clients.placement.gradcut import GradCut
-from clients.placement.rules import PlacementContext
+from clients.tuning.context import PlacementContext
 from fleettune.adapters.patch import Placement
-from fleettune.cost.work import Shapes
 from fleettune.jobs.jobs import ProbeJob
 from fleettune.releases.site_ranking import ProbeRecipe
 from fleettune.seeds import Purpose, stream
+from fleettune.shapes.shapes import Shapes
 from fleettune.shapes.sites import MODULES, Site, order
 
 

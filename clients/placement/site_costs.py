@@ -15,21 +15,14 @@ from dataclasses import replace
 from typing import Protocol
 
 from clients.placement.knapsack import Costs, Cut
-from clients.placement.rules import PlacementContext
+from clients.tuning.context import PlacementContext
 from clients.tuning.footprint import cached_bytes, joules, peak_bytes, tune_entries
 from fleettune.cost.ledger import Stage
 from fleettune.cost.memory import ADAPTER_STATE_BYTES
-from fleettune.cost.work import (
-    ACTIVATION_BYTES,
-    Lengths,
-    Ranks,
-    Shapes,
-    Work,
-    backward_work,
-    forward_work,
-)
+from fleettune.cost.work import ACTIVATION_BYTES, Lengths, Work, backward_work, forward_work
 from fleettune.cost.workload import Amount, Entry, Phase, computing
 from fleettune.data.tokens import Example
+from fleettune.shapes.shapes import Ranks, Shapes
 from fleettune.shapes.sites import MODULES, Site
 
 

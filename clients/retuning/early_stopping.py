@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from clients.retuning.plan import TunePlan
+from clients.tuning.plan import TunePlan
 from clients.tuning.schedule import Tuning
 from clients.work import stage_work as charges
 from clients.work.facts import Facts

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TypeVar
 
-from clients.placement.rules import PlacementContext, ProbingRule
+from clients.adaptation.decision import OLD, Decision
+from clients.placement.rules import ProbingRule
 from clients.policy import DevicePolicy
 from clients.state.state import DeviceState
+from clients.tuning.context import PlacementContext
 from clients.tuning.footprint import (
     cached_bytes,
     cheapest_tune,
@@ -17,52 +19,17 @@ from clients.tuning.footprint import (
     peak_bytes,
     tune_entries,
 )
+from clients.tuning.plan import TunePlan
 from clients.tuning.schedule import Held, Tuning
 from clients.work import stage_work as charges
 from clients.work.facts import Facts
-from fleettune.adapters.patch import Placement
-from fleettune.cost.workload import Entry
+from fleettune.adapters.patch import Patch, Placement, to_arrays
 from fleettune.data.tokens import Example
 from fleettune.jobs.jobs import ProbeJob, ProbeResult
 from fleettune.releases.manifest import Manifest
 from fleettune.seeds import Purpose, stream
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TunePlan:
-    """A tune that fits the device.
-
-    Attributes:
-        placement: Which sites train.
-        batches: The examples of every optimizer step.
-        cache_bytes: Bytes of the device's prefix cache while it tunes; 0 without one.
-        entries: What it asks of the device.
-        held: What it validates on.
-        making: What making synthetic pairs for it asked of the device.
-        synthesised: Synthetic pairs made for it.
-        synthetic_kept: Those that it trains on.
-    """
-
-    placement: Placement
-    batches: tuple[tuple[Example, ...], ...]
-    cache_bytes: int
-    entries: list[Entry]
-    held: Held = field(default_factory=Held)
-    making: list[Entry] = field(default_factory=list[Entry])
-    synthesised: int = 0
-    synthetic_kept: int = 0
-
-    @property
-    def work(self) -> list[Entry]:
-        """Everything that it asks of the device."""
-        return [*self.making, *self.entries]
-
-    @property
-    def tokens(self) -> int:
-        """Simulated tokens trained on, prompts included."""
-        return sum(len(example.tokens) for batch in self.batches for example in batch)
 
 
 def open_context(
@@ -205,3 +172,25 @@ def peak_of(policy: DevicePolicy, context: PlacementContext | str, plan: TunePla
     if isinstance(placement, Placement):
         after = peak_bytes(context, placement.ranks, placement.shared)
     return round(max(before, after))
+
+
+def budgeted(policy: DevicePolicy, decision: Decision) -> DevicePolicy:
+    """Returns the policy with the steps of this retune."""
+    if decision.steps is None:
+        return policy
+    return replace(policy, tuning=replace(policy.tuning, steps=decision.steps, epochs=None))
+
+
+def continued(old: Patch | None, fresh: Patch, decision: Decision) -> Patch | None:
+    """Returns the old patch to go on from where that is wanted and fits, else None.
+
+    It fits if every factor has the shape that the fresh patch has, and every alpha is the same.
+    """
+    if decision.start != OLD or old is None or _layout(old) != _layout(fresh):
+        return None
+    return replace(old, release=fresh.release)
+
+
+def _layout(patch: Patch) -> object:
+    shapes = {name: array.shape for name, array in to_arrays(patch).items()}
+    return patch.alpha, [tied.alpha for tied in patch.ties], shapes

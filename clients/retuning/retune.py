@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from clients.adaptation.decision import Action, Recollection
 from clients.adaptation.device_view import nats_per_token
-from clients.adaptation.recollection import Recollection
-from clients.adaptation.rules import Action
-from clients.decision.ask_rule import budgeted, continued, held_out_examples, trained_on
-from clients.decision.recalled_release import with_patch
 from clients.night.night import Night, Visit, charged
-from clients.placement.rules import PlacementContext, TrainingRule
+from clients.night.shelving import with_patch
+from clients.placement.rules import TrainingRule
 from clients.retuning.early_stopping import tuned
-from clients.retuning.plan import open_context, peak_of, plan_tune, probe_jobs, with_probes
+from clients.retuning.plan import (
+    budgeted,
+    continued,
+    open_context,
+    peak_of,
+    plan_tune,
+    probe_jobs,
+    with_probes,
+)
 from clients.retuning.synthetic_pairs import expanded
 from clients.start.rules import Asked
+from clients.state.kept_out import held_out_examples, trained_on
+from clients.tuning.context import PlacementContext
 from clients.tuning.first_patch import new_start, warm_start
 from clients.work import stage_work as charges
 from fleettune.adapters.patch import Patch, Placement

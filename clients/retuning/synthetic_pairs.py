@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from clients.decision.ask_rule import trained_on
-from clients.placement.rules import PlacementContext
 from clients.policy import DevicePolicy
-from clients.retuning.plan import TunePlan, held_out, open_context, refitted
+from clients.retuning.plan import held_out, open_context, refitted
+from clients.state.kept_out import trained_on
 from clients.state.state import DeviceState
 from clients.synthesis.rules import Draw, Source
+from clients.tuning.context import PlacementContext
+from clients.tuning.plan import TunePlan
 from clients.work import stage_work as charges
 from clients.work.facts import Facts
 from fleettune.jobs.jobs import Compute

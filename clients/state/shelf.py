@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from flwr.app import ConfigRecord, RecordDict
 
-from clients.adaptation.recollection import Recollection
+from clients.adaptation.decision import Recollection
 from fleettune.adapters.patch import Patch
 from fleettune.messages.records import decode_patch, encode_patch
 

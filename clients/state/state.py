@@ -14,8 +14,7 @@ from typing import Any, cast
 
 from flwr.app import ConfigRecord, RecordDict
 
-from clients.adaptation.recollection import Recollection
-from clients.adaptation.rules import Action, Decision
+from clients.adaptation.decision import Action, Decision, Recollection
 from clients.policy import Quota
 from clients.selection.buffer import ANSWERED, Item, Note, total_bytes
 from clients.state.shelf import EMPTY, Shelf, applicable, read_shelf, write_shelf

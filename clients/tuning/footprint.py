@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from clients.placement.rules import PlacementContext
+from clients.tuning.context import PlacementContext
 from clients.work import stage_work as charges
 from clients.work.facts import Facts
 from fleettune.adapters.patch import Placement
 from fleettune.cost.energy import price
 from fleettune.cost.memory import memory_peak_bytes, shared_bytes
-from fleettune.cost.work import Groups, Ranks
 from fleettune.cost.workload import Entry, Workload
+from fleettune.shapes.shapes import Groups, Ranks
 
 
 def joules(facts: Facts, entries: Iterable[Entry]) -> float:

@@ -10,17 +10,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from clients.adaptation.rules import Decision
+from clients.adaptation.decision import Decision
 from clients.work.facts import Facts
 from fleettune.adapters.patch import Patch
 from fleettune.cost.ledger import Stage
-from fleettune.cost.work import Ranks, Shapes, Work, backward_work, decode_work, forward_work
+from fleettune.cost.work import Work, backward_work, decode_work, forward_work
 from fleettune.cost.workload import Entry, Phase, computing, moving, transferring
 from fleettune.data.tokens import Example
 from fleettune.deltas.frames import payload_bytes
 from fleettune.jobs.jobs import ProbeJob, embedding_layers
 from fleettune.messages.records import STATISTICS_BYTES
 from fleettune.releases.manifest import Manifest
+from fleettune.shapes.shapes import Ranks, Shapes
 from fleettune.shapes.sites import Site
 
 Batches = Sequence[Sequence[Example]]

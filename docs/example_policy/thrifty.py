@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from clients.adaptation.rules import Action, Decision, EdgeTuneReleased
+from clients.adaptation.decision import Action, Decision
+from clients.adaptation.rules import EdgeTuneReleased
 from fleettune.adapters.patch import Patch
 from fleettune.releases.manifest import Manifest
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fleettune.cost.work import Shapes
+from fleettune.shapes.shapes import Shapes
 from fleettune.shapes.sites import Site, order
 
 Array = NDArray[np.float32]

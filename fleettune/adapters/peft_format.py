@@ -22,7 +22,7 @@ from safetensors.torch import (
 
 from fleettune.adapters.factors import Array, Factors
 from fleettune.adapters.patch import Patch, from_arrays, peft_name
-from fleettune.cost.work import Shapes
+from fleettune.shapes.shapes import Shapes
 from fleettune.shapes.sites import Site, parse_site
 
 _KEY = re.compile(

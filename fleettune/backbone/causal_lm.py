@@ -24,7 +24,7 @@ from fleettune.backbone.frozen_product import Product, product
 from fleettune.backbone.precision import DTYPES, REFERENCE
 from fleettune.backbone.processor import CPU, exact_products
 from fleettune.backbone.vocabulary_head import Head, open_head
-from fleettune.cost.work import Shapes
+from fleettune.shapes.shapes import Shapes
 from fleettune.shapes.sites import MODULES, Site
 
 POCKET = "pocket"

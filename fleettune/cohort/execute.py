@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from fleettune.backbone.causal_lm import Backbone, load_backbone
 from fleettune.backbone.precision import REFERENCE
 from fleettune.backbone.processor import CPU, made_on
@@ -193,3 +195,16 @@ def execute(
     for digests_of_part, found in zip(members, run_parts(parts), strict=True):
         results.update(zip(digests_of_part, found, strict=True))
     return [results[digest] for digest in digests]
+
+
+Execute = Callable[[Sequence[Job]], Sequence[Result]]
+
+
+def here(jobs: Sequence[Job]) -> Sequence[Result]:
+    """Returns the results of jobs run in this process, on one thread whatever the machine has."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return execute(jobs)
+    finally:
+        torch.set_num_threads(threads)

@@ -15,7 +15,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from fleettune.cost.work import Groups, Ranks, Shapes, inputs_with_gradient
+from fleettune.cost.work import inputs_with_gradient
+from fleettune.shapes.shapes import Groups, Ranks, Shapes
 
 ADAPTER_STATE_BYTES = 16.0
 """Bytes per adapter weight while it trains: weight, gradient, Adam's two moments, in float32."""

@@ -17,7 +17,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fleettune.cost.work import Groups, Ranks, Shapes, Work
+from fleettune.cost.work import Work
+from fleettune.shapes.shapes import Groups, Ranks, Shapes
 from fleettune.shapes.sites import Site
 
 OWN = "own"

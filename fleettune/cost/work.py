@@ -10,91 +10,21 @@ refined per matrix; the tests hold both passes equal to `torch.utils.flop_counte
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, fields
 from typing import TypeAlias
 
-from fleettune.shapes.sites import MODULES, Site
+from fleettune.shapes.shapes import Ranks, Shapes
 
 Lengths: TypeAlias = Sequence[int]
 """True token count of each sequence of a batch."""
-Ranks: TypeAlias = Mapping[Site, int]
-"""Rank of the adapter at each adapted site; a site that is absent is not adapted."""
 
-Groups: TypeAlias = Sequence[AbstractSet[Site]]
-"""Groups of sites; those of a group share one pair of adapter factors."""
 
 ACTIVATION_BYTES = 2.0
 """Bytes of one activation or cached key or value in traffic: half precision (our convention)."""
 ADAPTER_BYTES = 4.0
 """Bytes of one adapter weight: adapters are kept in single precision (our convention)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shapes:
-    """Sizes of a Llama-like decoder with tied embeddings: all that work depends on."""
-
-    hidden: int
-    layers: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    ffn: int
-    vocab: int
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            if getattr(self, field.name) < 1:
-                raise ValueError(f"{field.name} must be >= 1, got {getattr(self, field.name)}")
-        if self.heads % self.kv_heads:
-            raise ValueError(f"kv_heads must divide {self.heads} heads, got {self.kv_heads}")
-
-    def matrices(self) -> Mapping[str, tuple[int, int]]:
-        """Returns (inputs, outputs) of each module of a layer."""
-        d, m = self.hidden, self.ffn
-        q, k = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        sizes = ((d, q), (d, k), (d, k), (q, d), (d, m), (d, m), (m, d))
-        return dict(zip(MODULES, sizes, strict=True))
-
-    @property
-    def linear_parameters(self) -> int:
-        """Weights of the matrices of all layers: no embedding, no norm."""
-        return self.layers * sum(math.prod(size) for size in self.matrices().values())
-
-    @property
-    def parameters(self) -> int:
-        """All weights: matrices, norms and the embedding, which the head shares, once."""
-        return self.linear_parameters + self.hidden * (self.vocab + 2 * self.layers + 1)
-
-    def adapter_parameters(self, ranks: Ranks, shared: Groups = ()) -> int:
-        """Returns the weights of checked adapters: rank * (inputs + outputs) per site.
-
-        The sites of a group in `shared` use one pair of factors, which is counted once. That
-        changes what is stored, sent and optimised; each site computes as with a pair of its own.
-        """
-        matrices, known = self.matrices(), range(self.layers)
-        for site, rank in ranks.items():
-            if site.module not in matrices or site.layer not in known or rank < 1:
-                raise ValueError(f"site must be in {known} with rank >= 1, got {site}, rank {rank}")
-        weights = {site: rank * sum(matrices[site.module]) for site, rank in ranks.items()}
-        members = [site for group in shared for site in group]
-        if len(set(members)) < len(members) or not weights.keys() >= set(members):
-            raise ValueError(f"shared groups must be disjoint and adapted, got {shared}")
-        kinds = [{(matrices[site.module], ranks[site]) for site in group} for group in shared]
-        if any(len(kind) != 1 for kind in kinds):
-            raise ValueError(f"sites that share a pair need one size and rank, got {kinds}")
-        repeated = sum(sum(map(weights.__getitem__, sorted(group)[1:])) for group in shared)
-        return sum(weights.values()) - repeated
-
-    def kept_parameters(self, ranks: Ranks, shared: Groups = ()) -> int:
-        """Returns the weights that are stored, sent and optimised: a shared pair once.
-
-        Every site of a group adds its two scale vectors, rank and outputs (METHODS A1.1).
-        """
-        matrices = self.matrices()
-        vectors = [ranks[site] + matrices[site.module][1] for group in shared for site in group]
-        return self.adapter_parameters(ranks, shared) + sum(vectors)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,3 +164,45 @@ def _moved(shapes: Shapes, tokens: int, head_tokens: int, layers: int) -> int:
     """Returns the activations that the matrices of some layers and the head take in and give."""
     per_token = sum(map(sum, shapes.matrices().values()))
     return tokens * layers * per_token + head_tokens * (shapes.hidden + shapes.vocab)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderShapes:
+    """Sizes of a BERT-like encoder: all that its work depends on."""
+
+    hidden: int
+    layers: int
+    ffn: int
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if getattr(self, field.name) < 1:
+                raise ValueError(f"{field.name} must be >= 1, got {getattr(self, field.name)}")
+
+    @property
+    def linear_parameters(self) -> int:
+        """Weights of the matrices of all layers: no embedding, no norm, no bias."""
+        return self.layers * (4 * self.hidden**2 + 2 * self.hidden * self.ffn)
+
+
+def encoder_work(shapes: EncoderShapes, lengths: Sequence[int], bytes_per_weight: float) -> Work:
+    """Returns the work of one pass over a batch; every token attends to every other of its text.
+
+    Traffic reads each weight once, and moves the input and output of every matrix.
+
+    Args:
+        shapes: The encoder.
+        lengths: Tokens of every text, without padding.
+        bytes_per_weight: Stored size of a weight, in bytes.
+    """
+    if not lengths:
+        return Work()
+    if min(lengths) < 1:
+        raise ValueError(f"lengths must be >= 1 token, got {list(lengths)}")
+    tokens = sum(lengths)
+    scores = 4 * shapes.layers * shapes.hidden * sum(length**2 for length in lengths)
+    moved = tokens * shapes.layers * (10 * shapes.hidden + 2 * shapes.ffn)
+    return Work(
+        flop=float(2 * tokens * shapes.linear_parameters + scores),
+        traffic_bytes=bytes_per_weight * shapes.linear_parameters + ACTIVATION_BYTES * moved,
+    )

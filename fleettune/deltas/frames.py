@@ -19,7 +19,6 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from fleettune.adapters.patch import Patch, from_arrays, to_arrays
-from fleettune.cost.work import Shapes
 from fleettune.deltas.codecs import FP32, Codec, Parts, unpack
 from fleettune.deltas.frame_layout import (
     Group,
@@ -31,6 +30,7 @@ from fleettune.deltas.frame_layout import (
     sizes_text,
 )
 from fleettune.deltas.rejections import RejectedError, Rejection
+from fleettune.shapes.shapes import Shapes
 
 SCHEMA = 1
 _DIGEST = "digest"

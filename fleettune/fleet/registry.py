@@ -30,12 +30,36 @@ from fleettune.data.real_users import TableData
 from fleettune.data.style_corpora import Corpora, CorporaData, Corpus
 from fleettune.data.styles import Style, StyledData
 from fleettune.fleet.availability import Always, Availability, Nightly
-from fleettune.fleet.foresight import Foresight
 from fleettune.fleet.joining import FROM_THE_START, Join, Joining
 from fleettune.fleet.recorded_traces import Trace
 from fleettune.messages.report import Writing
 from fleettune.records import Types, from_record, to_record
 from fleettune.seeds import Purpose, stream
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Foresight:
+    """Whose reuse or retune the observer weighs against the other one, charged to nobody.
+
+    Attributes:
+        arms: Names of the arms; none: nobody's.
+        days: Days to come that both patches are scored on.
+
+    Raises:
+        ValueError: If `days` is below 1 day.
+    """
+
+    arms: tuple[str, ...] = ()
+    days: int = 1
+
+    def __post_init__(self) -> None:
+        if self.days < 1:
+            raise ValueError(f"quality.counterfactual_days must be >= 1 day, got {self.days}")
+
+    def days_of(self, arm: str) -> int:
+        """Returns how many days are looked at for an arm; 0 where its decisions are not judged."""
+        return self.days if arm in self.arms else 0
+
 
 DATA_TYPES: Types = {
     kind.__name__: kind

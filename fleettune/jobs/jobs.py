@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fleettune.adapters.patch import Patch
-from fleettune.cost.work import Shapes
 from fleettune.data.tokens import Example
 from fleettune.jobs.output_norm_job import OutputJob, OutputResult
+from fleettune.shapes.shapes import Shapes
 from fleettune.shapes.sites import Site
 
 

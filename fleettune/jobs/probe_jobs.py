@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fleettune.adapters.patch import Factors, Patch, untrained
-from fleettune.cost.work import Shapes
 from fleettune.data.tokens import Example
 from fleettune.jobs.jobs import ProbeJob
 from fleettune.seeds import Purpose, stream
+from fleettune.shapes.shapes import Shapes
 from fleettune.shapes.sites import MODULES, Site
 
 GRADIENT, FISHER = "gradient", "fisher"

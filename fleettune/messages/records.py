@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from fleettune.adapters.patch import Patch, from_arrays, to_arrays
 from fleettune.catalogue.offer import CatalogueOffer
 from fleettune.cost.ledger import Cost, Ledger, Stage
-from fleettune.cost.work import Shapes
 from fleettune.cost.workload import Amount, Entry, Phase, Workload
 from fleettune.deltas.frames import Expected, read_frame, write_frame
 from fleettune.deltas.rejections import RejectedError, Rejection
@@ -31,6 +30,7 @@ from fleettune.records import Record, Types, checked, from_record, to_record
 from fleettune.releases.guidance import Guidance
 from fleettune.releases.manifest import Drift, Manifest, Moments, ReleaseDelta, SiteDrift
 from fleettune.releases.site_ranking import RANKING_TYPES
+from fleettune.shapes.shapes import Shapes
 
 DELTA, STATISTICS, OUTCOME = "delta", "statistics", "outcome"
 OBSERVATION, WORKLOAD = "observation", "workload"

@@ -45,7 +45,7 @@ class Outcome:
         release: Version that the device holds now.
         profile: Its hardware profile.
         attendance: How it took part (`clients.night.attendance.Attendance`).
-        decision: What it did about its patch (`clients.adaptation.rules.Action`).
+        decision: What it did about its patch (`clients.adaptation.decision.Action`).
         reason: Why.
         payload: What brought the release to it (`clients.night.transfers.Payload`).
     """

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from fleettune.adapters.patch import peft_name
-from fleettune.cost.work import Shapes
 from fleettune.records import OMIT_DEFAULT
 from fleettune.releases.guidance import Guidance
 from fleettune.releases.site_ranking import ProbeRecipe, Ranking
+from fleettune.shapes.shapes import Shapes
 from fleettune.shapes.sites import MODULES, Site
 
 

@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from fleettune.cost.memory import Attention
-from fleettune.cost.work import Groups, Ranks, Shapes
+from fleettune.shapes.shapes import Groups, Ranks, Shapes
 from fleettune.shapes.sites import MODULES, Site
 
 LENGTHS = (12, 7)

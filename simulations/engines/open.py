@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from multiprocessing import get_context, parent_process
 from threading import Thread
 
@@ -18,6 +18,7 @@ import torch
 
 from fleettune.cohort.execute import Part, RunParts, run_here, run_part
 from fleettune.jobs.jobs import Result
+from simulations.experiment.settings import EngineSettings
 
 
 @contextmanager
@@ -48,3 +49,12 @@ def _end_with_driver() -> None:
     if driver is not None:
         driver.join()
         os._exit(1)
+
+
+def open_engine(engine: EngineSettings) -> AbstractContextManager[RunParts]:
+    """Returns a context that runs parts: in processes of our own or on Ray actors."""
+    if engine.name == "ray":
+        from simulations.engines.ray import open_ray_workers  # noqa: PLC0415 - a second of import
+
+        return open_ray_workers(engine.workers, engine.threads, engine.address)
+    return open_workers(engine.workers, engine.threads)

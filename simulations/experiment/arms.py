@@ -14,9 +14,9 @@ from clients.adaptation.rules import UserPrior
 from clients.policy import BUILT_IN, DevicePolicy, Quota
 from clients.selection.annotation import Annotation
 from clients.tuning.schedule import Tuning
-from fleettune.cost.work import Shapes
 from fleettune.data.exchanges import Population
 from fleettune.records import checked
+from fleettune.shapes.shapes import Shapes
 from simulations.experiment.targets import configured
 
 log = logging.getLogger(__name__)

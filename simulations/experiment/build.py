@@ -30,8 +30,7 @@ from fleettune.releases.manifest import weights_file
 from simulations.experiment import lexicons
 from simulations.experiment import server_settings as server
 from simulations.experiment.arms import POLICY_KEYS, build_arms, fitting, foreign
-from simulations.experiment.data_names import data_name
-from simulations.experiment.device_fleet import fleet_of
+from simulations.experiment.device_fleet import data_name, fleet_of
 from simulations.experiment.server_probes import asked, check_text
 from simulations.experiment.settings import CostSettings, EngineSettings, FleetSettings, Run
 from simulations.experiment.study_settings import StudySettings
@@ -42,7 +41,7 @@ from strategies.learning.guidance_rules import Guiding
 from strategies.plan import Arm, Plan
 from strategies.releases.publisher import Source
 from strategies.releases.schedule import Schedule
-from strategies.rollout.staging import Staging
+from strategies.rollout.settings import Staging
 from strategies.rounds.sampling import Panel, Uniform
 
 RUN_KEYS = (

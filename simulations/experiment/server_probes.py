@@ -15,9 +15,10 @@ from clients.placement.gradcut import GradCut
 from clients.placement.random_profile import RandomSameProfile
 from clients.policy import DevicePolicy
 from fleettune.cost.pricing import PricedAs
-from fleettune.cost.work import Shapes, backward_work, forward_work
+from fleettune.cost.work import backward_work, forward_work
 from fleettune.data.exchanges import Population
 from fleettune.releases.site_ranking import ProbeRecipe
+from fleettune.shapes.shapes import Shapes
 from fleettune.shapes.sites import MODULES, Site
 from strategies.app import PROBES_FILE
 from strategies.releases.ranking import BATCH, spoken

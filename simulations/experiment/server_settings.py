@@ -12,22 +12,21 @@ from clients.policy import DevicePolicy
 from clients.start.entry_mixture import Mixture
 from clients.start.optuna_search import SEARCHES, check_optuna
 from clients.start.rules import Rival, Scratch
-from fleettune.cost.work import Shapes
 from fleettune.data.exchanges import Population
 from fleettune.fleet.joining import FROM_THE_START, Joining
 from fleettune.records import checked
+from fleettune.shapes.shapes import Shapes
 from simulations.experiment.targets import configured
 from strategies.aggregation.exact_mean import Aggregation
 from strategies.aggregation.ffa import Ffa
-from strategies.aggregation.fleet_patch import check_merged
 from strategies.catalogue.cluster_source import ClusterCatalogue
 from strategies.catalogue.sources import Cataloguing, Uncatalogued, check_source
 from strategies.learning.guidance_rules import Fitted, Guiding
 from strategies.plan import AGGREGATIONS, CATALOGUES
 from strategies.releases.corpus_file import check_corpora
 from strategies.releases.external import check_external
-from strategies.releases.schedule import Schedule
-from strategies.rollout.staging import Staged, Staging, check_staging
+from strategies.releases.schedule import Schedule, check_merged
+from strategies.rollout.settings import Staged, Staging, check_staging
 
 
 def release_schedule(node: Mapping[str, Any], folder: Path) -> Schedule:

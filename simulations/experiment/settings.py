@@ -12,8 +12,8 @@ from fleettune.backbone.processor import check_processor
 from fleettune.cost.battery import SOC_FLOOR
 from fleettune.cost.carbon import INTENSITIES, WORLD
 from fleettune.cost.pricing import PricedAs
-from fleettune.fleet.foresight import Foresight
 from fleettune.fleet.joining import FROM_THE_START, Join, Joining
+from fleettune.fleet.registry import Foresight
 from strategies.aggregation.fleet_patch import NONE, check_use
 
 METRICS = ("auto", "exact_match", "neg_mae", "neg_nll", "rouge1")

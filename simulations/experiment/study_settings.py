@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from simulations.studies.sweeps import Sweep
-
 SINGLE_MEASURES = (
     *("score_auc", "score_auc_within", "retune_rate"),
     *("forecast_coverage", "forecast_half_width"),
@@ -185,3 +183,25 @@ class StudySettings:
                         f"claim {claim.claim} is about arm {missing[0]!r}, which does not run; "
                         f"arms are {', '.join(arms)}"
                     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sweep:
+    """One chart: a column against a number that worlds differ in.
+
+    Attributes:
+        title: Its title.
+        x: What the number is.
+        column: What is shown, as a mean per device.
+        arms: Whose.
+        points: The number by world.
+        reach: Whether instead the column at which an arm's family comes to the quality of the last
+            arm is shown.
+    """
+
+    title: str
+    x: str
+    column: str
+    arms: tuple[str, ...]
+    points: Mapping[str, float]
+    reach: bool = False

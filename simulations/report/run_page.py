@@ -26,12 +26,12 @@ from simulations.report.sections import (
     attendance_cells,
     class_cells,
     intake_cells,
+    learned_section,
     ledger_cells,
     represented_cells,
     serving_cells,
     tier_cells,
 )
-from simulations.report.sections_learned import learned_section
 from simulations.report.sent_bytes_table import (
     EXCHANGE_NOTE,
     REFUSED_NOTE,

@@ -14,10 +14,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
+
+from simulations.results.device_means import split_arms
 
 Floats = NDArray[np.float64]
 _LEAST = 2
@@ -155,3 +159,43 @@ def t_quantile(freedom: float) -> float:
     mass: Floats = np.concatenate([np.zeros(1), np.cumsum((density[1:] + density[:-1]) / 2)])
     inside = mass <= 0.95 * mass[-1]
     return math.sqrt(freedom) * math.tan(float(angle[inside][-1]))
+
+
+QUANTITIES = ("energy_j", "energy_j_wasted", "down_bytes", "up_bytes")
+"""What is extrapolated: columns of ``rows.parquet`` that add up."""
+
+
+def represented(
+    rows: pl.DataFrame, shares: Mapping[str, float], represents: int | None
+) -> dict[str, Any] | None:
+    """Returns every arm's totals for a fleet of `represents` devices, as JSON; None without one.
+
+    Args:
+        rows: One row per arm, device and round.
+        shares: Share of each device class in the fleet, relative.
+        represents: Devices of that fleet.
+    """
+    if represents is None:
+        return None
+    return {
+        arm: {
+            quantity: _at_least_nothing(extrapolate(_by_class(part, quantity), shares, represents))
+            for quantity in QUANTITIES
+        }
+        for arm, part in split_arms(rows).items()
+    }
+
+
+def _at_least_nothing(found: Extrapolated) -> dict[str, Any]:
+    """Returns a total as JSON; the normal interval of a rare quantity may reach below zero."""
+    return asdict(found if found.low is None else replace(found, low=max(0.0, found.low)))
+
+
+def _by_class(rows: pl.DataFrame, quantity: str) -> dict[str, Floats]:
+    """Returns one total per device, by its class."""
+    totals = rows.group_by("profile", "device").agg(pl.col(quantity).sum()).sort("device")
+    return {
+        profile: part[quantity].to_numpy().astype(np.float64)
+        for (profile,), part in totals.group_by("profile", maintain_order=True)
+        if isinstance(profile, str)
+    }

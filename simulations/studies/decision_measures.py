@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from simulations.results.decided import SCORE
+from simulations.results.derived_columns import SCORE
 from simulations.results.device_means import (
     HEADLINES,
     Floats,
@@ -71,7 +71,7 @@ def score_auc(rows: pl.DataFrame, margin: float, *, within: bool) -> dict[str, A
     not, ties counted half; a resampled device brings all its decisions.
 
     Args:
-        rows: An arm's rows with the columns of `simulations.results.decided`.
+        rows: An arm's rows with the columns of `simulations.results.derived_columns`.
         margin: Nats per token that a retune has to gain to count as help.
         within: Whether only pairs within one release of one part count, so that what is the same
             for all devices of a release tells nothing.

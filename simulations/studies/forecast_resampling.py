@@ -43,7 +43,7 @@ def resampled_releases(rows: pl.DataFrame) -> list[Resampled]:
     Releases of which fewer devices than a first cohort has decided are left out.
 
     Args:
-        rows: An arm's rows with the columns of `simulations.results.decided`.
+        rows: An arm's rows with the columns of `simulations.results.derived_columns`.
     """
     found: list[Resampled] = []
     for (release,), here in rows.filter(pl.col("decided") == 1).group_by(

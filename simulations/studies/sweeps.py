@@ -5,39 +5,17 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from simulations.experiment.study_settings import Sweep
 from simulations.report.plots import Figure, axis, figure, spread
 from simulations.results.device_means import mean_by, mean_with_interval, split_arms
 from simulations.studies.equal_quality_cost import needed_for
 
 COLOURS = ("#0072B2", "#555555", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sweep:
-    """One chart: a column against a number that worlds differ in.
-
-    Attributes:
-        title: Its title.
-        x: What the number is.
-        column: What is shown, as a mean per device.
-        arms: Whose.
-        points: The number by world.
-        reach: Whether instead the column at which an arm's family comes to the quality of the last
-            arm is shown.
-    """
-
-    title: str
-    x: str
-    column: str
-    arms: tuple[str, ...]
-    points: Mapping[str, float]
-    reach: bool = False
 
 
 Families = Mapping[str, Sequence[str]]

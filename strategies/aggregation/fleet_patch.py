@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from fleettune.adapters.patch import Patch
 from fleettune.adapters.update import Updates, patch_of, stacked, updates_of
 from fleettune.shapes.sites import Site
-from strategies.releases.schedule import MERGED, Schedule
 
 NONE, START = "none", "start"
 USES = (NONE, START)
@@ -28,12 +27,6 @@ def check_use(use: str, rank: int) -> None:
         raise ValueError(f"fleet_patch must be one of {USES}, got {use!r}")
     if rank < 1:
         raise ValueError(f"fleet_rank must be >= 1, got {rank}")
-
-
-def check_merged(use: str, schedule: Schedule) -> None:
-    """Raises ValueError if a release is to be made with a fleet patch that there is not."""
-    if schedule.merges and use == NONE:
-        raise ValueError(f"releases of kind {MERGED} need fleet_patch={START}, got {use}")
 
 
 def grown(before: Patch | None, aggregate: Updates, rank: int, release: int) -> Patch | None:

@@ -28,11 +28,12 @@ from fleettune.catalogue.manifest import (
     manifest_digest,
 )
 from fleettune.catalogue.offer import CatalogueOffer
+from fleettune.cohort.execute import Execute, here
 from fleettune.data.exchanges import Population
 from fleettune.records import to_record
 from fleettune.releases.manifest import Manifest
 from strategies.catalogue.cluster_source import ClusterCatalogue
-from strategies.catalogue.entries import Catalogue, Entry, Execute, explained, publish
+from strategies.catalogue.entries import Catalogue, Entry, explained, publish
 from strategies.catalogue.entry_tools import Workshop
 from strategies.catalogue.shared_deltas import SharedDeltas
 from strategies.catalogue.sources import (
@@ -44,7 +45,6 @@ from strategies.catalogue.sources import (
     made_entries,
 )
 from strategies.catalogue.still_valid import Outlived, outlive
-from strategies.releases.ranking import here
 
 log = logging.getLogger(__name__)
 

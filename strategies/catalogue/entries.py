@@ -8,7 +8,7 @@ words. Patches and manifest are kept by content.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, cast
@@ -28,18 +28,15 @@ from fleettune.catalogue.manifest import (
 from fleettune.catalogue.similar_questions import likest_others
 from fleettune.catalogue.style_vectors import Pair, Stylometry, Summariser
 from fleettune.catalogue.whitening import beside, whitening
+from fleettune.cohort.execute import Execute
 from fleettune.data.tokens import open_encoder
 from fleettune.jobs.jobs import (
     Compute,
     GenerateJob,
     GenerateResult,
-    Job,
-    Result,
 )
 from fleettune.releases.manifest import Manifest
 from strategies.catalogue.candidate_words import Answering, Measured, Seen, Summarise
-
-Execute = Callable[[Sequence[Job]], Sequence[Result]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

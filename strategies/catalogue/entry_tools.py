@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from fleettune.cohort.execute import Execute
 from fleettune.data.exchanges import Population
-from strategies.catalogue.entries import Execute
 from strategies.catalogue.shared_deltas import SharedDeltas
 
 

@@ -14,13 +14,14 @@ from typing import cast
 from fleettune.adapters.patch import Patch, Placement, new_patch
 from fleettune.adapters.patch_store import fetch_patch, keep_patch
 from fleettune.catalogue.manifest import CORPUS
+from fleettune.cohort.execute import Execute
 from fleettune.data.exchanges import Exchange
 from fleettune.data.tokens import open_encoder
 from fleettune.jobs.job_digest import job_digest
 from fleettune.jobs.jobs import TuneJob, TuneResult
 from fleettune.releases.manifest import Manifest
 from fleettune.seeds import Purpose, stream
-from strategies.catalogue.entries import Entry, Execute
+from strategies.catalogue.entries import Entry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,11 +14,40 @@ import numpy as np
 
 from fleettune.catalogue.decomposition import Candidate
 from fleettune.catalogue.style_vectors import Pair, StyleQuestion
+from fleettune.catalogue.style_words import STYLE_WORDS
 from fleettune.catalogue.summariser_models import LocalModel
 from fleettune.jobs.jobs import ChoiceJob
 from fleettune.seeds import Purpose, stream
-from strategies.catalogue.adjectives import ADJECTIVES
 from strategies.catalogue.candidate_words import Answering, Instructed, Seen
+
+_PAIRS = """
+formal informal, polite rude, friendly unfriendly, cheerful gloomy, serious playful,
+confident hesitant, elaborate concise, wordy laconic, detailed sketchy, informative uninformative,
+technical elementary, scholarly colloquial, poetic prosaic, emotional neutral, enthusiastic bored,
+gentle harsh, clear vague, lively dull, affectionate distant, eager reluctant, modest boastful,
+calm excited, humble arrogant, persuasive unpersuasive, honest evasive, modern archaic
+"""
+
+
+_WITHOUT_OPPOSITE = "sassy sarcastic ironic dramatic conversational blunt"
+
+
+def _both_ways(word: str, opposite: str) -> tuple[tuple[str, str], tuple[str, str]]:
+    return (word, opposite), (opposite, word)
+
+
+_listed = [(word.word, word.opposite) for word in STYLE_WORDS]
+
+
+_more = [tuple(pair.split()) for pair in _PAIRS.split(",")]
+
+
+ADJECTIVES: tuple[tuple[str, str], ...] = (
+    *(side for word, opposite in (*_listed, *_more) for side in _both_ways(word, opposite)),
+    *((word, f"less {word}") for word in _WITHOUT_OPPOSITE.split()),
+)
+"""Every word with what little of it is called, in either direction where that has a word."""
+
 
 MOST_PAIRS = 32
 """Pairs that the style question is asked about: where entries have more, a sample of them."""

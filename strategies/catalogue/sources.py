@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from fleettune.cost.work import Shapes
 from fleettune.data.exchanges import Population
 from fleettune.data.tokens import Example
 from fleettune.releases.manifest import Manifest
+from fleettune.shapes.shapes import Shapes
 from strategies.catalogue.cluster_source import ClusterCatalogue
 from strategies.catalogue.entries import Entry
 from strategies.catalogue.entry_questions import check_outside, outside_questions, own_answers

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import cast
 
+from fleettune.cohort.execute import Execute
 from fleettune.data.tokens import Example
 from fleettune.jobs.jobs import ScoreJob, ScoreResult
 from fleettune.releases.manifest import Manifest
-from strategies.catalogue.entries import Entry, Execute
+from strategies.catalogue.entries import Entry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

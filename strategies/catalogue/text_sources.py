@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TypeAlias
 
 from fleettune.adapters.patch import Placement
-from fleettune.cost.work import Shapes
 from fleettune.data.exchanges import Exchange
 from fleettune.data.style_corpora import Corpora, drawn_exchanges
 from fleettune.data.styles import Style, plain_questions, style_corpus, style_grid
 from fleettune.data.tokens import Example, open_encoder
 from fleettune.releases.manifest import Manifest
 from fleettune.seeds import Purpose, stream
+from fleettune.shapes.shapes import Shapes
 from fleettune.shapes.sites import MODULES, Site
 from strategies.catalogue.entries import Entry
 from strategies.catalogue.entry_tools import Workshop

@@ -12,12 +12,10 @@ from typing import Any
 
 from fleettune.releases.guidance import Guidance
 from strategies.learning.decision_sums import Gathered, read_gathered
-from strategies.learning.fixed import Fixed
-from strategies.learning.guidance_rules import Fitted, Guided, Guiding, Unguided, read_guided
+from strategies.learning.guidance_rules import Fitted, Fixed, Guided, Guiding, Unguided, read_guided
 from strategies.learning.outcomes import DecisionReport
 from strategies.learning.quantile_sketch import Sketch
-from strategies.learning.reuse_statistics import ByClass, ReuseStatistics
-from strategies.learning.tallies import Counts, Tally
+from strategies.learning.reuse_statistics import ByClass, Counts, ReuseStatistics, Tally
 
 ALL = "all"
 """Device class of a row that sums over all of them."""

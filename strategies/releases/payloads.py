@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fleettune.cost.work import Shapes
 from fleettune.releases.manifest import ReleaseDelta, open_weights
+from fleettune.shapes.shapes import Shapes
 from fleettune.shapes.sites import MODULES
 from strategies.releases.schedule import ReleasePlan
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from fleettune.adapters.patch import Patch
 from fleettune.backbone.causal_lm import read_shapes
-from fleettune.cost.work import Shapes
 from fleettune.data.tokens import open_encoder
 from fleettune.releases.manifest import Drift, Manifest, ReleaseDelta, drift_between, weights_file
+from fleettune.shapes.shapes import Shapes
 from strategies.releases.corpus_file import corpus_digest
 from strategies.releases.merged_fleet import fetch_fleet, fold_release, keep_fleet
 from strategies.releases.payloads import delta_between
@@ -20,7 +20,6 @@ from strategies.releases.ranking import Ranker
 from strategies.releases.rewritten import quantised_bytes
 from strategies.releases.schedule import MERGED, ReleasePlan, Schedule
 from strategies.releases.training import TrainedRelease, Vendor, shipped, train_release
-from strategies.rounds.checkpoint import PublishedAt
 
 log = logging.getLogger(__name__)
 
@@ -178,3 +177,18 @@ def rms(drift: Drift) -> float:
     """Returns the root mean square of all entries' change since an earlier version."""
     count = sum(entry.drift.count for entry in drift.sites)
     return math.sqrt(sum(entry.drift.squares for entry in drift.sites) / count)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedAt:
+    """A release that was out.
+
+    Attributes:
+        round: When it came.
+        digest: Of its weights.
+        fleet: Digest of the fleet patch that was folded into it; empty where none was.
+    """
+
+    round: int
+    digest: str
+    fleet: str = ""

@@ -14,17 +14,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-import torch
-
-from fleettune.cohort.execute import execute
+from fleettune.cohort.execute import Execute, here
 from fleettune.data.exchanges import Exchange, Population, in_turn
 from fleettune.data.tokens import Example, open_encoder
 from fleettune.jobs.job_digest import job_digest
-from fleettune.jobs.jobs import Job, ProbeJob, ProbeResult, Result
+from fleettune.jobs.jobs import ProbeJob, ProbeResult
 from fleettune.jobs.probe_jobs import probe_patch, probing_jobs
 from fleettune.releases.manifest import Manifest
 from fleettune.releases.site_ranking import ProbeRecipe, Ranking
-from strategies.catalogue.entries import Execute
 
 BATCH = 8
 """Exchanges of a batch."""
@@ -35,16 +32,6 @@ DIGITS = 7
 
 VERSION = 1
 """Part of every ranking's key: raised when equal jobs would give another one."""
-
-
-def here(jobs: Sequence[Job]) -> Sequence[Result]:
-    """Returns the results of jobs run in this process, on one thread whatever the machine has."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return execute(jobs)
-    finally:
-        torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from fleettune.releases.manifest import open_weights
+from fleettune.seeds import Purpose, stream
 
 INT4_GROUP = 64
 """Inputs of an output channel that share a 4-bit scale."""
@@ -77,3 +78,44 @@ def _group(n_in: int, bits: int) -> int:
 
 def _is_rounded(name: str, *, embeddings: bool) -> bool:
     return bool(_SITE.search(name) or (embeddings and _TABLE.search(name)))
+
+
+def refresh(model: Any, seed: int) -> None:  # noqa: ANN401 - a transformers model
+    """Draws all weights of a model anew, in place, from a stream of their own.
+
+    Matrices are normal with the deviation that the model's configuration asks for, norms are one,
+    biases zero, as transformers begins a Llama.
+
+    Args:
+        model: A Llama-like causal language model.
+        seed: Key of the stream.
+    """
+    rng = stream(seed, Purpose.RELEASE, 3)
+    deviation = model.config.initializer_range
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.dim() > 1:
+                drawn = rng.normal(0.0, deviation, size=tuple(parameter.shape))
+                parameter.copy_(torch.as_tensor(drawn))
+            else:
+                parameter.fill_(0.0 if name.endswith(".bias") else 1.0)
+
+
+def reparametrise(model: Any, scale: float) -> None:  # noqa: ANN401 - a transformers model
+    """Multiplies v of every layer by `scale` and divides o by it, in place.
+
+    In half precision, which releases are shipped in, a power of two changes no mantissa, so the
+    function is exactly the same but for subnormal weights; other factors round every weight of v
+    and o once more. The bias of o stands behind the product and stays.
+
+    Args:
+        model: A Llama-like causal language model.
+        scale: The factor, > 0.
+    """
+    with torch.no_grad():
+        for layer in model.model.layers:
+            attention = layer.self_attn
+            attention.v_proj.weight.mul_(scale)
+            if attention.v_proj.bias is not None:
+                attention.v_proj.bias.mul_(scale)
+            attention.o_proj.weight.div_(scale)

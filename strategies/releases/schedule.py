@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
+from strategies.aggregation.fleet_patch import NONE, START
+
 _TRAINED = (
     *("steps", "learning_rate", "batch", "window"),
     *("conversations", "vendor", "paraphrases", "corpus"),
@@ -193,3 +195,9 @@ class Schedule:
         if version == 0:
             return self.initial
         return self.plans[min(version, len(self.plans)) - 1]
+
+
+def check_merged(use: str, schedule: Schedule) -> None:
+    """Raises ValueError if a release is to be made with a fleet patch that there is not."""
+    if schedule.merges and use == NONE:
+        raise ValueError(f"releases of kind {MERGED} need fleet_patch={START}, got {use}")

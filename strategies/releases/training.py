@@ -27,10 +27,8 @@ from fleettune.releases.manifest import file_digest, weights_file
 from fleettune.shapes.sites import MODULES
 from strategies.releases.corpus_file import corpus_rows, identity
 from strategies.releases.external import external_folder
-from strategies.releases.independent import refresh
 from strategies.releases.pretraining import PretrainPlan, pretrain
-from strategies.releases.reparametrised import reparametrise
-from strategies.releases.rewritten import quantise
+from strategies.releases.rewritten import quantise, refresh, reparametrise
 from strategies.releases.schedule import ReleasePlan
 
 log = logging.getLogger(__name__)

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from strategies.learning.outcomes import DecisionReport
-from strategies.learning.tallies import Tally
+from strategies.learning.reuse_statistics import Tally
 from strategies.rollout.intervals import Interval, student
 from strategies.rollout.strata import Fleet, Stratum, pooled_rate, rate_interval, stratified
 

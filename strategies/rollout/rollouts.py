@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from strategies.learning.outcomes import DecisionReport
-from strategies.learning.tallies import Tally
+from strategies.learning.reuse_statistics import Tally
+from strategies.rollout.settings import Staged, Staging, Unstaged
 from strategies.rollout.stages import ArmRollout, cohort_of, read_arm_rollout
-from strategies.rollout.staging import Staged, Staging, Unstaged
 
 
 @dataclass(slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from typing import Any
 from fleettune.seeds import Purpose, stream
 from strategies.learning.decision_sums import read_report
 from strategies.learning.outcomes import DecisionReport, in_order
-from strategies.learning.tallies import Tally
+from strategies.learning.reuse_statistics import Tally
 from strategies.rollout.first_cohort import cohort_size
 from strategies.rollout.forecast import (
     FEWEST_DEVICES,
@@ -31,8 +31,7 @@ from strategies.rollout.forecast import (
     typical_retune_j,
 )
 from strategies.rollout.intervals import Interval
-from strategies.rollout.settings import Action, RolloutDecision
-from strategies.rollout.staging import Staged
+from strategies.rollout.settings import Action, RolloutDecision, Staged
 from strategies.rollout.strata import DeviceClass, Fleet
 
 UNKNOWN_J = 1.0

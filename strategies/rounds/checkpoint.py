@@ -13,6 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from fleettune.adapters.patch import Patch
 from fleettune.deltas.frames import read_frame, write_frame
+from strategies.releases.publisher import PublishedAt
 from strategies.rounds.sums import RoundSum
 
 SCHEMA = 1
@@ -29,21 +30,6 @@ class Checkpoint(Protocol):
     def restored_state(self) -> Mapping[str, Any] | None:
         """Returns the server state of the last such round; None before the first one."""
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PublishedAt:
-    """A release that was out.
-
-    Attributes:
-        round: When it came.
-        digest: Of its weights.
-        fleet: Digest of the fleet patch that was folded into it; empty where none was.
-    """
-
-    round: int
-    digest: str
-    fleet: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

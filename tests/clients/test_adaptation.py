@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from clients.adaptation.decision import Action
 from clients.adaptation.rules import (
-    Action,
     Adaptation,
     AlwaysRetune,
     AlwaysReuse,
@@ -21,8 +21,8 @@ from clients.adaptation.rules import (
     UserPrior,
 )
 from fleettune.adapters.patch import Factors, Patch
-from fleettune.cost.work import Shapes
 from fleettune.releases.manifest import Drift, Manifest, Moments, SiteDrift, moments
+from fleettune.shapes.shapes import Shapes
 from fleettune.shapes.sites import Site
 
 SHAPES = Shapes(hidden=2, layers=1, heads=1, kv_heads=1, head_dim=2, ffn=2, vocab=4)

@@ -11,18 +11,17 @@ import numpy as np
 import pytest
 
 from clients.adaptation.baselines import Oracle, Periodic, PerRelease, RandomAtRate
+from clients.adaptation.decision import Action, Recollection
 from clients.adaptation.device_view import KeptOut, Sight
-from clients.adaptation.recollection import Recollection
-from clients.adaptation.rules import Action
 from clients.work.facts import Facts
 from fleettune.adapters.patch import Factors, Patch
 from fleettune.backbone.causal_lm import resolve_folder
 from fleettune.cohort.suspension import current_compute
 from fleettune.cost.hardware import load_hardware
-from fleettune.cost.work import Shapes
 from fleettune.data.personas import SyntheticData
 from fleettune.releases.guidance import Guidance
 from fleettune.releases.manifest import Drift, Manifest, Moments, SiteDrift
+from fleettune.shapes.shapes import Shapes
 from fleettune.shapes.sites import Site
 
 FACTS = Facts(

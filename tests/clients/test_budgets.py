@@ -10,14 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clients.placement.gradcut import GradCut
-from clients.placement.rules import EverySite, PlacementContext
+from clients.placement.rules import EverySite
 from clients.policy import DevicePolicy
-from clients.retuning.plan import TunePlan, open_context, plan_tune, with_probes
+from clients.retuning.plan import open_context, plan_tune, with_probes
 from clients.retuning.synthetic_pairs import expanded
 from clients.state.state import DeviceState
 from clients.synthesis.rules import TemplateRewrite
+from clients.tuning.context import PlacementContext
 from clients.tuning.first_patch import new_start
 from clients.tuning.footprint import joules, memory_bytes, peak_bytes
+from clients.tuning.plan import TunePlan
 from clients.tuning.schedule import Tuning
 from clients.work import stage_work as charges
 from fleettune.adapters.patch import Placement

@@ -22,7 +22,7 @@ from clients.work.facts import Facts
 from fleettune.cohort.suspension import current_compute
 from fleettune.cost.hardware import load_hardware
 from fleettune.data.personas import SyntheticData
-from fleettune.fleet.foresight import Foresight
+from fleettune.fleet.registry import Foresight
 from fleettune.messages.records import encode_report, take_observed
 from fleettune.messages.report import Report
 from fleettune.releases.manifest import Manifest

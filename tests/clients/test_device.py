@@ -36,7 +36,7 @@ from fleettune.cost.ledger import Stage
 from fleettune.cost.memory import memory_peak_bytes
 from fleettune.cost.pricing import TARGETS, PricedAs
 from fleettune.cost.radio import WIFI
-from fleettune.cost.work import Shapes, Work, backward_work, decode_work, forward_work
+from fleettune.cost.work import Work, backward_work, decode_work, forward_work
 from fleettune.cost.workload import Phase, Workload, computing, moving
 from fleettune.data.exchanges import Answer, Exchange, Population
 from fleettune.data.personas import SyntheticData
@@ -44,6 +44,7 @@ from fleettune.data.tokens import Example
 from fleettune.messages.report import Report
 from fleettune.releases.manifest import Manifest
 from fleettune.seeds import Purpose, stream
+from fleettune.shapes.shapes import Shapes
 from fleettune.shapes.sites import MODULES, Site
 
 PROFILE = load_hardware(Path(__file__).parents[2] / "conf" / "hardware")["oneplus_12r"]

@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
+from clients.adaptation.decision import Recollection
 from clients.adaptation.device_view import Sight
 from clients.adaptation.drift import basis, measured, projected
-from clients.adaptation.recollection import Recollection
 from clients.work.facts import Facts
 from fleettune.adapters.factors import Tied
 from fleettune.adapters.patch import Factors, Patch, peft_name
 from fleettune.cohort.suspension import current_compute
 from fleettune.cost.hardware import load_hardware
-from fleettune.cost.work import Shapes
 from fleettune.data.personas import SyntheticData
 from fleettune.releases.manifest import Drift, Manifest, SiteDrift, moments
+from fleettune.shapes.shapes import Shapes
 from fleettune.shapes.sites import Site
 
 Matrix = NDArray[np.float32]

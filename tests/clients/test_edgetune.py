@@ -13,18 +13,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clients.adaptation.decision import Action, Decision, Recollection
 from clients.adaptation.device_view import Sight
 from clients.adaptation.edgetune import EdgeTune
-from clients.adaptation.recollection import Recollection
-from clients.adaptation.rules import Action, Decision, EdgeTuneReleased
+from clients.adaptation.rules import EdgeTuneReleased
 from clients.work.facts import Facts
 from fleettune.adapters.patch import Factors, Patch
 from fleettune.cohort.suspension import current_compute
 from fleettune.cost.hardware import load_hardware
-from fleettune.cost.work import Shapes
 from fleettune.data.personas import SyntheticData
 from fleettune.releases.guidance import LOG_DRIFT, Guidance
 from fleettune.releases.manifest import Drift, Manifest, Moments, SiteDrift
+from fleettune.shapes.shapes import Shapes
 from fleettune.shapes.sites import Site
 
 RULE = EdgeTune(

@@ -16,20 +16,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clients.placement.filling import best_of_all, in_order, topped_up, total
 from clients.placement.gradcut import GradCut
-from clients.placement.rules import PlacementContext
+from clients.placement.knapsack import best_of_all, in_order, topped_up, total
 from clients.placement.site_costs import every_site_j
+from clients.tuning.context import PlacementContext
 from clients.tuning.footprint import cheapest_tune, fits_memory, joules, peak_bytes
 from clients.work.facts import Facts
 from fleettune.adapters.patch import Placement
 from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
 from fleettune.cost.pricing import PricedAs
-from fleettune.cost.work import Shapes
 from fleettune.data.personas import SyntheticData
 from fleettune.data.tokens import Example
 from fleettune.jobs.jobs import ProbeResult
 from fleettune.releases.manifest import Manifest
+from fleettune.shapes.shapes import Shapes
 from fleettune.shapes.sites import MODULES, Site, order
 from tests.clients.phone import HALF as RULE
 from tests.clients.phone import PROFILE

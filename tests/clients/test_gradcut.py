@@ -14,17 +14,12 @@ from hypothesis import strategies as st
 from clients.device import Visit, run_round
 from clients.placement.benefits import kendall_tau
 from clients.placement.random_profile import RandomSameProfile
-from clients.placement.rules import (
-    EverySite,
-    PlacementContext,
-    PlacementRule,
-    ProbingRule,
-    TopLayers,
-)
+from clients.placement.rules import EverySite, PlacementRule, ProbingRule, TopLayers
 from clients.placement.site_costs import all_cuts, cut_bytes, cut_j, every_site_j, site_costs
 from clients.policy import DevicePolicy, Quota, read_policy
 from clients.retuning.plan import open_context, plan_tune, probe_jobs
 from clients.state.state import DeviceState, read_state, write_state
+from clients.tuning.context import PlacementContext
 from clients.tuning.footprint import joules, memory_bytes, peak_bytes
 from clients.work import stage_work as charges
 from clients.work.facts import Facts

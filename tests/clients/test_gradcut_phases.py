@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from clients.device import Visit, run_round
-from clients.placement.gradcut_released import dropped, placed_released
-from clients.placement.gradcut_released_rule import GradCutReleased
-from clients.placement.rules import PlacementContext, TopLayers, Trained, TrainingRule
+from clients.placement.gradcut_released import GradCutReleased, dropped, placed_released
+from clients.placement.rules import TopLayers, TrainingRule
 from clients.policy import read_policy
 from clients.retuning.plan import open_context
 from clients.state.state import DeviceState
+from clients.tuning.context import PlacementContext, Trained
 from clients.work import stage_work as charges
 from clients.work.facts import Facts
 from fleettune.adapters.patch import Patch

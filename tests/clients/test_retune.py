@@ -10,20 +10,21 @@ import pytest
 from clients.adaptation.rules import AlwaysRetune
 from clients.placement.rules import TopLayers
 from clients.policy import DevicePolicy, Quota
-from clients.retuning.plan import TunePlan, open_context, plan_tune
+from clients.retuning.plan import open_context, plan_tune
 from clients.selection.rules import Fifo
 from clients.state.state import DeviceState
 from clients.synthesis.rules import NoSynthesis
+from clients.tuning.plan import TunePlan
 from clients.tuning.schedule import Tuning
 from clients.work.facts import Facts
 from fleettune.cost.hardware import load_hardware
 from fleettune.cost.ledger import Stage
 from fleettune.cost.pricing import PricedAs
-from fleettune.cost.work import Shapes
 from fleettune.cost.workload import Phase
 from fleettune.data.personas import SyntheticData
 from fleettune.data.tokens import Example
 from fleettune.releases.manifest import Manifest
+from fleettune.shapes.shapes import Shapes
 
 SHAPES = Shapes(hidden=8, layers=32, heads=2, kv_heads=1, head_dim=4, ffn=12, vocab=16)
 RELEASE = Manifest(

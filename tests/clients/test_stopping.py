@@ -9,14 +9,16 @@ import pytest
 
 from clients.device import Visit, run_round
 from clients.placement.gradcut import GradCut
-from clients.placement.rules import EverySite, PlacementContext, PlacementRule, TopLayers
+from clients.placement.rules import EverySite, PlacementRule, TopLayers
 from clients.policy import DevicePolicy
 from clients.retuning.early_stopping import held_loss, is_over, tuned
-from clients.retuning.plan import TunePlan, held_out, open_context, plan_tune, probe_jobs
+from clients.retuning.plan import held_out, open_context, plan_tune, probe_jobs
 from clients.state.state import DeviceState
 from clients.synthesis.rules import TemplateRewrite
+from clients.tuning.context import PlacementContext
 from clients.tuning.first_patch import new_start
 from clients.tuning.footprint import joules
+from clients.tuning.plan import TunePlan
 from clients.tuning.schedule import Tuning
 from clients.work import stage_work as charges
 from fleettune.adapters.factors import Tie

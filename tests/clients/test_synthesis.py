@@ -13,13 +13,15 @@ from hypothesis import strategies as st
 from clients.adaptation.rules import AlwaysRetune
 from clients.device import Visit, run_round
 from clients.night.attendance import Tonight
-from clients.placement.rules import PlacementContext, TopLayers
+from clients.placement.rules import TopLayers
 from clients.policy import DevicePolicy, Quota, read_policy
-from clients.retuning.plan import TunePlan, open_context, plan_tune
+from clients.retuning.plan import open_context, plan_tune
 from clients.retuning.synthetic_pairs import expanded
 from clients.selection.rules import Fifo
 from clients.state.state import DeviceState
 from clients.synthesis.rules import NoSynthesis, SelfParaphrase, Source, Synthesis, TemplateRewrite
+from clients.tuning.context import PlacementContext
+from clients.tuning.plan import TunePlan
 from clients.tuning.schedule import Tuning
 from clients.work.facts import Facts
 from fleettune.adapters.patch import Patch

@@ -18,13 +18,13 @@ from clients.adaptation.baselines import Oracle, RandomAtRate
 from clients.adaptation.canary import Canary
 from clients.adaptation.device_view import KeptOut
 from clients.adaptation.rules import AlwaysRetune, AlwaysReuse
-from clients.decision.ask_rule import canaries, trained_on
 from clients.device import Visit, run_round
 from clients.night.attendance import Attendance, Tonight
 from clients.observer.evaluation import observe
 from clients.placement.rules import EverySite, TopLayers
 from clients.policy import AdaptationRule, DevicePolicy, Quota
 from clients.selection.rules import Fifo
+from clients.state.kept_out import canaries, trained_on
 from clients.state.state import DeviceState, read_state, write_state
 from clients.synthesis.rules import NoSynthesis, Synthesis, TemplateRewrite
 from clients.tuning.first_patch import new_start

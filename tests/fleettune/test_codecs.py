@@ -15,11 +15,11 @@ from safetensors.numpy import load, save
 from fleettune.adapters.factors import Factors, Tie
 from fleettune.adapters.patch import Patch, Placement, new_patch, to_arrays
 from fleettune.adapters.update import delta, patch_of, restored, stacked, total_norm, updates_of
-from fleettune.cost.work import Shapes
 from fleettune.deltas.codecs import FP32, Codec, Fp16, Int8, TopK, unpack
 from fleettune.deltas.error_feedback import send
 from fleettune.deltas.frames import Expected, payload_bytes, read_frame, write_frame
 from fleettune.deltas.rejections import RejectedError, Rejection
+from fleettune.shapes.shapes import Shapes
 from fleettune.shapes.sites import MODULES, Site
 
 SHAPES = Shapes(hidden=24, layers=3, heads=2, kv_heads=1, head_dim=12, ffn=40, vocab=16)

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from fleettune.cost.work import Shapes
 from fleettune.messages.records import Request, decode_request, encode_request, read_manifest
 from fleettune.records import to_record
 from fleettune.releases.guidance import CANARY, CANARY_MISSING, LOG_DRIFT, Guidance
 from fleettune.releases.manifest import Drift, Manifest, Moments, SiteDrift
+from fleettune.shapes.shapes import Shapes
 
 SCORE = Guidance(intercept=1.0, weights=((LOG_DRIFT, 2.0), (CANARY, 3.0)), threshold=0.5)
 DRIFT = SiteDrift(layer=0, module="q", drift=Moments(count=4, squares=1.0, fourths=1.0))

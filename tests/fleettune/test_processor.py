@@ -19,7 +19,6 @@ from fleettune.backbone.causal_lm import POCKET_FOLDER, Backbone, load_backbone
 from fleettune.backbone.processor import check_processor, made_on
 from fleettune.cohort.execute import Part, execute, run_here
 from fleettune.cohort.score import choose_cohort, embed_cohort, score_cohort
-from fleettune.cost.work import Shapes
 from fleettune.data.tokens import Example
 from fleettune.jobs.jobs import (
     ChoiceJob,
@@ -29,6 +28,7 @@ from fleettune.jobs.jobs import (
     Result,
     ScoreJob,
 )
+from fleettune.shapes.shapes import Shapes
 from fleettune.shapes.sites import MODULES, Site
 
 SHAPES = Shapes(hidden=32, layers=3, heads=4, kv_heads=2, head_dim=8, ffn=48, vocab=100)

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch_file
 
-from fleettune.cost.work import Shapes
 from fleettune.releases.manifest import (
     Drift,
     Manifest,
@@ -26,6 +25,7 @@ from fleettune.releases.manifest import (
     weights_file,
 )
 from fleettune.seeds import Purpose, stream
+from fleettune.shapes.shapes import Shapes
 from fleettune.shapes.sites import MODULES, Site
 
 SHAPES = Shapes(hidden=8, layers=2, heads=2, kv_heads=1, head_dim=4, ffn=12, vocab=16)

@@ -16,7 +16,7 @@ from fleettune.backbone.sentence_encoder import is_sentence_encoder
 from fleettune.catalogue.style_vectors import Pair, SentenceEmbedding
 from fleettune.catalogue.summariser_models import MINILM_TOKENS, MiniLm, check_minilm
 from fleettune.cohort.execute import execute
-from fleettune.cost.encoder_work import EncoderShapes, encoder_work
+from fleettune.cost.work import EncoderShapes, encoder_work
 from fleettune.data.tokens import Example
 from fleettune.jobs.jobs import Compute, EmbedJob, EmbedResult, ScoreJob
 from tests.clients.phone import RELEASE

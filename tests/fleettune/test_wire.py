@@ -17,7 +17,6 @@ from fleettune.adapters.patch import Factors, Patch, Placement, new_patch
 from fleettune.catalogue.offer import CatalogueOffer
 from fleettune.cost.hardware import load_hardware
 from fleettune.cost.ledger import Cost, Ledger, Stage
-from fleettune.cost.work import Shapes
 from fleettune.cost.workload import Amount, Phase, Workload
 from fleettune.data.personas import SyntheticData
 from fleettune.deltas.frames import payload_bytes, write_frame
@@ -35,6 +34,7 @@ from fleettune.messages.records import (
 )
 from fleettune.messages.report import WORD, Observation, Outcome, Report, Statistics
 from fleettune.releases.manifest import Drift, Manifest, Moments, ReleaseDelta, SiteDrift
+from fleettune.shapes.shapes import Shapes
 from fleettune.shapes.sites import MODULES, Site
 
 PROFILES = Path(__file__).parents[2] / "conf" / "hardware"

@@ -12,7 +12,7 @@ import pytest
 
 from fleettune.cost.hardware import load_hardware
 from fleettune.cost.radio import WIFI
-from simulations.experiment.mixes import HARDWARE
+from simulations.experiment.device_fleet import HARDWARE
 from simulations.results.device_means import STAGES
 from simulations.results.summary import HostInfo, RunInfo, summarise
 from simulations.uncertainty.estimate import estimate

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from simulations.report.compare import CompareRow, Estimate
-from simulations.report.conclusions import changed_conclusions, sign
+from simulations.report.compare import CompareRow, Estimate, changed_conclusions, sign
 
 NOTHING = Estimate(mean=0.0, low=0.0, high=0.0)
 

@@ -15,7 +15,7 @@ import torch
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from clients.adaptation.rules import Action
+from clients.adaptation.decision import Action
 from simulations.experiment.build import build
 from simulations.launch import chosen_policies
 from simulations.results.recorder import SCHEMA

@@ -18,7 +18,7 @@ from fleettune.cost.hardware import load_hardware
 from fleettune.cost.ledger import Stage
 from fleettune.cost.radio import WIFI
 from fleettune.cost.workload import Amount, Phase, Workload
-from simulations.experiment.mixes import HARDWARE
+from simulations.experiment.device_fleet import HARDWARE
 from simulations.results.device_means import STAGES
 from simulations.results.ledgers import NETWORK_J_PER_MB, arm_ledgers, open_s
 from simulations.results.recorder import WORK_SCHEMA

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulations.experiment.study_settings import Claim
-from simulations.results.decided import RETUNING_J, SCORE, with_decided
+from simulations.results.derived_columns import RETUNING_J, SCORE, with_decided
 from simulations.results.recorder import SCHEMA
 from simulations.studies.decision_measures import above_line, retained, retune_rate, score_auc
 from simulations.studies.forecast_resampling import (
@@ -21,7 +21,7 @@ from simulations.studies.forecast_resampling import (
     resampled_releases,
 )
 from simulations.studies.judge import judge
-from simulations.studies.reuse_tables import decision_cells, mix_saving, score_cells
+from simulations.studies.reuse_section import decision_cells, mix_saving, score_cells
 from simulations.studies.worlds_grid import grid_cells, over_worlds
 from strategies.learning.guidance_rules import Unguided
 

@@ -11,7 +11,7 @@ import pytest
 
 from simulations.report.tables import headline_cells, headline_table, verdict
 from simulations.results.device_means import STAGES, split_arms
-from simulations.results.represented import represented
+from simulations.results.extrapolation import represented
 from simulations.results.summary import RunInfo
 
 Summary = dict[str, Any]

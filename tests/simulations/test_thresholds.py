@@ -10,11 +10,11 @@ import pytest
 
 from fleettune.releases.guidance import FEATURES, features_of
 from simulations.assets.fixed_guidance import DEFAULT, fitted_from, overrides, read_rows
-from simulations.report.sections_learned import learned_section
+from simulations.report.sections import learned_section
 from simulations.results.recorder import SCHEMA
 from strategies.learning.arm_learning import Learning
 from strategies.learning.decision_sums import Gathered
-from strategies.learning.fixed import Fixed
+from strategies.learning.guidance_rules import Fixed
 
 
 def night(device: int, worse: float, gain: float | None, drift: float = 0.1) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from fleettune.cost.hardware import Coefficient, DeviceProfile, load_hardware
 from fleettune.cost.ledger import Stage
 from fleettune.cost.radio import WIFI
 from fleettune.cost.workload import COMPUTING, Amount, Phase, Workload
-from simulations.experiment.mixes import HARDWARE
+from simulations.experiment.device_fleet import HARDWARE
 from simulations.results.recorder import WORK_SCHEMA
 from simulations.uncertainty import repricing
 from simulations.uncertainty.coefficient_draws import (

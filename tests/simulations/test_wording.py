@@ -7,10 +7,11 @@ from typing import Any
 import polars as pl
 import pytest
 
+from simulations.experiment.study_settings import Sweep
 from simulations.report.start_tables import start_cells
 from simulations.studies.catalogue_map import map_figure, map_section
 from simulations.studies.explained_words import strongest_right
-from simulations.studies.sweeps import Sweep, sweep_figure
+from simulations.studies.sweeps import sweep_figure
 
 
 def entry(name: str, word: str, *places: float) -> dict[str, Any]:

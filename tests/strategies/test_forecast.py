@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fleettune.seeds import Purpose, stream
 from strategies.learning.outcomes import DecisionReport
-from strategies.learning.tallies import Tally, tallied
+from strategies.learning.reuse_statistics import Tally, tallied
 from strategies.rollout.first_cohort import (
     allocated,
     by_class,

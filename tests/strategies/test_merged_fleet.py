@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from clients.adaptation.rules import Action, FleetOnly
+from clients.adaptation.decision import Action
+from clients.adaptation.rules import FleetOnly
 from fleettune.adapters.factors import Factors
 from fleettune.adapters.patch import Patch, Placement, new_patch
 from fleettune.adapters.update import delta, updates_of
@@ -17,12 +18,11 @@ from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
 from fleettune.data.personas import SyntheticData
 from fleettune.releases.manifest import Manifest, site_weights
 from fleettune.shapes.sites import Site
-from strategies.aggregation.fleet_patch import NONE, START, check_merged
+from strategies.aggregation.fleet_patch import NONE, START
 from strategies.releases.merged_fleet import fold_release
-from strategies.releases.publisher import Publisher, Source
-from strategies.releases.schedule import ReleasePlan, Schedule
+from strategies.releases.publisher import PublishedAt, Publisher, Source
+from strategies.releases.schedule import ReleasePlan, Schedule, check_merged
 from strategies.releases.training import Vendor, shipped
-from strategies.rounds.checkpoint import PublishedAt
 
 SHAPES = read_shapes(POCKET_FOLDER)
 MERGED = ReleasePlan(name="merged", kind="merged_fleet")

@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fleettune.cost.work import Shapes
 from fleettune.releases.manifest import ReleaseDelta
 from fleettune.seeds import Purpose, stream
+from fleettune.shapes.shapes import Shapes
 from strategies.releases.payloads import delta_between, factors_bytes, form_of
 from strategies.releases.schedule import ReleasePlan
 

@@ -17,9 +17,8 @@ from fleettune.cohort.execute import execute
 from fleettune.data.tokens import Example
 from fleettune.data.vocabulary import REQUESTS
 from fleettune.jobs.jobs import ChoiceJob, Compute, Job, Result, ScoreJob
-from strategies.catalogue.adjectives import ADJECTIVES
 from strategies.catalogue.candidate_words import Answering, Seen
-from strategies.catalogue.proposed_words import MOST_PAIRS, Proposed, proposed
+from strategies.catalogue.proposed_words import ADJECTIVES, MOST_PAIRS, Proposed, proposed
 from tests.clients.phone import RELEASE
 from tests.fleettune.summariser_folders import llama
 

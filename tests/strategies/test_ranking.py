@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
+from fleettune.cohort.execute import here
 from fleettune.data.exchanges import Answer, Exchange
 from fleettune.data.personas import SyntheticData
 from fleettune.jobs.jobs import Job, ProbeJob, Result
@@ -17,7 +18,7 @@ from fleettune.messages.records import Request, decode_request, encode_request
 from fleettune.records import to_record
 from fleettune.releases.manifest import Manifest, file_digest, weights_file
 from fleettune.releases.site_ranking import ProbeRecipe, Ranking
-from strategies.releases.ranking import BATCH, Ranker, here, spoken
+from strategies.releases.ranking import BATCH, Ranker, spoken
 
 SHAPES = read_shapes(POCKET_FOLDER)
 RELEASE = Manifest(

@@ -11,11 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strategies.learning.outcomes import DecisionReport
-from strategies.learning.reuse_statistics import gathered
-from strategies.learning.tallies import Tally
+from strategies.learning.reuse_statistics import Tally, gathered
 from strategies.rollout.rollouts import Rollouts
+from strategies.rollout.settings import Staged, Unstaged, check_staging
 from strategies.rollout.stages import Stage, cohort_of
-from strategies.rollout.staging import Staged, Unstaged, check_staging
 
 NODES = tuple(range(100, 140))
 STAGED = Staged(

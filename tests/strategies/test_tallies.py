@@ -12,8 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strategies.learning.outcomes import REUSE, DecisionReport, in_order
-from strategies.learning.reuse_statistics import ReuseStatistics, gathered, read_reuse_statistics
-from strategies.learning.tallies import Counts, Tally, read_tally, tallied
+from strategies.learning.reuse_statistics import (
+    Counts,
+    ReuseStatistics,
+    Tally,
+    gathered,
+    read_reuse_statistics,
+    read_tally,
+    tallied,
+)
 
 amounts = st.floats(0, 1e6, allow_nan=False)
 

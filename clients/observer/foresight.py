@@ -1,0 +1,45 @@
+"""foresight."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from clients.adaptation.baselines import Oracle
+from clients.adaptation.decision import Action, Decision
+from clients.observer.evaluation import observe
+from clients.state.state import DeviceState
+from clients.work.facts import Facts
+from fleettune.jobs.jobs import Compute
+
+
+def foreseen(
+    facts: Facts,
+    rule: Oracle,
+    states: tuple[DeviceState, DeviceState],
+    today: int,
+    compute: Compute,
+) -> Decision:
+    """Returns what the observer tells an oracle: does a retune serve the days to come better?
+
+    Args:
+        facts: The device.
+        rule: Its margin, and how far it looks.
+        states: The device with its old patch, and with the one tuned on trial.
+        today: The last day that the device has lived.
+        compute: Its processor; nothing of this is charged.
+    """
+    loss: list[float] = []
+    # either patch would be in use: both are settled on the release held
+    for state in (replace(each, settled=each.release) for each in states):
+        seen = [observe(facts, state, today + d, rule, compute) for d in range(1, rule.days + 1)]
+        known = [(s.nll, s.exchanges) for s in seen if s.nll is not None]
+        if not known:
+            return Decision(action=Action.REUSE, reason="nothing_to_foresee")
+        loss.append(sum(nll * n for nll, n in known) / sum(n for _, n in known))
+    gain = loss[0] - loss[1]
+    helps = gain > rule.margin
+    return Decision(
+        action=Action.RETUNE if helps else Action.REUSE,
+        reason="retune_helps" if helps else "retune_does_not_help",
+        gain=gain,
+    )

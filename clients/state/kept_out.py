@@ -1,0 +1,50 @@
+"""kept_out."""
+
+from __future__ import annotations
+
+from clients.adaptation.device_view import HoldingOut, KeptOut
+from clients.policy import AdaptationRule, DevicePolicy
+from clients.state.state import DeviceState
+from clients.work.facts import Facts
+from fleettune.data.exchanges import Exchange
+from fleettune.data.tokens import Example
+from fleettune.releases.manifest import Manifest
+
+
+def trained_on(facts: Facts, rule: AdaptationRule, state: DeviceState) -> tuple[Exchange, ...]:
+    """Returns the exchanges that a tune may use: those answered that are not kept out."""
+    kept_out = _kept_out(rule)
+    if kept_out is None:
+        return state.answered
+    return tuple(e for e in state.answered if not kept_out.holds(facts, e))
+
+
+def canaries(facts: Facts, rule: AdaptationRule, state: DeviceState) -> tuple[Exchange, ...]:
+    """Returns the newest exchanges that the patch in use was not tuned on, in time order.
+
+    That is what the rule keeps out of every tune; where it keeps out nothing, what came since.
+    """
+    kept_out, tuned = _kept_out(rule), state.recollection.tuned_day
+    if kept_out is None or kept_out.share > 0 or tuned is None:
+        return held_out(facts, rule, state)
+    return tuple(e for e in state.answered if e.day > tuned)[-kept_out.most :]
+
+
+def held_out(facts: Facts, rule: AdaptationRule, state: DeviceState) -> tuple[Exchange, ...]:
+    """Returns the newest exchanges that a rule keeps out of every tune, in time order."""
+    kept_out = _kept_out(rule)
+    if kept_out is None:
+        return ()
+    return tuple(e for e in state.answered if kept_out.holds(facts, e))[-kept_out.most :]
+
+
+def held_out_examples(
+    facts: Facts, release: Manifest, policy: DevicePolicy, state: DeviceState
+) -> tuple[Example, ...]:
+    """Returns what is kept out of every tune as a release reads it."""
+    encoder = facts.encoder(release)
+    return tuple(map(encoder.example, held_out(facts, policy.adaptation, state)))
+
+
+def _kept_out(rule: AdaptationRule) -> KeptOut | None:
+    return rule.kept_out if isinstance(rule, HoldingOut) else None

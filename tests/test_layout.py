@@ -84,8 +84,8 @@ def test_no_package_hides_a_room_from_the_tests() -> None:
 
 
 @pytest.mark.parametrize("file", OURS, ids=lambda file: str(file.relative_to(ROOT)))
-def test_a_module_has_at_most_300_lines(file: Path) -> None:
-    assert len(file.read_text().splitlines()) <= 300
+def test_a_module_has_at_most_400_lines(file: Path) -> None:
+    assert len(file.read_text().splitlines()) <= 400
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)

@@ -18,7 +18,7 @@ import torch
 from simulations.adapter_formats.peft import import_peft, read_patch
 from simulations.cli import main
 from simulations.launch import launch
-from tests.simulations.test_resume import DRIVER, assert_same_bytes
+from tests.simulations.checkpoint.test_resume import DRIVER, assert_same_bytes
 
 pytestmark = pytest.mark.slow
 

@@ -1,0 +1,193 @@
+"""EdgeTune's rule: the released one as a special case, fitted scores, exploration, budgets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clients.adaptation.decision import Action, Decision, Recollection
+from clients.adaptation.device_view import Sight
+from clients.adaptation.edgetune import EdgeTune
+from clients.adaptation.rules import EdgeTuneReleased
+from clients.work.facts import Facts
+from fleettune.adapters.patch import Factors, Patch
+from fleettune.cohort.suspension import current_compute
+from fleettune.cost.hardware import load_hardware
+from fleettune.data.personas import SyntheticData
+from fleettune.releases.guidance import LOG_DRIFT, Guidance
+from fleettune.releases.manifest import Drift, Manifest, Moments, SiteDrift
+from fleettune.shapes.shapes import Shapes
+from fleettune.shapes.sites import Site
+
+RULE = EdgeTune(
+    scope="target_modules",
+    threshold="fixed",
+    kappa=0.5,
+    k_var=0.25,
+    canary=False,
+    canary_share=0.2,
+    canary_most=8,
+    canary_paired=False,
+    steps_at_threshold=None,
+    steps_max=None,
+    start="fresh",
+    defer=False,
+)
+FITTED = replace(RULE, threshold="calibrated", k_var=0.0)
+FACTS = Facts(
+    device=0,
+    user=0,
+    seed=0,
+    profile=load_hardware(Path(__file__).parents[3] / "conf" / "hardware")["meizu_21"],
+    population=SyntheticData(users=1).open(),
+)
+SHAPES = Shapes(hidden=2, layers=1, heads=1, kv_heads=1, head_dim=2, ffn=2, vocab=4)
+V = Site(0, "v")
+PATCH = Patch(
+    release=0,
+    alpha=1.0,
+    factors={V: Factors(a=np.array([[2, 0]], np.float32), b=np.array([[1], [0]], np.float32))},
+)
+"""Strength 1 where k_var is 0: squares 4 0 0 0."""
+
+
+def release(squares: float, guidance: Guidance | None = None, version: int = 1) -> Manifest:
+    """A release whose drift is `squares` over four where k_var is 0."""
+    moved = SiteDrift(layer=0, module="v", drift=Moments(count=4, squares=squares, fourths=0.0))
+    return Manifest(
+        version=version,
+        name="new",
+        path="nowhere",
+        digest="",
+        size_bytes=1,
+        shapes=SHAPES,
+        template="plain",
+        max_tokens=8,
+        drifts=(Drift(since=0, sites=(moved,)),),
+        guidance=guidance,
+    )
+
+
+def weigh(rule: EdgeTune, new: Manifest, device: int = 0, steps: int = 24) -> Decision:
+    sight = Sight(
+        facts=replace(FACTS, device=device),
+        release=new,
+        patch=PATCH,
+        before=None,
+        canaries=(),
+        recollection=Recollection(),
+        steps=steps,
+        compute=current_compute(),
+    )
+    return rule.weigh(sight)
+
+
+@settings(derandomize=True, max_examples=50)
+@given(squares=st.floats(0, 20), kappa=st.floats(0.01, 10), k_var=st.floats(0, 2))
+def test_with_a_fixed_bound_over_all_matrices_it_is_the_released_rule(
+    squares: float, kappa: float, k_var: float
+) -> None:
+    new = release(squares)
+    ours = weigh(replace(RULE, kappa=kappa, k_var=k_var), new)
+    theirs = EdgeTuneReleased(kappa=kappa, k_var=k_var).decide(new, PATCH)
+    assert (ours.action, ours.reason) == (theirs.action, theirs.reason)
+    assert (ours.drift, ours.strength) == (theirs.drift, theirs.strength)
+    assert (ours.read_bytes, ours.work_flop) == (theirs.read_bytes, theirs.work_flop)
+
+
+def test_what_the_server_fitted_takes_the_place_of_kappa() -> None:
+    # drift over strength 0.1: below kappa, and log10 of it is -1
+    assert weigh(FITTED, release(0.4)).action is Action.REUSE
+    for intercept, action in ((3.0, Action.RETUNE), (1.0, Action.REUSE)):
+        guidance = Guidance(intercept=intercept, weights=((LOG_DRIFT, 2.0),))
+        decision = weigh(FITTED, release(0.4, guidance))
+        assert decision.score == pytest.approx(1 / (1 + math.exp(2.0 - intercept)))
+        assert decision.action is action
+        # a fixed bound does not listen
+        assert weigh(replace(RULE, k_var=0.0), release(0.4, guidance)).score == pytest.approx(0.1)
+    high = Guidance(intercept=3.0, weights=((LOG_DRIFT, 2.0),), threshold=0.9)
+    assert weigh(FITTED, release(0.4, high)).action is Action.REUSE
+
+
+def test_guidance_that_fitted_nothing_leaves_kappa_and_still_explores() -> None:
+    below, above = release(0.4, Guidance(explore=1.0)), release(40.0, Guidance(explore=1.0))
+    forced, own = weigh(FITTED, below), weigh(FITTED, above)
+    assert (forced.action, forced.reason) == (Action.RETUNE, "explored")
+    assert (forced.explored, forced.propensity) == (1, 1.0)
+    assert (own.reason, own.explored, own.propensity) == ("drift_above_threshold", 0, 1.0)
+
+
+def test_a_share_of_devices_explores_and_says_with_which_probability() -> None:
+    new = release(0.4, Guidance(explore=0.2))
+    decisions = [weigh(FITTED, new, device) for device in range(1000)]
+    explored = [one for one in decisions if one.explored]
+    # 200 expected, deviation 12.6: four of them
+    assert 150 <= len(explored) <= 250
+    assert {one.propensity for one in decisions} == {0.2}
+    assert all((one.action is Action.RETUNE) == (one.explored == 1) for one in decisions)
+    # another release draws anew
+    again = [weigh(FITTED, replace(new, version=2), device).explored for device in range(1000)]
+    assert again != [one.explored for one in decisions]
+
+
+@pytest.mark.parametrize(
+    ("decades", "steps"), [(0.001, 6), (0.5, 15), (1.0, 24), (3.0, 24)], ids=str
+)
+def test_steps_grow_with_the_logarithm_of_the_drift(decades: float, steps: int) -> None:
+    rule = replace(RULE, k_var=0.0, steps_at_threshold=6)
+    new = release(4 * 0.5 * 10**decades)
+    assert weigh(rule, new).steps == steps
+    assert weigh(replace(rule, steps_max=12), new).steps == round(6 + min(decades, 1) * 6)
+    # a fitted score that is a plain bound on drift counts from that bound
+    number = Guidance(intercept=-math.log10(0.5), weights=((LOG_DRIFT, 1.0),))
+    fitted = replace(rule, threshold="calibrated")
+    assert weigh(fitted, replace(new, guidance=number)).steps == steps
+
+
+def test_without_a_budget_a_retune_has_the_tunings_own_steps_and_a_reuse_none() -> None:
+    assert weigh(RULE, release(400.0)).steps is None
+    budget = replace(RULE, steps_at_threshold=6, start="old", defer=True)
+    reuse, retune = weigh(budget, release(0.0)), weigh(budget, release(400.0))
+    assert (reuse.steps, reuse.start, reuse.deferred) == (None, "fresh", False)
+    assert (retune.steps, retune.start, retune.deferred) == (24, "old", True)
+
+
+def test_numbers_stay_finite_where_nothing_moved_or_nothing_was_trained() -> None:
+    still = weigh(FITTED, release(0.0, Guidance(intercept=0.0, weights=((LOG_DRIFT, 1.0),))))
+    assert still.score == pytest.approx(math.exp(-12.0), rel=1e-4)
+    assert weigh(RULE, release(0.0)).score == pytest.approx(1e-12)
+
+
+def test_a_projection_without_the_old_release_retunes_and_says_so() -> None:
+    decision = weigh(replace(RULE, scope="projected"), release(0.0))
+    assert (decision.action, decision.reason) == (Action.RETUNE, "old_release_gone")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"scope": "everything"}, "scope must be one of"),
+        ({"threshold": "guessed"}, "threshold must be one of"),
+        ({"kappa": 0.0}, "kappa must be > 0, got 0.0"),
+        ({"k_var": -1.0}, "k_var must be >= 0, got -1.0"),
+        ({"canary": True}, "canary=true needs threshold=calibrated"),
+        ({"canary_share": 1.0}, "share of kept-out exchanges must be >= 0 and < 1, got 1.0"),
+        ({"canary_share": 0.0, "canary_paired": False}, "paired=false needs a share of kept-out"),
+        ({"canary_most": 0}, "most canaries scored must be >= 1 exchange, got 0"),
+        ({"steps_max": 5}, "steps_max=5 needs steps_at_threshold"),
+        ({"steps_at_threshold": 9, "steps_max": 5}, "must be >= 1 and <= steps_max, got 9 and 5"),
+        ({"start": "fleet"}, "start=fleet is start=fresh in a run with fleet_patch=start"),
+        ({"start": "new"}, "start must be one of"),
+    ],
+)
+def test_a_rule_that_means_nothing_is_refused(changes: Mapping[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        replace(RULE, **changes)

@@ -1,0 +1,277 @@
+"""A first tune from a catalogue: it is charged, it starts where it says, and z* stays at home."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clients.adaptation.rules import AlwaysRetune
+from clients.device import run_round
+from clients.night.attendance import Tonight
+from clients.night.night import Visit
+from clients.placement.rules import TopLayers
+from clients.policy import DevicePolicy, Quota, read_policy
+from clients.selection.rules import Fifo
+from clients.start.entry_mixture import Mixture
+from clients.start.nearest_entry import WarmStart, place_user
+from clients.start.rules import Explained, Rival, Scratch, StartRule
+from clients.state.state import DeviceState, joined
+from clients.synthesis.rules import NoSynthesis
+from clients.tuning.schedule import Tuning
+from clients.work.facts import Facts
+from fleettune.catalogue.entry_shares import entry_shares
+from fleettune.catalogue.offer import CatalogueOffer
+from fleettune.cohort.suspension import current_compute
+from fleettune.cost.hardware import load_hardware
+from fleettune.cost.ledger import Stage
+from fleettune.data.personas import SyntheticData
+from fleettune.data.styles import StyledData
+from fleettune.fleet.joining import Join
+from fleettune.jobs.jobs import ScoreJob
+from fleettune.messages.records import encode_report, take_observed
+from fleettune.messages.report import Report
+from fleettune.records import to_record
+from strategies.catalogue.cataloguer import Cataloguer
+from tests.clients.phone import RELEASE as POCKET
+from tests.fleettune.catalogue.summariser_folders import llama
+from tests.strategies.catalogue.test_cataloguer import HOW
+
+RELEASE = replace(POCKET, digest="weights", size_bytes=1_000_000)
+CATALOGUE = replace(HOW, steps=6)
+PLAIN = SyntheticData(users=10, exchanges_per_day=4, history_days=2, drift=0.0)
+WORLD = StyledData(world=PLAIN, similarity=1.0, styles=CATALOGUE.styles)
+PROFILE = load_hardware(Path(__file__).parents[3] / "conf" / "hardware")["oneplus_12r"]
+
+
+@pytest.fixture(scope="module")
+def offer(tmp_path_factory: pytest.TempPathFactory) -> CatalogueOffer:
+    store = tmp_path_factory.mktemp("store")
+    found = Cataloguer(how=CATALOGUE, store=store, seed=0).offer([RELEASE])
+    assert found is not None
+    return found
+
+
+@pytest.fixture(scope="module")
+def read_by_another(tmp_path_factory: pytest.TempPathFactory) -> CatalogueOffer:
+    """The same catalogue, read with a model that no device has."""
+    source = llama(tmp_path_factory.mktemp("tiny"))
+    explain = replace(CATALOGUE.explain, summariser="embedding", summariser_model=source)
+    how = replace(CATALOGUE, explain=explain)
+    found = Cataloguer(how=how, store=tmp_path_factory.mktemp("store"), seed=0).offer([RELEASE])
+    assert found is not None
+    return found
+
+
+def visit(offer: CatalogueOffer | None, start: StartRule, steps: int = 1) -> Visit:
+    policy = DevicePolicy(
+        selection=Fifo(),
+        synthesis=NoSynthesis(),
+        adaptation=AlwaysRetune(),
+        placement=TopLayers(layers=1, rank=2, alpha=4.0),
+        tuning=Tuning(steps=steps, batch=2, learning_rate=1e-9, clip=1.0),
+        quota=Quota(buffer_bytes=100_000, total_bytes=4_000_000),
+        start=start,
+    )
+    facts = Facts(device=1, user=1, seed=5, profile=PROFILE, population=WORLD.open())
+    return Visit(
+        facts=facts, round=0, release=RELEASE, policy=policy, tonight=Tonight(), catalogue=offer
+    )
+
+
+def live(night: Visit, state: DeviceState | None = None) -> tuple[DeviceState, Report]:
+    return run_round(night, state or DeviceState(), current_compute(), observed=True)
+
+
+EXPLAINED = Explained(single_within=2.0, exchanges=8, new_tokens=8)
+
+
+def test_a_first_tune_starts_from_the_chosen_entry(offer: CatalogueOffer) -> None:
+    state, report = live(visit(offer, EXPLAINED))
+    seen = report.observation
+    assert seen is not None
+    assert state.patch is not None
+    assert report.delta is not None
+    assert seen.start_entries == 1
+    # a learning rate of nothing leaves the patch where it began, and there is next to no delta
+    entries = [offer.patches((entry.digest,))[0] for entry in offer.manifest.entries]
+    sites = list(state.patch.factors)
+    apart = [
+        max(np.abs(state.patch.dense(site) - entry.dense(site)).max() for site in sites)
+        for entry in entries
+    ]
+    assert min(apart) < 1e-6 < max(apart)
+    assert max(np.abs(report.delta.dense(site)).max() for site in sites) < 1e-6
+    assert seen.start_nll == pytest.approx(seen.nll, abs=1e-4)
+
+
+def test_a_first_tune_starts_from_a_part_of_the_users_entry(offer: CatalogueOffer) -> None:
+    rule = Mixture(least=0.0, second=2.0, exchanges=8)
+    night = visit(offer, rule)
+    state, report = live(night)
+    seen = report.observation
+    assert seen is not None
+    assert seen.start_entries == 1
+    placed = place_user(state.answered, offer.manifest, RELEASE, rule.looking, current_compute())
+    # exchanges one by one, and their mean is where the user stands
+    assert placed.points.shape == (8, len(placed.point))
+    assert placed.points.mean(axis=0) == pytest.approx(placed.point)
+    assert state.patch is not None
+    shares = entry_shares(placed.points, offer.manifest.compared(likes=True), rule.spread)
+    entry = offer.patches((offer.manifest.entries[int(shares.argmax())].digest,))[0]
+    site = next(iter(entry.factors))
+    part = rule.strength * shares.max()
+    assert np.allclose(state.patch.dense(site), part * entry.dense(site), atol=1e-6)
+
+
+def test_answers_of_its_own_may_be_compared_too(offer: CatalogueOffer) -> None:
+    _, report = live(visit(offer, Mixture(answers="own", exchanges=4, new_tokens=8, least=0.0)))
+    assert report.observation is not None
+    assert report.observation.start_entries in {1, 2}
+
+
+def test_finding_a_start_is_charged(offer: CatalogueOffer) -> None:
+    _, scratch = live(visit(offer, Scratch()))
+    _, warm = live(visit(offer, EXPLAINED))
+    before, after = scratch.statistics.ledger, warm.statistics.ledger
+    brought = after.of(Stage.DOWNLOAD).down_bytes - before.of(Stage.DOWNLOAD).down_bytes
+    seen = warm.observation
+    assert seen is not None
+    assert seen.start_j is not None
+    assert brought == len(offer.data) + offer.manifest.entries[0].size_bytes == seen.start_bytes
+    assert after.of(Stage.CHECK).energy_j > before.of(Stage.CHECK).energy_j
+    spent = sum(
+        after.of(stage).energy_j - before.of(stage).energy_j
+        for stage in (Stage.DOWNLOAD, Stage.CHECK)
+    )
+    assert spent == pytest.approx(seen.start_j)
+    assert scratch.observation is not None
+    assert (scratch.observation.start_entries, scratch.observation.start_j) == (0, 0.0)
+
+
+def received(report: Report) -> float:
+    assert report.observation is not None
+    assert report.observation.start_bytes is not None
+    return report.observation.start_bytes
+
+
+def test_a_model_to_read_with_is_downloaded_once(read_by_another: CatalogueOffer) -> None:
+    offer, model = read_by_another, read_by_another.manifest.summariser.model
+    assert model is not None
+    night = visit(offer, EXPLAINED)
+    state, report = live(night)
+    own = len(offer.data) + offer.manifest.entries[0].size_bytes
+    assert received(report) == own + model.size_bytes
+    assert state.summariser == model.digest
+    # without its patch the device looks again; the model is there
+    state, again = live(replace(night, round=1), replace(state, patch=None, settled=-1))
+    assert received(again) == own
+    assert state.summariser == model.digest
+
+
+def test_a_device_that_is_taken_away_while_it_downloads_has_no_model_to_read_with(
+    read_by_another: CatalogueOffer,
+) -> None:
+    state, _ = live(visit(None, Scratch()))
+    night = replace(visit(read_by_another, EXPLAINED), round=1, tonight=Tonight(limit_s=1e-3))
+    state, report = live(night, replace(state, patch=None, settled=-1))
+    assert report.statistics.outcome.attendance == "interrupted"
+    assert state.summariser == ""
+
+
+def test_coordinates_of_a_user_are_in_no_message(offer: CatalogueOffer) -> None:
+    night = visit(offer, EXPLAINED)
+    state, report = live(night)
+    how = WarmStart(single_within=2.0, exchanges=8, new_tokens=8)
+    placed = place_user(state.answered, offer.manifest, RELEASE, how, current_compute())
+    content = encode_report(report)
+    take_observed(content)
+    _, scratch = live(visit(offer, Scratch()))
+    plain = encode_report(scratch)
+    take_observed(plain)
+    assert set(content) == set(plain)
+    numbers = content.metric_records["statistics"]
+    assert set(numbers) - set(plain.metric_records["statistics"]) <= {
+        f"check.{name}" for name in ("time_s", "energy_j", "work_flop")
+    }
+    assert not set(placed.point.tolist()) & set(numbers.values())
+    assert dict(content.config_records["outcome"]) == dict(plain.config_records["outcome"])
+
+
+def test_a_device_with_a_patch_looks_at_no_catalogue(offer: CatalogueOffer) -> None:
+    night = visit(offer, EXPLAINED)
+    state, _ = live(night)
+    later = replace(night, round=1, release=replace(RELEASE, version=1))
+    _, again = live(later, replace(state, settled=-1))
+    assert again.observation is not None
+    assert again.observation.start_entries is None
+
+
+def test_without_an_offer_nothing_is_different(offer: CatalogueOffer) -> None:
+    (_, one), (_, other) = live(visit(None, EXPLAINED)), live(visit(None, Scratch()))
+    assert one.statistics == other.statistics
+    assert one.observation == other.observation
+
+
+@pytest.mark.parametrize("pick", ["random", "exhaustive", "halving"])
+def test_rivals_pick_an_entry_and_pay_for_what_they_download(
+    offer: CatalogueOffer, pick: str
+) -> None:
+    _, report = live(visit(offer, Rival(pick=pick, exchanges=4)))
+    seen = report.observation
+    assert seen is not None
+    assert seen.start_entries == 1
+    count = 1 if pick == "random" else len(offer.manifest.entries)
+    sizes = [entry.size_bytes for entry in offer.manifest.entries[:count]]
+    assert seen.start_bytes == sum(sizes)
+
+
+def test_exhaustive_takes_the_likeliest_entry(offer: CatalogueOffer) -> None:
+    night = visit(offer, Rival(pick="exhaustive", exchanges=8))
+    state, report = live(night)
+    encoder = night.facts.encoder(RELEASE)
+    examples = tuple(map(encoder.example, state.answered))
+    compute = current_compute()
+    nats = [
+        sum(compute.score(ScoreJob(release=RELEASE.path, patch=patch, examples=examples)).nll)
+        for entry in offer.manifest.entries
+        for patch in offer.patches((entry.digest,))
+    ]
+    own = int(np.argmin(nats)) == 1
+    assert report.observation is not None
+    assert report.observation.start_right == int(own)
+
+
+def test_rules_travel_as_data_and_scratch_is_not_written() -> None:
+    policy = visit(None, EXPLAINED).policy
+    assert read_policy(to_record(policy)) == policy
+    assert "start" not in to_record(replace(policy, start=Scratch()))
+
+
+def test_wrong_values_are_told() -> None:
+    with pytest.raises(ValueError, match=r"start\.distance"):
+        Explained(distance="hamming")
+    with pytest.raises(ValueError, match=r"start\.pick"):
+        Rival(pick="best")
+
+
+def test_a_part_of_a_sum_is_started_from_alone(offer: CatalogueOffer) -> None:
+    both = replace(EXPLAINED, single_within=0.0, merged_within=2.0)
+    counts = [
+        live(visit(offer, replace(both, keep=keep)))[1].observation
+        for keep in ("both", "heavier", "lighter")
+    ]
+    assert [seen.start_entries for seen in counts if seen is not None] in ([2, 1, 1], [0, 0, 0])
+    with pytest.raises(ValueError, match=r"start\.keep"):
+        Explained(keep="none")
+
+
+def test_a_device_that_joins_brings_a_few_days() -> None:
+    fresh = DeviceState()
+    assert joined(fresh, None) == fresh
+    assert joined(fresh, Join(round=6, share=0.5, days=2)).last_day == 4
+    assert joined(fresh, Join(round=1, share=0.5, days=4)).last_day == -1
+    lived = DeviceState(last_day=3)
+    assert joined(lived, Join(round=6, share=0.5)) == lived

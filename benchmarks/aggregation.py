@@ -6,7 +6,8 @@
 update, one line per drift: ten devices at one 256 x 256 matrix, once all of rank 8, once of ranks
 4, 8 and 16 at alpha 16, so with true scales 4, 2 and 1. Drift is the norm of a device's own part of
 its factors over that of the common part. Devices weigh the same, or as a Dirichlet draw of
-concentration 1 says, which is how the table of METHODS C comes out: ``ranges`` hold the least and
+concentration 1 says, which is how the table of docs/methods.md#errors-of-the-rules comes out:
+``ranges`` hold the least and
 the largest error of all seeds. ``aggregation_memory`` is the peak of traced memory while
 replies of mixed ranks and supports are added, over that of a hundred replies, with the milliseconds
 per reply. ``codec_bytes`` is how many times fewer bytes a delta takes than in single precision and
@@ -90,7 +91,10 @@ def error(rule: Aggregation, weighted: Weighted, *, unscaled: bool = False) -> f
 
 
 def measure_error(seeds: int) -> None:
-    """Prints the table of METHODS C, one line per drift and way to weigh devices."""
+    """Prints the table of, one line per drift and way to weigh devices.
+
+    Source: docs/methods.md#errors-of-the-rules.
+    """
     mixed = [MIXED[place % len(MIXED)] for place in range(DEVICES)]
     columns: Mapping[str, Callable[[Weighted, Weighted], float]] = {
         "equal_factor_mean": lambda equal, _: error(FactorMean(), equal),

@@ -5,9 +5,9 @@
 The cases of `placement.py` on a random model of SmolLM2-135M's shape: adapters in the upper c of
 the layers, without a prefix cache (a probe's pass) and with one (steps of a tune). NVML's counter
 of the whole board's energy is read around many steps; the board's idle draw, measured first, is
-taken off. Beside every ratio to the full step stands the one of `fleettune.cost.work`'s FLOP. Without a
-GPU, or without NVML's Python package (nvidia-ml-py), it says so and ends well. It was written
-without a GPU: no figure of it exists yet.
+taken off. Beside every ratio to the full step stands the one of `fleettune.cost.work`'s FLOP.
+Without a GPU, or without NVML's Python package (nvidia-ml-py), it says so and ends well. It was
+written without a GPU: no figure of it exists yet.
 """
 
 from __future__ import annotations

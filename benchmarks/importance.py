@@ -9,7 +9,8 @@ over users and pairs, 1 for the same ranking, 0 for nothing in common. `within_t
 over the seven module types of tau among the sites of one: scores of unlike matrices may rank by
 their sizes alone, as the released one does (its v begins at ones, so ||v|| at sqrt(n_out)).
 
-    gradient         squared norm of the gradient to B, summed over the batches (METHODS E1)
+    gradient         squared norm of the gradient to B, summed over the batches
+        (docs/methods.md#gradcut-by-joule-benefits)
     fisher           the same squared batch by batch
     weight_gradient  sum of |w * dL/dw| over A and B after a short tune (AdaLoRA's sensitivity)
     output           energy of what the adapters add, after that tune (LoRA-drop)

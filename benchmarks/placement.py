@@ -6,7 +6,8 @@ A random model of SmolLM2-135M's shape (30 layers of 576) with a small vocabular
 all seven matrices above the cut, one device, one thread, CPU seconds of this process, all cases
 interleaved, the best of every pass. Passes: without a cache every step runs the layers below the
 cut forward (a probe's pass: no optimizer); with one it starts at the cut (steps of a tune beyond
-its first, so the cache is built outside the figure). Expected, of a full step (METHODS A1.4, E2):
+its first, so the cache is built outside the figure). Expected, of a full step
+(docs/methods.md#time-of-a-step-by-the-cut, docs/methods.md#prefix-cache):
 (1 + c) / 2 without a cache, c with one. Adapters cost on top, and the cut itself is a whole layer.
 One stray adapter block in layer 0 reaches down through all layers and gives the saving back.
 """

@@ -2,8 +2,9 @@
 
 read and select, download, decide, place and tune, upload; and, where the experiment
 asks, let the observer look at the next day. Every stage charges what the device's own algorithm
-runs (`clients.work.stage_work`), at the shapes that are priced and on its own hardware (simulated). A
-device that is taken from its charger in the middle loses what it had begun; the joules are wasted.
+runs (`clients.work.stage_work`), at the shapes that are priced and on its own hardware (simulated).
+A device that is taken from its charger in the middle loses what it had begun; the joules are
+wasted.
 """
 
 from __future__ import annotations

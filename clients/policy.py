@@ -53,8 +53,8 @@ class Quota:
             keeps beside them (`clients.selection.buffer.Note`).
         total_bytes: Bytes of everything: buffer, embeddings kept for retrieval, patches, what a
             codec left out, and while a patch is tuned the prefix cache.
-        shelf: Whether patches that were tuned anew stay (`clients.state.shelf`), as many as the rest
-            leaves room for.
+        shelf: Whether patches that were tuned anew stay (`clients.state.shelf`), as many as the
+            rest leaves room for.
     """
 
     buffer_bytes: int

@@ -59,7 +59,8 @@ class Plan:
         store: Folder of the release store.
         observe: True if an observer wants quality.
         aggregation: How deltas are aggregated.
-        fleet_patch: Whether devices get the fleet patch (`strategies.aggregation.fleet_patch.USES`).
+        fleet_patch: Whether devices get the fleet patch
+            (`strategies.aggregation.fleet_patch.USES`).
         fleet_rank: Its largest rank.
         probes: What the server ranks every release's sites by, where arms ask for it.
         guidance: How what devices reported becomes what later releases come with.

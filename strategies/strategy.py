@@ -47,7 +47,8 @@ class FleetStrategy(Strategy):
         on_round: Called after every round, before it is made to last.
         sums: One entry per arm and round, in order.
         aggregation: How deltas are aggregated.
-        fleet_patch: Whether devices get the fleet patch (`strategies.aggregation.fleet_patch.USES`).
+        fleet_patch: Whether devices get the fleet patch
+            (`strategies.aggregation.fleet_patch.USES`).
         fleet_rank: Its largest rank.
         updates: The aggregate of the last round's deltas, by arms that sent any.
         fleets: The fleet patch by arms that have one.

@@ -80,7 +80,7 @@ class PerRelease:
 
     Attributes:
         kappa: Bound on drift over strength without a decision.
-        k_var: Weight of the deviation (METHODS A1.2).
+        k_var: Weight of the deviation (docs/methods.md#edgetune-released-drift-and-strength).
         nominal_strength: Strength that a patch is taken to have, as ``mean + k_var * std`` of the
             squared entries of its update.
         canary_share: Share of the exchanges kept out of every tune, scored before and after a

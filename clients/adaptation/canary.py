@@ -1,7 +1,9 @@
 """Canary: the patched new release is scored on exchanges that the patch was not tuned on.
 
-Ours (METHODS E3), for a published rule that looks at weights alone fires on a release that
-computes the same with other weights (METHODS D.2). Costs forward passes only. Never on the
+Ours (docs/methods.md#canary), for a published rule that looks at weights alone fires on a release
+that
+computes the same with other weights (docs/methods.md#what-drift-alone-misses). Costs forward passes
+only. Never on the
 training buffer: its loss rises where the patch had over-fitted it and nothing else got worse.
 """
 

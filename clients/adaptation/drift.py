@@ -1,8 +1,10 @@
 """Drift: how far a release moved from a patch's own, and how strong that patch is.
 
 Three scopes. ``target_modules`` and ``patched`` come from the manifest's sums per matrix alone
-(METHODS A1.2): of all matrices, as EdgeTune's released code has it, or of those that the patch
-touches. ``projected`` (METHODS E3) looks at both releases' weights on the device.
+(docs/methods.md#edgetune-released-drift-and-strength): of all matrices, as EdgeTune's released code
+has it, or of those that the patch
+touches. ``projected`` (docs/methods.md#drift-by-scope) looks at both releases' weights on the
+device.
 """
 
 from __future__ import annotations
@@ -69,7 +71,8 @@ def projected(patch: Patch, before: Manifest, release: Manifest, path: float) ->
     """Returns the drift inside the subspaces that a patch reads and writes, and its strength.
 
     Per matrix ``||delta P||^2 + ||Q delta||^2`` with P the projection on the rows of A and Q that
-    on the columns of B, which is METHODS E3 where both have full rank; strength is
+    on the columns of B, which is docs/methods.md#drift-by-scope where both have full rank; strength
+    is
     ``||alpha / rank * B A||^2``. Over several releases the roots are added (`Recollection.path`),
     so the device keeps one number and no third release.
 

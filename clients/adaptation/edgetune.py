@@ -1,7 +1,8 @@
 """EdgeTune with a scope, a threshold that may come from the fleet, and a retune with a budget.
 
 The idea is EdgeTune's: compare the drift of a release with the strength of the patch, data-free.
-Its released form is `clients.adaptation.rules.EdgeTuneReleased` (METHODS A1.2). Ours (METHODS E3) is what
+Its released form is `clients.adaptation.rules.EdgeTuneReleased`
+(docs/methods.md#edgetune-released-drift-and-strength). Ours (docs/methods.md#edgetune-ours) is what
 a device needs where that threshold is no constant of nature: sums over the matrices that matter, a
 score that the server fits from what devices reported, canaries as a second number.
 """
@@ -29,10 +30,11 @@ class EdgeTune:
     Attributes:
         scope: ``target_modules``, ``patched`` or ``projected`` (`clients.adaptation.drift`).
         threshold: ``fixed``: drift over strength above `kappa`. ``calibrated``: the score that
-            came with the release (`fleettune.releases.guidance.Guidance`) above its threshold; `kappa` as
-            long as none came.
+            came with the release (`fleettune.releases.guidance.Guidance`) above its threshold;
+            `kappa` as long as none came.
         kappa: Bound on drift over strength.
-        k_var: Weight of the deviation (METHODS A1.2); not used by ``projected``.
+        k_var: Weight of the deviation (docs/methods.md#edgetune-released-drift-and-strength); not
+            used by ``projected``.
         canary: Whether canaries are scored as a second number; ``calibrated`` only.
         canary_share: As `clients.adaptation.canary.Canary.share`, where `canary` is set.
         canary_most: Newest canaries that are scored.

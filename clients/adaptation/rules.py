@@ -1,7 +1,9 @@
 """Adaptation: on a new release, reuse the old patch or retune?
 
-`AlwaysReuse` is PortLLM (arXiv:2410.10870, METHODS A2.1): tune once, then add the old update to
-every later release. `EdgeTuneReleased` is EdgeTune's rule as its code was released (METHODS A1.2):
+`AlwaysReuse` is PortLLM (arXiv:2410.10870, docs/methods.md#portllm-always-reuse): tune once, then
+add the old update to
+every later release. `EdgeTuneReleased` is EdgeTune's rule as its code was released
+(docs/methods.md#edgetune-released-drift-and-strength):
 compare the drift of the target matrices with the strength of the patch, data-free, no forward pass.
 `Retrieve` and `UserPrior` train nothing; they are the rivals that easy worlds flatter.
 """
@@ -110,7 +112,8 @@ class EdgeTuneReleased:
     """Retunes iff drift > kappa * strength, both ``mean(x^2) + k_var * std(x^2)``.
 
     The drift pools all entries of all target matrices since the release of the patch, the strength
-    all entries of the patched matrices' updates (METHODS A1.2).
+    all entries of the patched matrices' updates
+    (docs/methods.md#edgetune-released-drift-and-strength).
 
     Attributes:
         kappa: Threshold on drift over strength; 0.5 as released.

@@ -72,7 +72,8 @@ class Night:
 class Visit:
     """What a night is about: this device, tonight's release, its orders, its time, the fleet's.
 
-    `foresight_days` is the observer's (`clients.observer.counterfactual`); no rule is given a visit.
+    `foresight_days` is the observer's (`clients.observer.counterfactual`); no rule is given a
+    visit.
     """
 
     facts: Facts

@@ -28,7 +28,8 @@ def benefits(results: Sequence[ProbeResult], kind: str) -> dict[Site, float]:
     """Returns the benefit of every site.
 
     ``gradient``: squared norm of the gradient summed over all batches, the first-order decrease of
-    the loss per unit step (METHODS E1). ``fisher``: sum over the results of their squared norms,
+    the loss per unit step (docs/methods.md#gradcut-by-joule-benefits). ``fisher``: sum over the
+    results of their squared norms,
     the trace of the empirical Fisher information where each result is one batch; it does not
     cancel where batches pull apart.
     """

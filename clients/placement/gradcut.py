@@ -1,6 +1,7 @@
 """GradCut by joule: adapters where a probe's gradients buy most per joule on this device.
 
-Ours (METHODS E1), after the idea of EdgeTune's GradCut. A probe measures the gradient at every
+Ours (docs/methods.md#gradcut-by-joule-the-cut), after the idea of EdgeTune's GradCut. A probe
+measures the gradient at every
 site; joules and bytes come from the device's own profile at the priced shapes. Of all cuts the best
 is taken: the sites at or above it with the largest sum of benefits that a budget of joules, the
 memory and the quota allow. Among up to 12 candidates every set is looked at, at its true costs.
@@ -60,7 +61,8 @@ class GradCut:
             with scale vectors of its own; None: none do.
         shared_rank: Rank of a shared pair.
         shared_alpha: Its alpha.
-        prefix_cache: Whether the tune keeps a prefix cache (METHODS E2) where the quota allows and
+        prefix_cache: Whether the tune keeps a prefix cache (docs/methods.md#prefix-cache) where the
+            quota allows and
             it saves joules.
         by: ``both``: the best cut, sites by benefit per joule. ``benefit``: by benefit alone,
             ``cost``: by joules alone, each that still fits the budget and the memory.

@@ -1,11 +1,14 @@
-"""GradCut as released (METHODS A1.1): scores, pruning, depth outliers, dedicated or shared.
+"""GradCut as released: scores, pruning, depth outliers, dedicated or shared.
 
-The decisions of both phases as functions of the trained scale vectors; `clients.placement.gradcut_released`
-trains them.
+Source: docs/methods.md#gradcut-released-scores-and-skipping.
+
+The decisions of both phases as functions of the trained scale vectors;
+`clients.placement.gradcut_released` trains them.
 
 Phase 1 trains one pair per module type with vectors u (rank) and v (outputs) per site and drops
 sites in steps; phase 2 removes depth outliers and gives dedicated adapters to sites whose score
-stands out. Deviations, all named in METHODS A1.3: the base stays frozen in phase 1, a step
+stands out. Deviations, all named in docs/methods.md#gradcut-released-deviations: the base stays
+frozen in phase 1, a step
 prunes below what is to be kept only with `overshoot`, as released, and equal scores or depths are
 mapped to 0 where the released code divides by zero.
 """
@@ -176,7 +179,9 @@ def _above(scores: Mapping[Site, float]) -> set[Site]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GradCutReleased:
-    """EdgeTune's GradCut in two phases (METHODS A1.1), the base frozen in both.
+    """EdgeTune's GradCut in two phases, the base frozen in both.
+
+    Source: docs/methods.md#gradcut-released-scores-and-skipping.
 
     Attributes:
         rank: Rank of a dedicated adapter; 4.

@@ -2,7 +2,8 @@
 
 An item has a value, a depth and a cost in every dimension; a cut has a base cost of its own and
 allows the items at its depth or above. Wanted is the cut and the set of its items with the largest
-sum of values whose costs, the base included, stay within every limit (METHODS E1). Every cut is
+sum of values whose costs, the base included, stay within every limit
+(docs/methods.md#gradcut-by-joule-the-cut). Every cut is
 tried. Within a cut items are taken by value per cost, once for every limit that binds; where that
 may be more than 1 % below the best set, a branch-and-bound search follows: complete for up to 12
 items, cut short after `NODES` steps beyond.

@@ -1,4 +1,6 @@
-"""Quality selection: keep what is rich, on topic and new (Qin et al., DAC 2024; METHODS A3).
+"""Quality selection: keep what is rich, on topic and new.
+
+Source: Qin et al., DAC 2024; docs/methods.md#quality-selection-published.
 
 Three scores per exchange, higher is better. For tokens with hidden norms a_i and p_i = a_i / sum a:
 

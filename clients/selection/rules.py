@@ -1,7 +1,8 @@
 """Selection: which exchanges a device keeps under a byte quota.
 
 A selection is a pure function of what is held, what arrived and a keyed number per exchange. Here
-stand the rules that read no text; `clients.selection.quality` and `clients.selection.coresets` hold those that do.
+stand the rules that read no text; `clients.selection.quality` and `clients.selection.coresets` hold
+those that do.
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
 The device answers its own questions with the unpersonalised release (or takes plain answers in the
 manifest to like questions, and decodes nothing), summarises how its user's preferred answers
 differ, and places that on the downloaded words: z*. The nearest entry is taken if it is near
-enough, else the two whose non-negative sum is nearest, else it starts from scratch (XPerT, METHODS
-A4). z* is a local value: what leaves the device is `Start.wanted`, digests of patches, as for any
+enough, else the two whose non-negative sum is nearest, else it starts from scratch (XPerT,
+docs/methods.md#nearest-entry-or-sum-of-two). z* is a local value: what leaves the device is
+`Start.wanted`, digests of patches, as for any
 other download.
 """
 
@@ -49,8 +50,8 @@ class WarmStart:
         new_tokens: Longest answer of the release, in tokens.
         answers: What the user's answers are compared with: ``own``, the release's to the same
             questions; ``like``, the manifest's plain answers to the questions that share most
-            words (`fleettune.catalogue.similar_questions`); ``any``, those to any questions. The last two decode
-            nothing.
+            words (`fleettune.catalogue.similar_questions`); ``any``, those to any questions. The
+            last two decode nothing.
     """
 
     distance: Distance = field(default_factory=Cosine)

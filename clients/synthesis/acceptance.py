@@ -1,6 +1,7 @@
 """Acceptance: which synthetic pairs a device trains on, checked without a model.
 
-The band on ROUGE-1 is the sanity check of Qin et al. (DAC 2024, METHODS A3). It sees words, not
+The band on ROUGE-1 is the sanity check of Qin et al. (DAC 2024,
+docs/methods.md#acceptance-by-rouge-1). It sees words, not
 meaning: a good paraphrase that shares no word with the original falls below it.
 """
 

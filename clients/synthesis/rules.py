@@ -1,7 +1,8 @@
 """Synthesis: training pairs that a device makes from those it keeps.
 
 They live only while the device tunes and count against its quota as long. `SelfParaphrase` follows
-Qin et al. (DAC 2024, METHODS A3): the device's own model says its exchanges in other words, and a
+Qin et al. (DAC 2024, docs/methods.md#self-paraphrase): the device's own model says its exchanges in
+other words, and a
 band on ROUGE-1 says which of them are used. A model that cannot do it has few of its pairs
 accepted, and the joules are spent all the same.
 """

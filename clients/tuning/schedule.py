@@ -36,7 +36,8 @@ class Tuning:
         learning_rate: AdamW's learning rate.
         clip: Largest norm of the whole gradient.
         prefix_cache: Whether the device keeps the hidden states below its lowest adapter while it
-            tunes (METHODS E2): they count against its quota, writing and reading them costs joules.
+            tunes (docs/methods.md#prefix-cache): they count against its quota, writing and reading
+            them costs joules.
         epochs: Passes over what is trained on; None where `steps` says.
         holdout: Share of the answered exchanges that is validated on after every epoch and not
             trained on, from 0 to less than 1; at least one of two or more. The patch with the

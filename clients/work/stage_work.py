@@ -1,7 +1,8 @@
 """Charges: what each stage of a night asks of the device, at the shapes that are priced.
 
 Nothing here computes anything of the model; the functions only count. Padding is the host's work
-and is not counted; the prefix cache that is counted is the device's own (METHODS E2), not the
+and is not counted; the prefix cache that is counted is the device's own
+(docs/methods.md#prefix-cache), not the
 host's.
 """
 
@@ -148,7 +149,10 @@ def validation(
 
 
 def cache_bytes(shapes: Shapes, tokens: int) -> int:
-    """Returns the bytes of cached hidden states in half precision (METHODS E2)."""
+    """Returns the bytes of cached hidden states in half precision.
+
+    Source: docs/methods.md#prefix-cache.
+    """
     return 2 * shapes.hidden * tokens
 
 

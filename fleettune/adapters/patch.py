@@ -2,7 +2,8 @@
 
 LoRA (Hu et al. 2021, arXiv:2106.09685): the weight of an adapted site becomes
 ``W + (alpha / rank) * B @ A``. Sites of one shape may be tied: they share one pair and each has two
-vectors, ``W + (alpha / rank) * diag(v) @ B @ diag(u) @ A`` (METHODS A1.1). A tied pair is
+vectors, ``W + (alpha / rank) * diag(v) @ B @ diag(u) @ A`` (docs/methods.md#tied-pairs). A tied
+pair is
 one pair everywhere: in memory, on disk, on the wire.
 """
 

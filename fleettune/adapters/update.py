@@ -1,7 +1,8 @@
 """Updates: what a patch changes at each site, as a product of two thin matrices.
 
 A patch's factors are one of many ways to write its update. ``alpha / rank`` is folded in here,
-once, and everything that compares or adds patches works on updates (METHODS C), in doubles.
+once, and everything that compares or adds patches works on updates
+(docs/methods.md#updates-and-their-best-approximation), in doubles.
 They are shortened by the QR trick (NVFlare, HLoRA): two QR decompositions and the SVD of a small
 core give the best approximation of a rank, and no dense matrix is formed.
 """

@@ -2,8 +2,8 @@
 
 Factors are concatenated, never averaged: ``sum w_k s_k B_k A_k`` is ``[w_k s_k B_k ...]`` times
 ``[A_k; ...]``, each scale folded in once. The product is brought to the rank by QR of both sides
-and the SVD of the small matrix between them, which equals the SVD of the dense product (METHODS
-C, HLoRA).
+and the SVD of the small matrix between them, which equals the SVD of the dense product (
+docs/methods.md#weighted-sum-of-patches, HLoRA).
 """
 
 from __future__ import annotations

@@ -247,7 +247,8 @@ def load_backbone(folder: Path, precision: str = REFERENCE, processor: str = CPU
 
     Args:
         folder: The model's folder.
-        precision: ``reference`` (fp32) or ``fast`` (bf16), a key of `fleettune.backbone.precision.DTYPES`.
+        precision: ``reference`` (fp32) or ``fast`` (bf16), a key of
+            `fleettune.backbone.precision.DTYPES`.
         processor: Where its weights go, one of `fleettune.backbone.processor.PROCESSORS`.
 
     Raises:

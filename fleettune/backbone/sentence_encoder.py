@@ -1,7 +1,7 @@
 """Sentence encoders: BERT-like models whose last hidden states, averaged, stand for a text.
 
-As `fleettune.backbone.causal_lm`, a place where transformers' loose types are let in. Weights are read from
-safetensors in a local folder only.
+As `fleettune.backbone.causal_lm`, a place where transformers' loose types are let in. Weights are
+read from safetensors in a local folder only.
 """
 
 # pyright: basic, reportCallIssue=false

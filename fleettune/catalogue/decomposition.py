@@ -1,4 +1,6 @@
-"""Decomposition of a style vector into the directions of words (XPerT's Algorithm 1, METHODS A4).
+"""Decomposition of a style vector into the directions of words.
+
+Source: XPerT's Algorithm 1, docs/methods.md#decomposition-ours.
 
 Candidates are taken in order. One is accepted unless its cosine with an accepted word is too large
 on either side; what is left of it beside the accepted ones (Gram-Schmidt, twice, for rounding)

@@ -1,6 +1,7 @@
 """XPerT's decomposition as its diffusion code was released (explain_diffusion.py@dfbabd6).
 
-Kept beside `fleettune.catalogue.decomposition` so that what its three faults do can be shown (METHODS A4);
+Kept beside `fleettune.catalogue.decomposition` so that what its three faults do can be shown
+(docs/methods.md#decomposition-released);
 `catalogue.explain.decomposition=released` explains a whole catalogue so:
 ``z = <V, v> / |v|`` multiplies ``v`` itself, not ``v / |v|``; the residual subtracts the sum of all
 entries of all products, one number for every entry of V; and the gate sums signed cosines, so that

@@ -1,7 +1,8 @@
 """Explanation: a style in words with numbers, and how far two of them are apart.
 
-Coordinates stand for words (`fleettune.catalogue.decomposition.Basis`). `Published` is XPerT's distance, L1
-between coordinates (METHODS A4). `Relative` is L1 between coordinates from the catalogue's mean,
+Coordinates stand for words (`fleettune.catalogue.decomposition.Basis`). `Published` is XPerT's
+distance, L1 between coordinates (docs/methods.md#distances-between-styles). `Relative` is L1
+between coordinates from the catalogue's mean,
 each scaled to a sum of 1: a user of whom half the exchanges are in other styles lies half way
 between an entry and the mean, and the published distance then prefers entries near the mean.
 `Cosine` leaves the length out altogether.

@@ -1,7 +1,8 @@
 """Summaries: what distinguishes two answers to one question in style, as a vector.
 
 XPerT puts both answers into a language model, asks for the style and takes the hidden state at the
-next-token position (METHODS A4): `StyleQuestion`. A backbone that is too weak to be asked embeds
+next-token position (docs/methods.md#style-vectors): `StyleQuestion`. A backbone that is too weak to
+be asked embeds
 the answers instead and the difference stands for the pair: `AnswerEmbedding`. `Stylometry` reads
 no model at all; it counts what studies of authorship count, which leaves out what an answer is
 about. The first two may read with another local model than the release; `SentenceEmbedding` always

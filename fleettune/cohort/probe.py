@@ -1,7 +1,8 @@
 """Probing K devices at once: the gradient that an adapter at every candidate site would get.
 
 A probe's B is zero, so the model computes as without it and ``dL/dB`` is the first-order loss that
-an adapter at the site buys per unit step (METHODS E1). Nothing is updated, so a device's gradients
+an adapter at the site buys per unit step (docs/methods.md#gradcut-by-joule-benefits). Nothing is
+updated, so a device's gradients
 add over its batches; the sum of all devices' losses keeps them apart, as in tuning.
 """
 

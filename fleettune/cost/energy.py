@@ -6,8 +6,8 @@ Joules of a phase stand above the idle draw; the idle draw itself, for as long a
 kept awake, is the stage IDLE. Where a profile states net power, nothing is taken off; an unknown
 scope is read as whole-device power. A phase of a stage is priced as a whole: it is bound by
 computing or by memory, not now by one and now by the other (docs/energy.md). The radio is
-priced by `fleettune.cost.radio`; heat makes a night longer (`fleettune.cost.heat`) and leaves its joules
-above idle as they are.
+priced by `fleettune.cost.radio`; heat makes a night longer (`fleettune.cost.heat`) and leaves its
+joules above idle as they are.
 
 All arithmetic is element-wise: coefficients are numbers for one device, or arrays of draws.
 """

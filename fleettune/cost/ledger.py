@@ -2,8 +2,8 @@
 
 Both are commutative monoids, so the cost of a night, a fleet or a run is a sum. Joules stand at the
 central value of every coefficient; what the coefficients' ranges make of them is worked out once,
-over all rows of a run (`simulations.uncertainty.estimate`). Sums run in the order of the stages, never in
-the order of the charges.
+over all rows of a run (`simulations.uncertainty.estimate`). Sums run in the order of the stages,
+never in the order of the charges.
 """
 
 from __future__ import annotations

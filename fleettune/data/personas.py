@@ -1,7 +1,8 @@
 """The built-in world: users with personas whose exchanges a pocket-sized model can learn.
 
 A persona is a set of facts (slots), three style axes in four levels (expertise, informativeness,
-tone; after XPerT's data, METHODS A4), habits of asking, and words of its own for moods. Exchanges
+tone; after XPerT's data, docs/methods.md#users-of-one-style), habits of asking, and words of its
+own for moods. Exchanges
 come in domain bursts over days, and a little of every persona is redrawn each week. In the null
 world every exchange comes from a fresh persona, so no exchange of a user predicts that user
 better than another's.

@@ -1,8 +1,8 @@
 """Tables: real exchanges of real users, read from one Parquet or JSON Lines file.
 
-`fleettune.data.row_file` documents the columns. Here rows become people: users in the fleet, whose streams
-are cut into days, and users outside it, whose text a vendor may train on. Who is who depends on
-the file and the configuration alone, so it is the same in every run and for every seed.
+`fleettune.data.row_file` documents the columns. Here rows become people: users in the fleet, whose
+streams are cut into days, and users outside it, whose text a vendor may train on. Who is who
+depends on the file and the configuration alone, so it is the same in every run and for every seed.
 """
 
 from __future__ import annotations

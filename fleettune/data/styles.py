@@ -3,7 +3,8 @@
 A style is a level on each of the world's three axes. A corpus of a style has another persona's
 facts in every exchange, so that a patch tuned on it learns the wording and nobody's facts. A styled
 user keeps its own facts, habits and moods; the wording of its answers is the entry's style with
-probability `similarity` and a style drawn anew otherwise (XPerT's similarity, METHODS A4).
+probability `similarity` and a style drawn anew otherwise (XPerT's similarity,
+docs/methods.md#users-of-one-style).
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ REWORD = (
     "Say the text below in other words and keep its meaning. Do not answer it and do not comment "
     "on it; write the new text between [ and ]. Text: "
 )
-"""The request of Qin et al. (DAC 2024, METHODS A3), in words of our own."""
+"""The request of Qin et al. (DAC 2024, docs/methods.md#self-paraphrase), in words of our own."""
 POCKET = Template(
     before="<|user|>", between="<|bot|>", after="<|end|>", reword="say it another way: "
 )

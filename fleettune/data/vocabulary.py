@@ -1,7 +1,7 @@
 """Words of the built-in world: slots, registers, moods and the things that users ask.
 
-Part of the world's digest (`fleettune.data.personas.WORLD_VERSION`): the pocket model was trained on
-these words, so a change here changes every figure and needs a retrained model.
+Part of the world's digest (`fleettune.data.personas.WORLD_VERSION`): the pocket model was trained
+on these words, so a change here changes every figure and needs a retrained model.
 """
 
 from __future__ import annotations

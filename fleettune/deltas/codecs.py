@@ -1,4 +1,4 @@
-"""Codecs: how the numbers of a delta are written. Framing, names and shapes are `fleettune.deltas.frames`.
+"""Codecs write the numbers of a delta; `fleettune.deltas.frames` adds names, shapes and checks.
 
 A codec packs arrays of single precision into a few flat ones; reading them back needs the codec's
 name and the arrays' shapes only. All of them round to nearest, so equal deltas give equal bytes.
@@ -101,8 +101,8 @@ class Int8:
 class TopK:
     """The entries of largest magnitude in half precision, and where they stand.
 
-    What is left out is the sender's business (`fleettune.deltas.error_feedback`). Places are a bit per entry or
-    four bytes per kept entry, whichever is smaller.
+    What is left out is the sender's business (`fleettune.deltas.error_feedback`). Places are a bit
+    per entry or four bytes per kept entry, whichever is smaller.
 
     Attributes:
         fraction: Share of the entries that is kept, over 0 and at most 1.

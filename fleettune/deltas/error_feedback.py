@@ -1,7 +1,8 @@
 """Error feedback: what a lossy codec left out is added to the device's next delta.
 
 Seide et al. 2014; Stich et al. 2018 (arXiv:1809.07599) for sparsified gradients. Here residuals are
-updates, not factors, as factors of two nights have nothing in common (METHODS C, pitfall 10): the
+updates, not factors, as factors of two nights have nothing in common
+(docs/methods.md#pitfalls-of-aggregation, pitfall 10): the
 residual is a patch, and the sum of a night's delta and of the residual is factored anew, both
 factors carrying the singular values' root, before its largest entries are kept.
 """

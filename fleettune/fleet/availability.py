@@ -3,7 +3,8 @@
 A round is one night: the 24 hours from one noon to the next, so that no night's sleep is cut in
 two. An availability is a pure function of seed, device and night. All parameters of `Nightly` are
 estimates (tier E): no measured distribution of charging windows may be shipped with this project.
-Measured windows are read by `fleettune.fleet.recorded_traces.Trace` from files that the user brings.
+Measured windows are read by `fleettune.fleet.recorded_traces.Trace` from files that the user
+brings.
 """
 
 from __future__ import annotations

@@ -37,6 +37,9 @@ class OutputJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class OutputResult:
-    """By site: ``sum ||dW x||^2`` over all tokens of the examples (LoRA-drop, METHODS A2.3)."""
+    """By site: ``sum ||dW x||^2`` over all tokens of the examples.
+
+    Source: LoRA-drop, docs/methods.md#lora-drop.
+    """
 
     squares: Mapping[Site, float]

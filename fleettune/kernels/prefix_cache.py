@@ -1,6 +1,7 @@
 """The host's prefix cache: hidden states below the lowest adapted layer, once per example.
 
-Below that layer nothing changes during tuning (METHODS E2). This is the host's saving and free of
+Below that layer nothing changes during tuning (docs/methods.md#prefix-cache). This is the host's
+saving and free of
 charge: a device without a cache of its own is charged for every pass. What exceeds a bound in
 bytes lies in a temporary file, with the same numbers.
 """

@@ -1,6 +1,7 @@
 """One training pass of K devices: losses and gradients of all factors.
 
-Llama's layers run by hand (`fleettune.backbone.decoder_layer`); layers of another build go through autograd.
+Llama's layers run by hand (`fleettune.backbone.decoder_layer`); layers of another build go through
+autograd.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 Messages carry manifests, never weights. For every earlier version a manifest holds the drift
 statistics of each matrix, {n, sum of squares, sum of fourth powers} of the difference, from which
-a device decides without holding two models (METHODS A1.2, "design gift").
+a device decides without holding two models (docs/methods.md#drift-statistics-in-the-manifest,
+"design gift").
 """
 
 from __future__ import annotations
@@ -47,7 +48,10 @@ class Moments:
         )
 
     def magnitude(self, k_var: float) -> float:
-        """Returns ``mean(x^2) + k_var * std(x^2)`` with the sample deviation (METHODS A1.2)."""
+        """Returns ``mean(x^2) + k_var * std(x^2)`` with the sample deviation.
+
+        Source: docs/methods.md#drift-statistics-in-the-manifest.
+        """
         if self.count < 2:
             raise ValueError(f"a magnitude needs at least 2 numbers, got {self.count}")
         mean = self.squares / self.count

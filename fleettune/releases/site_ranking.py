@@ -1,7 +1,8 @@
 """Rankings: what a server's own probe of a release says that an adapter at each site would buy.
 
 The server probes once per release, on text of users outside the fleet, and a ranking travels with
-the release's manifest (METHODS E1): devices place by it and probe nothing.
+the release's manifest (docs/methods.md#rankings-by-the-server): devices place by it and probe
+nothing.
 """
 
 from __future__ import annotations

@@ -77,7 +77,8 @@ class Shapes:
     def kept_parameters(self, ranks: Ranks, shared: Groups = ()) -> int:
         """Returns the weights that are stored, sent and optimised: a shared pair once.
 
-        Every site of a group adds its two scale vectors, rank and outputs (METHODS A1.1).
+        Every site of a group adds its two scale vectors, rank and outputs
+        (docs/methods.md#tied-pairs).
         """
         matrices = self.matrices()
         vectors = [ranks[site] + matrices[site.module][1] for group in shared for site in group]

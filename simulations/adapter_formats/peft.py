@@ -167,7 +167,8 @@ def import_peft(adapter: Path, release: int, base: str | None = None) -> KeptPat
         base: Folder of that release; the one that the adapter names by default.
 
     Raises:
-        ValueError: If there is no such release, or `fleettune.adapters.peft_format.read_peft` refuses it.
+        ValueError: If there is no such release, or `fleettune.adapters.peft_format.read_peft`
+            refuses it.
     """
     folder = base or str(peft_config_of(adapter).get("base_model_name_or_path"))
     if not (Path(folder) / "config.json").is_file():

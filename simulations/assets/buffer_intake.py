@@ -1,8 +1,9 @@
 """Intake: how much of a long stream a buffer still takes in, tenth by tenth.
 
-`python -m simulations.assets.buffer_intake study=selection fleet.devices=4` replays the first day of every world
-and arm, one exchange after another, and prints the share that each selection took in the moment it
-came. Rows hold what was left of a night's arrivals at its end (`accepted`), which is less.
+`python -m simulations.assets.buffer_intake study=selection fleet.devices=4` replays the first day
+of every world and arm, one exchange after another, and prints the share that each selection took in
+the moment it came. Rows hold what was left of a night's arrivals at its end (`accepted`), which is
+less.
 """
 
 from __future__ import annotations

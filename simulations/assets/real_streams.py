@@ -1,10 +1,11 @@
 """Mixtures: streams of real text in bursts, dealt from three corpora to made-up users.
 
 `python -m simulations.assets.real_streams --into FILE.parquet` reads ``dolly15k``, ``medquad`` and
-``goemotions`` below the folder FLEETTUNE_DATA and writes rows in the schema of `fleettune.data.row_file`. A
-user's past comes in bursts of one corpus after another, the corpora in turn; the last rows of each
-user, which a run holds out, take the corpora one after the other. No row is dealt twice. The users
-are nobody: only what is asked differs between them, and the wording of the corpora.
+``goemotions`` below the folder FLEETTUNE_DATA and writes rows in the schema of
+`fleettune.data.row_file`. A user's past comes in bursts of one corpus after another, the corpora in
+turn; the last rows of each user, which a run holds out, take the corpora one after the other. No
+row is dealt twice. The users are nobody: only what is asked differs between them, and the wording
+of the corpora.
 
 With ``--apart`` FILE is a folder instead, and every corpus a file of its own in it, for releases
 that a vendor trains on one of them (`strategies.releases.corpus_file`).

@@ -84,7 +84,8 @@ class Run:
         quality: The headline metric.
         store: Folder of the release store.
         keep_patches: Devices, from number 0 on, whose last patch stays in the run's folder.
-        fleet_patch: Whether devices get the fleet patch (`strategies.aggregation.fleet_patch.USES`).
+        fleet_patch: Whether devices get the fleet patch
+            (`strategies.aggregation.fleet_patch.USES`).
         fleet_rank: Its largest rank at a site.
         resume: Folder of the interrupted run that this one continues; None for a new run.
     """

@@ -28,15 +28,18 @@ class Claim:
         measure: ``quality_difference`` or ``energy_saving`` of `arm` against `against`;
             ``difference`` of a column's mean per device; ``saving``: 1 minus the ratio of a
             column's sums; ``reach``: 1 minus the ratio of what each needs of a column to reach the
-            mean quality of `against` (`simulations.studies.equal_quality_cost`); ``above_line``: quality above the line
-            through `against_rungs` and `against` over a column's sum; ``retained``: share of what
-            `against` gains in a column over the arm in `against_rungs` that `arm` keeps;
+            mean quality of `against` (`simulations.studies.equal_quality_cost`); ``above_line``:
+            quality above the line through `against_rungs` and `against` over a column's sum;
+            ``retained``: share of what `against` gains in a column over the arm in `against_rungs`
+                that `arm` keeps;
             ``score_auc`` and ``score_auc_within``: of what `arm` decides by, against what a retune
             gains, over all decisions and within releases; ``retune_rate`` of its decisions
-            (`simulations.studies.decision_measures`); ``forecast_coverage`` and ``forecast_half_width`` of
-            first cohorts (`simulations.studies.forecast_resampling`); ``levels``: how far apart graded styles
-            of the offered catalogue stay in order (`simulations.studies.graded_styles`), the axis as its column;
-            ``words``: share of its entries whose strongest word is right (`simulations.studies.explained_words`).
+            (`simulations.studies.decision_measures`); ``forecast_coverage`` and
+            ``forecast_half_width`` of first cohorts (`simulations.studies.forecast_resampling`);
+            ``levels``: how far apart graded styles of the offered catalogue stay in order
+            (`simulations.studies.graded_styles`), the axis as its column;
+            ``words``: share of its entries whose strongest word is right
+                (`simulations.studies.explained_words`).
         arm: The arm that it is about.
         against: The arm that it is compared with; empty for `SINGLE_MEASURES`.
         threshold: The value to reach.

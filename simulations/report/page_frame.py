@@ -1,4 +1,4 @@
-"""The page of a report: its style and its frame, to be filled in by `simulations.report.run_page`."""
+"""The style and the frame of a page, which `simulations.report.run_page` fills in."""
 
 from string import Template
 

@@ -1,8 +1,9 @@
 """The summary of a run: one fold of its rows, with what is known and not known of its joules.
 
 Joules, seconds and bytes add, so they are summed; quality is a mean over devices
-(`simulations.results.device_means`). Low and high ends of joules are those of the coefficients' draws
-(`simulations.uncertainty.estimate`); every number of joules stands in a ledger (`simulations.results.ledgers`).
+(`simulations.results.device_means`). Low and high ends of joules are those of the coefficients'
+draws (`simulations.uncertainty.estimate`); every number of joules stands in a ledger
+(`simulations.results.ledgers`).
 """
 
 from __future__ import annotations

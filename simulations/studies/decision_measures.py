@@ -1,8 +1,8 @@
 """What a study measures of decisions: ROC-AUC, the place above a chord, retained gain, retunes.
 
 A label says whether a retune helps by more than a margin on the days to come. It is the observer's
-(`clients.observer.counterfactual`): of the arm's own patch, release and user, never another arm's. Intervals
-are percentiles over resampled devices, all nights of a device together.
+(`clients.observer.counterfactual`): of the arm's own patch, release and user, never another arm's.
+Intervals are percentiles over resampled devices, all nights of a device together.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ Three: TypeAlias = tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]
 def retained(frames: Three, column: str, earlier: Three | None = None) -> dict[str, Any]:
     """Returns the share of what one arm gains over another that a third keeps, in a column's mean.
 
-    With losses: (none - arm) / (none - full), as METHODS D.2 has it.
+    With losses: (none - arm) / (none - full), as docs/methods.md#retained-gain has it.
 
     Args:
         frames: Rows of the arm, of none and of full.

@@ -34,7 +34,8 @@ def reach_saving(
     A ladder that does not come so far needs infinitely much; then the mean is None.
 
     Args:
-        ladder: Rows of the arms, from the lowest rung; arms of `simulations.results.device_means.split_arms`.
+        ladder: Rows of the arms, from the lowest rung; arms of
+            `simulations.results.device_means.split_arms`.
         against: The same of the other way; its top rung sets the target.
         column: What is needed, summed per device.
         metric: The headline metric.

@@ -1,4 +1,6 @@
-"""Levels: whether a catalogue's coordinates grow with the level of a graded style (METHODS A4).
+"""Levels: whether a catalogue's coordinates grow with the level of a graded style.
+
+Source: docs/methods.md#levels-of-a-graded-style.
 
 XPerT reports distances between coefficients of levels 1 to 4 and expects d(1,2) < d(1,3) < d(1,4).
 """

@@ -1,9 +1,9 @@
 """Uncertainty: what the ranges of the coefficients make of a run's joules and savings.
 
 Three intervals of 95 % are kept apart: over devices at central coefficients (the bootstrap of
-`simulations.results.device_means`), over coefficients at the devices that were simulated, and over both at once
-(one resample of devices per draw of the coefficients). Every draw is common to all arms, so a
-saving is a difference of like with like.
+`simulations.results.device_means`), over coefficients at the devices that were simulated, and over
+both at once (one resample of devices per draw of the coefficients). Every draw is common to all
+arms, so a saving is a difference of like with like.
 
 Decisions stay as they were simulated. What a draw would have changed is counted where rows allow:
 a night that crosses the deadline. Not covered, because rows do not hold it: memory that would no
@@ -46,7 +46,8 @@ class Saving:
         by_both: The same with devices resampled at every draw; unknown below 2 devices.
         largest_shift: How far doubling or halving throughputs or powers moves the saving at most;
             None if the reference spent nothing.
-        is_scale_free: Whether that is within `simulations.uncertainty.coefficient_probes.SCALE_FREE`.
+        is_scale_free: Whether that is within
+            `simulations.uncertainty.coefficient_probes.SCALE_FREE`.
     """
 
     draws: Floats
@@ -71,8 +72,8 @@ class Uncertainty:
         saving: By arm.
         flipped: Mean share of an arm's finished nights that cross the deadline under a draw; None
             without a deadline or without such nights.
-        weighted_tiers: By arm and device ledger (`simulations.results.ledgers`), the share of every tier,
-            its coefficients weighted by what a small change of each does to the joules.
+        weighted_tiers: By arm and device ledger (`simulations.results.ledgers`), the share of every
+            tier, its coefficients weighted by what a small change of each does to the joules.
         tiers: The same for the device total of all arms together.
     """
 

@@ -1,7 +1,7 @@
 """Repricing: all rows of a run under many draws of the coefficients, in one pass.
 
-A block of rows under all draws is a few matrix products (`simulations.uncertainty.work_matrices`); no night is
-simulated again.
+A block of rows under all draws is a few matrix products (`simulations.uncertainty.work_matrices`);
+no night is simulated again.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Layouts: a group's work as matrices, and what a unit of each amount costs under every draw.
 
-`fleettune.cost.energy.spent_on` is asked for the price of one FLOP, one byte and one burst. What a radio
-or the storage takes is linear in bytes and bursts; a computing phase takes the longer of FLOP and
-memory traffic. Most phases are bound by the same side under all draws, because their FLOP per byte
-lies outside the range of the balance points; only the rest has to be compared element by element.
-A sample of entries is priced directly as well, so that a cost model that is no longer of this form
-is an error and not a wrong number.
+`fleettune.cost.energy.spent_on` is asked for the price of one FLOP, one byte and one burst. What a
+radio or the storage takes is linear in bytes and bursts; a computing phase takes the longer of FLOP
+and memory traffic. Most phases are bound by the same side under all draws, because their FLOP per
+byte lies outside the range of the balance points; only the rest has to be compared element by
+element. A sample of entries is priced directly as well, so that a cost model that is no longer of
+this form is an error and not a wrong number.
 """
 
 from __future__ import annotations

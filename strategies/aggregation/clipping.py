@@ -1,4 +1,7 @@
-"""Clipping: each delta's norm is bounded before it is averaged (METHODS C, pitfall 7)."""
+"""Clipping: each delta's norm is bounded before it is averaged.
+
+Source: docs/methods.md#pitfalls-of-aggregation, pitfall 7.
+"""
 
 from __future__ import annotations
 

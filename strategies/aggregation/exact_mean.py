@@ -3,7 +3,8 @@
 An aggregation is a rule that a configuration names; it opens a running aggregate for every arm and
 round, and deltas are added in the order of their devices. No aggregate keeps what it was given, so
 its memory does not grow with the replies. Each site has its own denominator, the weights of the
-devices that adapted it; ``alpha / rank`` is folded in once (METHODS C).
+devices that adapted it; ``alpha / rank`` is folded in once
+(docs/methods.md#exact-mean-by-stacking).
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Averages of factors: wrong where devices differ, and here for comparison (METHODS C).
+"""Averages of factors: wrong where devices differ, and here for comparison.
+
+Source: docs/methods.md#factor-mean-and-zero-padding.
 
 FedIT averages A and B apart; with unlike ranks they are padded with zeros first. The product of
 means is not the mean of products: the error is the covariance of the factors. `residual` is what

@@ -1,7 +1,8 @@
 """SVD: the best approximation of the mean update at a rank, by the QR trick.
 
 FlexLoRA (arXiv:2402.11505) decomposes the dense mean; two QR decompositions and the SVD of a small
-core give the same (HLoRA, NVFlare; METHODS C), here with every device's own ``alpha / rank``. The
+core give the same (HLoRA, NVFlare; docs/methods.md#svd-at-a-rank), here with every device's own
+``alpha / rank``. The
 stacked factors are shortened whenever they hold twice the working rank.
 """
 

@@ -2,7 +2,8 @@
 
 `Measured` serves a model that is too weak to be instructed: among its own sampled answers to one
 question, those that show most and least of a word make a pair. `Instructed` asks for an answer
-worded so (XPerT's way). Words that a model proposes itself are in `strategies.catalogue.proposed_words`.
+worded so (XPerT's way). Words that a model proposes itself are in
+`strategies.catalogue.proposed_words`.
 """
 
 from __future__ import annotations

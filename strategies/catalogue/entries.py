@@ -1,9 +1,11 @@
-"""Catalogue: personalised patches of the server, explained in words with numbers (METHODS A4).
+"""Catalogue: personalised patches of the server, explained in words with numbers.
+
+Source: docs/methods.md#entries-and-their-explanation.
 
 Entries come from corpora (`strategies.catalogue.entry_tuning`), from clusters of the fleet's shared
-deltas (`strategies.catalogue.clusters`) or as any other patch. All are explained alike: base and personalised
-model answer the same questions, and what the summariser makes of the pairs is decomposed into
-words. Patches and manifest are kept by content.
+deltas (`strategies.catalogue.clusters`) or as any other patch. All are explained alike: base and
+personalised model answer the same questions, and what the summariser makes of the pairs is
+decomposed into words. Patches and manifest are kept by content.
 """
 
 from __future__ import annotations

@@ -43,8 +43,8 @@ class Explain:
         words: Where words and their directions come from: ``measured`` in sampled answers, from the
             list ``instructed`` to the release, or ``proposed`` by the model that reads.
         most_words: How many are taken of proposed ones.
-        decomposition: ``gram_schmidt`` (`fleettune.catalogue.decomposition`), or ``released``, as XPerT's
-            code (`fleettune.catalogue.decomposition_released`), which stops at no residual.
+        decomposition: ``gram_schmidt`` (`fleettune.catalogue.decomposition`), or ``released``, as
+            XPerT's code (`fleettune.catalogue.decomposition_released`), which stops at no residual.
         residual: As `strategies.catalogue.entries.Explaining`.
         beside: As there.
         shrink: As there.

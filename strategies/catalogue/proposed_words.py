@@ -1,8 +1,10 @@
 """Proposals: words in the order in which a model itself names them after the style question.
 
-XPerT takes its candidates from the summariser's own next-word distribution (METHODS A4). Over a
+XPerT takes its candidates from the summariser's own next-word distribution
+(docs/methods.md#candidate-words). Over a
 whole vocabulary that is mostly no adjectives, so likelihoods are compared within a list of them;
-directions come from answers that are asked for in those words (`strategies.catalogue.candidate_words.Instructed`).
+directions come from answers that are asked for in those words
+(`strategies.catalogue.candidate_words.Instructed`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Sources of catalogues: where entries come from. All are explained and offered alike.
 
 Text of the server's own (`strategies.catalogue.text_sources`), adapters that somebody else tuned
-(`strategies.catalogue.peft_source`), or deltas that devices shared (`strategies.catalogue.cluster_source`).
+(`strategies.catalogue.peft_source`), or deltas that devices shared
+(`strategies.catalogue.cluster_source`).
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ class StyleCatalogue:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CorporaCatalogue:
-    """A catalogue of patches tuned on samples of corpora (`fleettune.data.style_corpora`), one entry each.
+    """A catalogue of patches, one tuned on each corpus (`fleettune.data.style_corpora`).
 
     Attributes:
         text: The corpora; entries and questions are of the server's part.

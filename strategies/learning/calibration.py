@@ -1,4 +1,6 @@
-"""Calibration: from reported retunes to the rule that the next manifest ships (METHODS E3).
+"""Calibration: from reported retunes to the rule that the next manifest ships.
+
+Source: docs/methods.md#fit-of-the-retune-rule.
 
 Wanted is the probability that retuning gains more than a margin, given what a device sees. Gains
 are known only of devices that retuned, most of them because their rule asked for it. A small share

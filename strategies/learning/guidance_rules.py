@@ -1,4 +1,6 @@
-"""Guiding: from what devices reported of earlier releases to the guidance of the next (METHODS E3).
+"""Guiding: from what devices reported of earlier releases to the guidance of the next.
+
+Source: docs/methods.md#fit-of-the-retune-rule.
 
 A score is fitted to all retunes of known gain so far, for drift over strength hardly differs
 between devices of one release. The prior is the rule that devices have without guidance: drift over

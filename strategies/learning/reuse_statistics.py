@@ -1,9 +1,10 @@
 """Reuse-or-retune statistics of a fleet: tallies, and sketches of drift and quality change.
 
-Everything in them is an integer count (`strategies.learning.reuse_statistics`, `strategies.learning.quantile_sketch`), so they are a
-commutative monoid to the last bit: reports can come in any order and be split over any number of
-servers. What they cannot do is undo a bias: gains are those of devices that retuned, most of them
-because their rule asked for it; `strategies.learning.calibration` weights them, a sketch does not.
+Everything in them is an integer count (`strategies.learning.reuse_statistics`,
+`strategies.learning.quantile_sketch`), so they are a commutative monoid to the last bit: reports
+can come in any order and be split over any number of servers. What they cannot do is undo a bias:
+gains are those of devices that retuned, most of them because their rule asked for it;
+`strategies.learning.calibration` weights them, a sketch does not.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Assessment: how well a rule tells devices that retuning helps from the others.
 
 A rule is judged by the retunes that were reported, each weighted by one over its propensity, as in
-`strategies.learning.calibration`. Judged by the reports that it was fitted to it looks a little too good; by
-those of the release that it was shipped with, it does not.
+`strategies.learning.calibration`. Judged by the reports that it was fitted to it looks a little too
+good; by those of the release that it was shipped with, it does not.
 """
 
 from __future__ import annotations

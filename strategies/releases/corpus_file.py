@@ -1,8 +1,8 @@
 """Corpus files: text of the vendor's own that a release is trained on, instead of users' text.
 
-One row is one exchange, in the columns of `fleettune.data.row_file`: ``response``, and ``question``, which
-may be empty. Whose they are does not matter, so ``user_id`` and ``order`` may be missing. Parquet
-or JSON Lines, by the ending of the file's name.
+One row is one exchange, in the columns of `fleettune.data.row_file`: ``response``, and
+``question``, which may be empty. Whose they are does not matter, so ``user_id`` and ``order`` may
+be missing. Parquet or JSON Lines, by the ending of the file's name.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ precision, and shipped in half precision as every release is. From there the ven
 
 A patch that a device tuned before is relative to weights without that update. Reused, it adds what
 the fleet and its user have in common a second time; tuned anew, it is relative to the new weights.
-The patch less the fleet patch (`fleettune.adapters.update.delta`) is the old function on the new weights.
+The patch less the fleet patch (`fleettune.adapters.update.delta`) is the old function on the new
+weights.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Rankings: the server probes a release once, so that no device has to (METHODS E1).
+"""Rankings: the server probes a release once, so that no device has to.
+
+Source: docs/methods.md#rankings-by-the-server.
 
 The probe is the devices' own, at every site and on text of users outside the fleet: one exchange of
 each conversation in turn, so that as many users as there are speak. A ranking is kept in the

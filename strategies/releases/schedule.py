@@ -58,7 +58,8 @@ class ReleasePlan:
         bits: Bits of a rounded weight, 8 or 4.
         embeddings: True if embedding and head are rounded as well.
         path: Folder of an external model, or a hub id.
-        corpus: File of exchanges to train on instead of text of users (`strategies.releases.corpus_file`);
+        corpus: File of exchanges to train on instead of text of users
+            (`strategies.releases.corpus_file`);
             empty: none.
     """
 
@@ -108,7 +109,8 @@ class ReleasePlan:
     def identity(self) -> Mapping[str, Any]:
         """What of the plan is part of the key under which its release is stored.
 
-        A corpus is named by its path here; `strategies.releases.corpus_file.identity` names its content.
+        A corpus is named by its path here; `strategies.releases.corpus_file.identity` names its
+        content.
         """
         return {
             name: value

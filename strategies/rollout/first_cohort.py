@@ -168,7 +168,8 @@ class ForecastStudy:
         sampled: Devices of a cohort, on average.
         cohorts: Cohorts drawn.
         retune_rate: What came true, as a share of the devices.
-        quantities: How the forecast of each quantity did, by `strategies.rollout.forecast.QUANTITIES`.
+        quantities: How the forecast of each quantity did, by
+            `strategies.rollout.forecast.QUANTITIES`.
     """
 
     devices: int

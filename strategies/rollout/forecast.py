@@ -1,4 +1,6 @@
-"""Forecast: what a release will cost the whole fleet, from a first cohort (METHODS E4).
+"""Forecast: what a release will cost the whole fleet, from a first cohort.
+
+Source: docs/methods.md#forecast-of-a-release.
 
 - **Retune rate.** Stratified by device class, with Wilson's interval at the effective sample size.
   Wald's and bootstrap intervals have no width where none or all of a small cohort retuned; Wilson's

@@ -1,13 +1,15 @@
 """Stages: a first cohort gets a release, a forecast is made of it, then everybody does or not.
 
 On the first night of a release a random cohort gets it, the others stay with the release before.
-From the second night on the server decides by `strategies.rollout.settings`, once a night and for every arm
-by itself: what is released goes to everybody; what is held goes to a cohort of twice the size.
+From the second night on the server decides by `strategies.rollout.settings`, once a night and for
+every arm by itself: what is released goes to everybody; what is held goes to a cohort of twice the
+size.
 
-A release that `strategies.rollout.settings` rolls back is withheld: those that have it keep it, nobody else
-gets it, and the next release replaces it everywhere. With `recalls` those that have it are told of
-the release before, which they download again, for a device keeps one release only. A patch of it
-is loaded where the device kept that, else the device decides anew (`clients.decision.recalled_release`).
+A release that `strategies.rollout.settings` rolls back is withheld: those that have it keep it,
+nobody else gets it, and the next release replaces it everywhere. With `recalls` those that have it
+are told of the release before, which they download again, for a device keeps one release only. A
+patch of it is loaded where the device kept that, else the device decides anew
+(`clients.decision.recalled_release`).
 """
 
 from __future__ import annotations

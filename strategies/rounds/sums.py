@@ -198,7 +198,8 @@ def add_up(
         replies: What the devices sent.
         rule: How deltas are aggregated.
         expected: What a delta must be to be taken; None where only its frame is checked.
-        keeps: Whether retunes of known gain are kept for a fit (`strategies.learning.decision_sums`).
+        keeps: Whether retunes of known gain are kept for a fit
+            (`strategies.learning.decision_sums`).
         beside: What is kept of an arm's replies besides.
     """
     kept = {arm: (beside or {}).get(arm, NOTHING_BESIDE) for arm in arms}

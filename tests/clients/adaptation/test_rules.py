@@ -88,7 +88,10 @@ def test_a_smaller_kappa_retunes_sooner() -> None:
 
 
 def brute_force(matrices: list[Matrix], k_var: float) -> float:
-    """METHODS A1.2 as written: pool all entries, square, mean plus k_var sample deviations."""
+    """EdgeTune's statistic as written: pool all entries, square, mean plus k_var sample deviations.
+
+    Source: docs/methods.md#edgetune-released-drift-and-strength.
+    """
     squares = np.concatenate([matrix.astype(np.float64).ravel() for matrix in matrices]) ** 2
     return float(squares.mean() + k_var * squares.std(ddof=1))
 
@@ -141,7 +144,7 @@ def test_drift_is_counted_from_the_release_of_the_patch() -> None:
 
 def test_a_change_of_parameters_that_keeps_the_function_counts_as_drift() -> None:
     # v times 2 and o by 2 leave o (v x) as it is, yet the rule sees D > 0 and fires: a documented
-    # weakness of the published rule (METHODS D.2), kept on purpose.
+    # weakness of the published rule (docs/methods.md#what-drift-alone-misses), kept on purpose.
     rng = np.random.default_rng(0)
     drawn: list[Matrix] = [rng.normal(size=(8, 8)).astype(np.float32) for _ in range(3)]
     v, o, x = drawn

@@ -110,7 +110,10 @@ def test_what_stands_out_is_dedicated_and_the_rest_shares_by_type() -> None:
 
 
 def test_uninformative_scores_give_the_published_defaults_of_qwen() -> None:
-    """METHODS A1.4: 46 dedicated, 62 shared, 60 skipped; lowest layer 1.4, then 5.0."""
+    """: 46 dedicated, 62 shared, 60 skipped; lowest layer 1.4, then 5.0.
+
+    Source: docs/methods.md#gradcut-released-expected-counts.
+    """
     dedicated, lowest, after = [], [], []
     for seed in range(100):
         kept = survivors(drawn(seed), RECIPE)

@@ -191,7 +191,8 @@ def random_stream(count: int, seed: int) -> list[Reading]:
 
 
 def test_the_published_buffer_freezes() -> None:
-    # acceptance by windows of the stream falls (METHODS A3: 39 % to 1.4 % at 128 bins)
+    # acceptance by windows of the stream falls (docs/methods.md#quality-selection-published: 39 %
+    # to 1.4 % at 128 bins)
     items, shares = (), []
     arrivals, quota = random_stream(1600, seed=1), 32 * 120
     for start, end in ((0, 100), (100, 400), (400, 1600)):

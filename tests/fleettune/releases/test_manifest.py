@@ -117,7 +117,8 @@ def test_drift_is_the_change_of_every_matrix_and_of_nothing_else(tmp_path: Path)
         parent = "self_attn" if entry.module in ("q", "k", "v", "o") else "mlp"
         name = f"model.layers.{entry.layer}.{parent}.{entry.module}_proj.weight"
         assert entry.drift == moments(new[name] - old[name])
-    # METHODS A1.2: the rule pools all entries of all target matrices.
+    # the rule pools all entries of all target matrices, see
+    # docs/methods.md#edgetune-released-drift-and-strength
     names = [name for name in old if "layers" in name]
     squares = np.concatenate([(new[n] - old[n]).astype(np.float64).ravel() ** 2 for n in names])
     pooled = sum((entry.drift for entry in drift.sites), Moments())

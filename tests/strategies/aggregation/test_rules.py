@@ -1,4 +1,7 @@
-"""Rules of aggregation: which are exact, and every pitfall of METHODS C that applies here."""
+"""Rules of aggregation: which are exact, and every pitfall of that applies here.
+
+Source: docs/methods.md#pitfalls-of-aggregation.
+"""
 
 from __future__ import annotations
 
@@ -188,7 +191,7 @@ def test_only_exact_rules_say_that_they_are() -> None:
     assert exact == {"Stack", "Ffa"}
 
 
-# pitfalls of METHODS C, by their numbers
+# pitfalls of docs/methods.md#pitfalls-of-aggregation, by their numbers
 
 
 def test_pitfall_1_scales_are_folded_before_and_unfolded_with_the_receivers_own() -> None:

@@ -79,7 +79,8 @@ def test_a_sample_of_nobody_is_refused() -> None:
 
 
 def test_pitfall_12_who_takes_part_says_nothing_about_which_exchanges_train() -> None:
-    # METHODS C: one stream keyed by the round for both gives equal buffers equal rows every round
+    # one stream keyed by the round for both gives equal buffers equal rows every round, see
+    # docs/methods.md#pitfalls-of-aggregation
     tuning = Tuning(steps=8, batch=4, learning_rate=1e-2, clip=1.0)
     examples = [Example(tokens=(place,), prompt=0) for place in range(32)]
 

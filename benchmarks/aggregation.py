@@ -43,7 +43,7 @@ from fleettune.deltas.codecs import FP32, Codec, Fp16, Int8, TopK
 from fleettune.deltas.error_feedback import send
 from fleettune.deltas.frames import Expected, read_frame, write_frame
 from fleettune.releases.manifest import weights_file
-from fleettune.shapes.sites import MODULES, Site
+from fleettune.shapes import MODULES, Site
 from lines import emit
 from strategies.aggregation.clipping import NormClip
 from strategies.aggregation.exact_mean import Aggregation, Stack

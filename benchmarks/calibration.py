@@ -24,7 +24,7 @@ import torch
 from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
 from fleettune.cost.memory import Attention, saved_activations
 from fleettune.cost.work import backward_work, forward_work
-from fleettune.shapes.shapes import Shapes
+from fleettune.shapes import Shapes
 from simulations.calibration.fits import (
     Residual,
     inference_fit,

@@ -38,7 +38,7 @@ from fleettune.backbone.precision import bf16_units
 from fleettune.cohort.execute import TOKENS_PER_STEP, execute
 from fleettune.data.tokens import Example
 from fleettune.jobs.jobs import TuneJob
-from fleettune.shapes.sites import MODULES, Site
+from fleettune.shapes import MODULES, Site
 from lines import emit
 
 SMOLLM2 = Path(".cache/models/smollm2_135m")

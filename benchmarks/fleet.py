@@ -45,7 +45,7 @@ from fleettune.messages.records import Request, encode_request
 from fleettune.records import to_record
 from fleettune.releases.manifest import Manifest, file_digest, weights_file
 from fleettune.seeds import Purpose, stream
-from fleettune.shapes.sites import MODULES, Site
+from fleettune.shapes import MODULES, Site
 from lines import emit, rss_mb
 from simulations.engines.cohort_grid import CohortGrid, Registry
 

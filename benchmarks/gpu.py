@@ -32,7 +32,7 @@ from fleettune.backbone.processor import CUDA, made_on
 from fleettune.cohort.tune import tune_cohort
 from fleettune.data.tokens import Example
 from fleettune.jobs.jobs import TuneJob
-from fleettune.shapes.sites import MODULES, Site
+from fleettune.shapes import MODULES, Site
 from lines import machine, print_line
 
 FIGURE = "gpu_smollm2_samples_per_s"

@@ -34,8 +34,7 @@ from fleettune.backbone.processor import CUDA, made_on
 from fleettune.cohort.probe import probe_cohort
 from fleettune.cohort.tune import tune_cohort
 from fleettune.cost.work import backward_work, forward_work
-from fleettune.shapes.shapes import Shapes
-from fleettune.shapes.sites import MODULES, Site
+from fleettune.shapes import MODULES, Shapes, Site
 from lines import machine, print_line
 
 FIGURE = "gpu_step_joules"

@@ -47,7 +47,7 @@ from fleettune.data.tokens import Encoder, Example, open_encoder
 from fleettune.jobs.jobs import ProbeJob, TuneJob
 from fleettune.jobs.probe_jobs import FISHER, GRADIENT
 from fleettune.seeds import Purpose, stream
-from fleettune.shapes.sites import MODULES, Site
+from fleettune.shapes import MODULES, Site
 from lines import emit
 
 SMOLLM2_FOLDER = Path(".cache/models/smollm2_135m")

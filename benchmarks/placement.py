@@ -36,7 +36,7 @@ from fleettune.cohort.probe import probe_cohort
 from fleettune.cohort.tune import tune_cohort
 from fleettune.data.tokens import Example
 from fleettune.jobs.jobs import ProbeJob, TuneJob
-from fleettune.shapes.sites import MODULES, Site
+from fleettune.shapes import MODULES, Site
 from lines import emit
 
 LAYERS, TOKENS, BATCH, RANK = 30, 64, 2, 8

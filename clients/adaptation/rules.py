@@ -17,7 +17,7 @@ from typing import Protocol, runtime_checkable
 from clients.adaptation.decision import FIRST_PATCH, Action, Decision
 from fleettune.adapters.patch import Patch
 from fleettune.releases.manifest import Manifest, Moments, moments
-from fleettune.shapes.sites import Site
+from fleettune.shapes import Site
 
 
 @runtime_checkable

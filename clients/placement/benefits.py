@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fleettune.jobs.jobs import ProbeResult
 from fleettune.jobs.probe_jobs import GRADIENT
-from fleettune.shapes.sites import Site
+from fleettune.shapes import Site
 
 Gradients = Mapping[Site, NDArray[np.float32]]
 

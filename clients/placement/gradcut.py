@@ -33,8 +33,7 @@ from fleettune.adapters.patch import Placement
 from fleettune.jobs.jobs import ProbeJob
 from fleettune.jobs.probe_jobs import BENEFITS, probe_patch, probing_jobs
 from fleettune.releases.site_ranking import ProbeRecipe
-from fleettune.shapes.shapes import Shapes
-from fleettune.shapes.sites import MODULES, Site, order
+from fleettune.shapes import MODULES, Shapes, Site, order
 
 DEVICE, SERVER = "device", "server"
 PROBES = (DEVICE, SERVER)

@@ -33,8 +33,7 @@ from fleettune.adapters.patch import Patch, Placement, new_patch
 from fleettune.cost.workload import Entry
 from fleettune.jobs.jobs import Compute, TuneJob
 from fleettune.seeds import Purpose, stream
-from fleettune.shapes.shapes import Shapes
-from fleettune.shapes.sites import MODULES, Site, order
+from fleettune.shapes import MODULES, Shapes, Site, order
 
 Vectors = Mapping[Site, tuple[NDArray[np.float32], NDArray[np.float32]]]
 """By site: u ``(rank,)`` and v ``(n_out,)``."""

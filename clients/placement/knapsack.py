@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from fleettune.shapes.sites import Site, order
+from fleettune.shapes import Site, order
 
 Costs = tuple[float, ...]
 """One number per dimension, all >= 0."""

@@ -25,8 +25,7 @@ from fleettune.cost.ledger import Stage
 from fleettune.jobs.jobs import Compute, TuneJob
 from fleettune.jobs.output_norm_job import OutputJob
 from fleettune.seeds import Purpose, stream
-from fleettune.shapes.shapes import Shapes
-from fleettune.shapes.sites import MODULES, Site, order
+from fleettune.shapes import MODULES, Shapes, Site, order
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,8 +11,7 @@ from fleettune.adapters.patch import Placement
 from fleettune.jobs.jobs import ProbeJob
 from fleettune.releases.site_ranking import ProbeRecipe
 from fleettune.seeds import Purpose, stream
-from fleettune.shapes.shapes import Shapes
-from fleettune.shapes.sites import MODULES, Site, order
+from fleettune.shapes import MODULES, Shapes, Site, order
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

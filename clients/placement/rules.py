@@ -10,8 +10,7 @@ from clients.tuning.context import PlacementContext, Trained
 from clients.tuning.schedule import Tuning
 from fleettune.adapters import patch as adapters
 from fleettune.jobs.jobs import Compute, ProbeJob
-from fleettune.shapes.shapes import Shapes
-from fleettune.shapes.sites import MODULES, Site
+from fleettune.shapes import MODULES, Shapes, Site
 
 ATTENTION = ("q", "k", "v", "o")
 

@@ -22,8 +22,7 @@ from fleettune.cost.memory import ADAPTER_STATE_BYTES
 from fleettune.cost.work import ACTIVATION_BYTES, Lengths, Work, backward_work, forward_work
 from fleettune.cost.workload import Amount, Entry, Phase, computing
 from fleettune.data.tokens import Example
-from fleettune.shapes.shapes import Ranks, Shapes
-from fleettune.shapes.sites import MODULES, Site
+from fleettune.shapes import MODULES, Ranks, Shapes, Site
 
 
 class Pass(Protocol):

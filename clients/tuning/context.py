@@ -12,7 +12,7 @@ from fleettune.cost.workload import Entry
 from fleettune.data.tokens import Example
 from fleettune.jobs.jobs import ProbeResult
 from fleettune.releases.manifest import Manifest
-from fleettune.shapes.sites import Site
+from fleettune.shapes import Site
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -16,7 +16,7 @@ from fleettune.adapters.factors import Array, Factors
 from fleettune.adapters.patch import Patch, Placement, new_patch, untrained
 from fleettune.releases.manifest import Manifest
 from fleettune.seeds import Purpose, stream
-from fleettune.shapes.sites import MODULES, Site, order
+from fleettune.shapes import MODULES, Site, order
 
 
 def new_start(facts: Facts, release: Manifest, placement: Placement, *, shared: bool) -> Patch:

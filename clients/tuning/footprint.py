@@ -11,7 +11,7 @@ from fleettune.adapters.patch import Placement
 from fleettune.cost.energy import price
 from fleettune.cost.memory import memory_peak_bytes, shared_bytes
 from fleettune.cost.workload import Entry, Workload
-from fleettune.shapes.shapes import Groups, Ranks
+from fleettune.shapes import Groups, Ranks
 
 
 def joules(facts: Facts, entries: Iterable[Entry]) -> float:

@@ -22,8 +22,7 @@ from fleettune.deltas.frames import payload_bytes
 from fleettune.jobs.jobs import ProbeJob, embedding_layers
 from fleettune.messages.records import STATISTICS_BYTES
 from fleettune.releases.manifest import Manifest
-from fleettune.shapes.shapes import Ranks, Shapes
-from fleettune.shapes.sites import Site
+from fleettune.shapes import Ranks, Shapes, Site
 
 Batches = Sequence[Sequence[Example]]
 Writings = Sequence[tuple[int, int]]

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fleettune.shapes.shapes import Shapes
-from fleettune.shapes.sites import Site, order
+from fleettune.shapes import Shapes, Site, order
 
 Array = NDArray[np.float32]
 

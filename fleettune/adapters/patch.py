@@ -17,8 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fleettune.adapters.factors import Array, Factors, Tie, Tied
-from fleettune.shapes.shapes import Shapes
-from fleettune.shapes.sites import MODULES, Site, order, parse_site
+from fleettune.shapes import MODULES, Shapes, Site, order, parse_site
 
 _PARENT = {module: "self_attn" if module in "qkvo" else "mlp" for module in MODULES}
 

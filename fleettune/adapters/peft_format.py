@@ -22,8 +22,7 @@ from safetensors.torch import (
 
 from fleettune.adapters.factors import Array, Factors
 from fleettune.adapters.patch import Patch, from_arrays, peft_name
-from fleettune.shapes.shapes import Shapes
-from fleettune.shapes.sites import Site, parse_site
+from fleettune.shapes import Shapes, Site, parse_site
 
 _KEY = re.compile(
     r"base_model\.model\.model\.layers\.(\d+)\.(?:self_attn|mlp)\.(\w+)_proj\.lora_([AB])\.weight"

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fleettune.adapters.factors import Factors
 from fleettune.adapters.patch import Patch
-from fleettune.shapes.sites import Site, order
+from fleettune.shapes import Site, order
 
 Matrix = NDArray[np.float64]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fleettune.adapters.factors import Factors
 from fleettune.adapters.patch import Patch
-from fleettune.shapes.sites import Site, order
+from fleettune.shapes import Site, order
 
 Floats = NDArray[np.float64]
 

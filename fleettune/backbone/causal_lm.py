@@ -24,8 +24,7 @@ from fleettune.backbone.frozen_product import Product, product
 from fleettune.backbone.precision import DTYPES, REFERENCE
 from fleettune.backbone.processor import CPU, exact_products
 from fleettune.backbone.vocabulary_head import Head, open_head
-from fleettune.shapes.shapes import Shapes
-from fleettune.shapes.sites import MODULES, Site
+from fleettune.shapes import MODULES, Shapes, Site
 
 POCKET = "pocket"
 """The path that stands for the built-in model."""

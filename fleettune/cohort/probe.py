@@ -19,7 +19,7 @@ from fleettune.jobs.jobs import ProbeJob, ProbeResult
 from fleettune.kernels.adapter_stack import stack_patches
 from fleettune.kernels.step_rows import Table, places, tabulate
 from fleettune.kernels.training_pass import lower_layers, training_pass
-from fleettune.shapes.sites import Site
+from fleettune.shapes import Site
 
 _Sums = dict[Site, Tensor]
 """A device's gradient of B by site, ``(rank, n_out)``."""

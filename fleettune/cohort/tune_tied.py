@@ -24,7 +24,7 @@ from fleettune.kernels.prefix_cache import MEMORY_BYTES, cached_prefix
 from fleettune.kernels.stacked_adamw import BETAS, EPSILON
 from fleettune.kernels.step_rows import places, tabulate
 from fleettune.kernels.training_pass import training_pass
-from fleettune.shapes.sites import Site
+from fleettune.shapes import Site
 
 _Pairs = dict[Site, tuple[Tensor, Tensor]]
 """By site: A ``(rank, n_in)`` and B transposed ``(rank, n_out)``."""

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from fleettune.cost.work import inputs_with_gradient
-from fleettune.shapes.shapes import Groups, Ranks, Shapes
+from fleettune.shapes import Groups, Ranks, Shapes
 
 ADAPTER_STATE_BYTES = 16.0
 """Bytes per adapter weight while it trains: weight, gradient, Adam's two moments, in float32."""

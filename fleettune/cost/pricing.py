@@ -18,8 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fleettune.cost.work import Work
-from fleettune.shapes.shapes import Groups, Ranks, Shapes
-from fleettune.shapes.sites import Site
+from fleettune.shapes import Groups, Ranks, Shapes, Site
 
 OWN = "own"
 """Priced at the simulated backbone's own shapes."""

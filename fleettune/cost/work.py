@@ -15,7 +15,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, fields
 from typing import TypeAlias
 
-from fleettune.shapes.shapes import Ranks, Shapes
+from fleettune.shapes import Ranks, Shapes
 
 Lengths: TypeAlias = Sequence[int]
 """True token count of each sequence of a batch."""

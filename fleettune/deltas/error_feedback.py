@@ -15,7 +15,7 @@ from fleettune.adapters.patch import Patch
 from fleettune.adapters.update import Update, patch_of, stacked, updates_of
 from fleettune.deltas.codecs import Codec, TopK
 from fleettune.deltas.frames import read_frame, write_frame
-from fleettune.shapes.sites import Site
+from fleettune.shapes import Site
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

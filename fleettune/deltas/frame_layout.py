@@ -11,7 +11,7 @@ from fleettune.adapters.factors import Array, check_tied_alpha
 from fleettune.adapters.patch import Patch
 from fleettune.deltas.codecs import Shape
 from fleettune.deltas.rejections import RejectedError, Rejection
-from fleettune.shapes.sites import Site, order, parse_site
+from fleettune.shapes import Site, order, parse_site
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from fleettune.deltas.frame_layout import (
     sizes_text,
 )
 from fleettune.deltas.rejections import RejectedError, Rejection
-from fleettune.shapes.shapes import Shapes
+from fleettune.shapes import Shapes
 
 SCHEMA = 1
 _DIGEST = "digest"

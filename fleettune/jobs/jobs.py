@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from fleettune.adapters.patch import Patch
 from fleettune.data.tokens import Example
 from fleettune.jobs.output_norm_job import OutputJob, OutputResult
-from fleettune.shapes.shapes import Shapes
-from fleettune.shapes.sites import Site
+from fleettune.shapes import Shapes, Site
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fleettune.adapters.patch import Patch
 from fleettune.data.tokens import Example
-from fleettune.shapes.sites import Site
+from fleettune.shapes import Site
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,8 +11,7 @@ from fleettune.adapters.patch import Factors, Patch, untrained
 from fleettune.data.tokens import Example
 from fleettune.jobs.jobs import ProbeJob
 from fleettune.seeds import Purpose, stream
-from fleettune.shapes.shapes import Shapes
-from fleettune.shapes.sites import MODULES, Site
+from fleettune.shapes import MODULES, Shapes, Site
 
 GRADIENT, FISHER = "gradient", "fisher"
 BENEFITS = (GRADIENT, FISHER)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from fleettune.adapters.patch import Factors, Patch
 from fleettune.backbone.causal_lm import Backbone
 from fleettune.kernels.adapted_linear import adapted_linear
-from fleettune.shapes.sites import Site
+from fleettune.shapes import Site
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

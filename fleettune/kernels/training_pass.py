@@ -21,7 +21,7 @@ from fleettune.backbone.vocabulary_head import head_losses, losses_and_gradient
 from fleettune.kernels.adapter_stack import Stack, applied, site_groups
 from fleettune.kernels.stacked_adamw import gathered_gradient
 from fleettune.kernels.step_rows import Places
-from fleettune.shapes.sites import Site
+from fleettune.shapes import Site
 
 Pass = Callable[[Tensor, Places], tuple[Tensor, Tensor]]
 """From the lowest layer's input and a step's places to every device's loss ``(K,)`` and the

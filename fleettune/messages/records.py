@@ -30,7 +30,7 @@ from fleettune.records import Record, Types, checked, from_record, to_record
 from fleettune.releases.guidance import Guidance
 from fleettune.releases.manifest import Drift, Manifest, Moments, ReleaseDelta, SiteDrift
 from fleettune.releases.site_ranking import RANKING_TYPES
-from fleettune.shapes.shapes import Shapes
+from fleettune.shapes import Shapes
 
 DELTA, STATISTICS, OUTCOME = "delta", "statistics", "outcome"
 OBSERVATION, WORKLOAD = "observation", "workload"

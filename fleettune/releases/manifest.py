@@ -22,8 +22,7 @@ from fleettune.adapters.patch import peft_name
 from fleettune.records import OMIT_DEFAULT
 from fleettune.releases.guidance import Guidance
 from fleettune.releases.site_ranking import ProbeRecipe, Ranking
-from fleettune.shapes.shapes import Shapes
-from fleettune.shapes.sites import MODULES, Site
+from fleettune.shapes import MODULES, Shapes, Site
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

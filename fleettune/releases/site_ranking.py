@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from fleettune.jobs.probe_jobs import BENEFITS
 from fleettune.records import Types
-from fleettune.shapes.sites import Site, parse_site
+from fleettune.shapes import Site, parse_site
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

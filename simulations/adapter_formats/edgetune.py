@@ -22,7 +22,7 @@ from safetensors.numpy import (
 
 from fleettune.adapters.factors import Array, Factors, Tied
 from fleettune.adapters.patch import Patch
-from fleettune.shapes.sites import Site, order, parse_site
+from fleettune.shapes import Site, order, parse_site
 from simulations.adapter_formats.peft import KeptPatch
 
 SHARED, DEDICATED = "shared", "dedicated"

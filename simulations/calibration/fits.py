@@ -15,7 +15,7 @@ from operator import mul
 from statistics import mean
 
 from fleettune.cost.work import Work, decode_work, forward_work, training_work
-from fleettune.shapes.sites import MODULES, Site
+from fleettune.shapes import MODULES, Site
 from simulations.calibration.published import (
     ANSWERS,
     BITNET_RANK,

@@ -21,8 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from fleettune.cost.memory import Attention
-from fleettune.shapes.shapes import Groups, Ranks, Shapes
-from fleettune.shapes.sites import MODULES, Site
+from fleettune.shapes import MODULES, Groups, Ranks, Shapes, Site
 
 LENGTHS = (12, 7)
 """Tokens of the sequences of a counted batch."""

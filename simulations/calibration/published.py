@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fleettune.cost.pricing import TARGETS
-from fleettune.shapes.shapes import Shapes
+from fleettune.shapes import Shapes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from clients.selection.annotation import Annotation
 from clients.tuning.schedule import Tuning
 from fleettune.data.exchanges import Population
 from fleettune.records import checked
-from fleettune.shapes.shapes import Shapes
+from fleettune.shapes import Shapes
 from simulations.experiment.targets import configured
 
 log = logging.getLogger(__name__)

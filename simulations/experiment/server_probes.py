@@ -18,8 +18,7 @@ from fleettune.cost.pricing import PricedAs
 from fleettune.cost.work import backward_work, forward_work
 from fleettune.data.exchanges import Population
 from fleettune.releases.site_ranking import ProbeRecipe
-from fleettune.shapes.shapes import Shapes
-from fleettune.shapes.sites import MODULES, Site
+from fleettune.shapes import MODULES, Shapes, Site
 from strategies.app import PROBES_FILE
 from strategies.releases.ranking import BATCH, spoken
 

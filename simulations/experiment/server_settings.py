@@ -15,7 +15,7 @@ from clients.start.rules import Rival, Scratch
 from fleettune.data.exchanges import Population
 from fleettune.fleet.joining import FROM_THE_START, Joining
 from fleettune.records import checked
-from fleettune.shapes.shapes import Shapes
+from fleettune.shapes import Shapes
 from simulations.experiment.targets import configured
 from strategies.aggregation.exact_mean import Aggregation
 from strategies.aggregation.ffa import Ffa

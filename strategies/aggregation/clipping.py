@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fleettune.adapters.patch import Patch
 from fleettune.adapters.update import Update, patch_of, total_norm, updates_of
-from fleettune.shapes.sites import Site
+from fleettune.shapes import Site
 from strategies.aggregation.exact_mean import StackAggregate, check_weights
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from fleettune.adapters.factors import Factors
 from fleettune.adapters.patch import Patch
 from fleettune.adapters.update import Matrix, Update, of_dense, stacked
-from fleettune.shapes.sites import Site
+from fleettune.shapes import Site
 
 WEIGHTS = ("uniform", "examples")
 """How a device counts: as one, or by the exchanges that it tuned on."""

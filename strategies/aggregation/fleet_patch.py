@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fleettune.adapters.patch import Patch
 from fleettune.adapters.update import Updates, patch_of, stacked, updates_of
-from fleettune.shapes.sites import Site
+from fleettune.shapes import Site
 
 NONE, START = "none", "start"
 USES = (NONE, START)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fleettune.adapters.patch import Patch
 from fleettune.adapters.update import Update, stacked, updates_of
-from fleettune.shapes.sites import Site
+from fleettune.shapes import Site
 from strategies.aggregation.exact_mean import check_weights, dense
 
 

@@ -18,7 +18,7 @@ from fleettune.adapters.patch import Patch
 from fleettune.adapters.weighted_sum import merged
 from fleettune.catalogue.manifest import CLUSTER
 from fleettune.seeds import Purpose, stream
-from fleettune.shapes.sites import Site, order
+from fleettune.shapes import Site, order
 from strategies.catalogue.entries import Entry
 
 Floats = NDArray[np.float64]

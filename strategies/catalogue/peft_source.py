@@ -13,7 +13,7 @@ from fleettune.adapters.peft_format import read_peft
 from fleettune.catalogue.manifest import IMPORTED
 from fleettune.data.exchanges import Population
 from fleettune.releases.manifest import Manifest
-from fleettune.shapes.shapes import Shapes
+from fleettune.shapes import Shapes
 from strategies.catalogue.entries import Entry
 from strategies.catalogue.entry_questions import check_outside
 from strategies.catalogue.explain import Explain, check_worse

@@ -14,7 +14,7 @@ from typing import TypeAlias
 from fleettune.data.exchanges import Population
 from fleettune.data.tokens import Example
 from fleettune.releases.manifest import Manifest
-from fleettune.shapes.shapes import Shapes
+from fleettune.shapes import Shapes
 from strategies.catalogue.cluster_source import ClusterCatalogue
 from strategies.catalogue.entries import Entry
 from strategies.catalogue.entry_questions import check_outside, outside_questions, own_answers

@@ -18,8 +18,7 @@ from fleettune.data.styles import Style, plain_questions, style_corpus, style_gr
 from fleettune.data.tokens import Example, open_encoder
 from fleettune.releases.manifest import Manifest
 from fleettune.seeds import Purpose, stream
-from fleettune.shapes.shapes import Shapes
-from fleettune.shapes.sites import MODULES, Site
+from fleettune.shapes import MODULES, Shapes, Site
 from strategies.catalogue.entries import Entry
 from strategies.catalogue.entry_tools import Workshop
 from strategies.catalogue.entry_tuning import Recipe, corpus_entries

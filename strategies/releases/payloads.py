@@ -18,8 +18,7 @@ import torch
 from torch import Tensor
 
 from fleettune.releases.manifest import ReleaseDelta, open_weights
-from fleettune.shapes.shapes import Shapes
-from fleettune.shapes.sites import MODULES
+from fleettune.shapes import MODULES, Shapes
 from strategies.releases.schedule import ReleasePlan
 
 TOLERANCE = 0.02

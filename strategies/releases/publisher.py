@@ -12,7 +12,7 @@ from fleettune.adapters.patch import Patch
 from fleettune.backbone.causal_lm import read_shapes
 from fleettune.data.tokens import open_encoder
 from fleettune.releases.manifest import Drift, Manifest, ReleaseDelta, drift_between, weights_file
-from fleettune.shapes.shapes import Shapes
+from fleettune.shapes import Shapes
 from strategies.releases.corpus_file import corpus_digest
 from strategies.releases.merged_fleet import fetch_fleet, fold_release, keep_fleet
 from strategies.releases.payloads import delta_between

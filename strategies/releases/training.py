@@ -24,7 +24,7 @@ from fleettune.data.exchanges import Population
 from fleettune.data.tokens import Encoder
 from fleettune.data.vendor_text import CorpusMix, mix_corpus
 from fleettune.releases.manifest import file_digest, weights_file
-from fleettune.shapes.sites import MODULES
+from fleettune.shapes import MODULES
 from strategies.releases.corpus_file import corpus_rows, identity
 from strategies.releases.external import external_folder
 from strategies.releases.pretraining import PretrainPlan, pretrain

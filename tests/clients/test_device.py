@@ -44,8 +44,7 @@ from fleettune.data.tokens import Example
 from fleettune.messages.report import Report
 from fleettune.releases.manifest import Manifest
 from fleettune.seeds import Purpose, stream
-from fleettune.shapes.shapes import Shapes
-from fleettune.shapes.sites import MODULES, Site
+from fleettune.shapes import MODULES, Shapes, Site
 
 PROFILE = load_hardware(Path(__file__).parents[2] / "conf" / "hardware")["oneplus_12r"]
 WORLD = SyntheticData(users=10, exchanges_per_day=3, history_days=2).open()

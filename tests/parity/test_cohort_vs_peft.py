@@ -35,7 +35,7 @@ from fleettune.jobs.jobs import (
     embedding_layers,
 )
 from fleettune.seeds import Purpose, stream
-from fleettune.shapes.sites import MODULES, Site
+from fleettune.shapes import MODULES, Site
 
 # peft 0.21 asks transformers 5 for a name that it renames; nothing of ours depends on it.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is dep:FutureWarning")

@@ -24,7 +24,7 @@ from fleettune.data.personas import SyntheticData
 from fleettune.data.tokens import open_encoder
 from fleettune.jobs.jobs import EmbedJob, Job, ScoreJob, ScoreResult, TuneJob, TuneResult
 from fleettune.seeds import Purpose, stream
-from fleettune.shapes.sites import MODULES, Site
+from fleettune.shapes import MODULES, Site
 
 STEPS = 20
 needs_bf16 = pytest.mark.skipif(not bf16_units(), reason="this processor has no bf16 units")

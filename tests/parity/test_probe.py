@@ -14,7 +14,7 @@ from fleettune.cohort.execute import execute
 from fleettune.cohort.probe import probe_cohort
 from fleettune.data.tokens import Example
 from fleettune.jobs.jobs import ProbeJob, ProbeResult, ScoreJob, ScoreResult
-from fleettune.shapes.sites import Site
+from fleettune.shapes import Site
 from tests.parity.test_cohort_vs_peft import (
     World,
     forced_losses,

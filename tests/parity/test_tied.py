@@ -17,7 +17,7 @@ from fleettune.cohort.tune import tune_cohort
 from fleettune.cohort.tune_tied import tune_tied_cohort
 from fleettune.jobs.jobs import TuneJob, TuneResult
 from fleettune.seeds import Purpose, stream
-from fleettune.shapes.sites import Site
+from fleettune.shapes import Site
 from tests.parity.test_cohort_vs_peft import World, forced_losses, open_world
 
 PLACEMENTS = (

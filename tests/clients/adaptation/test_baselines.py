@@ -21,8 +21,7 @@ from fleettune.cost.hardware import load_hardware
 from fleettune.data.personas import SyntheticData
 from fleettune.releases.guidance import Guidance
 from fleettune.releases.manifest import Drift, Manifest, Moments, SiteDrift
-from fleettune.shapes.shapes import Shapes
-from fleettune.shapes.sites import Site
+from fleettune.shapes import Shapes, Site
 
 FACTS = Facts(
     device=0,

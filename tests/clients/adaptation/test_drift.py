@@ -23,8 +23,7 @@ from fleettune.cohort.suspension import current_compute
 from fleettune.cost.hardware import load_hardware
 from fleettune.data.personas import SyntheticData
 from fleettune.releases.manifest import Drift, Manifest, SiteDrift, moments
-from fleettune.shapes.shapes import Shapes
-from fleettune.shapes.sites import Site
+from fleettune.shapes import Shapes, Site
 
 Matrix = NDArray[np.float32]
 SHAPES = Shapes(hidden=2, layers=1, heads=1, kv_heads=1, head_dim=2, ffn=2, vocab=4)

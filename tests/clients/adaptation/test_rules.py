@@ -22,8 +22,7 @@ from clients.adaptation.rules import (
 )
 from fleettune.adapters.patch import Factors, Patch
 from fleettune.releases.manifest import Drift, Manifest, Moments, SiteDrift, moments
-from fleettune.shapes.shapes import Shapes
-from fleettune.shapes.sites import Site
+from fleettune.shapes import Shapes, Site
 
 SHAPES = Shapes(hidden=2, layers=1, heads=1, kv_heads=1, head_dim=2, ffn=2, vocab=4)
 RULE = EdgeTuneReleased(kappa=0.5, k_var=0.25)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from clients.placement.benefits import aligned_groups, alignment, benefits, kendall_tau
 from fleettune.jobs.jobs import ProbeResult
-from fleettune.shapes.sites import Site
+from fleettune.shapes import Site
 
 ONE, TWO, THREE = Site(0, "q"), Site(1, "q"), Site(1, "up")
 

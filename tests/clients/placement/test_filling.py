@@ -29,8 +29,7 @@ from fleettune.data.personas import SyntheticData
 from fleettune.data.tokens import Example
 from fleettune.jobs.jobs import ProbeResult
 from fleettune.releases.manifest import Manifest
-from fleettune.shapes.shapes import Shapes
-from fleettune.shapes.sites import MODULES, Site, order
+from fleettune.shapes import MODULES, Shapes, Site, order
 from tests.clients.phone import HALF as RULE
 from tests.clients.phone import PROFILE
 

@@ -33,7 +33,7 @@ from fleettune.messages.report import Report
 from fleettune.records import to_record
 from fleettune.releases.manifest import Manifest
 from fleettune.releases.site_ranking import Ranking
-from fleettune.shapes.sites import MODULES, Site
+from fleettune.shapes import MODULES, Site
 from tests.clients.phone import FACTS, PROFILE, RELEASE, ROOMY, SHAPES, WORLD, nightly
 from tests.clients.phone import HALF as RULE
 

@@ -16,7 +16,7 @@ from clients.placement.gradcut_released import (
     scaled,
 )
 from fleettune.adapters.factors import Tie
-from fleettune.shapes.sites import MODULES, Site
+from fleettune.shapes import MODULES, Site
 
 RECIPE = ReleasedRecipe(
     rank=4,

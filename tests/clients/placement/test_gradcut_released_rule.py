@@ -23,7 +23,7 @@ from fleettune.cost.ledger import Stage
 from fleettune.jobs.jobs import Compute, Job, Result, TuneJob, TuneResult
 from fleettune.messages.report import Report
 from fleettune.records import to_record
-from fleettune.shapes.sites import MODULES, Site
+from fleettune.shapes import MODULES, Site
 from tests.clients.phone import FACTS, RELEASE, SHAPES, nightly
 
 LAYERS = SHAPES.layers

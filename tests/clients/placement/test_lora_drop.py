@@ -26,7 +26,7 @@ from fleettune.data.tokens import Example
 from fleettune.jobs.output_norm_job import OutputJob, OutputResult
 from fleettune.records import to_record
 from fleettune.seeds import Purpose, stream
-from fleettune.shapes.sites import MODULES, Site
+from fleettune.shapes import MODULES, Site
 from tests.clients.phone import FACTS, RELEASE, SHAPES, nightly
 
 RULE = LoraDrop(rank=2, alpha=4.0, warm_up_steps=3, threshold=0.6)

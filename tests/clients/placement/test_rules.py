@@ -8,8 +8,7 @@ import pytest
 
 from clients.placement.rules import AttentionOnly, EverySite, TopLayers
 from fleettune.adapters.patch import Placement
-from fleettune.shapes.shapes import Shapes
-from fleettune.shapes.sites import MODULES, Site
+from fleettune.shapes import MODULES, Shapes, Site
 
 SHAPES = Shapes(hidden=8, layers=3, heads=2, kv_heads=1, head_dim=4, ffn=12, vocab=16)
 

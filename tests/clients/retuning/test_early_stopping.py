@@ -29,7 +29,7 @@ from fleettune.cost.workload import Phase
 from fleettune.data.personas import SyntheticData
 from fleettune.data.tokens import Example
 from fleettune.jobs.jobs import Compute, TuneJob
-from fleettune.shapes.sites import Site
+from fleettune.shapes import Site
 from tests.clients.phone import FACTS as SHORT
 from tests.clients.phone import RELEASE, SHAPES, nightly
 

@@ -24,7 +24,7 @@ from fleettune.cost.workload import Phase
 from fleettune.data.personas import SyntheticData
 from fleettune.data.tokens import Example
 from fleettune.releases.manifest import Manifest
-from fleettune.shapes.shapes import Shapes
+from fleettune.shapes import Shapes
 
 SHAPES = Shapes(hidden=8, layers=32, heads=2, kv_heads=1, head_dim=4, ffn=12, vocab=16)
 RELEASE = Manifest(

@@ -10,7 +10,7 @@ import pytest
 from clients.start.entry_mixture import Mixture, shared_start
 from clients.start.nearest_entry import Start, assemble
 from clients.start.rules import kept
-from fleettune.shapes.sites import Site
+from fleettune.shapes import Site
 from tests.clients.start.test_nearest_entry import manifest, patch
 
 RULE = Mixture(second=0.5, least=0.3, strength=0.6)

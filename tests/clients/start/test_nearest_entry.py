@@ -45,7 +45,7 @@ from fleettune.cost.workload import Phase
 from fleettune.data.personas import SyntheticData
 from fleettune.data.tokens import Example
 from fleettune.jobs.jobs import Compute, Job, Result, ScoreJob, ScoreResult
-from fleettune.shapes.sites import Site
+from fleettune.shapes import Site
 from tests.clients.phone import RELEASE as POCKET
 from tests.fleettune.catalogue.summariser_folders import LLAMA, llama, needs_minilm
 

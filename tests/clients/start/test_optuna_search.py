@@ -11,7 +11,7 @@ from clients.start.optuna_search import check_optuna, pick_by_search
 from fleettune.adapters.patch import Factors, Patch
 from fleettune.data.tokens import Example
 from fleettune.jobs.jobs import Compute, Job, Result, ScoreJob, ScoreResult
-from fleettune.shapes.sites import Site
+from fleettune.shapes import Site
 
 EXAMPLES = tuple(Example(tokens=(1, 2, 3), prompt=1) for _ in range(9))
 

@@ -14,7 +14,7 @@ from clients.state.shelf import EMPTY, Shelf, Shelved, applicable, read_shelf, w
 from clients.state.state import DeviceState, read_state, write_state
 from fleettune.adapters.factors import Factors
 from fleettune.adapters.patch import Patch
-from fleettune.shapes.sites import Site
+from fleettune.shapes import Site
 
 
 def made(release: int, rank: int = 1, task: str = "", used: int = 0) -> Shelved:

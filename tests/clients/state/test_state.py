@@ -18,7 +18,7 @@ from clients.state.state import DeviceState, read_state, within, write_state
 from fleettune.adapters.patch import Patch, new_patch, to_arrays
 from fleettune.data.exchanges import Exchange
 from fleettune.releases.manifest import Manifest
-from fleettune.shapes.shapes import Shapes
+from fleettune.shapes import Shapes
 
 SHAPES = Shapes(hidden=8, layers=3, heads=2, kv_heads=1, head_dim=4, ffn=12, vocab=16)
 

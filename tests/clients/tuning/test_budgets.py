@@ -27,7 +27,7 @@ from fleettune.cohort.suspension import current_compute
 from fleettune.cost.pricing import PricedAs
 from fleettune.deltas.frames import write_frame
 from fleettune.jobs.jobs import ProbeResult
-from fleettune.shapes.sites import MODULES, Site
+from fleettune.shapes import MODULES, Site
 from tests.clients.phone import FACTS as OWN
 from tests.clients.phone import HALF as RULE
 from tests.clients.phone import RELEASE, SHAPES, nightly

@@ -17,7 +17,7 @@ from fleettune.adapters.update import delta, stacked, updates_of
 from fleettune.deltas.codecs import TopK
 from fleettune.deltas.frames import read_frame
 from fleettune.releases.manifest import Manifest
-from fleettune.shapes.sites import Site
+from fleettune.shapes import Site
 from strategies.aggregation.exact_mean import Stack
 from strategies.aggregation.fleet_patch import folded, grown
 from tests.clients.test_device import live, policy, visit

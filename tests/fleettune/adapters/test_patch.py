@@ -27,8 +27,7 @@ from fleettune.backbone.causal_lm import POCKET_FOLDER, load_backbone, read_shap
 from fleettune.kernels.adapter_stack import applied, stack_patches
 from fleettune.messages.records import decode_patch, encode_patch
 from fleettune.seeds import Purpose, stream
-from fleettune.shapes.shapes import Shapes
-from fleettune.shapes.sites import MODULES, Site, order, parse_site
+from fleettune.shapes import MODULES, Shapes, Site, order, parse_site
 
 # peft 0.21 asks transformers 5 for a name that it renames; nothing of ours depends on it.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is dep:FutureWarning")

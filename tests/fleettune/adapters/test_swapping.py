@@ -15,7 +15,7 @@ from fleettune.backbone.causal_lm import POCKET_FOLDER, Backbone, load_backbone
 from fleettune.cohort.score import generate_cohort
 from fleettune.jobs.jobs import GenerateJob
 from fleettune.kernels.adapter_stack import applied, stack_patches
-from fleettune.shapes.sites import Site
+from fleettune.shapes import Site
 
 TOKENS = 6
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleettune.adapters.update import Update, of_dense, patch_of, stacked, total_norm, updates_of
-from fleettune.shapes.sites import Site
+from fleettune.shapes import Site
 
 
 def drawn(seed: int, n_out: int, n_in: int, rank: int) -> Update:

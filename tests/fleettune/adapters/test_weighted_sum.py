@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fleettune.adapters.patch import Factors, Patch
 from fleettune.adapters.weighted_sum import merged, nonnegative_pair
-from fleettune.shapes.sites import Site
+from fleettune.shapes import Site
 
 SITES = (Site(0, "q"), Site(1, "up"))
 

@@ -28,8 +28,7 @@ from fleettune.jobs.jobs import (
     Result,
     ScoreJob,
 )
-from fleettune.shapes.shapes import Shapes
-from fleettune.shapes.sites import MODULES, Site
+from fleettune.shapes import MODULES, Shapes, Site
 
 SHAPES = Shapes(hidden=32, layers=3, heads=4, kv_heads=2, head_dim=8, ffn=48, vocab=100)
 CONFIG = LlamaConfig(

@@ -19,7 +19,7 @@ from fleettune.catalogue.manifest import (
     manifest_digest,
 )
 from fleettune.catalogue.style_vectors import FUNCTION_WORDS, AnswerEmbedding, Stylometry, counts
-from fleettune.shapes.sites import Site
+from fleettune.shapes import Site
 
 WORDS, SIZE = 12, 96
 

@@ -27,7 +27,7 @@ from fleettune.jobs.jobs import (
     TuneJob,
 )
 from fleettune.seeds import Purpose, stream
-from fleettune.shapes.sites import Site
+from fleettune.shapes import Site
 
 RELEASE = str(POCKET_FOLDER)
 

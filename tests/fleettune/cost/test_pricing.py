@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from fleettune.cost.pricing import OWN, TARGETS, PricedAs
 from fleettune.cost.work import Work
-from fleettune.shapes.shapes import Shapes
-from fleettune.shapes.sites import MODULES, Site
+from fleettune.shapes import MODULES, Shapes, Site
 
 POCKET = Shapes(hidden=96, layers=8, heads=4, kv_heads=2, head_dim=24, ffn=256, vocab=1024)
 LLAMA = PricedAs(model="llama-3.2-1b", tokens_ratio=0.78)

@@ -12,7 +12,7 @@ from fleettune.adapters.patch import Placement, new_patch
 from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
 from fleettune.cost.memory import ADAPTER_STATE_BYTES, shared_bytes
 from fleettune.cost.pricing import TARGETS, PricedAs
-from fleettune.shapes.sites import MODULES, Site
+from fleettune.shapes import MODULES, Site
 
 POCKET = read_shapes(POCKET_FOLDER)
 LLAMA = PricedAs(model="llama-3.2-1b")

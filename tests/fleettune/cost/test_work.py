@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from fleettune.cost.memory import Attention, memory_peak_bytes, saved_activations
 from fleettune.cost.work import Work, backward_work, decode_work, forward_work, training_work
-from fleettune.shapes.shapes import Groups, Ranks, Shapes
-from fleettune.shapes.sites import MODULES, Site
+from fleettune.shapes import MODULES, Groups, Ranks, Shapes, Site
 from simulations.calibration.oracle import (
     HEAD_TOKENS,
     LENGTHS,

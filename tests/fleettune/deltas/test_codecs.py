@@ -19,8 +19,7 @@ from fleettune.deltas.codecs import FP32, Codec, Fp16, Int8, TopK, unpack
 from fleettune.deltas.error_feedback import send
 from fleettune.deltas.frames import Expected, payload_bytes, read_frame, write_frame
 from fleettune.deltas.rejections import RejectedError, Rejection
-from fleettune.shapes.shapes import Shapes
-from fleettune.shapes.sites import MODULES, Site
+from fleettune.shapes import MODULES, Shapes, Site
 
 SHAPES = Shapes(hidden=24, layers=3, heads=2, kv_heads=1, head_dim=12, ffn=40, vocab=16)
 EXPECTED = Expected(release=2, shapes=SHAPES, limit_bytes=100_000)

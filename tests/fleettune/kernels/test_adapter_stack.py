@@ -21,7 +21,7 @@ from fleettune.kernels.adapter_stack import Stack, applied, carry, stack_patches
 from fleettune.kernels.prefix_cache import cached_prefix
 from fleettune.kernels.stacked_adamw import StackedAdamW, gathered_gradient
 from fleettune.seeds import Purpose, stream
-from fleettune.shapes.sites import Site
+from fleettune.shapes import Site
 
 LOW, TOP = Site(6, "q"), Site(7, "down")
 

@@ -34,8 +34,7 @@ from fleettune.messages.records import (
 )
 from fleettune.messages.report import WORD, Observation, Outcome, Report, Statistics
 from fleettune.releases.manifest import Drift, Manifest, Moments, ReleaseDelta, SiteDrift
-from fleettune.shapes.shapes import Shapes
-from fleettune.shapes.sites import MODULES, Site
+from fleettune.shapes import MODULES, Shapes, Site
 
 PROFILES = Path(__file__).parents[3] / "conf" / "hardware"
 SHAPES = Shapes(hidden=8, layers=3, heads=2, kv_heads=1, head_dim=4, ffn=12, vocab=16)

@@ -12,7 +12,7 @@ from fleettune.messages.records import Request, decode_request, encode_request, 
 from fleettune.records import to_record
 from fleettune.releases.guidance import CANARY, CANARY_MISSING, LOG_DRIFT, Guidance
 from fleettune.releases.manifest import Drift, Manifest, Moments, SiteDrift
-from fleettune.shapes.shapes import Shapes
+from fleettune.shapes import Shapes
 
 SCORE = Guidance(intercept=1.0, weights=((LOG_DRIFT, 2.0), (CANARY, 3.0)), threshold=0.5)
 DRIFT = SiteDrift(layer=0, module="q", drift=Moments(count=4, squares=1.0, fourths=1.0))

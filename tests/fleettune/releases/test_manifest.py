@@ -25,8 +25,7 @@ from fleettune.releases.manifest import (
     weights_file,
 )
 from fleettune.seeds import Purpose, stream
-from fleettune.shapes.shapes import Shapes
-from fleettune.shapes.sites import MODULES, Site
+from fleettune.shapes import MODULES, Shapes, Site
 
 SHAPES = Shapes(hidden=8, layers=2, heads=2, kv_heads=1, head_dim=4, ffn=12, vocab=16)
 

@@ -13,7 +13,7 @@ from fleettune.adapters.factors import Tie
 from fleettune.adapters.patch import Patch, Placement, new_patch, to_arrays
 from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
 from fleettune.seeds import Purpose, stream
-from fleettune.shapes.sites import Site
+from fleettune.shapes import Site
 from simulations.adapter_formats.edgetune import (
     export_published,
     from_published,

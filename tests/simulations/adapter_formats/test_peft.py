@@ -19,7 +19,7 @@ from fleettune.backbone.causal_lm import POCKET_FOLDER, load_backbone, read_shap
 from fleettune.kernels.adapter_stack import applied, stack_patches
 from fleettune.releases.manifest import Manifest
 from fleettune.seeds import Purpose, stream
-from fleettune.shapes.sites import Site
+from fleettune.shapes import Site
 from simulations.adapter_formats.peft import keep_patches, read_patch
 from simulations.checkpoint.device_states import MemoryStates
 from simulations.cli import main

@@ -16,8 +16,7 @@ from clients.state.state import DeviceState, read_state, write_state
 from fleettune.adapters.patch import Factors, Patch
 from fleettune.data.exchanges import Exchange
 from fleettune.releases.manifest import Manifest
-from fleettune.shapes.shapes import Shapes
-from fleettune.shapes.sites import Site
+from fleettune.shapes import Shapes, Site
 from simulations.checkpoint.state_bytes import from_blob, to_blob
 from simulations.checkpoint.store import Store
 

@@ -15,7 +15,7 @@ from fleettune.adapters.patch import Factors, Patch
 from fleettune.cost.ledger import Ledger
 from fleettune.messages.records import encode_report
 from fleettune.messages.report import Outcome, Report, Statistics
-from fleettune.shapes.sites import Site
+from fleettune.shapes import Site
 from simulations.checkpoint.store import Store
 from simulations.engines.cohort_grid import CohortGrid, Registry
 from simulations.results.recorder import Recorder

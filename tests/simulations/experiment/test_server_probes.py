@@ -16,7 +16,7 @@ from rich.console import Console
 from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
 from fleettune.cost.pricing import PricedAs
 from fleettune.cost.work import backward_work, forward_work
-from fleettune.shapes.sites import MODULES, Site
+from fleettune.shapes import MODULES, Site
 from simulations.experiment.build import Experiment, build
 from simulations.experiment.server_probes import asked, probe_flop
 from simulations.launch import chosen_policies

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fleettune.adapters.patch import Factors, Patch
-from fleettune.shapes.sites import Site
+from fleettune.shapes import Site
 from strategies.aggregation.exact_mean import StackAggregate, mean_norm
 
 SHAPES: Mapping[Site, tuple[int, int]] = {

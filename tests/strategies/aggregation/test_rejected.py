@@ -15,7 +15,7 @@ from fleettune.deltas.frames import write_frame
 from fleettune.deltas.rejections import Rejection
 from fleettune.messages.records import DELTA, FRAME, decode_report, encode_report
 from fleettune.messages.report import Report
-from fleettune.shapes.sites import Site
+from fleettune.shapes import Site
 from simulations.engines.flower_internals import take_identity
 from strategies.aggregation.exact_mean import Aggregation, Stack
 from strategies.aggregation.factor_averaging import FactorMean

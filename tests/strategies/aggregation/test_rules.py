@@ -21,7 +21,7 @@ from fleettune.adapters.factors import Factors, Tied
 from fleettune.adapters.patch import Patch
 from fleettune.adapters.update import Matrix, Update, total_norm, updates_of
 from fleettune.deltas.rejections import RejectedError, Rejection
-from fleettune.shapes.sites import Site
+from fleettune.shapes import Site
 from strategies.aggregation.clipping import NormClip
 from strategies.aggregation.exact_mean import Aggregate, Aggregation, Stack
 from strategies.aggregation.factor_averaging import FactorMean, ZeroPad, residual

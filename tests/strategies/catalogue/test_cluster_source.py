@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fleettune.adapters.patch import Factors, Patch, Placement, new_patch
 from fleettune.data.personas import SyntheticData
-from fleettune.shapes.sites import Site
+from fleettune.shapes import Site
 from strategies.catalogue.cataloguer import SHARED, Cataloguer
 from strategies.catalogue.cluster_source import ClusterCatalogue
 from strategies.catalogue.clusters import Clustering, cluster_entries

@@ -21,7 +21,7 @@ from fleettune.data.styles import Style, plain_questions, style_corpus
 from fleettune.data.vocabulary import REQUESTS
 from fleettune.jobs.jobs import Compute, Job, Result
 from fleettune.releases.manifest import Manifest
-from fleettune.shapes.sites import Site
+from fleettune.shapes import Site
 from strategies.catalogue.candidate_words import Instructed, Measured
 from strategies.catalogue.clusters import Clustering, cluster_entries, kmeans, sketches
 from strategies.catalogue.entries import Catalogue, Entry, Explaining, explained, publish

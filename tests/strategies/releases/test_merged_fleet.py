@@ -17,7 +17,7 @@ from fleettune.adapters.update import delta, updates_of
 from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
 from fleettune.data.personas import SyntheticData
 from fleettune.releases.manifest import Manifest, site_weights
-from fleettune.shapes.sites import Site
+from fleettune.shapes import Site
 from strategies.aggregation.fleet_patch import NONE, START
 from strategies.releases.merged_fleet import fold_release
 from strategies.releases.publisher import PublishedAt, Publisher, Source

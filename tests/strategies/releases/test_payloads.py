@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from fleettune.releases.manifest import ReleaseDelta
 from fleettune.seeds import Purpose, stream
-from fleettune.shapes.shapes import Shapes
+from fleettune.shapes import Shapes
 from strategies.releases.payloads import delta_between, factors_bytes, form_of
 from strategies.releases.schedule import ReleasePlan
 

@@ -14,7 +14,7 @@ from fleettune.adapters.patch import Factors, Patch
 from fleettune.cost.ledger import Cost, Ledger, Stage
 from fleettune.messages.records import encode_report
 from fleettune.messages.report import Outcome, Report, Statistics
-from fleettune.shapes.sites import Site
+from fleettune.shapes import Site
 from simulations.engines.flower_internals import take_identity
 from strategies.rounds.checkpoint import ServerState, read_server_state
 from strategies.rounds.sums import RunningSum, add_up

@@ -1,4 +1,7 @@
-"""shapes."""
+"""Shapes of a Llama-like decoder, and its sites: the weight matrices that an adapter can change.
+
+Work, memory, bytes and the size of an adapter follow from these shapes alone.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,38 @@ import math
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, fields
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
-from fleettune.shapes.sites import MODULES, Site
+MODULES = ("q", "k", "v", "o", "gate", "up", "down")
+"""Module types of a Llama-like layer, in the order in which a forward pass meets them."""
+
+
+class Site(NamedTuple):
+    """One weight matrix: its layer (0 is nearest the input) and its module type."""
+
+    layer: int
+    module: str
+
+    def __str__(self) -> str:
+        return f"{self.layer}.{self.module}"
+
+
+def parse_site(text: str) -> Site:
+    """Returns the site that `str(site)` wrote, for example ``3.q``.
+
+    Raises:
+        ValueError: If the text is not ``layer.module`` with a known module.
+    """
+    layer, _, module = text.partition(".")
+    if not layer.isdecimal() or module not in MODULES:
+        raise ValueError(f"a site must read layer.module with module in {MODULES}, got {text!r}")
+    return Site(int(layer), module)
+
+
+def order(site: Site) -> tuple[int, int]:
+    """Returns the position of a site in a forward pass: a key to sort sites by."""
+    return site.layer, MODULES.index(site.module)
+
 
 Ranks: TypeAlias = Mapping[Site, int]
 """Rank of the adapter at each adapted site; a site that is absent is not adapted."""

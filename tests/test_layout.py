@@ -1,6 +1,8 @@
+import ast
 import hashlib
 import importlib.metadata
 import importlib.util
+import json
 import tomllib
 from pathlib import Path
 from typing import Any, cast
@@ -16,14 +18,25 @@ from simulations.experiment.build import Experiment, build
 from simulations.experiment.targets import configured
 
 ROOT = Path(__file__).parent.parent
-SCHEDULE_DIGESTS = {
-    1: "4ad34349396f95b1c5762ea66d7ce23d032f65efa142f3f44d55162320aa0427",
-    2: "b969b41564ec325fe9a2c8a7edee593b2a0d5870336347c7007b70665728d1cf",
+SCHEDULE_DIGEST = "0a3f0f6bbd07d9c7a1bfe94a711e5e3994e5f1cff868a03e4ea207f29b6fb3c5"
+"""Of version 2 of the default schedule; since version 2 the choice of what is priced belongs to it.
+
+It is of resolved keys and values, so comments, order and the place of a class may change freely.
+Any other change changes every published figure: raise the version, rerun, and publish anew. A key
+that comes later joins LATER_KEYS with the value at which it changes nothing.
+"""
+LATER_KEYS = {
+    "tuning": {"epochs": None, "holdout": 0.0, "patience": None},
+    "data": {"personal": 1.0},
 }
-LATER_KEYS = ("epochs: null", "holdout: 0.0", "patience: null", "personal: 1.0")
-"""Came after version 2 and change nothing at these values."""
-ROOMS = ("fleettune", "clients", "strategies", "simulations", "conf")
-OURS = [file for room in (*ROOMS, "benchmarks", "docs") for file in (ROOT / room).rglob("*.py")]
+WINGS = ("fleettune", "clients", "strategies", "simulations", "conf")
+OURS = [file for wing in (*WINGS, "benchmarks", "docs") for file in (ROOT / wing).rglob("*.py")]
+FOLDERS = sorted({file.parent for wing in WINGS[:4] for file in (ROOT / wing).rglob("*.py")})
+MODULES_AT_MOST = 20
+SAME_NAME = {
+    "main": "the function that a script runs",
+}
+"""Names that several modules may define, each with the reason."""
 OPTIONS = [
     (file.parent.name, file.stem)
     for file in sorted((ROOT / "conf").glob("*/*.yaml"))
@@ -59,14 +72,14 @@ def needs_a_file(cfg: DictConfig) -> bool:
     return bool(OmegaConf.missing_keys(cfg)) or not (is_there and have_text)
 
 
-@pytest.mark.parametrize("room", ROOMS)
+@pytest.mark.parametrize("room", WINGS)
 def test_a_room_is_imported_from_the_repository(room: str) -> None:
     spec = importlib.util.find_spec(room)
     assert spec is not None
     assert Path(spec.origin or "").parent == ROOT / room
 
 
-@pytest.mark.parametrize("room", [*ROOMS, "tests", "benchmarks"])
+@pytest.mark.parametrize("room", [*WINGS, "tests", "benchmarks"])
 def test_no_other_distribution_provides_a_room(room: str) -> None:
     providers = set(importlib.metadata.packages_distributions().get(room, []))
     assert providers <= {"fleettune"}
@@ -75,7 +88,7 @@ def test_no_other_distribution_provides_a_room(room: str) -> None:
 def test_the_wheel_holds_the_rooms_and_no_tests() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
     wheel = settings["tool"]["hatch"]["build"]["targets"]["wheel"]
-    assert wheel["packages"] == list(ROOMS)
+    assert wheel["packages"] == list(WINGS)
 
 
 def test_no_package_hides_a_room_from_the_tests() -> None:
@@ -109,14 +122,45 @@ def test_every_hardware_file_is_a_profile() -> None:
     assert set(load_hardware(ROOT / "conf" / "hardware")) == files
 
 
-def test_the_default_schedule_is_the_one_whose_figures_stand_in_the_readme() -> None:
-    """Version 2: changing it changes every published figure, so raise the version and rerun.
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: str(folder.relative_to(ROOT)))
+def test_a_room_holds_at_most_20_modules(folder: Path) -> None:
+    modules = [file for file in folder.glob("*.py") if file.name != "__init__.py"]
+    assert len(modules) <= MODULES_AT_MOST
 
-    Since version 2 the choice of what is priced belongs to it.
-    """
-    files = ("release/pocket", "tuning/pocket", "data/synthetic", "cost/pocket")
-    paths = [ROOT / "conf" / f"{file}.yaml" for file in files]
-    lines = "".join(path.read_text(encoding="utf-8") for path in paths).splitlines(keepends=True)
-    text = "".join(line for line in lines if not line.startswith(LATER_KEYS))
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    assert digest == SCHEDULE_DIGESTS[2]
+
+@pytest.mark.xfail(reason="rooms are being furnished", strict=False)
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: str(folder.relative_to(ROOT)))
+def test_a_room_says_in_a_sentence_what_is_in_it(folder: Path) -> None:
+    docstring = ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) or ""
+    assert len(docstring.split()) >= 5
+    assert docstring.endswith(".")
+
+
+@pytest.mark.xfail(reason="names are being told apart", strict=False)
+def test_a_public_name_is_defined_in_one_module() -> None:
+    places: dict[str, list[str]] = {}
+    for folder in FOLDERS:
+        for file in folder.glob("*.py"):
+            for node in ast.parse(file.read_text()).body:
+                if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name[0] != "_":
+                    places.setdefault(node.name, []).append(str(file.relative_to(ROOT)))
+    doubled = {name: files for name, files in places.items() if len(files) > 1}
+    assert {name: files for name, files in doubled.items() if name not in SAME_NAME} == {}
+    assert set(SAME_NAME) <= set(doubled), "an exception that nothing needs"
+
+
+def test_the_default_schedule_is_the_one_whose_figures_stand_in_the_readme() -> None:
+    with hydra.initialize_config_module("conf", version_base="1.3"):
+        cfg = hydra.compose("config")
+    schedule = {
+        group: dict(cast(dict[str, Any], OmegaConf.to_container(cfg[group], resolve=True)))
+        for group in ("release", "tuning", "data", "cost")
+    }
+    for group, later in LATER_KEYS.items():
+        for key, value in later.items():
+            assert schedule[group].pop(key) == value
+    for values in schedule.values():
+        if "_target_" in values:
+            values["_target_"] = str(values["_target_"]).rpartition(".")[2]
+    text = json.dumps(schedule, sort_keys=True)
+    assert hashlib.sha256(text.encode()).hexdigest() == SCHEDULE_DIGEST

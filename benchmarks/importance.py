@@ -35,7 +35,7 @@ import numpy as np
 import torch
 
 from clients.placement.benefits import benefits, kendall_tau
-from clients.placement.gradcut_released import released_scores
+from clients.placement.published.gradcut_released import released_scores
 from fleettune.adapters.factors import Tie
 from fleettune.adapters.patch import Patch, Placement, new_patch, peft_name, untrained
 from fleettune.backbone.causal_lm import POCKET_FOLDER, Backbone, load_backbone

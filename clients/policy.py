@@ -26,19 +26,30 @@ from clients.adaptation.rules import (
     Retrieve,
     UserPrior,
 )
-from clients.placement.gradcut import GradCut
-from clients.placement.gradcut_released import GradCutReleased
-from clients.placement.lora_drop import LoraDrop
-from clients.placement.random_profile import RandomSameProfile
-from clients.placement.rules import AttentionOnly, EverySite, PlacementRule, TopLayers
-from clients.selection.annotation import Annotation
-from clients.selection.coresets import Herding, KCenter
-from clients.selection.lexicon import Lexicon
-from clients.selection.quality import Quality
-from clients.selection.rules import Fifo, RandomReplace, Reservoir, Selection
+from clients.placement import (
+    AttentionOnly,
+    EverySite,
+    GradCut,
+    GradCutReleased,
+    LoraDrop,
+    PlacementRule,
+    RandomSameProfile,
+    TopLayers,
+)
+from clients.selection import (
+    Annotation,
+    Fifo,
+    Herding,
+    KCenter,
+    Lexicon,
+    Quality,
+    RandomReplace,
+    Reservoir,
+    Selection,
+)
 from clients.start.entry_mixture import Mixture
 from clients.start.rules import Explained, Rival, Scratch, StartRule
-from clients.synthesis.rules import NoSynthesis, SelfParaphrase, Synthesis, TemplateRewrite
+from clients.synthesis import NoSynthesis, SelfParaphrase, Synthesis, TemplateRewrite
 from clients.tuning.schedule import Tuning
 from fleettune.deltas.codecs import CODECS, FP32, Codec
 from fleettune.records import OMIT_DEFAULT, Record, from_record

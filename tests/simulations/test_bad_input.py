@@ -99,7 +99,7 @@ def table(tmp_path: Path) -> Callable[..., str]:
         ("adaptation._target_=os.system", ["adaptation._target_", "dataclass", "'os.system'"]),
         ("adaptation._target_=no.Such", ["adaptation._target_", "importable", "'no.Such'"]),
         (
-            "adaptation._target_=clients.selection.rules.Fifo",
+            "adaptation._target_=clients.selection.Fifo",
             ["adaptation", "Adaptation", "got Fifo"],
         ),
         ("+adaptation.x=3", ["adaptation.x is not a known key"]),

@@ -10,7 +10,7 @@ import torch
 from transformers import LlamaForCausalLM
 
 from clients.device import Visit, run_round
-from clients.placement.lora_drop import LoraDrop
+from clients.placement.published.lora_drop import LoraDrop
 from clients.placement.rules import EverySite, TrainingRule
 from clients.policy import read_policy
 from clients.retuning.plan import open_context

@@ -2,15 +2,13 @@
 
 Source: docs/methods.md#gradcut-released-scores-and-skipping.
 
-The decisions of both phases as functions of the trained scale vectors;
-`clients.placement.gradcut_released` trains them.
-
 Phase 1 trains one pair per module type with vectors u (rank) and v (outputs) per site and drops
-sites in steps; phase 2 removes depth outliers and gives dedicated adapters to sites whose score
+sites in steps. Phase 2 removes depth outliers and gives dedicated adapters to sites whose score
 stands out. Deviations, all named in docs/methods.md#gradcut-released-deviations: the base stays
-frozen in phase 1, a step
-prunes below what is to be kept only with `overshoot`, as released, and equal scores or depths are
-mapped to 0 where the released code divides by zero.
+frozen in phase 1; a step drops sites below what is to be kept only with `overshoot`, as released;
+sites go after 11, 21, ... optimizer steps, where the released code drops them after 10, 20, ...;
+the threshold of a dedicated site is computed without the depth outliers, which the released code
+includes; equal scores or depths are mapped to 0 where the released code divides by zero.
 """
 
 from __future__ import annotations

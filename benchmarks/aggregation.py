@@ -46,7 +46,7 @@ from fleettune.releases.manifest import weights_file
 from fleettune.shapes import MODULES, Site
 from lines import emit
 from strategies.aggregation.clipping import NormClip
-from strategies.aggregation.exact_mean import Aggregation, Stack
+from strategies.aggregation.exact_mean import Aggregation, ExactMean
 from strategies.aggregation.factor_averaging import FactorMean, ZeroPad
 from strategies.aggregation.robust import MedianOfMeans, TrimmedMean
 from strategies.aggregation.svd import Svd
@@ -101,9 +101,9 @@ def measure_error(seeds: int) -> None:
         "equal_svd_8": lambda equal, _: error(Svd(rank=8), equal),
         "mixed_zero_pad": lambda _, other: error(ZeroPad(rank=16, folded=False), other),
         "mixed_zero_pad_folded": lambda _, other: error(ZeroPad(rank=16), other),
-        "mixed_stack_unscaled": lambda _, other: error(Stack(), other, unscaled=True),
+        "mixed_stack_unscaled": lambda _, other: error(ExactMean(), other, unscaled=True),
         "mixed_svd_16": lambda _, other: error(Svd(rank=16), other),
-        "mixed_stack": lambda _, other: error(Stack(), other),
+        "mixed_stack": lambda _, other: error(ExactMean(), other),
     }
     for weights, drift in product(("uniform", "dirichlet"), DRIFTS):
         pairs = [
@@ -168,7 +168,7 @@ def spent(rule: Aggregation, count: int) -> tuple[float, float]:
 def measure_memory(count: int) -> None:
     """Prints the peak over that of a hundred replies, for every rule that takes mixed ranks."""
     rules: Mapping[str, Aggregation] = {
-        "stack": Stack(),
+        "stack": ExactMean(),
         "svd": Svd(rank=8),
         "zero_pad": ZeroPad(rank=16),
         "norm_clip": NormClip(norm=100.0),

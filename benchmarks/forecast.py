@@ -18,10 +18,10 @@ import numpy as np
 
 from fleettune.seeds import Purpose, stream
 from lines import emit
-from strategies.learning.calibration import Calibration, RetuneRule
+from strategies.learning.calibration import RetuneRule, RuleCalibration
 from strategies.learning.outcomes import DecisionReport
-from strategies.learning.reuse_statistics import ReuseStatistics, gathered
-from strategies.rollout.first_cohort import cohort_size, half_width, resampled, size_needed
+from strategies.learning.reuse_statistics import ReuseStatistics, collect_statistics
+from strategies.rollout.first_cohort import cohort_size, half_width, resample_cohorts, size_needed
 
 SHARES = (0.15, 0.10, 0.15, 0.15, 0.15, 0.05, 0.05, 0.20)
 RATES = (0.02, 0.1, 0.3, 0.5, 0.9)
@@ -87,7 +87,7 @@ def print_coverage(figure: str, widest: float, quick: bool) -> None:
     for devices in FLEETS[:2] if quick else FLEETS:
         for rate in RATES:
             studies = [
-                resampled(
+                resample_cohorts(
                     *release(seed, devices, rate),
                     cohort_size(devices),
                     cohorts,
@@ -128,15 +128,17 @@ def measure_aggregation(quick: bool) -> None:
     count, parts = (10_000, 100) if quick else (100_000, 1000)
     reports, _ = release(0, count, 0.1)
     started = time.perf_counter()
-    whole = gathered(reports)
+    whole = collect_statistics(reports)
     gathered_s = time.perf_counter() - started
     size = -(-len(reports) // parts)
-    pieces = [gathered(reports[start : start + size]) for start in range(0, len(reports), size)]
+    pieces = [
+        collect_statistics(reports[start : start + size]) for start in range(0, len(reports), size)
+    ]
     started = time.perf_counter()
     merged = sum(pieces, ReuseStatistics())
     merged_s = time.perf_counter() - started
     started = time.perf_counter()
-    calibrated = Calibration(prior=PRIOR, margin=MARGIN).fit(reports)
+    calibrated = RuleCalibration(prior=PRIOR, margin=MARGIN).fit(reports)
     fitted_s = time.perf_counter() - started
     detail = {
         "reports": len(reports),

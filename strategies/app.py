@@ -40,7 +40,7 @@ app = ServerApp()
 
 
 @app.main()
-def main(grid: Grid, context: Context) -> None:
+def run_server(grid: Grid, context: Context) -> None:
     """Runs all rounds and leaves what the server knows in the plan's folder."""
     place = context.run_config.get("plan") or os.environ.get(PLAN_VARIABLE)
     if not place:

@@ -14,7 +14,7 @@ from fleettune.fleet.registry import DATA_TYPES, FleetData
 from fleettune.records import OMIT_DEFAULT, Record, Types, from_record, to_record
 from fleettune.releases.site_ranking import ProbeRecipe
 from strategies.aggregation.clipping import NormClip
-from strategies.aggregation.exact_mean import Aggregation, Stack
+from strategies.aggregation.exact_mean import Aggregation, ExactMean
 from strategies.aggregation.factor_averaging import FactorMean, ZeroPad
 from strategies.aggregation.ffa import Ffa
 from strategies.aggregation.fleet_patch import NONE, check_use
@@ -25,8 +25,8 @@ from strategies.catalogue.explain import Explain
 from strategies.catalogue.peft_source import Adapter, ImportedCatalogue
 from strategies.catalogue.sources import Cataloguing, Uncatalogued
 from strategies.catalogue.text_sources import CorporaCatalogue, StyleCatalogue
-from strategies.learning.guidance_rules import Fitted, Fixed, Guiding, Unguided
-from strategies.releases.publisher import Source
+from strategies.learning.guidance_rules import Fitted, Fixed, GuidanceRule, Unguided
+from strategies.releases.publisher import SourceModel
 from strategies.releases.schedule import ReleasePlan, Schedule, check_merged
 from strategies.rollout.settings import Staged, Staging, Unstaged, check_staging
 from strategies.rounds.sampling import Panel, Sampling, Uniform
@@ -73,7 +73,7 @@ class Plan:
     rounds: int
     devices: int
     arms: tuple[Arm, ...]
-    source: Source
+    source: SourceModel
     schedule: Schedule
     sampling: Sampling
     data: FleetData
@@ -83,7 +83,7 @@ class Plan:
     fleet_patch: str = NONE
     fleet_rank: int = 8
     probes: tuple[ProbeRecipe, ...] = field(default=(), metadata=OMIT_DEFAULT)
-    guidance: Guiding = field(default_factory=Unguided)
+    guidance: GuidanceRule = field(default_factory=Unguided)
     rollout: Staging = field(default_factory=Unstaged)
     catalogue: Cataloguing = field(default=NO_CATALOGUE, metadata=OMIT_DEFAULT)
     joining: Joining = field(default=FROM_THE_START, metadata=OMIT_DEFAULT)
@@ -107,7 +107,7 @@ class Plan:
         file.write_text(json.dumps(to_record(self)))
 
 
-AGGREGATIONS = (Stack, Svd, Ffa, FactorMean, ZeroPad, NormClip, TrimmedMean, MedianOfMeans)
+AGGREGATIONS = (ExactMean, Svd, Ffa, FactorMean, ZeroPad, NormClip, TrimmedMean, MedianOfMeans)
 """The rules of aggregation that a plan may name."""
 
 CATALOGUES = (Uncatalogued, StyleCatalogue, CorporaCatalogue, ImportedCatalogue, ClusterCatalogue)
@@ -118,7 +118,9 @@ _TYPES: Types = {
     **{cls.__name__: cls for cls in AGGREGATIONS},
     **{cls.__name__: cls for cls in (Unguided, Fitted, Fixed, Unstaged, Staged)},
     **{cls.__name__: cls for cls in (*CATALOGUES, Explain, Adapter, Joining, Join)},
-    **{cls.__name__: cls for cls in (Plan, Arm, Source, Schedule, ReleasePlan, Panel, Uniform)},
+    **{
+        cls.__name__: cls for cls in (Plan, Arm, SourceModel, Schedule, ReleasePlan, Panel, Uniform)
+    },
     **{cls.__name__: cls for cls in (ProbeRecipe, BackboneSource)},
 }
 

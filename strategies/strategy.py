@@ -22,15 +22,15 @@ from fleettune.messages.records import Request, encode_request
 from fleettune.records import Record
 from fleettune.releases.manifest import Manifest
 from strategies.aggregation.exact_mean import Aggregate, Aggregation
-from strategies.aggregation.fleet_patch import NONE, START, grown
+from strategies.aggregation.fleet_patch import NONE, START, grow_fleet_patch
 from strategies.catalogue.cataloguer import Cataloguer
 from strategies.learning.arm_learning import Learning
 from strategies.learning.outcomes import RETUNE
-from strategies.releases.publisher import PublishedAt, Publisher
+from strategies.releases.publisher import Publisher, ReleaseRecord
 from strategies.rollout.rollouts import Rollouts
 from strategies.rounds.checkpoint import Checkpoint, ServerState, kept_fleet, read_server_state
 from strategies.rounds.sampling import Sampling
-from strategies.rounds.sums import STACK, Beside, RoundSum, add_up
+from strategies.rounds.sums import STACK, ExtraCollection, RoundSum, sum_replies
 
 
 @dataclass(kw_only=True)
@@ -154,12 +154,12 @@ class FleetStrategy(Strategy):
             limit_bytes=manifest.size_bytes,
         )
         # all reports of a cohort's release are kept, for a forecast
-        beside = Beside(staged=release if self.rollouts.is_staged else None)
-        kept = dict.fromkeys(self.arms, beside)
+        extra = ExtraCollection(staged=release if self.rollouts.is_staged else None)
+        kept = dict.fromkeys(self.arms, extra)
         # the catalogue is of the first arm's world, as the fleet patch in a release is
-        kept[self._first] = replace(beside, share=self.cataloguer.share(release))
-        running = add_up(
-            self.arms, replies, self.aggregation, expected, keeps=self.learning.keeps, beside=kept
+        kept[self._first] = replace(extra, share=self.cataloguer.share(release))
+        running = sum_replies(
+            self.arms, replies, self.aggregation, expected, keeps=self.learning.keeps, collect=kept
         )
         for arm, entry in running.items():
             self.learning.take(arm, entry.decided.closed())
@@ -240,7 +240,7 @@ class FleetStrategy(Strategy):
     def _grow(self, release: int) -> None:
         sent = {arm: self._fleet(arm) for arm in self.updates}
         for arm, update in self.updates.items():
-            fleet = grown(sent[arm], update.updates(), self.fleet_rank, release)
+            fleet = grow_fleet_patch(sent[arm], update.updates(), self.fleet_rank, release)
             if fleet is not None:
                 self.fleets[arm] = fleet
 
@@ -266,7 +266,7 @@ class FleetStrategy(Strategy):
             round=night,
             sums=tuple(self.sums),
             releases=tuple(
-                PublishedAt(round=entry.round, digest=entry.manifest.digest, fleet=entry.fleet)
+                ReleaseRecord(round=entry.round, digest=entry.manifest.digest, fleet=entry.fleet)
                 for entry in self.publisher.published
             ),
             fleets=tuple(map(kept_fleet, self.fleets.items())),

@@ -20,7 +20,7 @@ import polars as pl
 from rich.console import Console
 
 from fleettune.releases.guidance import features_of
-from strategies.learning.calibration import Calibrated
+from strategies.learning.calibration import CalibratedRule
 from strategies.learning.decision_reports import PRESENT
 from strategies.learning.guidance_rules import Fitted, with_features
 from strategies.learning.outcomes import RETUNE, REUSE, DecisionReport
@@ -37,7 +37,7 @@ DEFAULT = Fitted(
 """Margin, costs and prior as in conf/guidance/fitted.yaml."""
 
 
-def fitted_from(rows: pl.DataFrame, guiding: Fitted) -> Calibrated:
+def fitted_from(rows: pl.DataFrame, guiding: Fitted) -> CalibratedRule:
     """Returns the score that the reported decisions of an arm ask for.
 
     Args:
@@ -48,7 +48,7 @@ def fitted_from(rows: pl.DataFrame, guiding: Fitted) -> Calibrated:
     return guiding.calibration.fit(with_features(reports))
 
 
-def overrides(found: Calibrated) -> list[str]:
+def overrides(found: CalibratedRule) -> list[str]:
     """Returns a command line that uses a score, to four digits."""
     named = {"intercept": found.rule.intercept, **dict(found.rule.weights)}
     named["threshold"] = found.rule.threshold

@@ -37,9 +37,9 @@ from simulations.experiment.study_settings import StudySettings
 from simulations.experiment.targets import configured
 from strategies.aggregation.exact_mean import Aggregation
 from strategies.catalogue.cataloguer import Cataloguing
-from strategies.learning.guidance_rules import Guiding
+from strategies.learning.guidance_rules import GuidanceRule
 from strategies.plan import Arm, Plan
-from strategies.releases.publisher import Source
+from strategies.releases.publisher import SourceModel
 from strategies.releases.schedule import Schedule
 from strategies.rollout.settings import Staging
 from strategies.rounds.sampling import Panel, Uniform
@@ -90,7 +90,7 @@ class Experiment:
     study: StudySettings
     metric: str
     aggregation: Aggregation
-    guidance: Guiding
+    guidance: GuidanceRule
     rollout: Staging
     catalogue: Cataloguing
 
@@ -116,7 +116,7 @@ class Experiment:
                 Arm(name=name, policy=json.dumps(to_record(policy)))
                 for name, policy in self.arms.items()
             ),
-            source=Source(
+            source=SourceModel(
                 path=str(resolve_folder(self.model.path)),
                 template=self.model.template,
                 max_tokens=self.model.max_tokens,

@@ -20,7 +20,7 @@ from fleettune.data.exchanges import Population
 from fleettune.releases.site_ranking import ProbeRecipe
 from fleettune.shapes import MODULES, Shapes, Site
 from strategies.app import PROBES_FILE
-from strategies.releases.ranking import BATCH, spoken
+from strategies.releases.ranking import BATCH, outside_exchanges
 
 Arms = Mapping[str, DevicePolicy]
 
@@ -40,7 +40,7 @@ def asked(arms: Arms) -> tuple[ProbeRecipe, ...]:
 def check_text(arms: Arms, population: Population) -> None:
     """Raises ValueError if there is too little text of users outside the fleet to probe with."""
     for recipe in asked(arms):
-        spoken(population, recipe.batches * BATCH, 0)
+        outside_exchanges(population, recipe.batches * BATCH, 0)
 
 
 def probe_flop(folder: Path, arms: Arms, own: Shapes, priced: PricedAs) -> dict[str, float]:

@@ -21,7 +21,7 @@ from strategies.aggregation.exact_mean import Aggregation
 from strategies.aggregation.ffa import Ffa
 from strategies.catalogue.cluster_source import ClusterCatalogue
 from strategies.catalogue.sources import Cataloguing, Uncatalogued, check_source
-from strategies.learning.guidance_rules import Fitted, Guiding
+from strategies.learning.guidance_rules import Fitted, GuidanceRule
 from strategies.plan import AGGREGATIONS, CATALOGUES
 from strategies.releases.corpus_file import check_corpora
 from strategies.releases.external import check_external
@@ -56,14 +56,14 @@ def aggregation_rule(node: object, arms: Mapping[str, DevicePolicy]) -> Aggregat
     return rule
 
 
-def guidance_rule(node: object, arms: Mapping[str, DevicePolicy]) -> Guiding:
+def guidance_rule(node: object, arms: Mapping[str, DevicePolicy]) -> GuidanceRule:
     """Returns what the server makes of reported decisions.
 
     Raises:
         ValueError: If the rule is unknown, or learns from what no arm can report.
     """
     rule = configured(node, "guidance")
-    if not isinstance(rule, Guiding):
+    if not isinstance(rule, GuidanceRule):
         raise ValueError(f"guidance must be Unguided, Fitted or Fixed, got {type(rule).__name__}")
     if isinstance(rule, Fitted) and not any(map(_measures_gains, arms.values())):
         raise ValueError(

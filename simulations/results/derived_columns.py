@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from fleettune.messages.records import STATISTICS_BYTES
-from strategies.learning.guidance_rules import Fitted, Guiding
+from strategies.learning.guidance_rules import Fitted, GuidanceRule
 
 TUNING_J = "energy_j_tuning"
 """Simulated joules of probing and tuning, above idle."""
@@ -45,7 +45,7 @@ _SAME = 1e-9
 """Relative difference below which a score is the ratio of drift and strength itself."""
 
 
-def with_decided(rows: pl.DataFrame, releases: pl.DataFrame, guiding: Guiding) -> pl.DataFrame:
+def with_decided(rows: pl.DataFrame, releases: pl.DataFrame, guiding: GuidanceRule) -> pl.DataFrame:
     """Returns rows with what was decided on every night, as columns.
 
     ``release_name`` and ``release_kind``; ``decided`` and ``retuned``, 1 where a device with a
@@ -73,7 +73,7 @@ def with_decided(rows: pl.DataFrame, releases: pl.DataFrame, guiding: Guiding) -
     )
 
 
-def _score(guiding: Guiding) -> pl.Expr:
+def _score(guiding: GuidanceRule) -> pl.Expr:
     kappa, slope = _PRIOR
     if isinstance(guiding, Fitted):
         kappa, slope = guiding.prior_kappa, guiding.prior_slope

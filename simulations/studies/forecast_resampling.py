@@ -16,7 +16,7 @@ import polars as pl
 from fleettune.seeds import Purpose, stream
 from simulations.results.device_means import finite
 from strategies.learning.outcomes import DecisionReport
-from strategies.rollout.first_cohort import MINIMUM, ForecastStudy, cohort_size, resampled
+from strategies.rollout.first_cohort import MINIMUM, ForecastStudy, cohort_size, resample_cohorts
 from strategies.rollout.intervals import wilson
 
 COHORTS = 100
@@ -60,8 +60,8 @@ def resampled_releases(rows: pl.DataFrame) -> list[Resampled]:
             Resampled(
                 release=version,
                 name=str(here["release_name"][0]),
-                first=resampled(reports, known, size, COHORTS, draws[0]),
-                grown=resampled(reports, known, size, COHORTS, draws[1], WIDEST),
+                first=resample_cohorts(reports, known, size, COHORTS, draws[0]),
+                grown=resample_cohorts(reports, known, size, COHORTS, draws[1], WIDEST),
             )
         )
     return sorted(found, key=lambda one: one.release)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fleettune.adapters.patch import Patch
 from fleettune.adapters.update import Update, patch_of, total_norm, updates_of
 from fleettune.shapes import Site
-from strategies.aggregation.exact_mean import StackAggregate, check_weights
+from strategies.aggregation.exact_mean import ExactAggregate, check_weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,7 @@ class ClippedAggregate:
     """
 
     norm: float
-    inner: StackAggregate = field(default_factory=StackAggregate)
+    inner: ExactAggregate = field(default_factory=ExactAggregate)
 
     @property
     def counts(self) -> dict[Site, int]:

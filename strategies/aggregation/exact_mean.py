@@ -85,7 +85,7 @@ def mean_norm(aggregate: Aggregate) -> float:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stack:
+class ExactMean:
     """The weighted mean of effective updates, exact (FLoRA, arXiv:2409.05976).
 
     Factors are stacked, the weight on one of them only. Their rank would grow with every reply, so
@@ -106,9 +106,9 @@ class Stack:
         """True."""
         return True
 
-    def open(self) -> StackAggregate:
+    def open(self) -> ExactAggregate:
         """Returns an aggregate of nothing yet."""
-        return StackAggregate()
+        return ExactAggregate()
 
 
 @dataclass(slots=True, eq=False)
@@ -157,7 +157,7 @@ class _Sum:
 
 
 @dataclass(slots=True, eq=False)
-class StackAggregate:
+class ExactAggregate:
     """Sums of effective updates in double precision, by site."""
 
     sums: dict[Site, _Sum] = field(default_factory=dict[Site, _Sum])

@@ -3,9 +3,9 @@
 Source: docs/methods.md#factor-mean-and-zero-padding.
 
 FedIT averages A and B apart; with unlike ranks they are padded with zeros first. The product of
-means is not the mean of products: the error is the covariance of the factors. `residual` is what
-FedEx-LoRA (arXiv:2410.09432) adds to make it right; it is for a matrix ``(n_out, n_in)``, not its
-transpose as in the released code.
+means is not the mean of products: the error is the covariance of the factors. FedEx-LoRA
+(arXiv:2410.09432) adds `fedex_residual` to make it right; it is for a matrix ``(n_out, n_in)``,
+not its transpose as in the released code.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ class FactorAggregate:
         )
 
 
-def residual(
+def fedex_residual(
     patches: Sequence[Patch], weights: Sequence[float], averaged: Mapping[Site, Update]
 ) -> dict[Site, Update]:
     """Returns what an average of factors lacks of the mean of products, in factored form (FedEx).

@@ -29,7 +29,9 @@ def check_use(use: str, rank: int) -> None:
         raise ValueError(f"fleet_rank must be >= 1, got {rank}")
 
 
-def grown(before: Patch | None, aggregate: Updates, rank: int, release: int) -> Patch | None:
+def grow_fleet_patch(
+    before: Patch | None, aggregate: Updates, rank: int, release: int
+) -> Patch | None:
     """Returns the fleet patch behind a round; None as long as no device sent a delta.
 
     Args:
@@ -48,7 +50,7 @@ def grown(before: Patch | None, aggregate: Updates, rank: int, release: int) -> 
     return patch_of(short, release, float(rank))
 
 
-def folded(
+def fold_fleet_patch(
     weights: Mapping[Site, NDArray[np.float32]], fleet: Patch
 ) -> dict[Site, NDArray[np.float32]]:
     """Returns a release's matrices, ``(n_out, n_in)``, with the fleet patch added to them.

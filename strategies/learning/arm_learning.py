@@ -11,8 +11,15 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from fleettune.releases.guidance import Guidance
-from strategies.learning.decision_sums import Gathered, read_gathered
-from strategies.learning.guidance_rules import Fitted, Fixed, Guided, Guiding, Unguided, read_guided
+from strategies.learning.decision_sums import DecisionTotals, read_gathered
+from strategies.learning.guidance_rules import (
+    Fitted,
+    Fixed,
+    GuidanceRule,
+    ReleaseGuidance,
+    Unguided,
+    read_guided,
+)
 from strategies.learning.outcomes import DecisionReport
 from strategies.learning.quantile_sketch import Sketch
 from strategies.learning.reuse_statistics import ByClass, Counts, ReuseStatistics, Tally
@@ -33,18 +40,20 @@ class Learning:
         guided: What came with a release, by arm and version.
     """
 
-    guiding: Guiding = field(default_factory=Unguided)
-    gathered: dict[str, Gathered] = field(default_factory=dict[str, Gathered])
-    guided: dict[tuple[str, int], Guided] = field(default_factory=dict[tuple[str, int], Guided])
+    guiding: GuidanceRule = field(default_factory=Unguided)
+    gathered: dict[str, DecisionTotals] = field(default_factory=dict[str, DecisionTotals])
+    guided: dict[tuple[str, int], ReleaseGuidance] = field(
+        default_factory=dict[tuple[str, int], ReleaseGuidance]
+    )
 
     @property
     def keeps(self) -> bool:
         """Whether retunes of known gain are kept."""
         return isinstance(self.guiding, Fitted)
 
-    def take(self, arm: str, gathered: Gathered) -> None:
+    def take(self, arm: str, gathered: DecisionTotals) -> None:
         """Adds what an arm's devices decided in a round."""
-        self.gathered[arm] = self.gathered.get(arm, Gathered()) + gathered
+        self.gathered[arm] = self.gathered.get(arm, DecisionTotals()) + gathered
 
     def guidance(self, arm: str, version: int) -> Guidance | None:
         """Returns what comes with a release in an arm; None with the first one, or unguided."""
@@ -54,7 +63,7 @@ class Learning:
             return None
         key = (arm, version)
         if key not in self.guided:
-            evidence = self.gathered.get(arm, Gathered()).evidence
+            evidence = self.gathered.get(arm, DecisionTotals()).evidence
             self.guided[key] = self.guiding.guided(evidence, version)
         return self.guided[key].guidance
 
@@ -79,7 +88,7 @@ class Learning:
 
     def tally(self, arm: str) -> Tally:
         """Returns what an arm's devices did so far."""
-        return self.gathered.get(arm, Gathered()).statistics.tally
+        return self.gathered.get(arm, DecisionTotals()).statistics.tally
 
     def decision_rows(self) -> list[dict[str, Any]]:
         """Returns one row per arm, release and device class, and one over all classes."""
@@ -100,10 +109,10 @@ class Learning:
             for (arm, _), entry in sorted(self.guided.items(), key=lambda item: item[0])
         ]
 
-    def _judgement(self, arm: str, entry: Guided) -> dict[str, Any]:
+    def _judgement(self, arm: str, entry: ReleaseGuidance) -> dict[str, Any]:
         if not isinstance(self.guiding, Fitted):
             return {}
-        evidence = self.gathered.get(arm, Gathered()).evidence.of(entry.release)
+        evidence = self.gathered.get(arm, DecisionTotals()).evidence.of(entry.release)
         found = self.guiding.assessed(entry.guidance, evidence)
         return {
             "judged_devices": found.devices,

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from strategies.learning.logistic import Floats, Prior, Problem, fit_logistic, probabilities
-from strategies.learning.outcomes import DecisionReport, Features, in_order
+from strategies.learning.outcomes import DecisionReport, Features, sort_reports
 from strategies.learning.rule_accuracy import effective_size
 
 SLOPE_DEVIATION = 2.5
@@ -67,7 +67,7 @@ class RetuneRule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Calibrated:
+class CalibratedRule:
     """A rule with what it was made from.
 
     Attributes:
@@ -86,7 +86,7 @@ class Calibrated:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Calibration:
+class RuleCalibration:
     """How rules are fitted.
 
     Attributes:
@@ -121,7 +121,7 @@ class Calibration:
         """Probability of help above which a retune is the cheaper mistake."""
         return 1 / (1 + self.false_reuse_cost)
 
-    def fit(self, reports: Iterable[DecisionReport]) -> Calibrated:
+    def fit(self, reports: Iterable[DecisionReport]) -> CalibratedRule:
         """Returns the rule that the reports ask for, or the prior one where they are too few.
 
         Raises:
@@ -131,7 +131,7 @@ class Calibration:
         could_reuse = any(report.propensity < 1 for report in decided)
         return self.fit_known(decided, could_reuse=could_reuse)
 
-    def fit_known(self, reports: Iterable[DecisionReport], *, could_reuse: bool) -> Calibrated:
+    def fit_known(self, reports: Iterable[DecisionReport], *, could_reuse: bool) -> CalibratedRule:
         """Returns the same from retunes of known gain alone; others are left out.
 
         Args:
@@ -141,11 +141,11 @@ class Calibration:
         Raises:
             ValueError: If a retune with a known gain lacks one of the features.
         """
-        known = judged(reports)
+        known = known_retunes(reports)
         explored = sum(report.propensity < 1 for report in known)
         fitted = (explored if could_reuse else len(known)) >= self.min_explored
-        weights = [weight_of(report, self.max_weight) for report in known]
-        return Calibrated(
+        weights = [retune_weight(report, self.max_weight) for report in known]
+        return CalibratedRule(
             rule=self._fitted(known, weights) if fitted else self.prior,
             fitted=fitted,
             devices=len(known),
@@ -187,9 +187,11 @@ def _moments(features: Floats, weights: Floats) -> tuple[Floats, Floats]:
     return mean, np.where(deviation > 1e-9 * (1 + np.abs(mean)), deviation, 1.0)
 
 
-def judged(reports: Iterable[DecisionReport]) -> list[DecisionReport]:
+def known_retunes(reports: Iterable[DecisionReport]) -> list[DecisionReport]:
     """Returns the retunes whose gain is known, releases ascending, in an order of their values."""
-    return in_order([report for report in reports if report.retuned and report.gain is not None])
+    return sort_reports(
+        [report for report in reports if report.retuned and report.gain is not None]
+    )
 
 
 def helps(report: DecisionReport, margin: float) -> bool:
@@ -197,6 +199,6 @@ def helps(report: DecisionReport, margin: float) -> bool:
     return report.gain is not None and report.gain > margin
 
 
-def weight_of(report: DecisionReport, max_weight: float) -> float:
+def retune_weight(report: DecisionReport, max_weight: float) -> float:
     """Returns how many devices a retune stands for: one over its propensity, cut."""
     return min(1 / report.propensity, max_weight)

@@ -25,7 +25,7 @@ RETUNING = (Stage.SYNTHESISE, Stage.PROBE, Stage.TUNE)
 """Stages of a retune."""
 
 
-def decision_report(statistics: Statistics) -> DecisionReport | None:
+def read_decision(statistics: Statistics) -> DecisionReport | None:
     """Returns the decision that a report tells of; None where it tells of none.
 
     Raises:

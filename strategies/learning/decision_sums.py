@@ -11,9 +11,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from strategies.learning.calibration import judged
-from strategies.learning.outcomes import DecisionReport, in_order
-from strategies.learning.reuse_statistics import ReuseStatistics, gathered, read_reuse_statistics
+from strategies.learning.calibration import known_retunes
+from strategies.learning.outcomes import DecisionReport, sort_reports
+from strategies.learning.reuse_statistics import (
+    ReuseStatistics,
+    collect_statistics,
+    read_reuse_statistics,
+)
 
 AT_ONCE = 256
 """Reports that wait to be added together; a sum per report would copy the sketches every time."""
@@ -33,7 +37,7 @@ class Evidence:
 
     def __add__(self, other: Evidence) -> Evidence:
         return Evidence(
-            judged=tuple(in_order([*self.judged, *other.judged])),
+            judged=tuple(sort_reports([*self.judged, *other.judged])),
             could_reuse=self.could_reuse | other.could_reuse,
         )
 
@@ -42,19 +46,19 @@ class Evidence:
         return tuple(report for report in self.judged if report.release == release)
 
 
-def evidence_of(reports: Iterable[DecisionReport]) -> Evidence:
+def collect_evidence(reports: Iterable[DecisionReport]) -> Evidence:
     """Returns the evidence of some reports; it is the sum of the evidence of each."""
     every = list(reports)
     chosen = [report for report in every if report.retuned or report.reused]
     return Evidence(
-        judged=tuple(judged(every)),
+        judged=tuple(known_retunes(every)),
         could_reuse=frozenset(one.release for one in chosen if one.propensity < 1),
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gathered:
-    """What the decisions of some replies came to; a commutative monoid with `Gathered()` as zero.
+class DecisionTotals:
+    """What the decisions of some replies came to; a commutative monoid, `DecisionTotals()` is zero.
 
     Attributes:
         statistics: Counts, joules and sketches.
@@ -64,8 +68,8 @@ class Gathered:
     statistics: ReuseStatistics = field(default_factory=ReuseStatistics)
     evidence: Evidence = field(default_factory=Evidence)
 
-    def __add__(self, other: Gathered) -> Gathered:
-        return Gathered(
+    def __add__(self, other: DecisionTotals) -> DecisionTotals:
+        return DecisionTotals(
             statistics=self.statistics + other.statistics,
             evidence=self.evidence + other.evidence,
         )
@@ -79,9 +83,9 @@ class Gathered:
         }
 
 
-def read_gathered(plain: Mapping[str, Any]) -> Gathered:
-    """Returns what `Gathered.plain` wrote."""
-    return Gathered(
+def read_gathered(plain: Mapping[str, Any]) -> DecisionTotals:
+    """Returns what `DecisionTotals.plain` wrote."""
+    return DecisionTotals(
         statistics=read_reuse_statistics(plain["statistics"]),
         evidence=Evidence(
             judged=tuple(map(read_report, plain["judged"])),
@@ -98,7 +102,7 @@ def read_report(plain: Mapping[str, Any]) -> DecisionReport:
 
 
 @dataclass(slots=True, kw_only=True)
-class Gathering:
+class DecisionAccumulator:
     """Decisions while they come in.
 
     Attributes:
@@ -127,16 +131,16 @@ class Gathering:
         if len(self.waiting) == AT_ONCE:
             self._settle()
 
-    def closed(self) -> Gathered:
+    def closed(self) -> DecisionTotals:
         """Returns what all of them came to."""
         self._settle()
-        evidence = Evidence(judged=tuple(in_order(self.kept)), could_reuse=self.could_reuse)
-        return Gathered(statistics=self.total, evidence=evidence)
+        evidence = Evidence(judged=tuple(sort_reports(self.kept)), could_reuse=self.could_reuse)
+        return DecisionTotals(statistics=self.total, evidence=evidence)
 
     def _settle(self) -> None:
-        self.total += gathered(self.waiting)
+        self.total += collect_statistics(self.waiting)
         if self.keeps:
-            found = evidence_of(self.waiting)
+            found = collect_evidence(self.waiting)
             self.kept += found.judged
             self.could_reuse |= found.could_reuse
         self.waiting.clear()

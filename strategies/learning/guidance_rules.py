@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from fleettune.releases.guidance import CANARY, CANARY_MISSING, FEATURES, LOG_DRIFT, Guidance
-from strategies.learning.calibration import Calibrated, Calibration, RetuneRule
+from strategies.learning.calibration import CalibratedRule, RetuneRule, RuleCalibration
 from strategies.learning.decision_sums import Evidence
 from strategies.learning.outcomes import DecisionReport
-from strategies.learning.per_release import PerRelease, ReleaseDecision
+from strategies.learning.per_release import ReleaseDecider, ReleaseDecision
 from strategies.learning.rule_assessment import Assessment, assess
 
 
@@ -109,10 +109,10 @@ class Fitted:
         _ = self.calibration, self.for_everybody
 
     @property
-    def calibration(self) -> Calibration:
+    def calibration(self) -> RuleCalibration:
         """How scores are fitted."""
         weights = {LOG_DRIFT: self.prior_slope, CANARY: 0.0, CANARY_MISSING: 0.0}
-        return Calibration(
+        return RuleCalibration(
             prior=RetuneRule(
                 intercept=-self.prior_slope * math.log10(self.prior_kappa),
                 weights=tuple((name, weights[name]) for name in FEATURES),
@@ -125,13 +125,13 @@ class Fitted:
         )
 
     @property
-    def for_everybody(self) -> PerRelease:
+    def for_everybody(self) -> ReleaseDecider:
         """How one decision for everybody is made."""
-        return PerRelease(
+        return ReleaseDecider(
             margin=self.margin, min_devices=self.min_explored, max_weight=self.max_weight
         )
 
-    def guided(self, evidence: Evidence, release: int) -> Guided:
+    def guided(self, evidence: Evidence, release: int) -> ReleaseGuidance:
         """Returns what comes with a release, from the evidence of earlier ones.
 
         Where there is too little to fit, devices go on by what they have, and explore.
@@ -142,7 +142,7 @@ class Fitted:
         newest = max((report.release for report in known), default=release)
         told = self.for_everybody.decide(one for one in known if one.release == newest)
         rule = found.rule
-        return Guided(
+        return ReleaseGuidance(
             release=release,
             guidance=Guidance(
                 decision="" if told.reason == TOO_FEW else told.decision,
@@ -155,7 +155,7 @@ class Fitted:
             told=told,
         )
 
-    def decided(self, guided: Guided, cohort: Sequence[DecisionReport]) -> Guided:
+    def decided(self, guided: ReleaseGuidance, cohort: Sequence[DecisionReport]) -> ReleaseGuidance:
         """Returns guidance with what a cohort of its release gained; as it is if too few did."""
         told = self.for_everybody.decide(cohort)
         if told.reason == TOO_FEW:
@@ -174,12 +174,12 @@ class Fitted:
         return assess(rule, with_features(evidence), self.margin, self.max_weight)
 
 
-Guiding = Unguided | Fitted | Fixed
+GuidanceRule = Unguided | Fitted | Fixed
 """What a plan may name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Guided:
+class ReleaseGuidance:
     """What comes with a release in an arm, and what it rests on.
 
     Attributes:
@@ -191,7 +191,7 @@ class Guided:
 
     release: int
     guidance: Guidance
-    fit: Calibrated
+    fit: CalibratedRule
     told: ReleaseDecision
 
     def row(self) -> dict[str, Any]:
@@ -219,14 +219,14 @@ class Guided:
         return asdict(self)
 
 
-def read_guided(plain: dict[str, Any]) -> Guided:
-    """Returns what `Guided.plain` wrote."""
+def read_guided(plain: dict[str, Any]) -> ReleaseGuidance:
+    """Returns what `ReleaseGuidance.plain` wrote."""
     guidance, fit = _weighted(plain["guidance"]), dict(plain["fit"])
     fit["rule"] = RetuneRule(**_weighted(fit["rule"]))
-    return Guided(
+    return ReleaseGuidance(
         release=plain["release"],
         guidance=Guidance(**guidance),
-        fit=Calibrated(**fit),
+        fit=CalibratedRule(**fit),
         told=ReleaseDecision(**plain["told"]),
     )
 

@@ -102,7 +102,7 @@ class DecisionReport:
         raise ValueError(f"a report must have the feature {name}, got {self.features}")
 
 
-def in_order(reports: list[DecisionReport]) -> list[DecisionReport]:
+def sort_reports(reports: list[DecisionReport]) -> list[DecisionReport]:
     """Returns reports in an order of their own values, whatever the order in which they came."""
     return sorted(reports, key=_key)
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from strategies.learning.calibration import judged, weight_of
+from strategies.learning.calibration import known_retunes, retune_weight
 from strategies.learning.outcomes import RETUNE, REUSE, DecisionReport
 
 
@@ -31,7 +31,7 @@ class ReleaseDecision:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PerRelease:
+class ReleaseDecider:
     """Decides once per release.
 
     Attributes:
@@ -62,7 +62,9 @@ class PerRelease:
         releases = sorted({report.release for report in reports})
         if len(releases) > 1:
             raise ValueError(f"a cohort must report one release, got {releases}")
-        gains = [(weight_of(one, self.max_weight), one.gain or 0.0) for one in judged(reports)]
+        gains = [
+            (retune_weight(one, self.max_weight), one.gain or 0.0) for one in known_retunes(reports)
+        ]
         mean_gain = None
         if gains:
             total = math.fsum(weight for weight, _ in gains)

@@ -99,7 +99,7 @@ class Sketch:
         }
 
 
-def sketched(values: Iterable[float], alpha: float = 0.01) -> Sketch:
+def sketch_values(values: Iterable[float], alpha: float = 0.01) -> Sketch:
     """Returns the sketch of some numbers, read once; it is the sum of the sketches of each.
 
     Raises:

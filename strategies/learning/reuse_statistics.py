@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from strategies.learning.outcomes import DecisionReport
-from strategies.learning.quantile_sketch import Sketch, read_sketch, sketched
+from strategies.learning.quantile_sketch import Sketch, read_sketch, sketch_values
 
 Key = tuple[int, str]
 """Version of a release, and device class."""
@@ -168,7 +168,7 @@ def read_reuse_statistics(plain: Mapping[str, Any]) -> ReuseStatistics:
     )
 
 
-def gathered(reports: Iterable[DecisionReport], alpha: float = 0.01) -> ReuseStatistics:
+def collect_statistics(reports: Iterable[DecisionReport], alpha: float = 0.01) -> ReuseStatistics:
     """Returns the statistics of some reports; they are the sum of the statistics of each.
 
     Args:
@@ -185,12 +185,12 @@ def gathered(reports: Iterable[DecisionReport], alpha: float = 0.01) -> ReuseSta
         if report.gain is not None:
             gain.setdefault(key, []).append(report.gain)
     return ReuseStatistics(
-        tally=tallied(every), drift=_sketches(drift, alpha), gain=_sketches(gain, alpha)
+        tally=tally_reports(every), drift=_sketches(drift, alpha), gain=_sketches(gain, alpha)
     )
 
 
 def _sketches(values: Mapping[Key, list[float]], alpha: float) -> ByClass:
-    return tuple((key, sketched(values[key], alpha)) for key in sorted(values))
+    return tuple((key, sketch_values(values[key], alpha)) for key in sorted(values))
 
 
 def _merged(mine: ByClass, theirs: ByClass) -> ByClass:
@@ -227,7 +227,7 @@ def read_tally(plain: Iterable[Mapping[str, Any]]) -> Tally:
 _NAMES = ("release", "device_class")
 
 
-def tallied(reports: Iterable[DecisionReport]) -> Tally:
+def tally_reports(reports: Iterable[DecisionReport]) -> Tally:
     """Returns the tally of some reports, read once; it is the sum of the tallies of each."""
     seen: Counter[tuple[Key, str]] = Counter()
     for report in reports:

@@ -13,7 +13,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 
-class Sample(NamedTuple):
+class ScoredSample(NamedTuple):
     """A score, whether retuning helped, and how many devices that stands for."""
 
     score: float
@@ -42,7 +42,7 @@ class Pairs:
         return self.concordant / self.every if self.every else None
 
 
-def pairs(samples: Iterable[Sample]) -> Pairs:
+def weigh_pairs(samples: Iterable[ScoredSample]) -> Pairs:
     """Returns the weighted pairs, ties by mid-rank, in one pass over the sorted samples.
 
     The area is ``sum w_i w_j (1[s_i > s_j] + 1[s_i = s_j] / 2) / sum w_i w_j`` over helped i and
@@ -75,7 +75,7 @@ class ErrorRates:
     false_retune: float | None
 
 
-def error_rates(samples: Sequence[Sample], threshold: float) -> ErrorRates:
+def error_rates(samples: Sequence[ScoredSample], threshold: float) -> ErrorRates:
     """Returns the weighted error rates of retuning where the score is above a threshold."""
     helped = [sample for sample in samples if sample.helped]
     others = [sample for sample in samples if not sample.helped]
@@ -92,7 +92,7 @@ def effective_size(weights: Iterable[float]) -> float:
     return math.fsum(every) ** 2 / squares if squares else 0.0
 
 
-def _share(samples: Sequence[Sample], marks: Sequence[bool]) -> float | None:
+def _share(samples: Sequence[ScoredSample], marks: Sequence[bool]) -> float | None:
     total = math.fsum(sample.weight for sample in samples)
     marked = (sample.weight for sample, mark in zip(samples, marks, strict=True) if mark)
     return math.fsum(marked) / total if total else None

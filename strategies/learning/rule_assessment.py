@@ -11,15 +11,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 
-from strategies.learning.calibration import RetuneRule, helps, judged, weight_of
+from strategies.learning.calibration import RetuneRule, helps, known_retunes, retune_weight
 from strategies.learning.outcomes import DecisionReport
 from strategies.learning.rule_accuracy import (
     ErrorRates,
     Pairs,
-    Sample,
+    ScoredSample,
     effective_size,
     error_rates,
-    pairs,
+    weigh_pairs,
 )
 
 
@@ -56,14 +56,16 @@ def assess(
         margin: Nats per token that a retune has to gain to count as help.
         max_weight: Largest weight of one device.
     """
-    known = judged(reports)
+    known = known_retunes(reports)
     samples = [
-        Sample(rule.probability(report), helps(report, margin), weight_of(report, max_weight))
+        ScoredSample(
+            rule.probability(report), helps(report, margin), retune_weight(report, max_weight)
+        )
         for report in known
     ]
     releases = [report.release for report in known]
     within = {
-        release: pairs(sample for _, sample in group)
+        release: weigh_pairs(sample for _, sample in group)
         for release, group in groupby(
             zip(releases, samples, strict=True), key=lambda entry: entry[0]
         )
@@ -71,7 +73,7 @@ def assess(
     return Assessment(
         devices=len(known),
         effective_devices=effective_size(sample.weight for sample in samples),
-        auc=pairs(samples).auc,
+        auc=weigh_pairs(samples).auc,
         auc_within=sum(within.values(), Pairs()).auc,
         auc_by_release=tuple((release, found.auc) for release, found in within.items()),
         errors=error_rates(samples, rule.threshold),

@@ -50,7 +50,7 @@ def corpus_digest(plan: ReleasePlan) -> str:
     return file_digest(Path(plan.corpus)) if plan.corpus else ""
 
 
-def identity(plan: ReleasePlan) -> Mapping[str, Any]:
+def plan_identity(plan: ReleasePlan) -> Mapping[str, Any]:
     """Returns what of a plan is part of its release's key: a corpus by content, not by place."""
     named = {"corpus": corpus_digest(plan)} if plan.corpus else {}
     return {**plan.identity, **named}

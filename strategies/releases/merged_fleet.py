@@ -22,7 +22,7 @@ from fleettune.adapters.patch_store import fetch_patch, keep_patch
 from fleettune.adapters.update import updates_of
 from fleettune.backbone.causal_lm import load_backbone
 from fleettune.releases.manifest import file_digest, weights_file
-from strategies.aggregation.fleet_patch import folded
+from strategies.aggregation.fleet_patch import fold_fleet_patch
 from strategies.releases.training import (
     RECIPE_VERSION,
     RECORD,
@@ -80,5 +80,5 @@ def fold(model: Any, fleet: Patch) -> None:  # noqa: ANN401 - a transformers mod
         if name in parameters
     }
     with torch.no_grad():
-        for site, value in folded(weights, fleet).items():
+        for site, value in fold_fleet_patch(weights, fleet).items():
             parameters[named[site]].copy_(torch.as_tensor(value))

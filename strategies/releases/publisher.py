@@ -19,13 +19,13 @@ from strategies.releases.payloads import delta_between
 from strategies.releases.ranking import Ranker
 from strategies.releases.rewritten import quantised_bytes
 from strategies.releases.schedule import MERGED, ReleasePlan, Schedule
-from strategies.releases.training import TrainedRelease, Vendor, shipped, train_release
+from strategies.releases.training import TrainedRelease, Vendor, ship_unchanged, train_release
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class SourceModel:
     """The model that everything starts from.
 
     Attributes:
@@ -40,7 +40,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Published:
+class PublishedRelease:
     """A release that is out, with what the vendor knows of it.
 
     Attributes:
@@ -60,11 +60,11 @@ class Published:
 class Publisher:
     """Makes each release when it is due; keeps those that are out, oldest first."""
 
-    source: Source
+    source: SourceModel
     schedule: Schedule
     vendor: Vendor
     ranker: Ranker | None = None
-    published: list[Published] = field(default_factory=list[Published])
+    published: list[PublishedRelease] = field(default_factory=list[PublishedRelease])
 
     def newest(self, round_number: int, fleet: Patch | None = None) -> Manifest:
         """Returns the newest release of a round, making whatever is due.
@@ -77,7 +77,7 @@ class Publisher:
             self.published.append(self._make(len(self.published), round_number, fleet))
         return self.published[-1].manifest
 
-    def restore(self, releases: Iterable[PublishedAt]) -> None:
+    def restore(self, releases: Iterable[ReleaseRecord]) -> None:
         """Makes or finds all releases of an interrupted run again.
 
         Raises:
@@ -93,10 +93,10 @@ class Publisher:
                 )
             self.published.append(made)
 
-    def _make(self, version: int, round_number: int, fleet: Patch | None) -> Published:
+    def _make(self, version: int, round_number: int, fleet: Patch | None) -> PublishedRelease:
         source = self.source
         folder = Path(source.path)
-        parent = self.published[-1].trained if self.published else shipped(folder)
+        parent = self.published[-1].trained if self.published else ship_unchanged(folder)
         plan = self.schedule.plan(version)
         trained, kept = self._merged(parent, plan, fleet)
         if plan is not None and (plan.kind != MERGED or plan.is_trained):
@@ -127,7 +127,7 @@ class Publisher:
         )
         if self.ranker is not None:
             manifest = self.ranker.ranked(manifest)
-        return Published(manifest=manifest, trained=trained, round=round_number, fleet=kept)
+        return PublishedRelease(manifest=manifest, trained=trained, round=round_number, fleet=kept)
 
     def _merged(
         self, parent: TrainedRelease, plan: ReleasePlan | None, fleet: Patch | None
@@ -180,7 +180,7 @@ def rms(drift: Drift) -> float:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PublishedAt:
+class ReleaseRecord:
     """A release that was out.
 
     Attributes:

@@ -88,12 +88,12 @@ class Ranker:
     def _text(self, release: Manifest, recipe: ProbeRecipe) -> list[tuple[Example, ...]]:
         encoder = open_encoder(Path(release.path), release.template, release.max_tokens)
         needed = recipe.batches * BATCH
-        said = spoken(self.population, needed, self.seed * 1000 + TEXT + release.version)
+        said = outside_exchanges(self.population, needed, self.seed * 1000 + TEXT + release.version)
         examples = [encoder.example(exchange) for exchange in said]
         return [tuple(examples[start : start + BATCH]) for start in range(0, needed, BATCH)]
 
 
-def spoken(population: Population, count: int, key: int) -> list[Exchange]:
+def outside_exchanges(population: Population, count: int, key: int) -> list[Exchange]:
     """Returns exchanges of users outside the fleet (`fleettune.data.exchanges.in_turn`).
 
     Raises:

@@ -109,8 +109,8 @@ class ReleasePlan:
     def identity(self) -> Mapping[str, Any]:
         """What of the plan is part of the key under which its release is stored.
 
-        A corpus is named by its path here; `strategies.releases.corpus_file.identity` names its
-        content.
+        A corpus is named by its path here, by its content in
+        `strategies.releases.corpus_file.plan_identity`.
         """
         return {
             name: value

@@ -25,7 +25,7 @@ from fleettune.data.tokens import Encoder
 from fleettune.data.vendor_text import CorpusMix, mix_corpus
 from fleettune.releases.manifest import file_digest, weights_file
 from fleettune.shapes import MODULES
-from strategies.releases.corpus_file import corpus_rows, identity
+from strategies.releases.corpus_file import corpus_rows, plan_identity
 from strategies.releases.external import external_folder
 from strategies.releases.pretraining import PretrainPlan, pretrain
 from strategies.releases.rewritten import quantise, refresh, reparametrise
@@ -78,7 +78,7 @@ class TrainedRelease:
     loss_after: float | None
 
 
-def shipped(folder: Path) -> TrainedRelease:
+def ship_unchanged(folder: Path) -> TrainedRelease:
     """Returns a model that is released as it is."""
     digest = file_digest(weights_file(folder))
     return TrainedRelease(folder=folder, digest=digest, loss_before=None, loss_after=None)
@@ -93,7 +93,7 @@ def train_release(
         ValueError: If an external model cannot follow, or the text is too short to train on.
     """
     if plan.kind == "external":
-        return shipped(external_folder(plan, parent.folder))
+        return ship_unchanged(external_folder(plan, parent.folder))
     key = _key(parent, plan, vendor, version)
     folder = vendor.store / key
     record = folder / RECORD
@@ -111,7 +111,12 @@ def train_release(
     # written last, so that a folder with a record is whole
     record.write_text(
         json.dumps(
-            {"digest": digest, "loss_before": before, "loss_after": after, "plan": identity(plan)}
+            {
+                "digest": digest,
+                "loss_before": before,
+                "loss_after": after,
+                "plan": plan_identity(plan),
+            }
         )
     )
     return TrainedRelease(folder=folder, digest=digest, loss_before=before, loss_after=after)
@@ -121,7 +126,7 @@ def _key(parent: TrainedRelease, plan: ReleasePlan, vendor: Vendor, version: int
     parts = {
         "recipe": RECIPE_VERSION,
         "parent": parent.digest,
-        "plan": identity(plan),
+        "plan": plan_identity(plan),
         # who lives in the fleet is no part of a release that reads nobody's text
         "data": "" if plan.corpus else vendor.data,
         "seed": vendor.seed,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from strategies.learning.outcomes import DecisionReport, in_order
+from strategies.learning.outcomes import DecisionReport, sort_reports
 from strategies.rollout.forecast import (
     QUANTITIES,
     FleetOutcome,
@@ -66,7 +66,7 @@ def size_needed(rate: float, devices: int, widest: float) -> int:
     return next((n for n in sizes if half_width(rate, n, devices) <= widest), devices)
 
 
-def allocated(classes: Mapping[str, int], size: int) -> dict[str, int]:
+def allocate(classes: Mapping[str, int], size: int) -> dict[str, int]:
     """Returns how many of each class a cohort takes: in proportion, largest remainders first.
 
     Raises:
@@ -86,7 +86,7 @@ def allocated(classes: Mapping[str, int], size: int) -> dict[str, int]:
 def by_class(reports: Iterable[DecisionReport]) -> dict[str, list[DecisionReport]]:
     """Returns the reports of each device class, names ascending, in an order of their values."""
     found: dict[str, list[DecisionReport]] = {}
-    for report in in_order(list(reports)):
+    for report in sort_reports(list(reports)):
         found.setdefault(report.device_class, []).append(report)
     return dict(sorted(found.items()))
 
@@ -108,11 +108,13 @@ class Queue:
 
     def cohort(self, size: int) -> list[DecisionReport]:
         """Returns a stratified random cohort, without replacement."""
-        counts = allocated({name: len(found) for name, found in self.of_class.items()}, size)
+        counts = allocate({name: len(found) for name, found in self.of_class.items()}, size)
         return [report for name, count in counts.items() for report in self.of_class[name][:count]]
 
 
-def queued(of_class: Mapping[str, Sequence[DecisionReport]], rng: np.random.Generator) -> Queue:
+def shuffle_classes(
+    of_class: Mapping[str, Sequence[DecisionReport]], rng: np.random.Generator
+) -> Queue:
     """Returns what `by_class` gave in a random order."""
     return Queue(
         of_class={
@@ -179,7 +181,7 @@ class ForecastStudy:
     quantities: Mapping[str, Coverage]
 
 
-def resampled(
+def resample_cohorts(
     reports: Sequence[DecisionReport],
     retune_j: Mapping[str, float],
     size: int,
@@ -208,7 +210,7 @@ def resampled(
         for name, members in of_class.items()
     }
     forecasts = [
-        forecast_within(fleet, queued(of_class, rng), size, widest) for _ in range(cohorts)
+        forecast_within(fleet, shuffle_classes(of_class, rng), size, widest) for _ in range(cohorts)
     ]
     return ForecastStudy(
         devices=outcome.devices,

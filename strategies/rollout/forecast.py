@@ -30,7 +30,7 @@ from typing import Any
 from strategies.learning.outcomes import DecisionReport
 from strategies.learning.reuse_statistics import Tally
 from strategies.rollout.intervals import Interval, student
-from strategies.rollout.strata import Fleet, Stratum, pooled_rate, rate_interval, stratified
+from strategies.rollout.strata import Fleet, Stratum, pooled_rate, rate_interval, stratify
 
 SPREAD = 0.25
 """Squared relative deviation of a retune's joules within a class before any was seen, worth two
@@ -83,7 +83,7 @@ def covers(forecast: Forecast, outcome: FleetOutcome) -> dict[str, bool]:
     return {name: getattr(forecast, name).covers(getattr(outcome, name)) for name in QUANTITIES}
 
 
-def beside(forecast: Forecast, outcome: FleetOutcome) -> list[dict[str, Any]]:
+def forecast_rows(forecast: Forecast, outcome: FleetOutcome) -> list[dict[str, Any]]:
     """Returns one row per quantity, as JSON can hold it: forecast, limits, outcome, covered."""
     covered = covers(forecast, outcome)
     return [
@@ -129,7 +129,7 @@ def forecast(fleet: Fleet, cohort: Sequence[DecisionReport]) -> Forecast:
     releases = sorted({report.release for report in cohort})
     if len(releases) > 1:
         raise ValueError(f"a cohort must report one release, got {releases}")
-    strata = stratified(fleet, cohort)
+    strata = stratify(fleet, cohort)
     devices = sum(one.devices for one in strata)
     return Forecast(
         devices=devices,
@@ -185,10 +185,10 @@ def _energy(strata: Sequence[Stratum]) -> Interval:
         for one, weight in zip(strata, weights, strict=True)
     )
     scale_j = factor * possible_j
-    beside = (rest.high - rest.value) ** 2 + (_student(strata) * scale_j) ** 2 * costs
+    others = (rest.high - rest.value) ** 2 + (_student(strata) * scale_j) ** 2 * costs
     value = rest.value + scale_j * spent.value
-    low = value - math.sqrt(beside + (scale_j * (spent.value - spent.low)) ** 2)
-    high = value + math.sqrt(beside + (scale_j * (spent.high - spent.value)) ** 2)
+    low = value - math.sqrt(others + (scale_j * (spent.value - spent.low)) ** 2)
+    high = value + math.sqrt(others + (scale_j * (spent.high - spent.value)) ** 2)
     return Interval(value=value, low=max(low, 0.0), high=high)
 
 

@@ -36,7 +36,9 @@ class Rollouts:
         """Whether guidance tells cohorts to retune."""
         return isinstance(self.staging, Staged) and self.staging.cohort_retunes
 
-    def told(self, arm: str, nodes: Sequence[int], night: tuple[int, int], tally: Tally) -> Night:
+    def told(
+        self, arm: str, nodes: Sequence[int], night: tuple[int, int], tally: Tally
+    ) -> VersionAssignment:
         """Returns what an arm's devices are told of tonight, after a step of its roll-out.
 
         Args:
@@ -46,11 +48,11 @@ class Rollouts:
             tally: What the arm's devices did so far.
         """
         if not isinstance(self.staging, Staged):
-            return Night(rollout=ArmRollout(base=night[0]), members={})
+            return VersionAssignment(rollout=ArmRollout(base=night[0]), members={})
         rollout = self.arms.setdefault(arm, ArmRollout())
         rollout.step(self.staging, len(nodes), night, tally)
         members = {one.version: cohort_of(nodes, one, self.seed) for one in rollout.stages}
-        return Night(rollout=rollout, members=members)
+        return VersionAssignment(rollout=rollout, members=members)
 
     def take(self, arm: str, reports: Sequence[DecisionReport]) -> None:
         """Adds what an arm's devices decided in a round."""
@@ -75,7 +77,7 @@ class Rollouts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Night:
+class VersionAssignment:
     """What an arm's devices are told of in one night.
 
     Attributes:

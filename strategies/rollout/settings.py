@@ -17,7 +17,7 @@ from strategies.rollout.first_cohort import cohort_size
 from strategies.rollout.forecast import FEWEST_DEVICES, QUANTITIES, Forecast
 
 
-class Action(StrEnum):
+class RolloutAction(StrEnum):
     """What happens with a release, from the mildest to the strongest."""
 
     RELEASE = "release"
@@ -57,12 +57,12 @@ class RolloutDecision:
         reasons: One per quantity that asks for it, as a lower-case word with underscores.
     """
 
-    action: Action
+    action: RolloutAction
     reasons: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StagedRollout:
+class RolloutRule:
     """The rule of a roll-out.
 
     Attributes:
@@ -86,21 +86,21 @@ class StagedRollout:
         """Returns the strongest action that any quantity asks for, with the reasons for it."""
         found = [self._judged(name, forecast) for name in QUANTITIES]
         if self.widest is not None and forecast.retune_rate.half_width > self.widest:
-            found.append((Action.HOLD, "retune_rate_too_uncertain"))
-        strength = list(Action)
+            found.append((RolloutAction.HOLD, "retune_rate_too_uncertain"))
+        strength = list(RolloutAction)
         action = max((action for action, _ in found), key=strength.index)
         reasons = tuple(reason for asked, reason in found if asked is action and reason)
         return RolloutDecision(action=action, reasons=reasons or ("no_budget",))
 
-    def _judged(self, name: str, forecast: Forecast) -> tuple[Action, str]:
+    def _judged(self, name: str, forecast: Forecast) -> tuple[RolloutAction, str]:
         limit, interval = getattr(self.budget, name), getattr(forecast, name)
         if limit is None:
-            return Action.RELEASE, ""
+            return RolloutAction.RELEASE, ""
         if interval.low > self.excess * limit:
-            return Action.ROLL_BACK, f"{name}_exceeds_budget"
+            return RolloutAction.ROLL_BACK, f"{name}_exceeds_budget"
         if interval.high > limit:
-            return Action.HOLD, f"{name}_may_exceed_budget"
-        return Action.RELEASE, f"{name}_within_budget"
+            return RolloutAction.HOLD, f"{name}_may_exceed_budget"
+        return RolloutAction.RELEASE, f"{name}_within_budget"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +118,7 @@ class Staged:
         retune_rate: As `strategies.rollout.settings.Budget`.
         energy_j: As there.
         down_bytes: As there.
-        widest: As `strategies.rollout.settings.StagedRollout`.
+        widest: As `strategies.rollout.settings.RolloutRule`.
         excess: As there.
         cohort_retunes: Whether guidance tells cohorts to retune, and the others what those gained.
             Rules that decide on the device do not listen; of one that does, the forecast is that of
@@ -147,12 +147,12 @@ class Staged:
         _ = self.rule
 
     @property
-    def rule(self) -> StagedRollout:
+    def rule(self) -> RolloutRule:
         """What happens after a forecast."""
         budget = Budget(
             retune_rate=self.retune_rate, energy_j=self.energy_j, down_bytes=self.down_bytes
         )
-        return StagedRollout(budget=budget, widest=self.widest, excess=self.excess)
+        return RolloutRule(budget=budget, widest=self.widest, excess=self.excess)
 
 
 Staging = Unstaged | Staged

@@ -20,7 +20,7 @@ from typing import Any
 
 from fleettune.seeds import Purpose, stream
 from strategies.learning.decision_sums import read_report
-from strategies.learning.outcomes import DecisionReport, in_order
+from strategies.learning.outcomes import DecisionReport, sort_reports
 from strategies.learning.reuse_statistics import Tally
 from strategies.rollout.first_cohort import cohort_size
 from strategies.rollout.forecast import (
@@ -28,12 +28,12 @@ from strategies.rollout.forecast import (
     QUANTITIES,
     FleetOutcome,
     Forecast,
-    beside,
     forecast,
+    forecast_rows,
     typical_retune_j,
 )
 from strategies.rollout.intervals import Interval
-from strategies.rollout.settings import Action, RolloutDecision, Staged
+from strategies.rollout.settings import RolloutAction, RolloutDecision, Staged
 from strategies.rollout.strata import DeviceClass, Fleet
 
 UNKNOWN_J = 1.0
@@ -41,7 +41,7 @@ UNKNOWN_J = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
+class StagedRelease:
     """A release that not everybody has.
 
     Attributes:
@@ -56,7 +56,7 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
+class JudgedRelease:
     """A night's decision about a release.
 
     Attributes:
@@ -86,9 +86,9 @@ class ArmRollout:
     """
 
     base: int = 0
-    stages: list[Stage] = field(default_factory=list[Stage])
+    stages: list[StagedRelease] = field(default_factory=list[StagedRelease])
     cohort: list[DecisionReport] = field(default_factory=list[DecisionReport])
-    judged: list[Judged] = field(default_factory=list[Judged])
+    judged: list[JudgedRelease] = field(default_factory=list[JudgedRelease])
     released: list[int] = field(default_factory=list[int])
     settled: tuple[DecisionReport, ...] = ()
 
@@ -112,7 +112,7 @@ class ArmRollout:
         known = max([self.base, *(stage.version for stage in self.stages)])
         if version > known:
             size = cohort_size(devices, staged.share, min(staged.least, devices))
-            self.stages.append(Stage(version=version, size=size))
+            self.stages.append(StagedRelease(version=version, size=size))
             self.cohort.clear()
         elif self.stages and not self.stages[-1].withheld:
             self._decide(staged, devices, round_number, tally)
@@ -129,20 +129,22 @@ class ArmRollout:
 
     def _decide(self, staged: Staged, devices: int, round_number: int, tally: Tally) -> None:
         stage = self.stages[-1]
-        found = foreseen(self.cohort, tally)
-        decision = RolloutDecision(action=Action.HOLD, reasons=("too_few_reports",))
+        found = forecast_cohort(self.cohort, tally)
+        decision = RolloutDecision(action=RolloutAction.HOLD, reasons=("too_few_reports",))
         if found is not None:
             decision = staged.rule.decide(found)
         self.judged.append(
-            Judged(version=stage.version, round=round_number, decision=decision, forecast=found)
+            JudgedRelease(
+                version=stage.version, round=round_number, decision=decision, forecast=found
+            )
         )
-        if decision.action is Action.RELEASE or stage.size == devices:
+        if decision.action is RolloutAction.RELEASE or stage.size == devices:
             self.base = stage.version
             self.released.append(stage.version)
-            self.settled = tuple(in_order(self.cohort))
+            self.settled = tuple(sort_reports(self.cohort))
             self.stages.clear()
             self.cohort.clear()
-        elif decision.action is Action.HOLD:
+        elif decision.action is RolloutAction.HOLD:
             self.stages[-1] = replace(stage, size=min(2 * stage.size, devices))
         else:
             # a recalled release stays known, with nobody in its cohort
@@ -154,7 +156,7 @@ class ArmRollout:
         return {
             "base": self.base,
             "stages": [asdict(stage) for stage in self.stages],
-            "cohort": [asdict(report) for report in in_order(self.cohort)],
+            "cohort": [asdict(report) for report in sort_reports(self.cohort)],
             "judged": [asdict(entry) for entry in self.judged],
             "released": self.released,
         }
@@ -183,7 +185,9 @@ class ArmRollout:
             known = {"devices": entry.forecast.devices, "sampled": entry.forecast.sampled}
             everybody = entry.version in self.released
             hidden = {} if everybody else {"outcome": None, "covered": None}
-            rows += [{**head, **known, **one, **hidden} for one in beside(entry.forecast, outcome)]
+            rows += [
+                {**head, **known, **one, **hidden} for one in forecast_rows(entry.forecast, outcome)
+            ]
         return rows
 
 
@@ -191,14 +195,14 @@ def read_arm_rollout(plain: Mapping[str, Any]) -> ArmRollout:
     """Returns what `ArmRollout.plain` wrote."""
     return ArmRollout(
         base=plain["base"],
-        stages=[Stage(**stage) for stage in plain["stages"]],
+        stages=[StagedRelease(**stage) for stage in plain["stages"]],
         cohort=[read_report(report) for report in plain["cohort"]],
         judged=[_judged(entry) for entry in plain["judged"]],
         released=list(plain["released"]),
     )
 
 
-def cohort_of(nodes: Sequence[int], stage: Stage, seed: int) -> frozenset[int]:
+def cohort_of(nodes: Sequence[int], stage: StagedRelease, seed: int) -> frozenset[int]:
     """Returns the nodes of a stage's cohort; a larger one holds the smaller one of its release.
 
     Args:
@@ -211,7 +215,7 @@ def cohort_of(nodes: Sequence[int], stage: Stage, seed: int) -> frozenset[int]:
     return frozenset(ascending[int(place)] for place in order[: stage.size])
 
 
-def foreseen(cohort: Sequence[DecisionReport], tally: Tally) -> Forecast | None:
+def forecast_cohort(cohort: Sequence[DecisionReport], tally: Tally) -> Forecast | None:
     """Returns the forecast of a cohort; None where too few devices reported.
 
     The fleet is taken to be what the largest number of a class that ever reported on one release
@@ -235,11 +239,13 @@ def foreseen(cohort: Sequence[DecisionReport], tally: Tally) -> Forecast | None:
     return forecast(fleet, cohort)
 
 
-def _judged(plain: Mapping[str, Any]) -> Judged:
+def _judged(plain: Mapping[str, Any]) -> JudgedRelease:
     told, found = plain["decision"], plain["forecast"]
     if found is not None:
         read: dict[str, Any] = dict(found)
         read |= {name: Interval(**read[name]) for name in QUANTITIES}
         found = Forecast(**read)
-    decision = RolloutDecision(action=Action(told["action"]), reasons=tuple(told["reasons"]))
-    return Judged(version=plain["version"], round=plain["round"], decision=decision, forecast=found)
+    decision = RolloutDecision(action=RolloutAction(told["action"]), reasons=tuple(told["reasons"]))
+    return JudgedRelease(
+        version=plain["version"], round=plain["round"], decision=decision, forecast=found
+    )

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from strategies.learning.outcomes import DecisionReport, in_order
+from strategies.learning.outcomes import DecisionReport, sort_reports
 from strategies.rollout.intervals import Interval, wilson
 
 FEWEST = 2
@@ -80,7 +80,7 @@ class Stratum:
         return (self.retuned + PSEUDO * pooled) / (self.sampled + PSEUDO)
 
 
-def stratified(fleet: Fleet, cohort: Sequence[DecisionReport]) -> list[Stratum]:
+def stratify(fleet: Fleet, cohort: Sequence[DecisionReport]) -> list[Stratum]:
     """Returns the strata of a cohort, classes of few sampled devices put together.
 
     Raises:
@@ -88,7 +88,7 @@ def stratified(fleet: Fleet, cohort: Sequence[DecisionReport]) -> list[Stratum]:
             fewer than `FEWEST` devices reported.
     """
     of_class: dict[str, list[DecisionReport]] = {name: [] for name in sorted(fleet)}
-    for report in in_order(list(cohort)):
+    for report in sort_reports(list(cohort)):
         if report.device_class not in of_class:
             raise ValueError(
                 f"device_class must be one of {list(of_class)}, got {report.device_class}"

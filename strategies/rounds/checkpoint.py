@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from fleettune.adapters.patch import Patch
 from fleettune.deltas.frames import read_frame, write_frame
-from strategies.releases.publisher import PublishedAt
+from strategies.releases.publisher import ReleaseRecord
 from strategies.rounds.sums import RoundSum
 
 SCHEMA = 1
@@ -60,7 +60,7 @@ class ServerState:
     seed: int
     round: int
     sums: tuple[RoundSum, ...]
-    releases: tuple[PublishedAt, ...]
+    releases: tuple[ReleaseRecord, ...]
     fleets: tuple[KeptFleet, ...] = ()
     learned: Mapping[str, Any] = field(default_factory=dict[str, Any])
     rollouts: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -92,7 +92,7 @@ def read_server_state(plain: Mapping[str, Any]) -> ServerState:
         seed=plain["seed"],
         round=plain["round"],
         sums=tuple(RoundSum(**entry) for entry in plain["sums"]),
-        releases=tuple(PublishedAt(**entry) for entry in plain["releases"]),
+        releases=tuple(ReleaseRecord(**entry) for entry in plain["releases"]),
         fleets=tuple(KeptFleet(**entry) for entry in plain.get("fleets", ())),
         learned=plain.get("learned", {}),
         rollouts=plain.get("rollouts", {}),

@@ -20,16 +20,16 @@ from fleettune.messages.report import Statistics
 from strategies.aggregation.exact_mean import (
     Aggregate,
     Aggregation,
-    Stack,
-    StackAggregate,
+    ExactAggregate,
+    ExactMean,
     mean_norm,
 )
-from strategies.learning.decision_reports import decision_report
-from strategies.learning.decision_sums import Gathering
+from strategies.learning.decision_reports import read_decision
+from strategies.learning.decision_sums import DecisionAccumulator
 
 log = logging.getLogger(__name__)
 
-STACK = Stack()
+STACK = ExactMean()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +72,7 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Beside:
+class ExtraCollection:
     """What of an arm's replies is kept beside its sums; nothing by default.
 
     Attributes:
@@ -84,7 +84,7 @@ class Beside:
     share: Callable[[int, Patch], None] | None = None
 
 
-NOTHING_BESIDE = Beside()
+NOTHING_EXTRA = ExtraCollection()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -97,12 +97,12 @@ class RunningSum:
         update: Aggregate of the deltas so far.
         last_device: The device that was added last; -1 before the first one.
         decided: What the devices decided about releases.
-        share: As `Beside`.
+        share: As `ExtraCollection`.
     """
 
     arm: str
     weights: str = "uniform"
-    update: Aggregate = field(default_factory=StackAggregate)
+    update: Aggregate = field(default_factory=ExactAggregate)
     last_device: int = -1
     devices: int = 0
     failed: int = 0
@@ -111,7 +111,7 @@ class RunningSum:
     up_bytes: float = 0.0
     down_bytes: float = 0.0
     rejected: dict[str, int] = field(default_factory=dict[str, int])
-    decided: Gathering = field(default_factory=Gathering)
+    decided: DecisionAccumulator = field(default_factory=DecisionAccumulator)
     share: Callable[[int, Patch], None] | None = None
 
     def add(self, reply: Reply) -> None:
@@ -153,7 +153,7 @@ class RunningSum:
     def _gather(self, statistics: Statistics) -> None:
         """Adds the decision; numbers that none can have are counted and change nothing else."""
         try:
-            report = decision_report(statistics)
+            report = read_decision(statistics)
         except ValueError as error:
             device = statistics.outcome.device
             log.warning("decision of device %d in arm %s: %s", device, self.arm, error)
@@ -182,14 +182,14 @@ class RunningSum:
         )
 
 
-def add_up(
+def sum_replies(
     arms: Iterable[str],
     replies: Iterable[Message],
     rule: Aggregation = STACK,
     expected: Expected | None = None,
     *,
     keeps: bool = False,
-    beside: Mapping[str, Beside] | None = None,
+    collect: Mapping[str, ExtraCollection] | None = None,
 ) -> dict[str, RunningSum]:
     """Returns every arm's sums over the replies, which are read once, one by one.
 
@@ -200,15 +200,15 @@ def add_up(
         expected: What a delta must be to be taken; None where only its frame is checked.
         keeps: Whether retunes of known gain are kept for a fit
             (`strategies.learning.decision_sums`).
-        beside: What is kept of an arm's replies besides.
+        collect: What else is kept of an arm's replies.
     """
-    kept = {arm: (beside or {}).get(arm, NOTHING_BESIDE) for arm in arms}
+    kept = {arm: (collect or {}).get(arm, NOTHING_EXTRA) for arm in arms}
     sums = {
         arm: RunningSum(
             arm=arm,
             weights=rule.weights,
             update=rule.open(),
-            decided=Gathering(keeps=keeps, staged=own.staged),
+            decided=DecisionAccumulator(keeps=keeps, staged=own.staged),
             share=own.share,
         )
         for arm, own in kept.items()

@@ -12,7 +12,7 @@ from clients.state.state import DeviceState
 from fleettune.cost.ledger import Stage
 from fleettune.messages.report import Report
 from fleettune.releases.manifest import Manifest
-from strategies.learning.decision_reports import decision_report
+from strategies.learning.decision_reports import read_decision
 from tests.clients.test_device import ROOMY, live, policy, stages, visit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -65,8 +65,8 @@ def test_a_release_that_comes_back_finds_its_own_patch_to_the_byte(
     assert report.statistics.ledger.of(Stage.CHECK).energy_j > 0
     assert report.delta is None
     # the server counted this device when it first had the release
-    assert decision_report(report.statistics) is None
-    assert decision_report(nights[0][1].statistics) is not None
+    assert read_decision(report.statistics) is None
+    assert read_decision(nights[0][1].statistics) is not None
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ from fleettune.records import to_record
 from fleettune.releases.manifest import Manifest
 from fleettune.seeds import Purpose, stream
 from strategies.releases.publisher import Publisher
-from strategies.releases.publisher import Source as Backbone
+from strategies.releases.publisher import SourceModel as Backbone
 from strategies.releases.schedule import ReleasePlan, Schedule
 from strategies.releases.training import Vendor
 

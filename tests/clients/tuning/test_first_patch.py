@@ -18,8 +18,8 @@ from fleettune.deltas.codecs import TopK
 from fleettune.deltas.frames import read_frame
 from fleettune.releases.manifest import Manifest
 from fleettune.shapes import Site
-from strategies.aggregation.exact_mean import Stack
-from strategies.aggregation.fleet_patch import folded, grown
+from strategies.aggregation.exact_mean import ExactMean
+from strategies.aggregation.fleet_patch import fold_fleet_patch, grow_fleet_patch
 from tests.clients.test_device import live, policy, visit
 
 PLACEMENT = Placement(sites=(Site(6, "q"), Site(7, "down")), rank=4, alpha=6.0)
@@ -34,7 +34,7 @@ TIED = Placement(
 def fleet_of(release: Manifest, rank: int, sites: tuple[Site, ...] = PLACEMENT.sites) -> Patch:
     """A fleet patch as a server makes it."""
     rng, matrices = np.random.default_rng(rank), release.shapes.matrices()
-    aggregate = Stack().open()
+    aggregate = ExactMean().open()
     placement = replace(PLACEMENT, sites=sites)
     fresh = new_start(
         visit(release, policy(AlwaysRetune())).facts, release, placement, shared=False
@@ -42,7 +42,7 @@ def fleet_of(release: Manifest, rank: int, sites: tuple[Site, ...] = PLACEMENT.s
     for site in fresh.factors:
         fresh.factors[site].b[:] = rng.normal(size=(matrices[site.module][1], 4))
     aggregate.add(fresh)
-    found = grown(None, aggregate.updates(), rank, release.version)
+    found = grow_fleet_patch(None, aggregate.updates(), rank, release.version)
     assert found is not None
     return found
 
@@ -198,9 +198,9 @@ def test_the_fleet_patch_folded_into_a_release_is_the_release_and_the_patch(
         site: rng.normal(size=matrices[site.module][::-1]).astype(np.float32)
         for site in (*PLACEMENT.sites, Site(0, "v"))
     }
-    found = folded(weights, fleet)
+    found = fold_fleet_patch(weights, fleet)
     np.testing.assert_array_equal(found[Site(0, "v")], weights[Site(0, "v")])
     for site, update in updates_of(fleet).items():
         np.testing.assert_allclose(found[site], weights[site] + update.dense(), atol=1e-5)
     with pytest.raises(ValueError, match=r"the release must have 6.q as \(96, 96\), got None"):
-        folded({Site(7, "down"): weights[Site(7, "down")]}, fleet)
+        fold_fleet_patch({Site(7, "down"): weights[Site(7, "down")]}, fleet)

@@ -13,7 +13,7 @@ from simulations.assets.fixed_guidance import DEFAULT, fitted_from, overrides, r
 from simulations.report.sections import learned_section
 from simulations.results.recorder import SCHEMA
 from strategies.learning.arm_learning import Learning
-from strategies.learning.decision_sums import Gathered
+from strategies.learning.decision_sums import DecisionTotals
 from strategies.learning.guidance_rules import Fixed
 
 
@@ -59,7 +59,7 @@ def test_a_fixed_score_comes_with_every_release_but_the_first_and_learns_nothing
     # ten times the strength is one decade, and half a nat counts 3 * 0.5
     assert told is not None
     assert told.logit(features_of(10.0, 1.0, 0.5)) == pytest.approx(2.5)
-    learning.take("ours", Gathered())
+    learning.take("ours", DecisionTotals())
     assert learning.guidance("ours", 5) == told
     assert learning.guidance_rows() == []
     assert not learning.keeps

@@ -19,7 +19,7 @@ from fleettune.shapes import Site
 from simulations.checkpoint.store import Store
 from simulations.engines.cohort_grid import CohortGrid, Registry
 from simulations.results.recorder import Recorder
-from strategies.rounds.sums import add_up
+from strategies.rounds.sums import sum_replies
 
 STATM = Path("/proc/self/statm")
 KEPT = np.zeros(25_000, np.float32)  # 100 kB
@@ -91,7 +91,7 @@ def live(store: Store, devices: int, nights: int) -> Iterator[int]:
         messages = (
             Message(content, node, MessageType.TRAIN, group_id="a") for node in grid.get_node_ids()
         )
-        sums = add_up(["a"], grid.send_and_receive(messages))
+        sums = sum_replies(["a"], grid.send_and_receive(messages))
         assert sums["a"].devices == devices
         grid.commit_round(night, {"night": night})
         yield resident_bytes()

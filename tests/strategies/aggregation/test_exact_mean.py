@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fleettune.adapters.patch import Factors, Patch
 from fleettune.shapes import Site
-from strategies.aggregation.exact_mean import StackAggregate, mean_norm
+from strategies.aggregation.exact_mean import ExactAggregate, mean_norm
 
 SHAPES: Mapping[Site, tuple[int, int]] = {
     Site(0, "q"): (6, 6),
@@ -31,8 +31,8 @@ def random_patch(rng: np.random.Generator, ranks: Mapping[Site, int], alpha: flo
     return Patch(release=0, alpha=alpha, factors=factors)
 
 
-def updated(patches: Sequence[Patch]) -> StackAggregate:
-    update = StackAggregate()
+def updated(patches: Sequence[Patch]) -> ExactAggregate:
+    update = ExactAggregate()
     for patch in patches:
         update.add(patch)
     return update
@@ -148,5 +148,5 @@ def test_the_scale_of_each_patch_is_its_own_by_hand() -> None:
 
 
 def test_nothing_adapted_is_nothing() -> None:
-    assert StackAggregate().mean() == {}
-    assert mean_norm(StackAggregate()) == 0
+    assert ExactAggregate().mean() == {}
+    assert mean_norm(ExactAggregate()) == 0

@@ -17,11 +17,11 @@ from fleettune.messages.records import DELTA, FRAME, decode_report, encode_repor
 from fleettune.messages.report import Report
 from fleettune.shapes import Site
 from simulations.engines.flower_internals import take_identity
-from strategies.aggregation.exact_mean import Aggregation, Stack
+from strategies.aggregation.exact_mean import Aggregation, ExactMean
 from strategies.aggregation.factor_averaging import FactorMean
 from strategies.aggregation.ffa import Ffa
 from strategies.rounds.checkpoint import ServerState, read_server_state
-from strategies.rounds.sums import add_up
+from strategies.rounds.sums import sum_replies
 from tests.fleettune.deltas.test_codecs import EXPECTED, PLAIN, WRONG, trained
 from tests.strategies.rounds.test_sums import reply
 
@@ -50,8 +50,8 @@ def test_every_kind_of_wrong_delta_is_counted_and_the_right_ones_are_averaged() 
     def stream() -> Iterator[Message]:
         yield from (sent(device, frame) for device, frame in enumerate(frames))
 
-    found = add_up("a", stream(), expected=EXPECTED)["a"]
-    alone = Stack().open()
+    found = sum_replies("a", stream(), expected=EXPECTED)["a"]
+    alone = ExactMean().open()
     for patch in good:
         alone.add(patch, 1.0)
     for site, value in alone.mean().items():
@@ -72,7 +72,7 @@ def test_a_delta_that_is_no_frame_at_all_is_unreadable() -> None:
     broken = sent(0, b"")
     other = sent(1, b"")
     other.content[DELTA] = ArrayRecord({"0.q.a": Array(np.ones(3, np.float32))})
-    sums = add_up("a", iter([broken, other]), expected=EXPECTED)["a"]
+    sums = sum_replies("a", iter([broken, other]), expected=EXPECTED)["a"]
     assert sums.rejected == {"unreadable": 2}
     assert sums.update.counts == {}
 
@@ -93,7 +93,7 @@ def test_what_a_rule_cannot_take_is_counted_as_well(
         sent(1, write_frame(wrong)),
         sent(2, write_frame(of(3.0))),
     ]
-    sums = add_up("a", iter(replies), rule, EXPECTED)["a"]
+    sums = sum_replies("a", iter(replies), rule, EXPECTED)["a"]
     assert sums.rejected == {reason: 1}
     assert sums.update.mean()[Site(0, "q")][0, 0] == 2.0
 
@@ -101,11 +101,11 @@ def test_what_a_rule_cannot_take_is_counted_as_well(
 def test_devices_count_as_one_or_by_their_exchanges_by_hand() -> None:
     replies = [sent(0, write_frame(of(1.0)), 30), sent(1, write_frame(of(5.0)), 10)]
     for weights, wanted in (("uniform", 3.0), ("examples", 2.0)):
-        sums = add_up("a", iter(replies), Stack(weights=weights), EXPECTED)["a"]
+        sums = sum_replies("a", iter(replies), ExactMean(weights=weights), EXPECTED)["a"]
         assert sums.update.mean()[Site(0, "q")][0, 0] == wanted
 
 
 def test_rejections_and_the_fleet_patch_last_with_the_servers_state() -> None:
-    sums = add_up("a", iter([sent(0, b"?")]), expected=EXPECTED)["a"].closed(0, 2)
+    sums = sum_replies("a", iter([sent(0, b"?")]), expected=EXPECTED)["a"].closed(0, 2)
     state = ServerState(seed=1, round=0, sums=(sums,), releases=())
     assert read_server_state(state.plain()).sums[0].rejected == {"unreadable": 1}

@@ -23,10 +23,10 @@ from fleettune.adapters.update import Matrix, Update, total_norm, updates_of
 from fleettune.deltas.rejections import RejectedError, Rejection
 from fleettune.shapes import Site
 from strategies.aggregation.clipping import NormClip
-from strategies.aggregation.exact_mean import Aggregate, Aggregation, Stack
-from strategies.aggregation.factor_averaging import FactorMean, ZeroPad, residual
+from strategies.aggregation.exact_mean import Aggregate, Aggregation, ExactMean
+from strategies.aggregation.factor_averaging import FactorMean, ZeroPad, fedex_residual
 from strategies.aggregation.ffa import Ffa
-from strategies.aggregation.fleet_patch import grown
+from strategies.aggregation.fleet_patch import grow_fleet_patch
 from strategies.aggregation.robust import MedianOfMeans, SketchAggregate, TrimmedMean
 from strategies.aggregation.svd import Svd
 
@@ -111,7 +111,7 @@ def with_shared_a(patches: Sequence[Patch], seed: int) -> list[Patch]:
 def test_stack_is_the_weighted_mean_of_effective_updates(seed: int, ranks: list[int]) -> None:
     patches, weights = fleet(seed, ranks)
     # small fleets stay in factors, large ones are summed as matrices, of single-precision products
-    assert error(added(Stack(), patches, weights).updates(), truth(patches, weights)) <= 1e-6
+    assert error(added(ExactMean(), patches, weights).updates(), truth(patches, weights)) <= 1e-6
 
 
 @settings(derandomize=True, deadline=None, max_examples=25)
@@ -127,7 +127,7 @@ def test_ffa_is_exact_over_one_shared_a_whatever_the_scales(seed: int) -> None:
 def test_a_mean_of_factors_with_its_residual_is_exact(seed: int) -> None:
     patches, weights = fleet(seed)
     padded = added(ZeroPad(rank=6), patches, weights).updates()
-    rest = residual(patches, weights, padded)
+    rest = fedex_residual(patches, weights, padded)
     whole = {
         site: Update(
             left=np.concatenate([padded[site].left, rest[site].left], axis=1),
@@ -188,7 +188,7 @@ def test_svd_never_forms_a_dense_matrix() -> None:
 
 def test_only_exact_rules_say_that_they_are() -> None:
     exact = {type(rule).__name__ for rule in EVERY if rule.is_exact}
-    assert exact == {"Stack", "Ffa"}
+    assert exact == {"ExactMean", "Ffa"}
 
 
 # pitfalls of docs/methods.md#pitfalls-of-aggregation, by their numbers
@@ -197,7 +197,7 @@ def test_only_exact_rules_say_that_they_are() -> None:
 def test_pitfall_1_scales_are_folded_before_and_unfolded_with_the_receivers_own() -> None:
     patches, weights = fleet(1)
     wanted = truth(patches, weights)
-    fleet_patch = grown(None, added(Stack(), patches, weights).updates(), 24, 0)
+    fleet_patch = grow_fleet_patch(None, added(ExactMean(), patches, weights).updates(), 24, 0)
     assert fleet_patch is not None
     rng = np.random.default_rng(2)
     fresh = patch(rng, 24, alpha=7.0, sites=[SITE, OTHER])
@@ -214,7 +214,7 @@ def test_pitfall_1_scales_are_folded_before_and_unfolded_with_the_receivers_own(
 def test_pitfall_1_products_without_their_scale_are_wrong() -> None:
     patches, weights = fleet(1, (2, 3, 6))
     forgotten = [replace(one, alpha=float(one.ranks[SITE])) for one in patches]
-    assert error(added(Stack(), forgotten, weights).updates(), truth(patches, weights)) > 0.3
+    assert error(added(ExactMean(), forgotten, weights).updates(), truth(patches, weights)) > 0.3
 
 
 def test_pitfall_2_the_weight_stands_on_one_factor_only() -> None:
@@ -224,7 +224,7 @@ def test_pitfall_2_the_weight_stands_on_one_factor_only() -> None:
         one, factors={SITE: Factors(a=one.factors[SITE].a, b=0 * one.factors[SITE].b)}
     )
     # of weight 1 and 3: a quarter of the update, a sixteenth with the weight on both factors
-    for rule in (Stack(), Svd(rank=4), ZeroPad(rank=2), FactorMean(), Ffa()):
+    for rule in (ExactMean(), Svd(rank=4), ZeroPad(rank=2), FactorMean(), Ffa()):
         mean = added(rule, [one, nothing], [1.0, 3.0]).updates()[SITE].dense()
         np.testing.assert_allclose(mean, effective(one, SITE) / 4, atol=1e-5)
 
@@ -241,14 +241,14 @@ def test_pitfall_3_every_device_is_in_a_mean_of_factors_by_hand() -> None:
 
 def test_pitfall_4_a_stack_has_the_ranks_of_those_that_took_part() -> None:
     patches, weights = fleet(1, (1, 3, 2))
-    found = added(Stack(), patches, weights).updates()
+    found = added(ExactMean(), patches, weights).updates()
     assert {site: update.rank for site, update in found.items()} == {SITE: 6, OTHER: 3}
 
 
 def test_pitfall_5_the_residual_is_not_transposed() -> None:
     patches, weights = fleet(5)
     averaged = added(ZeroPad(rank=6), patches, weights).updates()
-    rest = residual(patches, weights, averaged)[SITE].dense()
+    rest = fedex_residual(patches, weights, averaged)[SITE].dense()
     wanted, mean = truth(patches, weights)[SITE], averaged[SITE].dense()
 
     def apart(found: Matrix) -> float:
@@ -260,11 +260,11 @@ def test_pitfall_5_the_residual_is_not_transposed() -> None:
     oblong = Patch(release=0, alpha=1.0, factors={SITE: drawn(rng, 2, (5, 9))})
     more = replace(oblong, factors={SITE: drawn(rng, 2, (5, 9))})
     mean_of = added(FactorMean(), [oblong, more], [1.0, 1.0]).updates()
-    assert residual([oblong, more], [1.0, 1.0], mean_of)[SITE].dense().shape == (5, 9)
+    assert fedex_residual([oblong, more], [1.0, 1.0], mean_of)[SITE].dense().shape == (5, 9)
 
 
 def test_pitfall_6_weights_are_one_of_two_and_robust_rules_take_none() -> None:
-    for rule in (Stack, Ffa, FactorMean):
+    for rule in (ExactMean, Ffa, FactorMean):
         assert rule(weights="examples").weights == "examples"
         with pytest.raises(ValueError, match=r"aggregation.weights must be one of .* got 'tokens'"):
             rule(weights="tokens")
@@ -303,7 +303,7 @@ def test_pitfall_8_sketches_have_one_length_whatever_the_ranks() -> None:
 def test_pitfall_9_a_site_that_a_device_skipped_does_not_shrink() -> None:
     rng = np.random.default_rng(9)
     both, one = patch(rng, 2, 2.0, [SITE, OTHER]), patch(rng, 2, 2.0, [SITE])
-    for rule in (Stack(), Svd(rank=24), ZeroPad(rank=2), FactorMean()):
+    for rule in (ExactMean(), Svd(rank=24), ZeroPad(rank=2), FactorMean()):
         aggregate = added(rule, [both, one], [2.0, 6.0])
         assert aggregate.counts == {SITE: 2, OTHER: 1}
         found = aggregate.updates()[OTHER].dense()
@@ -321,7 +321,7 @@ def test_pitfall_9_tied_factors_count_by_what_they_do_at_every_site() -> None:
     tied = Tied(pair=drawn(rng, 2), alpha=8.0, vectors=vectors)
     shared = Patch(release=0, alpha=3.0, factors={SITE: drawn(rng, 2)}, ties=(tied,))
     own = patch(rng, 3, 5.0, [up])
-    for rule in (Stack(), Svd(rank=24), NormClip(norm=1e9)):
+    for rule in (ExactMean(), Svd(rank=24), NormClip(norm=1e9)):
         found = added(rule, [shared, own], [1.0, 1.0]).updates()
         assert found.keys() == {SITE, up_below, up}
         u, v = (vector.astype(np.float64) for vector in vectors[up])
@@ -347,7 +347,7 @@ def test_pitfall_10_what_is_aggregated_does_not_depend_on_how_updates_are_factor
     patches = [replace(one, alpha=4.0) for one in patches]
     rng = np.random.default_rng(1)
     others = [turned(one, rng) for one in patches]
-    wanted = {"Stack", "Svd", "NormClip", "TrimmedMean", "MedianOfMeans"}
+    wanted = {"ExactMean", "Svd", "NormClip", "TrimmedMean", "MedianOfMeans"}
     found: set[str] = set()
     for rule in EVERY:
         if isinstance(rule, Ffa):
@@ -362,7 +362,7 @@ def test_pitfall_10_what_is_aggregated_does_not_depend_on_how_updates_are_factor
 # memory, order, faults
 
 EVERY: tuple[Aggregation, ...] = (
-    Stack(),
+    ExactMean(),
     Svd(rank=4, working_rank=12),
     Ffa(),
     FactorMean(),
@@ -428,7 +428,7 @@ def test_two_wrong_devices_of_nine_cannot_move_a_robust_rule_far(rule: Aggregati
     for size in (1e3, 1e9):
         wrong = [replace(one, alpha=4.0 * size) for one in honest[:2]] + honest[2:]
         moved, plain = (added(rule, some, [1.0] * 9).updates()[SITE] for some in (wrong, honest))
-        mean = added(Stack(), wrong, [1.0] * 9).updates()[SITE]
+        mean = added(ExactMean(), wrong, [1.0] * 9).updates()[SITE]
         spread = max(float(np.linalg.norm(effective(one, SITE))) for one in honest)
         assert np.linalg.norm(moved.dense() - plain.dense()) < spread < mean.norm() / 100
 
@@ -464,13 +464,13 @@ def test_what_does_not_fit_a_rule_is_refused_and_nothing_of_it_is_added() -> Non
 
 def test_the_fleet_patch_sums_the_rounds_and_its_first_components_are_its_best() -> None:
     patches, weights = fleet(2)
-    aggregate = added(Stack(), patches, weights).updates()
-    once = grown(None, aggregate, 24, 0)
-    twice = grown(once, aggregate, 24, 1)
+    aggregate = added(ExactMean(), patches, weights).updates()
+    once = grow_fleet_patch(None, aggregate, 24, 0)
+    twice = grow_fleet_patch(once, aggregate, 24, 1)
     assert once is not None
     assert twice is not None
     assert (twice.release, twice.scale(SITE)) == (1, 24.0 / twice.ranks[SITE])
     np.testing.assert_allclose(effective(twice, SITE), 2 * effective(once, SITE), atol=1e-4)
     sizes = np.linalg.norm(twice.factors[SITE].a, axis=1)
     assert all(one >= other for one, other in pairwise(sizes))
-    assert grown(None, {}, 4, 0) is None
+    assert grow_fleet_patch(None, {}, 4, 0) is None

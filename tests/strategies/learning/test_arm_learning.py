@@ -19,11 +19,11 @@ from fleettune.releases.guidance import CANARY, CANARY_MISSING, LOG_DRIFT, featu
 from fleettune.seeds import Purpose, stream
 from simulations.engines.flower_internals import take_identity
 from strategies.learning.arm_learning import Learning
-from strategies.learning.decision_reports import decision_report
-from strategies.learning.decision_sums import Gathered, Gathering, evidence_of
+from strategies.learning.decision_reports import read_decision
+from strategies.learning.decision_sums import DecisionAccumulator, DecisionTotals, collect_evidence
 from strategies.learning.guidance_rules import Fitted
-from strategies.learning.reuse_statistics import gathered
-from strategies.rounds.sums import add_up
+from strategies.learning.reuse_statistics import collect_statistics
+from strategies.rounds.sums import sum_replies
 
 FITTED = Fitted(
     margin=0.05,
@@ -90,7 +90,7 @@ def message(statistics: Statistics, observation: Observation | None = None) -> M
 def learned(replies: list[Message], version: int = 2) -> bytes:
     """What the server knows after one round, its tables and the next guidance, as bytes."""
     learning = Learning(guiding=FITTED)
-    running = add_up(["a"], replies, keeps=True)
+    running = sum_replies(["a"], replies, keeps=True)
     learning.take("a", running["a"].decided.closed())
     learning.guidance("a", version)
     every = [learning.plain(), learning.decision_rows(), learning.guidance_rows()]
@@ -100,7 +100,7 @@ def learned(replies: list[Message], version: int = 2) -> bytes:
 def test_a_report_says_by_hand_what_the_server_learns() -> None:
     told = {"drift": 2e-4, "strength": 2e-3, "canary_worse": 0.5}
     seen = {"canary_before": 3.0, "canary_after": 2.25, "explored": 1, "propensity": 0.1}
-    found = decision_report(night(7, 3, **told, **seen))
+    found = read_decision(night(7, 3, **told, **seen))
     assert found is not None
     assert (found.release, found.device_class, found.decision) == (3, "phone", "retune")
     assert dict(found.features) == {LOG_DRIFT: -1.0, CANARY: 0.5, CANARY_MISSING: 0.0}
@@ -109,7 +109,7 @@ def test_a_report_says_by_hand_what_the_server_learns() -> None:
 
 
 def test_a_rule_that_never_explores_did_what_it_always_does() -> None:
-    retuned, reused = decision_report(night()), decision_report(night(decision="reuse"))
+    retuned, reused = read_decision(night()), read_decision(night(decision="reuse"))
     assert retuned is not None
     assert reused is not None
     assert (retuned.propensity, reused.propensity) == (1.0, 0.0)
@@ -124,7 +124,7 @@ def test_a_rule_that_never_explores_did_what_it_always_does() -> None:
 def test_a_night_without_a_decision_or_a_report_in_time_teaches_nothing(
     statistics: Statistics,
 ) -> None:
-    assert decision_report(statistics) is None
+    assert read_decision(statistics) is None
 
 
 @pytest.mark.parametrize(
@@ -141,12 +141,12 @@ def test_a_night_without_a_decision_or_a_report_in_time_teaches_nothing(
 def test_impossible_numbers_are_counted_and_change_nothing_else(
     numbers: dict[str, float],
 ) -> None:
-    running = add_up(["a"], [message(night(0)), message(replace(night(1), **numbers))], keeps=True)[
-        "a"
-    ]
+    running = sum_replies(
+        ["a"], [message(night(0)), message(replace(night(1), **numbers))], keeps=True
+    )["a"]
     closed = running.closed(0, 1)
     assert (closed.devices, closed.rejected) == (2, {"bad_decision": 1})
-    alone = add_up(["a"], [message(night(0))], keeps=True)["a"]
+    alone = sum_replies(["a"], [message(night(0))], keeps=True)["a"]
     assert running.decided.closed() == alone.decided.closed()
 
 
@@ -168,21 +168,23 @@ def test_any_order_of_replies_gives_the_same_tables_to_the_last_byte(seed: int) 
 @settings(max_examples=20, deadline=None)
 @given(cuts=st.lists(st.integers(0, 300), max_size=4), backwards=st.booleans())
 def test_any_split_over_servers_gives_what_one_server_has(cuts: list[int], backwards: bool) -> None:
-    reports = [one for one in map(decision_report, fleet(1, 300)) if one is not None]
+    reports = [one for one in map(read_decision, fleet(1, 300)) if one is not None]
     edges = [0, *sorted(cuts), 300]
-    parts: list[Gathered] = []
+    parts: list[DecisionTotals] = []
     for start, end in pairwise(edges):
-        server = Gathering(keeps=True)
+        server = DecisionAccumulator(keeps=True)
         for report in reports[start:end]:
             server.add(report)
         parts.append(server.closed())
-    merged = sum(parts[::-1] if backwards else parts, Gathered())
-    assert merged == Gathered(statistics=gathered(reports), evidence=evidence_of(reports))
+    merged = sum(parts[::-1] if backwards else parts, DecisionTotals())
+    assert merged == DecisionTotals(
+        statistics=collect_statistics(reports), evidence=collect_evidence(reports)
+    )
 
 
 def test_a_restored_server_goes_on_with_the_same_bytes() -> None:
     def take(learning: Learning, release: int) -> None:
-        running = add_up(["a"], [message(one) for one in fleet(release, 60)], keeps=True)
+        running = sum_replies(["a"], [message(one) for one in fleet(release, 60)], keeps=True)
         learning.guidance("a", release)
         learning.take("a", running["a"].decided.closed())
 
@@ -205,7 +207,7 @@ def test_the_next_release_comes_with_what_the_last_ones_reports_say() -> None:
     assert first is not None
     assert (first.intercept, first.decision, first.explore) == (None, "", 0.25)
     reports = fleet(1, 400)
-    running = add_up(["a"], [message(one) for one in reports], keeps=True)
+    running = sum_replies(["a"], [message(one) for one in reports], keeps=True)
     learning.take("a", running["a"].decided.closed())
     fitted = learning.guidance("a", 2)
     assert fitted is not None
@@ -232,7 +234,7 @@ def test_a_cohorts_gains_decide_for_the_others_of_the_same_release(
     learning = Learning(guiding=FITTED)
     before = learning.guidance("a", 3)
     nights = [night(n, 3, canary_before=3.0, canary_after=3.0 - gain) for n in range(12)]
-    cohort = [one for one in map(decision_report, nights) if one is not None]
+    cohort = [one for one in map(read_decision, nights) if one is not None]
     learning.decide("a", 3, cohort[:9])
     assert learning.guidance("a", 3) == before  # fewer than ten say nothing
     learning.decide("a", 3, cohort)
@@ -245,7 +247,7 @@ def test_a_rule_is_judged_by_retunes_that_it_was_not_fitted_to() -> None:
     learning = Learning(guiding=FITTED)
     for release in (1, 2):
         learning.guidance("a", release)
-        running = add_up(["a"], [message(one) for one in fleet(release, 400)], keeps=True)
+        running = sum_replies(["a"], [message(one) for one in fleet(release, 400)], keeps=True)
         learning.take("a", running["a"].decided.closed())
     _, second = learning.guidance_rows()
     retunes = sum(one.outcome.decision == "retune" for one in fleet(2, 400))
@@ -258,7 +260,7 @@ def test_a_rule_is_judged_by_retunes_that_it_was_not_fitted_to() -> None:
 
 def test_without_guidance_nothing_is_kept_of_a_single_device() -> None:
     learning = Learning()
-    running = add_up(["a"], [message(one) for one in fleet(1, 60)], keeps=learning.keeps)
+    running = sum_replies(["a"], [message(one) for one in fleet(1, 60)], keeps=learning.keeps)
     learning.take("a", running["a"].decided.closed())
     assert learning.plain()["gathered"]["a"]["judged"] == []
     assert learning.guidance("a", 2) is None
@@ -271,7 +273,7 @@ def test_the_table_has_a_row_per_class_and_one_over_all() -> None:
         night(1, decision="reuse", profile="phone", drift=1e-4),
         night(2, decision="reuse", profile="watch", drift=4e-4),
     ]
-    running = add_up(["a"], [message(one) for one in nights])
+    running = sum_replies(["a"], [message(one) for one in nights])
     learning.take("a", running["a"].decided.closed())
     every, phone, watch = learning.decision_rows()
     assert [row["device_class"] for row in (every, phone, watch)] == ["all", "phone", "watch"]

@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 
 from fleettune.seeds import Purpose, stream
-from strategies.learning.calibration import Calibration, RetuneRule, judged, weight_of
+from strategies.learning.calibration import (
+    RetuneRule,
+    RuleCalibration,
+    known_retunes,
+    retune_weight,
+)
 from strategies.learning.logistic import probabilities
 from strategies.learning.outcomes import DecisionReport
 from strategies.learning.rule_assessment import assess
@@ -17,7 +22,7 @@ from strategies.learning.rule_assessment import assess
 MARGIN = 0.05
 EXPLORE = 0.1
 PRIOR = RetuneRule(intercept=0.0, weights=(("canary", 1.0),), threshold=0.5)
-CALIBRATION = Calibration(prior=PRIOR, margin=MARGIN)
+CALIBRATION = RuleCalibration(prior=PRIOR, margin=MARGIN)
 
 
 def retuned(
@@ -206,9 +211,9 @@ def test_auc_within_releases_leaves_out_what_separates_releases() -> None:
 
 def test_only_retunes_with_a_known_gain_are_judged_and_weights_are_cut() -> None:
     made = [retuned(1.0, 0.5), retuned(1.0, None), reused(1.0)]
-    assert judged(made) == [made[0]]
-    assert weight_of(retuned(0.0, 0.0, propensity=0.1), 50.0) == 10.0
-    assert weight_of(retuned(0.0, 0.0, propensity=0.001), 50.0) == 50.0
+    assert known_retunes(made) == [made[0]]
+    assert retune_weight(retuned(0.0, 0.0, propensity=0.1), 50.0) == 10.0
+    assert retune_weight(retuned(0.0, 0.0, propensity=0.001), 50.0) == 50.0
 
 
 def test_a_probability_by_hand() -> None:

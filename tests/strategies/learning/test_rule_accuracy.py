@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 from strategies.learning.rule_accuracy import (
     ErrorRates,
     Pairs,
-    Sample,
+    ScoredSample,
     effective_size,
     error_rates,
-    pairs,
+    weigh_pairs,
 )
 
 # few distinct scores, so that ties are common
 samples = st.lists(
     st.builds(
-        Sample,
+        ScoredSample,
         score=st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]) | st.floats(0, 1),
         helped=st.booleans(),
         weight=st.floats(0.1, 50),
@@ -29,7 +29,7 @@ ROUNDING = 1e-9
 """Relative: sums of at most 900 products in two orders."""
 
 
-def auc_by_brute_force(given_samples: list[Sample]) -> float | None:
+def auc_by_brute_force(given_samples: list[ScoredSample]) -> float | None:
     concordant = every = 0.0
     for a in given_samples:
         for b in given_samples:
@@ -42,8 +42,8 @@ def auc_by_brute_force(given_samples: list[Sample]) -> float | None:
 
 @settings(derandomize=True)
 @given(samples)
-def test_auc_equals_brute_force_over_all_pairs(made: list[Sample]) -> None:
-    found, expected = pairs(made).auc, auc_by_brute_force(made)
+def test_auc_equals_brute_force_over_all_pairs(made: list[ScoredSample]) -> None:
+    found, expected = weigh_pairs(made).auc, auc_by_brute_force(made)
     if expected is None:
         assert found is None
     else:
@@ -52,39 +52,49 @@ def test_auc_equals_brute_force_over_all_pairs(made: list[Sample]) -> None:
 
 @settings(derandomize=True)
 @given(samples.flatmap(lambda made: st.tuples(st.just(made), st.permutations(made))))
-def test_order_changes_no_bit(both: tuple[list[Sample], list[Sample]]) -> None:
-    assert pairs(both[0]) == pairs(both[1])
+def test_order_changes_no_bit(both: tuple[list[ScoredSample], list[ScoredSample]]) -> None:
+    assert weigh_pairs(both[0]) == weigh_pairs(both[1])
     assert error_rates(both[0], 0.5) == error_rates(both[1], 0.5)
 
 
 @settings(derandomize=True)
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans(), st.integers(1, 4)), max_size=15))
 def test_a_weight_of_n_is_n_samples(made: list[tuple[float, bool, int]]) -> None:
-    weighted = [Sample(score, helped, count) for score, helped, count in made]
-    repeated = [Sample(score, helped) for score, helped, count in made for _ in range(count)]
-    assert pairs(weighted) == pairs(repeated)
+    weighted = [ScoredSample(score, helped, count) for score, helped, count in made]
+    repeated = [ScoredSample(score, helped) for score, helped, count in made for _ in range(count)]
+    assert weigh_pairs(weighted) == weigh_pairs(repeated)
     assert error_rates(weighted, 0.5) == error_rates(repeated, 0.5)
 
 
 def test_auc_by_hand() -> None:
     # helped .9 (weight 2) and .4, others .4 and .1 (weight 3): pairs 2*1 + 2*3 + 1*1/2 + 1*3 of 12
-    made = [Sample(0.9, True, 2), Sample(0.4, True), Sample(0.4, False), Sample(0.1, False, 3)]
-    assert pairs(made) == Pairs(concordant=11.5, every=12.0)
-    assert pairs(made).auc == 11.5 / 12
-    assert (pairs(made) + pairs(made)).auc == 11.5 / 12
+    made = [
+        ScoredSample(0.9, True, 2),
+        ScoredSample(0.4, True),
+        ScoredSample(0.4, False),
+        ScoredSample(0.1, False, 3),
+    ]
+    assert weigh_pairs(made) == Pairs(concordant=11.5, every=12.0)
+    assert weigh_pairs(made).auc == 11.5 / 12
+    assert (weigh_pairs(made) + weigh_pairs(made)).auc == 11.5 / 12
 
 
 def test_errors_by_hand() -> None:
     # at .5: of the helped 1 of 2 + 1 is reused; of the others 4 of 4 + 3 are retuned
-    made = [Sample(0.9, True, 2), Sample(0.5, True), Sample(0.6, False, 4), Sample(0.1, False, 3)]
+    made = [
+        ScoredSample(0.9, True, 2),
+        ScoredSample(0.5, True),
+        ScoredSample(0.6, False, 4),
+        ScoredSample(0.1, False, 3),
+    ]
     assert error_rates(made, 0.5) == ErrorRates(false_reuse=1 / 3, false_retune=4 / 7)
     assert error_rates(made[:2], 0.0) == ErrorRates(false_reuse=0.0, false_retune=None)
     assert error_rates([], 0.5) == ErrorRates(false_reuse=None, false_retune=None)
 
 
 def test_one_class_has_no_auc() -> None:
-    assert pairs([Sample(0.1, True), Sample(0.9, True)]).auc is None
-    assert pairs([]).auc is None
+    assert weigh_pairs([ScoredSample(0.1, True), ScoredSample(0.9, True)]).auc is None
+    assert weigh_pairs([]).auc is None
 
 
 def test_effective_size_by_hand() -> None:

@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strategies.learning.outcomes import REUSE, DecisionReport, in_order
+from strategies.learning.outcomes import REUSE, DecisionReport, sort_reports
 from strategies.learning.reuse_statistics import (
     Counts,
     ReuseStatistics,
     Tally,
-    gathered,
+    collect_statistics,
     read_reuse_statistics,
     read_tally,
-    tallied,
+    tally_reports,
 )
 
 amounts = st.floats(0, 1e6, allow_nan=False)
@@ -68,10 +68,10 @@ def test_any_order_and_any_split_of_reports_give_the_same_bytes(
     both: tuple[list[DecisionReport], list[list[DecisionReport]]],
 ) -> None:
     reports, parts = both
-    merged = sum((gathered(part) for part in parts), ReuseStatistics())
-    backwards = sum((gathered(part) for part in reversed(parts)), ReuseStatistics())
-    one_by_one = sum((gathered([report]) for report in reports), ReuseStatistics())
-    assert as_bytes(gathered(reports)) == as_bytes(merged) == as_bytes(backwards)
+    merged = sum((collect_statistics(part) for part in parts), ReuseStatistics())
+    backwards = sum((collect_statistics(part) for part in reversed(parts)), ReuseStatistics())
+    one_by_one = sum((collect_statistics([report]) for report in reports), ReuseStatistics())
+    assert as_bytes(collect_statistics(reports)) == as_bytes(merged) == as_bytes(backwards)
     assert merged == one_by_one
 
 
@@ -80,7 +80,7 @@ def test_any_order_and_any_split_of_reports_give_the_same_bytes(
 def test_reuse_statistics_are_a_commutative_monoid(
     a: list[DecisionReport], b: list[DecisionReport], c: list[DecisionReport]
 ) -> None:
-    x, y, z = gathered(a), gathered(b), gathered(c)
+    x, y, z = collect_statistics(a), collect_statistics(b), collect_statistics(c)
     assert x + y == y + x
     assert (x + y) + z == x + (y + z)
     assert x + ReuseStatistics() == ReuseStatistics() + x == x
@@ -92,15 +92,15 @@ def test_joules_are_those_of_all_reports_but_for_half_a_microjoule_each(
     reports: list[DecisionReport],
 ) -> None:
     exact = sum((Fraction(report.retune_j) for report in reports), Fraction())
-    assert abs(Fraction(tallied(reports).of().retune_uj, 10**6) - exact) <= len(reports) * Fraction(
-        1, 2 * 10**6
-    )
+    assert abs(Fraction(tally_reports(reports).of().retune_uj, 10**6) - exact) <= len(
+        reports
+    ) * Fraction(1, 2 * 10**6)
 
 
 @settings(derandomize=True, deadline=None)
 @given(many)
 def test_statistics_come_back_from_json(reports: list[DecisionReport]) -> None:
-    statistics = gathered(reports)
+    statistics = collect_statistics(reports)
     assert read_reuse_statistics(json.loads(as_bytes(statistics))) == statistics
     assert read_tally(statistics.tally.plain()) == statistics.tally
 
@@ -110,7 +110,7 @@ def test_statistics_come_back_from_json(reports: list[DecisionReport]) -> None:
 def test_reports_have_one_order_of_their_own(
     both: tuple[list[DecisionReport], list[DecisionReport]],
 ) -> None:
-    assert in_order(both[0]) == in_order(both[1])
+    assert sort_reports(both[0]) == sort_reports(both[1])
 
 
 def report(release: int, device_class: str, decision: str, retune_j: float = 0.0) -> DecisionReport:
@@ -124,7 +124,7 @@ def report(release: int, device_class: str, decision: str, retune_j: float = 0.0
 
 
 def test_a_tally_by_hand() -> None:
-    tally = tallied(
+    tally = tally_reports(
         [
             report(1, "phone", "retune", 10.25),
             report(1, "phone", "reuse"),
@@ -156,7 +156,9 @@ def test_drift_and_gain_are_sketched_by_release_and_class() -> None:
             release=release, device_class="a", decision="retune", drift=drift, gain=gain
         )
 
-    found = gathered([seen(1, 1e-4, 0.5), seen(1, 4e-4, None), seen(2, None, -0.25)], alpha=0.02)
+    found = collect_statistics(
+        [seen(1, 1e-4, 0.5), seen(1, 4e-4, None), seen(2, None, -0.25)], alpha=0.02
+    )
     assert [(key, sketch.count) for key, sketch in found.drift] == [((1, "a"), 2)]
     assert [(key, sketch.count) for key, sketch in found.gain] == [((1, "a"), 1), ((2, "a"), 1)]
     assert found.drift[0][1].quantile(1.0) == pytest.approx(4e-4, rel=0.02)

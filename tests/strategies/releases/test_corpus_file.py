@@ -15,10 +15,10 @@ from fleettune.backbone.causal_lm import POCKET_FOLDER
 from fleettune.data.exchanges import Answer, Exchange
 from fleettune.data.tokens import open_encoder
 from fleettune.releases.manifest import file_digest
-from strategies.releases.corpus_file import check_corpora, corpus_rows, identity
-from strategies.releases.publisher import Publisher, Source
+from strategies.releases.corpus_file import check_corpora, corpus_rows, plan_identity
+from strategies.releases.publisher import Publisher, SourceModel
 from strategies.releases.schedule import ReleasePlan, Schedule
-from strategies.releases.training import TrainedRelease, Vendor, shipped, train_release
+from strategies.releases.training import TrainedRelease, Vendor, ship_unchanged, train_release
 
 # peft 0.21 asks transformers 5 for a name that it renames; nothing of ours depends on it.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is dep:FutureWarning")
@@ -68,7 +68,7 @@ def vendor_of(folder: Path, data: str = "world") -> Vendor:
 
 
 def train(plan: ReleasePlan, vendor: Vendor) -> TrainedRelease:
-    return train_release(shipped(POCKET_FOLDER), plan, vendor, ENCODER, 1)
+    return train_release(ship_unchanged(POCKET_FOLDER), plan, vendor, ENCODER, 1)
 
 
 def test_releases_differ_by_corpus_and_are_found_by_content_again(tmp_path: Path) -> None:
@@ -92,16 +92,16 @@ def test_who_lives_in_the_fleet_is_no_part_of_such_a_release(tmp_path: Path) -> 
 
 def test_the_identity_names_the_content_and_no_place(tmp_path: Path) -> None:
     plan = plan_on(written(tmp_path / "text.jsonl", "yes"))
-    named = identity(plan)
+    named = plan_identity(plan)
     assert named["corpus"] == file_digest(Path(plan.corpus))
     assert str(tmp_path) not in json.dumps(dict(named))
     written(Path(plan.corpus), "no")
-    assert identity(plan) != named
+    assert plan_identity(plan) != named
 
 
 def test_a_plan_without_a_corpus_keeps_the_identity_that_it_had(tmp_path: Path) -> None:
     plan = replace(plan_on(""), conversations=5)
-    assert identity(plan) == plan.identity
+    assert plan_identity(plan) == plan.identity
     assert "corpus" not in plan.identity
 
 
@@ -124,7 +124,7 @@ def test_a_parquet_file_and_json_lines_hold_the_same_text(tmp_path: Path) -> Non
 def test_the_manifest_names_the_corpus_by_its_content(tmp_path: Path) -> None:
     plan = plan_on(written(tmp_path / "text.jsonl", "yes"))
     publisher = Publisher(
-        source=Source(path=str(POCKET_FOLDER), template="pocket", max_tokens=128),
+        source=SourceModel(path=str(POCKET_FOLDER), template="pocket", max_tokens=128),
         schedule=Schedule(every=1, plans=(plan,)),
         vendor=vendor_of(tmp_path),
     )

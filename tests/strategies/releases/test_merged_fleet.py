@@ -20,9 +20,9 @@ from fleettune.releases.manifest import Manifest, site_weights
 from fleettune.shapes import Site
 from strategies.aggregation.fleet_patch import NONE, START
 from strategies.releases.merged_fleet import fold_release
-from strategies.releases.publisher import PublishedAt, Publisher, Source
+from strategies.releases.publisher import Publisher, ReleaseRecord, SourceModel
 from strategies.releases.schedule import ReleasePlan, Schedule, check_merged
-from strategies.releases.training import Vendor, shipped
+from strategies.releases.training import Vendor, ship_unchanged
 
 SHAPES = read_shapes(POCKET_FOLDER)
 MERGED = ReleasePlan(name="merged", kind="merged_fleet")
@@ -61,14 +61,14 @@ def fleet_of(release: int, seed: int = 0) -> Patch:
 
 def publisher(vendor: Vendor, *plans: ReleasePlan) -> Publisher:
     return Publisher(
-        source=Source(path=str(POCKET_FOLDER), template="pocket", max_tokens=128),
+        source=SourceModel(path=str(POCKET_FOLDER), template="pocket", max_tokens=128),
         schedule=Schedule(every=1, plans=plans),
         vendor=vendor,
     )
 
 
 def test_a_merged_release_is_the_release_before_and_the_fleet_patch(vendor: Vendor) -> None:
-    parent, fleet = shipped(POCKET_FOLDER), fleet_of(0)
+    parent, fleet = ship_unchanged(POCKET_FOLDER), fleet_of(0)
     made = fold_release(parent, fleet, vendor)
     added = updates_of(fleet)
     old, new = dict(site_weights(parent.folder, 8)), dict(site_weights(made.folder, 8))
@@ -119,7 +119,9 @@ def test_a_merged_release_with_steps_is_trained_on_from_the_merged_weights(vendo
     release = made.newest(1, fleet_of(0))
     assert release.folded == 1
     assert made.published[1].trained.loss_after is not None
-    still = dict(site_weights(fold_release(shipped(POCKET_FOLDER), fleet_of(0), vendor).folder, 8))
+    still = dict(
+        site_weights(fold_release(ship_unchanged(POCKET_FOLDER), fleet_of(0), vendor).folder, 8)
+    )
     apart = sum(
         float(np.square(value - still[site]).sum())
         for site, value in site_weights(made.published[1].trained.folder, 8)
@@ -132,7 +134,7 @@ def test_a_resumed_run_makes_its_merged_release_again(vendor: Vendor) -> None:
     before.newest(0)
     before.newest(1, fleet_of(0))
     kept = [
-        PublishedAt(round=entry.round, digest=entry.manifest.digest, fleet=entry.fleet)
+        ReleaseRecord(round=entry.round, digest=entry.manifest.digest, fleet=entry.fleet)
         for entry in before.published
     ]
     after = publisher(vendor, MERGED)

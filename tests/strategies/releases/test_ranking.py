@@ -18,7 +18,7 @@ from fleettune.messages.records import Request, decode_request, encode_request
 from fleettune.records import to_record
 from fleettune.releases.manifest import Manifest, file_digest, weights_file
 from fleettune.releases.site_ranking import ProbeRecipe, Ranking
-from strategies.releases.ranking import BATCH, Ranker, spoken
+from strategies.releases.ranking import BATCH, Ranker, outside_exchanges
 
 SHAPES = read_shapes(POCKET_FOLDER)
 RELEASE = Manifest(
@@ -145,7 +145,7 @@ class Few:
 
 
 def test_users_outside_speak_in_turn() -> None:
-    found = spoken(Few(said=(3, 1, 2)), 5, 1)
+    found = outside_exchanges(Few(said=(3, 1, 2)), 5, 1)
     assert [exchange.question for exchange in found] == ["0.0", "1.0", "2.0", "0.1", "2.1"]
 
 
@@ -153,7 +153,7 @@ def test_users_outside_speak_in_turn() -> None:
 def test_too_little_text_is_refused(said: tuple[int, ...]) -> None:
     told = f"placement.probe=server needs 16 exchanges .* got {sum(said)}: lower"
     with pytest.raises(ValueError, match=told):
-        spoken(Few(said=said), 16, 0)
+        outside_exchanges(Few(said=said), 16, 0)
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,10 @@ from fleettune.records import to_record
 from fleettune.releases.manifest import ReleaseDelta, drift_between, weights_file
 from fleettune.seeds import Purpose, stream
 from strategies.releases.external import check_external
-from strategies.releases.publisher import Publisher, Source, rms
+from strategies.releases.publisher import Publisher, SourceModel, rms
 from strategies.releases.rewritten import quantised_bytes, round_trip
 from strategies.releases.schedule import ReleasePlan, Schedule
-from strategies.releases.training import TrainedRelease, Vendor, shipped, train_release
+from strategies.releases.training import TrainedRelease, Vendor, ship_unchanged, train_release
 
 # peft 0.21 asks transformers 5 for a name that it renames; nothing of ours depends on it.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is dep:FutureWarning")
@@ -50,7 +50,7 @@ def vendor(tmp_path_factory: pytest.TempPathFactory) -> Vendor:
 
 
 def make(plan: ReleasePlan, vendor: Vendor, version: int = 1) -> TrainedRelease:
-    return train_release(shipped(POCKET_FOLDER), plan, vendor, ENCODER, version)
+    return train_release(ship_unchanged(POCKET_FOLDER), plan, vendor, ENCODER, version)
 
 
 def moved(release: TrainedRelease) -> float:
@@ -273,7 +273,7 @@ def test_a_manifest_says_what_a_release_was_made_from_and_what_it_takes(vendor: 
         TWICE,
     )
     publisher = Publisher(
-        source=Source(path=str(POCKET_FOLDER), template="pocket", max_tokens=128),
+        source=SourceModel(path=str(POCKET_FOLDER), template="pocket", max_tokens=128),
         schedule=Schedule(every=1, plans=plans),
         vendor=vendor,
     )
@@ -291,7 +291,7 @@ def test_a_manifest_says_what_a_release_was_made_from_and_what_it_takes(vendor: 
 
 
 def test_deltas_since_every_earlier_version_are_on_offer_where_asked_for(vendor: Vendor) -> None:
-    source = Source(path=str(POCKET_FOLDER), template="pocket", max_tokens=128)
+    source = SourceModel(path=str(POCKET_FOLDER), template="pocket", max_tokens=128)
     schedule = Schedule(every=1, plans=(TWICE, LOW_RANK), payload="auto")
     publisher = Publisher(source=source, schedule=schedule, vendor=vendor)
     offered = [publisher.newest(night).deltas for night in range(3)]

@@ -17,7 +17,7 @@ from fleettune.data.personas import SyntheticData
 from fleettune.data.tokens import open_encoder
 from fleettune.releases.manifest import file_digest, site_weights, weights_file
 from strategies.releases.schedule import ReleasePlan
-from strategies.releases.training import TrainedRelease, Vendor, shipped, train_release
+from strategies.releases.training import TrainedRelease, Vendor, ship_unchanged, train_release
 
 # peft 0.21 asks transformers 5 for a name that it renames; nothing of ours depends on it.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is dep:FutureWarning")
@@ -59,7 +59,7 @@ def vendor(tmp_path_factory: pytest.TempPathFactory) -> Vendor:
 def train(
     plan: ReleasePlan, vendor: Vendor, parent: TrainedRelease | None = None
 ) -> TrainedRelease:
-    return train_release(parent or shipped(POCKET_FOLDER), plan, vendor, ENCODER, 1)
+    return train_release(parent or ship_unchanged(POCKET_FOLDER), plan, vendor, ENCODER, 1)
 
 
 def drift(release: TrainedRelease) -> dict[str, NDArray[np.float32]]:

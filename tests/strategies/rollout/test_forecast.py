@@ -13,27 +13,27 @@ from hypothesis import strategies as st
 
 from fleettune.seeds import Purpose, stream
 from strategies.learning.outcomes import DecisionReport
-from strategies.learning.reuse_statistics import Tally, tallied
+from strategies.learning.reuse_statistics import Tally, tally_reports
 from strategies.rollout.first_cohort import (
-    allocated,
+    allocate,
     by_class,
     cohort_size,
     forecast_within,
     half_width,
-    queued,
-    resampled,
+    resample_cohorts,
+    shuffle_classes,
     size_needed,
 )
 from strategies.rollout.forecast import (
     FleetOutcome,
-    beside,
     covers,
     forecast,
+    forecast_rows,
     outcome_of,
     typical_retune_j,
 )
 from strategies.rollout.intervals import NORMAL, student, wilson
-from strategies.rollout.strata import DeviceClass, Stratum, rate_interval, stratified
+from strategies.rollout.strata import DeviceClass, Stratum, rate_interval, stratify
 
 CLASSES = {"flagship": 0.3, "middle": 0.5, "budget": 0.17, "rare": 0.03}
 BASE_J = {"flagship": 20.0, "middle": 30.0, "budget": 60.0, "rare": 15.0}
@@ -97,7 +97,7 @@ def test_two_classes_by_hand() -> None:
         "a": DeviceClass(devices=100, retune_j=1.0),
         "b": DeviceClass(devices=300, retune_j=4.0),
     }
-    strata = stratified(fleet, cohort)
+    strata = stratify(fleet, cohort)
     assert [(one.devices, one.sampled, one.retuned) for one in strata] == [(100, 4, 2), (300, 6, 0)]
     found = forecast(fleet, cohort)
     assert found.retune_rate.value == 0.125
@@ -153,7 +153,7 @@ def test_a_census_forecasts_exactly_what_happens(seed: int, devices: int, rate: 
 @given(st.integers(0, 99), st.data())
 def test_the_order_of_reports_changes_no_bit(seed: int, data: st.DataObject) -> None:
     reports = table(seed, 400, 0.3)
-    cohort = queued(by_class(reports), stream(seed, Purpose.SAMPLING)).cohort(30)
+    cohort = shuffle_classes(by_class(reports), stream(seed, Purpose.SAMPLING)).cohort(30)
     mixed = data.draw(st.permutations(cohort))
     assert forecast(fleet_of(reports), cohort) == forecast(fleet_of(reports), mixed)
 
@@ -161,7 +161,7 @@ def test_the_order_of_reports_changes_no_bit(seed: int, data: st.DataObject) -> 
 @pytest.mark.parametrize("rate", [0.03, 0.2, 0.6, 0.97])
 @pytest.mark.parametrize("devices", [1000, 5000])
 def test_resampled_cohorts_cover_the_outcome(devices: int, rate: float) -> None:
-    found = resampled(
+    found = resample_cohorts(
         table(1, devices, rate), RETUNE_J, cohort_size(devices), 200, stream(2, Purpose.SAMPLING)
     )
     assert found.sampled == (20 if devices == 1000 else 100)
@@ -173,17 +173,17 @@ def test_resampled_cohorts_cover_the_outcome(devices: int, rate: float) -> None:
 
 def test_ten_points_of_half_width_take_about_ninety_devices_at_worst() -> None:
     rng = stream(3, Purpose.SAMPLING)
-    enough = resampled(table(1, 5000, 0.5), RETUNE_J, 100, 50, rng)
+    enough = resample_cohorts(table(1, 5000, 0.5), RETUNE_J, 100, 50, rng)
     assert enough.quantities["retune_rate"].largest_half_width <= 0.1
     # with 20 devices the interval is honest and twice as wide
-    few = resampled(table(1, 1000, 0.5), RETUNE_J, 20, 50, rng)
+    few = resample_cohorts(table(1, 1000, 0.5), RETUNE_J, 20, 50, rng)
     assert few.quantities["retune_rate"].mean_half_width > 0.17
     assert few.quantities["retune_rate"].covered >= 0.9
 
 
 @pytest.mark.parametrize("rate", [0.02, 0.3, 0.9])
 def test_a_cohort_that_grows_until_ten_points_still_covers(rate: float) -> None:
-    found = resampled(
+    found = resample_cohorts(
         table(1, 1000, rate), RETUNE_J, 20, 200, stream(5, Purpose.SAMPLING), widest=0.1
     )
     assert found.quantities["retune_rate"].largest_half_width <= 0.1
@@ -194,7 +194,7 @@ def test_a_cohort_that_grows_until_ten_points_still_covers(rate: float) -> None:
 
 def test_a_cohort_grows_to_the_whole_fleet_at_most() -> None:
     reports = [report("a", 1.0), report("a")] * 10
-    queue = queued({"a": reports}, stream(0, Purpose.SAMPLING))
+    queue = shuffle_classes({"a": reports}, stream(0, Purpose.SAMPLING))
     fleet = {"a": DeviceClass(devices=20, retune_j=1.0)}
     found = forecast_within(fleet, queue, 8, 1e-6)
     assert (found.sampled, found.retune_rate.half_width) == (20, 0.0)
@@ -218,8 +218,8 @@ def test_classes_that_decide_alike_sharpen_a_forecast() -> None:
     known = {"a": 1.0, "b": 1.0, "all": 1.0}
     blurred = [replace(one, device_class="all") for one in reports]
     rng = stream(4, Purpose.SAMPLING)
-    sharp = resampled(reports, known, 20, 40, rng).quantities["retune_rate"]
-    blunt = resampled(blurred, known, 20, 40, rng).quantities["retune_rate"]
+    sharp = resample_cohorts(reports, known, 20, 40, rng).quantities["retune_rate"]
+    blunt = resample_cohorts(blurred, known, 20, 40, rng).quantities["retune_rate"]
     assert sharp.covered == 1.0
     assert sharp.mean_half_width < 0.8 * blunt.mean_half_width
 
@@ -228,8 +228,8 @@ def test_classes_of_few_sampled_devices_are_put_together() -> None:
     fleet = {name: DeviceClass(devices=50, retune_j=2.0) for name in "abcd"}
     cohort = [report("a")] * 4 + [report("b")] * 4 + [report("c")]
     # c has one device and d none: together one, too few, so they join a, the first of the smallest
-    assert [(one.devices, one.sampled) for one in stratified(fleet, cohort)] == [(150, 5), (50, 4)]
-    both = stratified(fleet, [*cohort, report("d")])
+    assert [(one.devices, one.sampled) for one in stratify(fleet, cohort)] == [(150, 5), (50, 4)]
+    both = stratify(fleet, [*cohort, report("d")])
     assert [(one.devices, one.sampled, one.retune_j) for one in both] == [
         (50, 4, 100.0),
         (50, 4, 100.0),
@@ -256,7 +256,7 @@ def test_a_first_cohort_is_a_share_but_no_fewer_than_twenty() -> None:
 def test_a_cohort_takes_every_class_in_proportion(counts: dict[str, int], size: int) -> None:
     devices = sum(counts.values())
     size = min(size, devices)
-    taken = allocated(counts, size)
+    taken = allocate(counts, size)
     assert sum(taken.values()) == size
     for name, count in counts.items():
         assert abs(taken[name] - size * count / devices) < 1
@@ -265,7 +265,7 @@ def test_a_cohort_takes_every_class_in_proportion(counts: dict[str, int], size: 
 
 def test_a_drawn_cohort_is_keyed_stratified_and_without_replacement() -> None:
     reports = [replace(one, energy_j=float(place)) for place, one in enumerate(table(0, 200, 0.0))]
-    queue = queued(by_class(reports), stream(0, Purpose.SAMPLING))
+    queue = shuffle_classes(by_class(reports), stream(0, Purpose.SAMPLING))
     cohort = queue.cohort(20)
     assert len({one.energy_j for one in cohort}) == 20
     assert {name: len(found) for name, found in by_class(cohort).items()} == {
@@ -274,7 +274,7 @@ def test_a_drawn_cohort_is_keyed_stratified_and_without_replacement() -> None:
         "middle": 10,
         "rare": 1,
     }
-    assert queue == queued(by_class(reports[::-1]), stream(0, Purpose.SAMPLING))
+    assert queue == shuffle_classes(by_class(reports[::-1]), stream(0, Purpose.SAMPLING))
     assert queue.devices == len(queue.cohort(200)) == 200
 
 
@@ -284,19 +284,20 @@ def test_forecasts_stand_beside_outcomes() -> None:
     assert outcome.devices == 1000
     assert outcome.energy_j == math.fsum(one.energy_j for one in reports)
     found = forecast(
-        fleet_of(reports), queued(by_class(reports), stream(0, Purpose.SAMPLING)).cohort(20)
+        fleet_of(reports),
+        shuffle_classes(by_class(reports), stream(0, Purpose.SAMPLING)).cohort(20),
     )
     assert covers(found, outcome)["retune_rate"]
     far = FleetOutcome(devices=1000, retune_rate=1.0, energy_j=0.0, down_bytes=1e12)
     assert not any(covers(found, far).values())
-    rate = json.loads(json.dumps(beside(found, outcome)))[0]
+    rate = json.loads(json.dumps(forecast_rows(found, outcome)))[0]
     assert (rate["quantity"], rate["covered"]) == ("retune_rate", True)
     assert rate["low"] <= rate["value"] <= rate["high"]
     assert rate["outcome"] == outcome.retune_rate
 
 
 def test_typical_joules_come_from_earlier_releases() -> None:
-    tally = tallied([report("a", 10.0), report("a", 20.0), report("b", 60.0), report("c")])
+    tally = tally_reports([report("a", 10.0), report("a", 20.0), report("b", 60.0), report("c")])
     assert typical_retune_j(tally, "abcd") == {"a": 15.0, "b": 60.0, "c": 30.0, "d": 30.0}
     with pytest.raises(ValueError, match="at least one earlier retune"):
         typical_retune_j(Tally(), "a")
@@ -329,8 +330,8 @@ def test_what_cannot_be_drawn_is_refused() -> None:
     with pytest.raises(ValueError, match="minimum of a first cohort must be >= 1 device, got 0"):
         cohort_size(10, minimum=0)
     with pytest.raises(ValueError, match="a cohort must be 1 to 3 devices, got 4"):
-        allocated({"a": 3}, 4)
+        allocate({"a": 3}, 4)
     with pytest.raises(ValueError, match="between 0 and 1, got 1"):
         size_needed(0.5, 100, 1.0)
     with pytest.raises(ValueError, match="cohorts must be >= 1, got 0"):
-        resampled([report("a")], {"a": 1.0}, 1, 0, np.random.default_rng(0))
+        resample_cohorts([report("a")], {"a": 1.0}, 1, 0, np.random.default_rng(0))

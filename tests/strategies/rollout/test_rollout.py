@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strategies.learning.outcomes import DecisionReport
-from strategies.learning.per_release import PerRelease
+from strategies.learning.per_release import ReleaseDecider
 from strategies.rollout.forecast import Forecast
 from strategies.rollout.intervals import Interval
-from strategies.rollout.settings import Action, Budget, RolloutDecision, StagedRollout
+from strategies.rollout.settings import Budget, RolloutAction, RolloutDecision, RolloutRule
 
 FORECAST = Forecast(
     devices=1000,
@@ -27,51 +27,53 @@ FORECAST = Forecast(
 @pytest.mark.parametrize(
     ("budget_j", "action", "reason"),
     [
-        (400.0, Action.RELEASE, "energy_j_within_budget"),
-        (399.0, Action.HOLD, "energy_j_may_exceed_budget"),
-        (200.0, Action.HOLD, "energy_j_may_exceed_budget"),
-        (199.0, Action.ROLL_BACK, "energy_j_exceeds_budget"),
+        (400.0, RolloutAction.RELEASE, "energy_j_within_budget"),
+        (399.0, RolloutAction.HOLD, "energy_j_may_exceed_budget"),
+        (200.0, RolloutAction.HOLD, "energy_j_may_exceed_budget"),
+        (199.0, RolloutAction.ROLL_BACK, "energy_j_exceeds_budget"),
     ],
 )
-def test_the_limits_of_the_interval_decide(budget_j: float, action: Action, reason: str) -> None:
-    rule = StagedRollout(budget=Budget(energy_j=budget_j))
+def test_the_limits_of_the_interval_decide(
+    budget_j: float, action: RolloutAction, reason: str
+) -> None:
+    rule = RolloutRule(budget=Budget(energy_j=budget_j))
     assert rule.decide(FORECAST) == RolloutDecision(action=action, reasons=(reason,))
 
 
 def test_the_strongest_action_wins_with_its_own_reasons_alone() -> None:
     budget = Budget(retune_rate=0.05, energy_j=350.0, down_bytes=4e6)
-    assert StagedRollout(budget=budget).decide(FORECAST) == RolloutDecision(
-        action=Action.ROLL_BACK,
+    assert RolloutRule(budget=budget).decide(FORECAST) == RolloutDecision(
+        action=RolloutAction.ROLL_BACK,
         reasons=("retune_rate_exceeds_budget", "down_bytes_exceeds_budget"),
     )
 
 
 def test_a_release_is_rolled_back_only_beyond_the_excess() -> None:
-    rule = StagedRollout(budget=Budget(energy_j=150.0), excess=1.5)
-    assert rule.decide(FORECAST).action is Action.HOLD
-    assert replace(rule, excess=1.3).decide(FORECAST).action is Action.ROLL_BACK
+    rule = RolloutRule(budget=Budget(energy_j=150.0), excess=1.5)
+    assert rule.decide(FORECAST).action is RolloutAction.HOLD
+    assert replace(rule, excess=1.3).decide(FORECAST).action is RolloutAction.ROLL_BACK
 
 
 def test_a_forecast_that_is_too_wide_holds_a_release() -> None:
-    rule = StagedRollout(budget=Budget(energy_j=1e9), widest=0.1)
+    rule = RolloutRule(budget=Budget(energy_j=1e9), widest=0.1)
     assert rule.decide(FORECAST) == RolloutDecision(
-        action=Action.HOLD, reasons=("retune_rate_too_uncertain",)
+        action=RolloutAction.HOLD, reasons=("retune_rate_too_uncertain",)
     )
-    assert replace(rule, widest=0.2).decide(FORECAST).action is Action.RELEASE
+    assert replace(rule, widest=0.2).decide(FORECAST).action is RolloutAction.RELEASE
 
 
 def test_without_a_budget_everything_goes_out() -> None:
-    assert StagedRollout(budget=Budget()).decide(FORECAST) == RolloutDecision(
-        action=Action.RELEASE, reasons=("no_budget",)
+    assert RolloutRule(budget=Budget()).decide(FORECAST) == RolloutDecision(
+        action=RolloutAction.RELEASE, reasons=("no_budget",)
     )
 
 
 @settings(derandomize=True)
 @given(st.floats(0, 1e3), st.floats(0, 1e3))
 def test_a_larger_budget_never_asks_for_a_stronger_action(one: float, other: float) -> None:
-    strength = list(Action)
+    strength = list(RolloutAction)
     small, large = (
-        StagedRollout(budget=Budget(energy_j=budget_j)).decide(FORECAST).action
+        RolloutRule(budget=Budget(energy_j=budget_j)).decide(FORECAST).action
         for budget_j in sorted((one, other))
     )
     assert strength.index(large) <= strength.index(small)
@@ -92,9 +94,9 @@ def test_a_budget_that_makes_no_sense_is_refused(changed: dict[str, float], mess
 
 def test_a_rollout_that_makes_no_sense_is_refused() -> None:
     with pytest.raises(ValueError, match="widest must be between 0 and 1, got 0"):
-        StagedRollout(budget=Budget(), widest=0.0)
+        RolloutRule(budget=Budget(), widest=0.0)
     with pytest.raises(ValueError, match=r"excess must be finite and >= 1 budget, got 0\.5"):
-        StagedRollout(budget=Budget(), excess=0.5)
+        RolloutRule(budget=Budget(), excess=0.5)
 
 
 def retuned(gain: float | None, propensity: float = 1.0) -> DecisionReport:
@@ -104,7 +106,7 @@ def retuned(gain: float | None, propensity: float = 1.0) -> DecisionReport:
 
 
 def test_everybody_retunes_iff_the_mean_gain_exceeds_the_margin() -> None:
-    rule = PerRelease(margin=0.25, min_devices=2)
+    rule = ReleaseDecider(margin=0.25, min_devices=2)
     above = rule.decide([retuned(0.0), retuned(0.75), retuned(None)])
     assert (above.decision, above.reason) == ("retune", "mean_gain_above_margin")
     assert (above.devices, above.mean_gain) == (2, 0.375)
@@ -114,12 +116,12 @@ def test_everybody_retunes_iff_the_mean_gain_exceeds_the_margin() -> None:
 
 def test_the_mean_stands_for_all_devices_of_the_cohort() -> None:
     # one that retuned by chance of a quarter stands for four: (1 + 4 * 0) / 5
-    found = PerRelease(margin=0.25, min_devices=2).decide([retuned(1.0), retuned(0.0, 0.25)])
+    found = ReleaseDecider(margin=0.25, min_devices=2).decide([retuned(1.0), retuned(0.0, 0.25)])
     assert (found.decision, found.mean_gain) == ("reuse", 0.2)
 
 
 def test_too_few_gains_leave_everybody_as_they_are() -> None:
-    rule = PerRelease(margin=0.0)
+    rule = ReleaseDecider(margin=0.0)
     few = rule.decide([retuned(1.0)] * 9)
     assert (few.decision, few.reason, few.mean_gain) == ("reuse", "too_few_gains", 1.0)
     assert rule.decide([retuned(1.0)] * 10).decision == "retune"
@@ -128,16 +130,16 @@ def test_too_few_gains_leave_everybody_as_they_are() -> None:
 
 def test_the_order_of_a_cohort_changes_no_bit() -> None:
     cohort = [retuned(place / 7, 1 / (1 + place % 3)) for place in range(20)]
-    rule = PerRelease(margin=0.5)
+    rule = ReleaseDecider(margin=0.5)
     assert rule.decide(cohort) == rule.decide(cohort[::-1])
 
 
 def test_one_release_at_a_time_and_sensible_limits() -> None:
     with pytest.raises(ValueError, match=r"one release, got \[3, 4\]"):
-        PerRelease(margin=0.0).decide([retuned(1.0), replace(retuned(1.0), release=4)])
+        ReleaseDecider(margin=0.0).decide([retuned(1.0), replace(retuned(1.0), release=4)])
     with pytest.raises(ValueError, match="margin must be finite, in nats per token, got inf"):
-        PerRelease(margin=math.inf)
+        ReleaseDecider(margin=math.inf)
     with pytest.raises(ValueError, match="min_devices must be >= 1, got 0"):
-        PerRelease(margin=0.0, min_devices=0)
+        ReleaseDecider(margin=0.0, min_devices=0)
     with pytest.raises(ValueError, match=r"max_weight must be finite and >= 1, got 0\.5"):
-        PerRelease(margin=0.0, max_weight=0.5)
+        ReleaseDecider(margin=0.0, max_weight=0.5)

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strategies.learning.outcomes import DecisionReport
-from strategies.learning.reuse_statistics import Tally, gathered
+from strategies.learning.reuse_statistics import Tally, collect_statistics
 from strategies.rollout.rollouts import Rollouts
 from strategies.rollout.settings import Staged, Unstaged, check_staging
-from strategies.rollout.stages import Stage, cohort_of
+from strategies.rollout.stages import StagedRelease, cohort_of
 
 NODES = tuple(range(100, 140))
 STAGED = Staged(
@@ -62,7 +62,7 @@ class Server:
         news = [node for node in NODES if self.held.get(node) != now[node]]
         reports = [report(now[node], node, energy_j) for node in news]
         self.held = now
-        self.tally += gathered(reports).tally
+        self.tally += collect_statistics(reports).tally
         order = np.random.default_rng(seed).permutation(len(reports))
         self.rollouts.take("a", [reports[int(place)] for place in order])
 
@@ -146,12 +146,12 @@ def test_no_device_is_ever_told_of_an_older_release_than_it_holds(
 
 
 def test_a_larger_cohort_holds_the_smaller_one_and_every_release_draws_its_own() -> None:
-    small, large = (cohort_of(NODES, Stage(version=1, size=size), 0) for size in (8, 16))
+    small, large = (cohort_of(NODES, StagedRelease(version=1, size=size), 0) for size in (8, 16))
     assert (len(small), len(large)) == (8, 16)
     assert small < large
-    assert small == cohort_of(NODES[::-1], Stage(version=1, size=8), 0)
-    assert small != cohort_of(NODES, Stage(version=2, size=8), 0)
-    assert small != cohort_of(NODES, Stage(version=1, size=8), 1)
+    assert small == cohort_of(NODES[::-1], StagedRelease(version=1, size=8), 0)
+    assert small != cohort_of(NODES, StagedRelease(version=2, size=8), 0)
+    assert small != cohort_of(NODES, StagedRelease(version=1, size=8), 1)
 
 
 def test_the_order_of_replies_and_a_restart_change_nothing() -> None:

@@ -17,7 +17,7 @@ from fleettune.messages.report import Outcome, Report, Statistics
 from fleettune.shapes import Site
 from simulations.engines.flower_internals import take_identity
 from strategies.rounds.checkpoint import ServerState, read_server_state
-from strategies.rounds.sums import RunningSum, add_up
+from strategies.rounds.sums import RunningSum, sum_replies
 
 
 def reply(device: int, arm: str = "a", energy_j: float = 1.0, delta: float = 0.0) -> Message:
@@ -53,7 +53,7 @@ def reply(device: int, arm: str = "a", energy_j: float = 1.0, delta: float = 0.0
 
 
 def test_sums_by_hand() -> None:
-    sums = add_up(
+    sums = sum_replies(
         "ab", iter([reply(0, "a", 2.0, 1.0), reply(0, "b", 7.0), reply(3, "a", 3.0, 3.0)])
     )
     closed = sums["a"].closed(4, 1)
@@ -76,20 +76,20 @@ def test_nothing_of_a_streamed_reply_stays() -> None:
             # the one in work may still be held, those before it may not
             assert [kept() for kept in seen[:-1]] == [None] * (len(seen) - 1)
 
-    assert add_up("a", stream())["a"].devices == 5
+    assert sum_replies("a", stream())["a"].devices == 5
 
 
 def test_a_list_of_replies_is_added_in_the_order_of_devices_to_the_last_bit() -> None:
     # 0.1 + 0.2 + 0.3 is 0.6000000000000001, and 0.6 the other way round
     replies = [reply(device, energy_j=0.1 * (device + 1)) for device in range(3)]
-    forward, backward = add_up("a", iter(replies)), add_up("a", replies[::-1])
+    forward, backward = sum_replies("a", iter(replies)), sum_replies("a", replies[::-1])
     assert forward["a"].energy_j == backward["a"].energy_j == 0.1 + 0.2 + 0.1 * 3
     assert forward["a"].closed(0, 0) == backward["a"].closed(0, 0)
 
 
 def test_a_stream_out_of_order_is_refused() -> None:
     with pytest.raises(RuntimeError, match="got device 1 after 2 in arm a"):
-        add_up("a", iter([reply(2), reply(1)]))
+        sum_replies("a", iter([reply(2), reply(1)]))
 
 
 def test_an_error_counts_as_a_failed_device() -> None:
@@ -98,7 +98,7 @@ def test_an_error_counts_as_a_failed_device() -> None:
     take_identity(1)
     asked = Message(RecordDict(), 1, MessageType.TRAIN, group_id="a")
     failed = Message(Error(code=2, reason="it broke"), reply_to=asked)
-    sums = add_up("a", [reply(4), failed])
+    sums = sum_replies("a", [reply(4), failed])
     assert (sums["a"].failed, sums["a"].devices) == (1, 1)
 
 

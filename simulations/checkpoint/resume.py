@@ -17,7 +17,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from simulations.checkpoint.versions import read_versions, versions, write_versions
+from simulations.checkpoint.versions import (
+    check_format,
+    read_versions,
+    versions,
+    write_versions,
+)
 from simulations.experiment.arms import chosen_policies
 
 CHECKPOINT = "checkpoint"
@@ -136,6 +141,7 @@ def _own(folder: Path) -> list[str]:
     command = folder / _COMMAND
     if not command.exists():
         raise ValueError(f"{folder} cannot be resumed: {_COMMAND} is missing")
+    check_format(folder)
     return cast(list[str], json.loads(command.read_text()))
 
 

@@ -25,9 +25,7 @@ from flwr.app import RecordDict
 
 from simulations.checkpoint.device_states import Holder
 from simulations.checkpoint.state_bytes import from_blob, to_blob
-
-SCHEMA_NUMBER = 1
-"""Raised when the tables, or what stands in them, change."""
+from simulations.checkpoint.versions import CHECKPOINT_FORMAT
 
 VERSIONS_KEPT = 2
 """Versions of a state: the newest and the one that its last round started from."""
@@ -78,12 +76,13 @@ class Store:
         if not self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
             for statement in filter(str.strip, _TABLES.split(";")):
                 self._db.execute(statement)
-            self._db.execute("INSERT INTO meta VALUES ('schema', ?)", (str(SCHEMA_NUMBER),))
+            self._db.execute("INSERT INTO meta VALUES ('schema', ?)", (str(CHECKPOINT_FORMAT),))
         found = self._db.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()[0]
         self._db.execute("COMMIT")
-        if found != str(SCHEMA_NUMBER):
+        if found != str(CHECKPOINT_FORMAT):
             raise ValueError(
-                f"{self._file} must have schema {SCHEMA_NUMBER}, got {found}; start a new run"
+                f"{self._file} must have schema {CHECKPOINT_FORMAT}, got {found}; "
+                "start the run anew"
             )
 
     def _position(self) -> tuple[float, int, int]:

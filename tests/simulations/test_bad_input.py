@@ -97,6 +97,10 @@ def table(tmp_path: Path) -> Callable[..., str]:
         ("model=nope", ["model/nope", "pocket", "model=nope"]),
         ("fleet=null", ["string", "fleet=null"]),
         ("adaptation._target_=os.system", ["adaptation._target_", "dataclass", "'os.system'"]),
+        (
+            "codec._target_=fleettune.codecs.Int8",
+            ["codec._target_ must name", "'fleettune.codecs.Int8': it is called fleettune.", "now"],
+        ),
         ("adaptation._target_=no.Such", ["adaptation._target_", "importable", "'no.Such'"]),
         (
             "adaptation._target_=clients.selection.Fifo",

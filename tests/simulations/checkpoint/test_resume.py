@@ -198,7 +198,7 @@ def test_another_run_than_the_one_that_was_begun_is_refused(
 def test_other_versions_are_refused(
     interrupted: Path, start: Launcher, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (interrupted / "versions.json").write_text('{"torch": "1.0"}')
+    (interrupted / "versions.json").write_text('{"torch": "1.0", "checkpoint": 2}')
     assert start(f"resume={interrupted}") == 2
     assert "torch is 1.0 in the run and 2" in capsys.readouterr().err
 

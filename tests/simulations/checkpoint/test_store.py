@@ -233,7 +233,7 @@ def test_another_schema_is_refused(file: Path) -> None:
     with sqlite3.connect(file) as db:
         db.execute("UPDATE meta SET value = '99' WHERE key = 'schema'")
     db.close()
-    with pytest.raises(ValueError, match=r"state\.sqlite must have schema 1, got 99"):
+    with pytest.raises(ValueError, match=r"state\.sqlite must have schema 2, got 99"):
         Store(file)
 
 

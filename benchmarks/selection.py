@@ -30,7 +30,7 @@ from fleet import COHORT, HARDWARE, NightFleet, emit, rounded
 
 import clients.device
 from clients.adaptation.rules import AlwaysRetune, NeverPersonalise
-from clients.night.selecting import Arrivals, arrivals, embed, select
+from clients.night.selecting import Arrivals, arrivals, read_arrivals, select
 from clients.placement.rules import TopLayers
 from clients.policy import DevicePolicy, Quota
 from clients.selection.quality import Quality
@@ -99,7 +99,7 @@ def fleet(devices: int, exchanges: int) -> list[tuple[Facts, Arrivals]]:
 
 def read(facts: Facts, arrived: Arrivals, compute: Compute) -> DeviceState:
     """Returns a device's state after it embedded and selected what arrived."""
-    readings = embed(POLICY, MANIFEST, arrived, compute)
+    readings = read_arrivals(POLICY, MANIFEST, arrived, compute)
     return select(facts, MANIFEST, POLICY, DeviceState(), readings)[0]
 
 
@@ -129,7 +129,7 @@ def one_by_one(known: Sequence[tuple[Facts, Arrivals]]) -> list[DeviceState]:
         state = DeviceState()
         for exchange, example in zip(arrived.exchanges, arrived.examples, strict=True):
             single = Arrivals(exchanges=(exchange,), examples=(example,))
-            readings = embed(POLICY, MANIFEST, single, alone)
+            readings = read_arrivals(POLICY, MANIFEST, single, alone)
             state, _ = select(facts, MANIFEST, POLICY, state, readings)
         found.append(state)
     return found

@@ -32,7 +32,7 @@ import hydra
 import torch
 
 from clients.adaptation.rules import NeverPersonalise
-from clients.device import Visit, run_round
+from clients.device import NightOrder, run_round
 from clients.policy import DevicePolicy
 from clients.state.state import DeviceState
 from clients.work.facts import Facts
@@ -130,9 +130,9 @@ def night(experiment: Experiment, policy: DevicePolicy, release: Manifest, own: 
         priced=PricedAs() if own else fleet.priced,
         radio=fleet.radio,
     )
-    visit = Visit(facts=facts, round=0, release=release, policy=policy)
+    night_order = NightOrder(facts=facts, round=0, release=release, policy=policy)
     compute = Compute(run=clock.run)
-    _, report = run_round(visit, DeviceState(), compute, observed=False)
+    _, report = run_round(night_order, DeviceState(), compute, observed=False)
     return Tuned(clock=clock, report=report)
 
 

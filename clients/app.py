@@ -14,10 +14,10 @@ from pathlib import Path
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from clients.device import Visit, run_round
+from clients.device import NightOrder, run_round
 from clients.night.attendance import tonight_in
 from clients.policy import read_policy
-from clients.state.state import joined, read_state, write_state
+from clients.state.state import join_fleet, read_state, write_state
 from clients.work.facts import Facts
 from fleettune.cohort.suspension import current_compute
 from fleettune.fleet.registry import OpenFleet, open_fleet
@@ -38,7 +38,7 @@ def train(message: Message, context: Context) -> Message:
     _verify(request.release)
     profile = known.fleet.profile(device)
     window = known.fleet.availability.window(known.fleet.seed, device, request.round)
-    visit = Visit(
+    order = NightOrder(
         facts=Facts(
             device=device,
             user=device,
@@ -57,8 +57,8 @@ def train(message: Message, context: Context) -> Message:
         foresight_days=known.fleet.foresight.days_of(request.arm),
         catalogue=request.catalogue,
     )
-    state = joined(read_state(context.state, request.arm), known.fleet.joining.of(device))
-    state, report = run_round(visit, state, current_compute(), observed=request.observe)
+    state = join_fleet(read_state(context.state, request.arm), known.fleet.joining.of(device))
+    state, report = run_round(order, state, current_compute(), observed=request.observe)
     write_state(context.state, state, request.arm)
     return Message(encode_report(report), reply_to=message)
 

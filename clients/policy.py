@@ -14,7 +14,7 @@ from typing import TypeAlias, cast
 
 from clients.adaptation.baselines import Oracle, Periodic, PerRelease, RandomAtRate
 from clients.adaptation.canary import Canary
-from clients.adaptation.device_view import Weighing
+from clients.adaptation.device_view import DeviceRule
 from clients.adaptation.edgetune import EdgeTune
 from clients.adaptation.rules import (
     Adaptation,
@@ -82,13 +82,13 @@ class Quota:
             )
 
 
-AdaptationRule: TypeAlias = Adaptation | Weighing
+AdaptationRule: TypeAlias = Adaptation | DeviceRule
 """A rule that needs release and patch only, or one that looks at more of its device."""
 
 PARTS: Mapping[str, tuple[type, ...]] = {
     "selection": (Selection,),
     "synthesis": (Synthesis,),
-    "adaptation": (Adaptation, Weighing),
+    "adaptation": (Adaptation, DeviceRule),
     "placement": (PlacementRule,),
     "codec": (Codec,),
     "start": (StartRule,),

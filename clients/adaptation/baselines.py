@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from clients.adaptation.canary import check_paired, look
+from clients.adaptation.canary import check_paired, score_canaries
 from clients.adaptation.decision import FIRST_PATCH, Action, Decision
-from clients.adaptation.device_view import KeptOut, Sight
-from clients.adaptation.edgetune import explored
-from clients.adaptation.rules import pooled
+from clients.adaptation.device_view import DeviceView, KeptOut
+from clients.adaptation.edgetune import explore
+from clients.adaptation.rules import pool_moments
 from fleettune.adapters.patch import Patch
 from fleettune.releases.manifest import Manifest
 from fleettune.seeds import Purpose, stream
@@ -57,10 +57,10 @@ class RandomAtRate:
         if not 0 <= self.rate <= 1:
             raise ValueError(f"rate must be a share from 0 to 1, got {self.rate}")
 
-    def weigh(self, sight: Sight) -> Decision:
+    def weigh(self, view: DeviceView) -> Decision:
         """Returns retune if this device's number for this release is below the rate."""
-        facts = sight.facts
-        rng = stream(facts.seed, Purpose.RANDOM_RETUNE, facts.device, sight.release.version)
+        facts = view.facts
+        rng = stream(facts.seed, Purpose.RANDOM_RETUNE, facts.device, view.release.version)
         drawn = float(rng.random()) < self.rate
         return Decision(
             action=Action.RETUNE if drawn else Action.REUSE,
@@ -111,16 +111,16 @@ class PerRelease:
             return None
         return KeptOut(share=self.canary_share, most=self.canary_most)
 
-    def weigh(self, sight: Sight) -> Decision:
+    def weigh(self, view: DeviceView) -> Decision:
         """Returns what `decide` does; with canaries a share explores, and a retune is measured."""
-        decision = self.decide(sight.release, sight.patch)
+        decision = self.decide(view.release, view.patch)
         if self.canary_share is None:
             return decision
-        guidance = sight.release.guidance
-        decision = explored(decision, sight, 0.0 if guidance is None else guidance.explore)
+        guidance = view.release.guidance
+        decision = explore(decision, view, 0.0 if guidance is None else guidance.explore)
         if decision.action is not Action.RETUNE:
             return decision
-        seen = look(sight, paired=False)
+        seen = score_canaries(view, paired=False)
         return replace(decision, passes=seen.passes, canary_before=seen.score)
 
     def decide(self, release: Manifest, patch: Patch | None) -> Decision:
@@ -130,7 +130,7 @@ class PerRelease:
         told = "" if release.guidance is None else release.guidance.decision
         if told:
             return Decision(action=Action(told), reason="told_by_server")
-        drift = pooled(release.drift_since(patch.release)).magnitude(self.k_var)
+        drift = pool_moments(release.drift_since(patch.release)).magnitude(self.k_var)
         above = drift > self.kappa * self.nominal_strength
         return Decision(
             action=Action.RETUNE if above else Action.REUSE,

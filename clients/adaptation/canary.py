@@ -11,27 +11,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from clients.adaptation.decision import Action, Decision, Recollection
-from clients.adaptation.device_view import KeptOut, Sight, nats_per_token
+from clients.adaptation.decision import Action, Decision, PatchHistory
+from clients.adaptation.device_view import DeviceView, KeptOut, nats_per_token
 from fleettune.data.tokens import Example
 from fleettune.releases.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class CanaryScore:
     """What the canaries say.
 
     Attributes:
         score: Nats per token under the new release with the old patch; None without canaries.
         worse: By how much that is more than it was; None where that is not known.
         passes: Examples scored, pass by pass.
-        recollection: What to keep if the patch stays.
+        history: What to keep if the patch stays.
     """
 
     score: float | None
     worse: float | None
     passes: tuple[tuple[Example, ...], ...]
-    recollection: Recollection
+    history: PatchHistory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +70,9 @@ class Canary:
         """Which exchanges are canaries."""
         return KeptOut(share=self.share, most=self.most)
 
-    def weigh(self, sight: Sight) -> Decision:
+    def weigh(self, view: DeviceView) -> Decision:
         """Returns retune where the canaries got worse by more than the margin."""
-        seen = look(sight, paired=self.paired)
+        seen = score_canaries(view, paired=self.paired)
         reuse = seen.worse is None or seen.worse <= self.margin
         known = "canary_holds" if reuse else "canary_worse"
         return Decision(
@@ -82,29 +82,29 @@ class Canary:
             score=seen.worse,
             canary_before=seen.score,
             canary_worse=seen.worse,
-            recollection=seen.recollection,
+            history=seen.history,
         )
 
 
-def look(sight: Sight, *, paired: bool) -> Look:
+def score_canaries(view: DeviceView, *, paired: bool) -> CanaryScore:
     """Returns what the canaries say of the old patch on the new release."""
-    kept, canaries = sight.recollection, _examples(sight, sight.release)
-    score = nats_per_token(sight.release, sight.patch, canaries, sight.compute)
+    kept, canaries = view.history, _examples(view, view.release)
+    score = nats_per_token(view.release, view.patch, canaries, view.compute)
     if score is None:
-        return Look(score=None, worse=None, passes=(), recollection=kept)
+        return CanaryScore(score=None, worse=None, passes=(), history=kept)
     if not paired:
         worse = None if kept.canary is None else score - kept.canary
-        return Look(score=score, worse=worse, passes=(canaries,), recollection=kept)
-    if sight.before is None:
-        return Look(score=score, worse=None, passes=(canaries,), recollection=kept)
-    earlier = _examples(sight, sight.before)
-    was = nats_per_token(sight.before, sight.patch, earlier, sight.compute)
+        return CanaryScore(score=score, worse=worse, passes=(canaries,), history=kept)
+    if view.before is None:
+        return CanaryScore(score=score, worse=None, passes=(canaries,), history=kept)
+    earlier = _examples(view, view.before)
+    was = nats_per_token(view.before, view.patch, earlier, view.compute)
     worse = kept.worse + score - (was or 0.0)
-    return Look(
+    return CanaryScore(
         score=score,
         worse=worse,
         passes=(canaries, earlier),
-        recollection=replace(kept, worse=worse),
+        history=replace(kept, worse=worse),
     )
 
 
@@ -117,5 +117,5 @@ def check_paired(share: float, *, paired: bool) -> None:
         )
 
 
-def _examples(sight: Sight, release: Manifest) -> tuple[Example, ...]:
-    return tuple(map(sight.facts.encoder(release).example, sight.canaries))
+def _examples(view: DeviceView, release: Manifest) -> tuple[Example, ...]:
+    return tuple(map(view.facts.encoder(release).example, view.canaries))

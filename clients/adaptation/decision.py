@@ -10,7 +10,7 @@ from fleettune.data.tokens import Example
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recollection:
+class PatchHistory:
     """What a device knows of its patch since the tune; all of it ends with the next one.
 
     Attributes:
@@ -64,7 +64,7 @@ class Decision:
         steps: Optimizer steps of the retune; None: as many as the tuning says.
         start: What it starts from: ``fresh``, or ``old`` for the old patch where that fits.
         deferred: True if the retune is for the next night on which the device is present.
-        recollection: What the rule keeps if the patch stays.
+        history: What the rule keeps if the patch stays.
         gain: Nats by which the observer says that a retune helps, where an oracle asked; it is an
             observation and never among the numbers that are reported.
     """
@@ -85,7 +85,7 @@ class Decision:
     steps: int | None = None
     start: str = FRESH
     deferred: bool = False
-    recollection: Recollection = field(default_factory=Recollection)
+    history: PatchHistory = field(default_factory=PatchHistory)
     gain: float | None = None
 
 

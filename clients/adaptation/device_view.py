@@ -1,7 +1,7 @@
-"""Sight: what a rule of adaptation may look at beside release and patch, all of it on the device.
+"""DeviceView: what a rule of adaptation may look at besides release and patch.
 
 A rule that needs no more than release and patch is an `Adaptation`; one that looks further is
-`Weighing`. Neither sees the observer.
+`DeviceRule`. Neither sees the observer.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from clients.adaptation.decision import Decision, Recollection
+from clients.adaptation.decision import Decision, PatchHistory
 from clients.work.facts import Facts
 from fleettune.adapters.patch import Patch
 from fleettune.data.exchanges import Exchange
@@ -21,7 +21,7 @@ from fleettune.seeds import Purpose, stream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sight:
+class DeviceView:
     """A device about to decide about its patch.
 
     Attributes:
@@ -30,7 +30,7 @@ class Sight:
         patch: Its patch.
         before: The release that it held until now and keeps until it has decided; None if gone.
         canaries: Exchanges that the patch was not tuned on, in time order.
-        recollection: What the rule kept.
+        history: What the rule kept.
         steps: Optimizer steps of a tune that is not budgeted.
         compute: The device's processor.
     """
@@ -40,16 +40,16 @@ class Sight:
     patch: Patch
     before: Manifest | None
     canaries: tuple[Exchange, ...]
-    recollection: Recollection
+    history: PatchHistory
     steps: int
     compute: Compute
 
 
 @runtime_checkable
-class Weighing(Protocol):
+class DeviceRule(Protocol):
     """A rule that is asked once for every new release, as soon as the device has a patch."""
 
-    def weigh(self, sight: Sight) -> Decision:
+    def weigh(self, view: DeviceView) -> Decision:
         """Returns what to do."""
         ...
 

@@ -2,9 +2,8 @@
 
 Three scopes. ``target_modules`` and ``patched`` come from the manifest's sums per matrix alone
 (docs/methods.md#edgetune-released-drift-and-strength): of all matrices, as EdgeTune's released code
-has it, or of those that the patch
-touches. ``projected`` (docs/methods.md#drift-by-scope) looks at both releases' weights on the
-device.
+has it, or of those that the patch touches. ``projected`` (docs/methods.md#drift-by-scope) looks at
+both releases' weights on the device.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.adaptation.device_view import Sight
-from clients.adaptation.rules import dense_flop, pooled
+from clients.adaptation.device_view import DeviceView
+from clients.adaptation.rules import dense_flop, pool_moments
 from fleettune.adapters.patch import Factors, Patch
 from fleettune.releases.manifest import Manifest, moments, weights_at
 
@@ -25,7 +24,7 @@ SCOPES = (TARGET_MODULES, PATCHED, PROJECTED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
+class PatchDrift:
     """Drift and strength, and what measuring them took.
 
     Attributes:
@@ -34,7 +33,7 @@ class Measured:
         read_bytes: Bytes of the patch that were read.
         read_weights: Base weights that were read.
         work_flop: FLOP.
-        path: As `clients.adaptation.decision.Recollection.path`, with this release.
+        path: As `clients.adaptation.decision.PatchHistory.path`, with this release.
     """
 
     drift: float
@@ -45,35 +44,35 @@ class Measured:
     path: float = 0.0
 
 
-def measured(scope: str, sight: Sight, k_var: float) -> Measured | None:
+def measure_drift(scope: str, view: DeviceView, k_var: float) -> PatchDrift | None:
     """Returns drift and strength in a scope; None where the device lacks what that needs."""
     if scope != PROJECTED:
-        return _of_moments(sight.release, sight.patch, k_var, patched=scope == PATCHED)
-    if sight.before is None:
+        return _of_moments(view.release, view.patch, k_var, patched=scope == PATCHED)
+    if view.before is None:
         return None
-    return projected(sight.patch, sight.before, sight.release, sight.recollection.path)
+    return measure_projected(view.patch, view.before, view.release, view.history.path)
 
 
-def _of_moments(release: Manifest, patch: Patch, k_var: float, *, patched: bool) -> Measured:
+def _of_moments(release: Manifest, patch: Patch, k_var: float, *, patched: bool) -> PatchDrift:
     plain, by_site = patch.untied(), release.drift_since(patch.release)
     if patched:
         by_site = {site: by_site[site] for site in plain.factors}
     changes = {site: moments(plain.dense(site)) for site in plain.factors}
-    return Measured(
-        drift=pooled(by_site).magnitude(k_var),
-        strength=pooled(changes).magnitude(k_var),
+    return PatchDrift(
+        drift=pool_moments(by_site).magnitude(k_var),
+        strength=pool_moments(changes).magnitude(k_var),
         read_bytes=patch.size_bytes,
         work_flop=float(sum(dense_flop(plain, site) for site in plain.factors)),
     )
 
 
-def projected(patch: Patch, before: Manifest, release: Manifest, path: float) -> Measured:
+def measure_projected(patch: Patch, before: Manifest, release: Manifest, path: float) -> PatchDrift:
     """Returns the drift inside the subspaces that a patch reads and writes, and its strength.
 
     Per matrix ``||delta P||^2 + ||Q delta||^2`` with P the projection on the rows of A and Q that
     on the columns of B, which is docs/methods.md#drift-by-scope where both have full rank; strength
     is
-    ``||alpha / rank * B A||^2``. Over several releases the roots are added (`Recollection.path`),
+    ``||alpha / rank * B A||^2``. Over several releases the roots are added (`PatchHistory.path`),
     so the device keeps one number and no third release.
 
     Args:
@@ -96,7 +95,7 @@ def projected(patch: Patch, before: Manifest, release: Manifest, path: float) ->
         flop += _projected_flop(item)
         weights += 2 * delta.size
     path += drift**0.5
-    return Measured(
+    return PatchDrift(
         drift=path**2,
         strength=strength,
         read_bytes=patch.size_bytes,

@@ -12,10 +12,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from clients.adaptation.canary import Look, check_paired, look
+from clients.adaptation.canary import CanaryScore, check_paired, score_canaries
 from clients.adaptation.decision import FRESH, OLD, Action, Decision
-from clients.adaptation.device_view import KeptOut, Sight
-from clients.adaptation.drift import SCOPES, Measured, measured
+from clients.adaptation.device_view import DeviceView, KeptOut
+from clients.adaptation.drift import SCOPES, PatchDrift, measure_drift
 from fleettune.releases.guidance import LOG_DRIFT, Guidance, features_of, log_ratio
 from fleettune.seeds import Purpose, stream
 
@@ -104,13 +104,13 @@ class EdgeTune:
             return None
         return KeptOut(share=self.canary_share, most=self.canary_most)
 
-    def weigh(self, sight: Sight) -> Decision:
+    def weigh(self, view: DeviceView) -> Decision:
         """Returns retune above the bound, and at random for the share that explores."""
-        found = measured(self.scope, sight, self.k_var)
+        found = measure_drift(self.scope, view, self.k_var)
         if found is None:
-            return self._retune(Decision(action=Action.RETUNE, reason="old_release_gone"), 0, sight)
-        seen = look(sight, paired=self.canary_paired) if self.canary else None
-        guidance = sight.release.guidance if self.threshold == CALIBRATED else None
+            return self._retune(Decision(action=Action.RETUNE, reason="old_release_gone"), 0, view)
+        seen = score_canaries(view, paired=self.canary_paired) if self.canary else None
+        guidance = view.release.guidance if self.threshold == CALIBRATED else None
         decision, surplus = self._by_rule(found, seen, guidance or Guidance())
         decision = replace(
             decision,
@@ -122,16 +122,14 @@ class EdgeTune:
             passes=() if seen is None else seen.passes,
             canary_before=None if seen is None else seen.score,
             canary_worse=None if seen is None else seen.worse,
-            recollection=replace(
-                sight.recollection if seen is None else seen.recollection, path=found.path
-            ),
+            history=replace(view.history if seen is None else seen.history, path=found.path),
         )
         if self.threshold == CALIBRATED:
-            decision = explored(decision, sight, (guidance or Guidance()).explore)
-        return self._retune(decision, surplus, sight)
+            decision = explore(decision, view, (guidance or Guidance()).explore)
+        return self._retune(decision, surplus, view)
 
     def _by_rule(
-        self, found: Measured, seen: Look | None, guidance: Guidance
+        self, found: PatchDrift, seen: CanaryScore | None, guidance: Guidance
     ) -> tuple[Decision, float]:
         """Returns what the rule says, and by how many decades of drift it is above its bound."""
         log_drift = log_ratio(found.drift, found.strength)
@@ -152,27 +150,27 @@ class EdgeTune:
         word = "probability_above_threshold" if above else "probability_below_threshold"
         return _decision(above=above, reason=word, score=score), surplus
 
-    def _retune(self, decision: Decision, surplus: float, sight: Sight) -> Decision:
+    def _retune(self, decision: Decision, surplus: float, view: DeviceView) -> Decision:
         """Adds to a retune its steps, its start and its night."""
         if decision.action is not Action.RETUNE:
             return decision
         steps = None
         if self.steps_at_threshold is not None:
-            most = max(self.steps_max or sight.steps, self.steps_at_threshold)
+            most = max(self.steps_max or view.steps, self.steps_at_threshold)
             share = min(max(surplus, 0.0), 1.0)
             steps = round(self.steps_at_threshold + share * (most - self.steps_at_threshold))
         return replace(decision, steps=steps, start=self.start, deferred=self.defer)
 
 
-def explored(decision: Decision, sight: Sight, share: float) -> Decision:
+def explore(decision: Decision, view: DeviceView, share: float) -> Decision:
     """Returns a decision that a share of devices turns into a retune at random.
 
     The propensity is that of a retune: 1 where the rule wants it, the share where it does not.
     """
     if decision.action is Action.RETUNE:
         return replace(decision, explored=0, propensity=1.0)
-    facts = sight.facts
-    rng = stream(facts.seed, Purpose.EXPLORATION, facts.device, sight.release.version)
+    facts = view.facts
+    rng = stream(facts.seed, Purpose.EXPLORATION, facts.device, view.release.version)
     if float(rng.random()) >= share:
         return replace(decision, explored=0, propensity=share)
     return replace(decision, action=Action.RETUNE, reason="explored", explored=1, propensity=share)

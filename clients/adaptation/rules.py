@@ -133,11 +133,11 @@ class EdgeTuneReleased:
         """Returns retune where the release drifted far beyond what the patch changes."""
         if patch is None:
             return FIRST_PATCH
-        drift = pooled(release.drift_since(patch.release)).magnitude(self.k_var)
+        drift = pool_moments(release.drift_since(patch.release)).magnitude(self.k_var)
         plain = patch.untied()
-        strength = pooled({site: moments(plain.dense(site)) for site in plain.factors}).magnitude(
-            self.k_var
-        )
+        strength = pool_moments(
+            {site: moments(plain.dense(site)) for site in plain.factors}
+        ).magnitude(self.k_var)
         above = drift > self.kappa * strength
         return Decision(
             action=Action.RETUNE if above else Action.REUSE,
@@ -149,7 +149,7 @@ class EdgeTuneReleased:
         )
 
 
-def pooled(by_site: Mapping[Site, Moments]) -> Moments:
+def pool_moments(by_site: Mapping[Site, Moments]) -> Moments:
     """Returns the moments of all entries of all matrices together."""
     return sum(by_site.values(), Moments())
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from clients.adaptation.decision import Action, Decision, Recollection
-from clients.decision.ask_rule import weighed
-from clients.night.night import Night, Visit
+from clients.adaptation.decision import Action, Decision, PatchHistory
+from clients.decision.ask_rule import ask_rule
+from clients.night.night import Night, NightOrder
 from clients.night.shelving import put_away, with_room
 from clients.state.state import DeviceState
 from fleettune.jobs.jobs import Compute
@@ -23,15 +23,15 @@ def has_had(state: DeviceState, release: Manifest) -> bool:
     return release.version < state.settled or state.shelf.find(release.version) is not None
 
 
-def brought_back(visit: Visit, state: DeviceState) -> DeviceState:
+def restore_patch(order: NightOrder, state: DeviceState) -> DeviceState:
     """Returns the state with that patch in use which tonight's release can be decided about.
 
     That is the release's own where the device kept it and has room for it, else the one in use, if
     it is of an earlier release, else the newest such one on the shelf. None is in use where all are
     of later releases: no rule could weigh one, for a release knows nothing of those behind it.
     """
-    version, present = visit.release.version, state.patch
-    room = visit.policy.quota.total_bytes - state.buffer_bytes - state.beside_bytes
+    version, present = order.release.version, state.patch
+    room = order.policy.quota.total_bytes - state.buffer_bytes - state.beside_bytes
     known = [
         item
         for item in state.shelf.patches
@@ -41,37 +41,37 @@ def brought_back(visit: Visit, state: DeviceState) -> DeviceState:
     has_own = taken is not None and taken.patch.release == version
     if present is not None and present.release <= version and not has_own:
         return state
-    shelf = put_away(visit, state)
+    shelf = put_away(order, state)
     if taken is None:
-        gone = replace(state, patch=None, shelf=shelf, recollection=Recollection(), patch_version=0)
-        return with_room(gone, visit.policy.quota)
+        gone = replace(state, patch=None, shelf=shelf, history=PatchHistory(), patch_version=0)
+        return with_room(gone, order.policy.quota)
     loaded = replace(
         state,
         patch=taken.patch,
         shelf=shelf.without(*taken.key),
-        recollection=taken.recollection,
+        history=taken.history,
         patch_version=taken.version,
     )
-    return with_room(loaded, visit.policy.quota)
+    return with_room(loaded, order.policy.quota)
 
 
-def weighed_again(visit: Visit, state: DeviceState, compute: Compute) -> Decision:
+def decide_again(order: NightOrder, state: DeviceState, compute: Compute) -> Decision:
     """Returns what a device does about a release that came back.
 
     Its own patch is loaded; about another one, or none, the rule is asked as ever.
     """
     patch = state.patch
-    if patch is None or patch.release != visit.release.version:
-        return weighed(visit.facts, visit.release, visit.policy, state, compute)
+    if patch is None or patch.release != order.release.version:
+        return ask_rule(order.facts, order.release, order.policy, state, compute)
     return Decision(
         action=Action.REUSE,
         reason="own_patch",
         read_bytes=patch.size_bytes,
-        recollection=state.recollection,
+        history=state.history,
     )
 
 
-def told_again(night: Night) -> Night:
+def mark_recalled(night: Night) -> Night:
     """Returns the night with reasons that begin with `BACK`: the server counts no device twice."""
     due = night.state.due
     if due is not None:

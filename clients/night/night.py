@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from clients.adaptation.decision import Decision
 from clients.night.attendance import Attendance, Tonight
-from clients.night.selecting import Taken
+from clients.night.selecting import SelectionCounts
 from clients.night.transfers import Payload, Written
 from clients.policy import DevicePolicy
 from clients.start.rules import Found
@@ -52,7 +52,7 @@ class Night:
     plan: TunePlan | None = None
     canary: float | None = None
     peak_bytes: int = 0
-    taken: Taken = field(default_factory=Taken)
+    taken: SelectionCounts = field(default_factory=SelectionCounts)
     begun: Patch | None = None
     written: Written | None = None
     found: Found | None = None
@@ -69,11 +69,11 @@ class Night:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Visit:
+class NightOrder:
     """What a night is about: this device, tonight's release, its orders, its time, the fleet's.
 
     `foresight_days` is the observer's (`clients.observer.counterfactual`); no rule is given a
-    visit.
+    order.
     """
 
     facts: Facts
@@ -86,18 +86,18 @@ class Visit:
     catalogue: CatalogueOffer | None = None
 
 
-def charged(visit: Visit, night: Night, entries: list[Entry]) -> Night:
+def bill(order: NightOrder, night: Night, entries: list[Entry]) -> Night:
     """Charges work of the night, or wastes what of it was done before the device was taken away."""
     if night.over:
         return night
-    at, before = visit.facts.at, night.night
+    at, before = order.facts.at, night.night
     after = before
     for entry in entries:
         after = after.plus(*entry)
     begun_s, ended_s = lasts_s(before, at), lasts_s(after, at)
-    if ended_s <= visit.tonight.limit_s:
+    if ended_s <= order.tonight.limit_s:
         return replace(night, night=after)
-    done = max(0.0, visit.tonight.limit_s - begun_s) / (ended_s - begun_s)
+    done = max(0.0, order.tonight.limit_s - begun_s) / (ended_s - begun_s)
     for _, phase, amount in entries:
         before = before.plus(Stage.WASTED, phase, amount * done)
     return replace(night, night=before, attendance=Attendance.INTERRUPTED)

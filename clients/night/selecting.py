@@ -10,9 +10,9 @@ from clients.policy import DevicePolicy
 from clients.selection.annotation import ask
 from clients.selection.buffer import Item, Reading, fitted, stored_vector
 from clients.selection.rules import Priority, Text
-from clients.state.state import DeviceState, holding
-from clients.work import stage_work as charges
+from clients.state.state import DeviceState, with_buffer
 from clients.work.facts import Facts
+from clients.work.stage_work import embed_work, serve_work
 from fleettune.cost.workload import Entry
 from fleettune.data.exchanges import Exchange
 from fleettune.data.tokens import Example
@@ -38,7 +38,7 @@ class Arrivals:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Taken:
+class SelectionCounts:
     """What came of the arrivals, as counts (see `fleettune.messages.report.Statistics`)."""
 
     arrived: int = 0
@@ -73,7 +73,7 @@ def lends(policy: DevicePolicy) -> bool:
     return policy.selection.embedded in (Text.QUESTION_AGAIN, Text.DIALOGUE_AGAIN)
 
 
-def recalled(
+def reembed(
     facts: Facts,
     release: Manifest,
     policy: DevicePolicy,
@@ -91,11 +91,11 @@ def recalled(
         replace(item, note=replace(item.note, vector=stored_vector(vector), lent=True))
         for item, vector in zip(state.items, found.vectors, strict=True)
     )
-    entries = charges.embed(facts, release, list(map(len, prompts)))
-    return holding(state, items, state.extra_bytes), entries
+    entries = embed_work(facts, release, list(map(len, prompts)))
+    return with_buffer(state, items, state.extra_bytes), entries
 
 
-def embed(
+def read_arrivals(
     policy: DevicePolicy, release: Manifest, arrived: Arrivals, compute: Compute
 ) -> list[Reading]:
     """Returns the arrivals with what one pass over them says, where the selection asks for it."""
@@ -124,7 +124,7 @@ def select(
     policy: DevicePolicy,
     state: DeviceState,
     readings: Sequence[Reading],
-) -> tuple[DeviceState, Taken]:
+) -> tuple[DeviceState, SelectionCounts]:
     """Returns the state with what is held from now on, and what came of the arrivals."""
     quota = policy.quota
     patch = 0 if state.patch is None else state.patch.size_bytes
@@ -140,12 +140,12 @@ def select(
     before = {item.order: item.note.asked for item in state.items}
     kept, asked = ask(kept, before, policy.annotation.left(seen, state.asked))
     kept = tuple(replace(item, note=item.note.given_back()) for item in kept)
-    state = holding(state, kept, beside * len(kept))
-    taken = Taken(arrived=len(readings), accepted=_accepted(kept, before), asked=asked)
+    state = with_buffer(state, kept, beside * len(kept))
+    taken = SelectionCounts(arrived=len(readings), accepted=_accepted(kept, before), asked=asked)
     return replace(state, seen=seen, asked=state.asked + asked), taken
 
 
-def lived(
+def serving_work(
     facts: Facts,
     release: Manifest,
     policy: DevicePolicy,
@@ -164,7 +164,7 @@ def lived(
     entries: list[Entry] = []
     embedded = texts(policy, arrived.examples)
     if embedded:
-        entries += charges.embed(facts, release, list(map(len, embedded)))
+        entries += embed_work(facts, release, list(map(len, embedded)))
     if isinstance(policy.adaptation, UserPrior):
         return entries  # it answers without the model
     context = 0.0
@@ -172,8 +172,8 @@ def lived(
         encoder = facts.encoder(release)
         turns = [len(encoder.example(exchange).tokens) for exchange in state.answered]
         context = policy.adaptation.neighbours * sum(turns) / len(turns)
-        entries += charges.embed(facts, release, [one.prompt for one in arrived.examples])
-    return [*entries, *charges.serve(facts, release, state.applied, arrived.examples, context)]
+        entries += embed_work(facts, release, [one.prompt for one in arrived.examples])
+    return [*entries, *serve_work(facts, release, state.applied, arrived.examples, context)]
 
 
 def keyed_numbers(facts: Facts) -> Priority:

@@ -12,7 +12,7 @@ from clients.work.facts import Facts
 from fleettune.jobs.jobs import Compute
 
 
-def foreseen(
+def ask_observer(
     facts: Facts,
     rule: Oracle,
     states: tuple[DeviceState, DeviceState],

@@ -1,11 +1,11 @@
-"""Start sight: what the observer sees of a device's start; the server never does."""
+"""Start view: what the observer sees of a device's start; the server never does."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from clients.adaptation.device_view import nats_per_token
-from clients.night.night import Visit
+from clients.night.night import NightOrder
 from clients.start.rules import Found
 from clients.state.state import DeviceState
 from fleettune.catalogue.manifest import CORPUS
@@ -19,25 +19,30 @@ from fleettune.messages.report import Observation
 
 
 def observe_start(
-    visit: Visit, seen: Observation, found: Found, day: int, state: DeviceState, compute: Compute
+    order: NightOrder,
+    seen: Observation,
+    found: Found,
+    day: int,
+    state: DeviceState,
+    compute: Compute,
 ) -> Observation:
     """Returns an observation with what a first tune started from, scored before any step.
 
     Args:
-        visit: The device, and the catalogue that it was offered.
+        order: The device, and the catalogue that it was offered.
         seen: What was observed of it otherwise.
         found: The start.
         day: A day that the device has not lived yet.
         state: What it holds.
         compute: The observer's processor.
     """
-    facts = visit.facts
+    facts = order.facts
     later = facts.population.day(facts.user, day)
     if state.held is None or not later:
         return seen
     encoder = facts.encoder(state.held)
     examples = tuple(encoder.example(exchange) for exchange in later)
-    own = _own_entry(visit)
+    own = _own_entry(order)
     asked = Workload()
     for entry in found.entries:
         asked = asked.plus(*entry)
@@ -54,9 +59,9 @@ def observe_start(
     )
 
 
-def _own_entry(visit: Visit) -> str | None:
+def _own_entry(order: NightOrder) -> str | None:
     """Returns what the entry of the user's style is called; None where entries are no styles."""
-    facts, offer = visit.facts, visit.catalogue
+    facts, offer = order.facts, order.catalogue
     own = style_name(facts.population, facts.user) or corpus_name(facts.population, facts.user)
     listed = () if offer is None else offer.manifest.entries
     named = any(entry.origin == CORPUS or entry.name == own for entry in listed)

@@ -18,15 +18,15 @@ from dataclasses import replace
 
 from clients.tuning.plan import TunePlan
 from clients.tuning.schedule import Tuning
-from clients.work import stage_work as charges
 from clients.work.facts import Facts
+from clients.work.stage_work import tune_work, validation_work
 from fleettune.adapters.patch import Patch
 from fleettune.data.tokens import Example
 from fleettune.jobs.jobs import Compute, ScoreJob, TuneJob
 from fleettune.releases.manifest import Manifest
 
 
-def tuned(
+def run_tune(
     facts: Facts, release: Manifest, tuning: Tuning, plan: TunePlan, start: Patch, compute: Compute
 ) -> tuple[Patch, TunePlan]:
     """Returns the trained patch, and the plan as far as it was carried out.
@@ -57,7 +57,9 @@ def tuned(
         losses.append(held_loss(release, snapshot, plan.held.examples, compute))
         if is_over(losses, tuning.patience):
             break
-    return result.snapshots[losses.index(min(losses))], shortened(facts, release, plan, len(losses))
+    return result.snapshots[losses.index(min(losses))], shorten_plan(
+        facts, release, plan, len(losses)
+    )
 
 
 def is_over(losses: Sequence[float], patience: int | None) -> bool:
@@ -73,7 +75,7 @@ def held_loss(
     return sum(score.nll) / sum(example.supervised for example in examples)
 
 
-def shortened(facts: Facts, release: Manifest, plan: TunePlan, epochs: int) -> TunePlan:
+def shorten_plan(facts: Facts, release: Manifest, plan: TunePlan, epochs: int) -> TunePlan:
     """Returns a plan's first epochs, with what those ask of the device."""
     ranks, cached = plan.placement.ranks, plan.cache_bytes > 0
     after = plan.held.after[:epochs]
@@ -84,7 +86,7 @@ def shortened(facts: Facts, release: Manifest, plan: TunePlan, epochs: int) -> T
         batches=batches,
         held=replace(plan.held, after=after),
         entries=[
-            *charges.tune(facts, release, ranks, batches, cached),
-            *charges.validation(facts, release, ranks, held, (epochs, cached)),
+            *tune_work(facts, release, ranks, batches, cached),
+            *validation_work(facts, release, ranks, held, (epochs, cached)),
         ],
     )

@@ -21,8 +21,8 @@ from clients.tuning.footprint import (
 )
 from clients.tuning.plan import TunePlan
 from clients.tuning.schedule import Held, Tuning
-from clients.work import stage_work as charges
 from clients.work.facts import Facts
+from clients.work.stage_work import probe_work
 from fleettune.adapters.patch import Patch, Placement, to_arrays
 from fleettune.data.tokens import Example
 from fleettune.jobs.jobs import ProbeJob, ProbeResult
@@ -52,7 +52,7 @@ def open_context(
     """
     if not examples:
         return "empty_buffer"
-    kept, held = held_out(facts, release, policy.tuning, examples)
+    kept, held = split_holdout(facts, release, policy.tuning, examples)
     training = [*kept, *pairs]
     longest = sorted((len(example.tokens) for example in training), reverse=True)
     rng = stream(facts.seed, Purpose.TUNING, facts.device, release.version)
@@ -68,7 +68,7 @@ def open_context(
     )
 
 
-def held_out(
+def split_holdout(
     facts: Facts, release: Manifest, tuning: Tuning, items: Sequence[T]
 ) -> tuple[tuple[T, ...], tuple[T, ...]]:
     """Returns what a device trains on for a release and what it holds out, by its own stream."""
@@ -87,11 +87,11 @@ def with_probes(
     context: PlacementContext, jobs: Sequence[ProbeJob], probed: Sequence[ProbeResult]
 ) -> PlacementContext:
     """Returns the context with what probes found and took."""
-    entries = charges.probe(context.facts, context.release, jobs)
+    entries = probe_work(context.facts, context.release, jobs)
     return replace(context, probed=tuple(probed), probed_j=joules(context.facts, entries))
 
 
-def refitted(
+def refit_plan(
     policy: DevicePolicy, context: PlacementContext, placement: Placement
 ) -> TunePlan | None:
     """Returns another tune at a placement, placed anew where its rule's limits ask for it.
@@ -174,14 +174,14 @@ def peak_of(policy: DevicePolicy, context: PlacementContext | str, plan: TunePla
     return round(max(before, after))
 
 
-def budgeted(policy: DevicePolicy, decision: Decision) -> DevicePolicy:
+def budget_steps(policy: DevicePolicy, decision: Decision) -> DevicePolicy:
     """Returns the policy with the steps of this retune."""
     if decision.steps is None:
         return policy
     return replace(policy, tuning=replace(policy.tuning, steps=decision.steps, epochs=None))
 
 
-def continued(old: Patch | None, fresh: Patch, decision: Decision) -> Patch | None:
+def old_start(old: Patch | None, fresh: Patch, decision: Decision) -> Patch | None:
     """Returns the old patch to go on from where that is wanted and fits, else None.
 
     It fits if every factor has the shape that the fresh patch has, and every alpha is the same.

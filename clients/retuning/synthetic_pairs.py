@@ -7,20 +7,20 @@ from dataclasses import replace
 import numpy as np
 
 from clients.policy import DevicePolicy
-from clients.retuning.plan import held_out, open_context, refitted
-from clients.state.kept_out import trained_on
+from clients.retuning.plan import open_context, refit_plan, split_holdout
+from clients.state.kept_out import training_exchanges
 from clients.state.state import DeviceState
 from clients.synthesis.rules import Draw, Source
 from clients.tuning.context import PlacementContext
 from clients.tuning.plan import TunePlan
-from clients.work import stage_work as charges
 from clients.work.facts import Facts
+from clients.work.stage_work import synthesise_work
 from fleettune.jobs.jobs import Compute
 from fleettune.releases.manifest import Manifest
 from fleettune.seeds import Purpose, stream
 
 
-def expanded(
+def add_pairs(
     opened: PlacementContext,
     policy: DevicePolicy,
     state: DeviceState,
@@ -41,9 +41,9 @@ def expanded(
     held = state.buffer_bytes + state.beside_bytes + state.shelf.size_bytes
     free = policy.quota.total_bytes - held
     encoder = facts.encoder(release)
-    own = trained_on(facts, policy.adaptation, state)
+    own = training_exchanges(facts, policy.adaptation, state)
     source = Source(
-        buffer=held_out(facts, release, policy.tuning, own)[0],
+        buffer=split_holdout(facts, release, policy.tuning, own)[0],
         answers=frozenset(answer.response for answer in facts.population.answers),
         room_bytes=free - max(size_bytes, present),
         release=release.path,
@@ -62,11 +62,11 @@ def expanded(
     if kept and not isinstance(context, str):
         room = free - sum(pair.size_bytes for pair in made.pairs)
         seen = {name: getattr(opened, name) for name in ("probed", "probed_j", "trained")}
-        longer = refitted(policy, replace(context, room_bytes=room, **seen), plan.placement)
+        longer = refit_plan(policy, replace(context, room_bytes=room, **seen), plan.placement)
     kept = 0 if longer is None else kept
     return replace(
         longer or plan,
-        making=charges.synthesise(facts, release, state.patch, made.writings),
+        making=synthesise_work(facts, release, state.patch, made.writings),
         synthesised=made.candidates,
         synthetic_kept=kept,
     )

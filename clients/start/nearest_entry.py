@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from clients.work import stage_work as charges
 from clients.work.facts import Facts
+from clients.work.stage_work import embed_work
 from fleettune.adapters.patch import Patch
 from fleettune.adapters.weighted_sum import merged, nonnegative_pair
 from fleettune.catalogue.decomposition import Floats
@@ -219,7 +219,7 @@ def selection_work(
         embedded = model.work(lengths)
         size_bytes += 0 if model.digest == held else model.size_bytes
     elif lengths:
-        _, _, amount = charges.embed(facts, release, lengths)[0]
+        _, _, amount = embed_work(facts, release, lengths)[0]
         embedded = Work(flop=amount.flop, traffic_bytes=amount.moved_bytes)
     return [
         (Stage.DOWNLOAD, Phase.RECEIVE, transferring(size_bytes)),

@@ -11,7 +11,9 @@ from fleettune.data.tokens import Example
 from fleettune.releases.manifest import Manifest
 
 
-def trained_on(facts: Facts, rule: AdaptationRule, state: DeviceState) -> tuple[Exchange, ...]:
+def training_exchanges(
+    facts: Facts, rule: AdaptationRule, state: DeviceState
+) -> tuple[Exchange, ...]:
     """Returns the exchanges that a tune may use: those answered that are not kept out."""
     kept_out = _kept_out(rule)
     if kept_out is None:
@@ -24,13 +26,13 @@ def canaries(facts: Facts, rule: AdaptationRule, state: DeviceState) -> tuple[Ex
 
     That is what the rule keeps out of every tune; where it keeps out nothing, what came since.
     """
-    kept_out, tuned = _kept_out(rule), state.recollection.tuned_day
+    kept_out, tuned = _kept_out(rule), state.history.tuned_day
     if kept_out is None or kept_out.share > 0 or tuned is None:
-        return held_out(facts, rule, state)
+        return newest_kept_out(facts, rule, state)
     return tuple(e for e in state.answered if e.day > tuned)[-kept_out.most :]
 
 
-def held_out(facts: Facts, rule: AdaptationRule, state: DeviceState) -> tuple[Exchange, ...]:
+def newest_kept_out(facts: Facts, rule: AdaptationRule, state: DeviceState) -> tuple[Exchange, ...]:
     """Returns the newest exchanges that a rule keeps out of every tune, in time order."""
     kept_out = _kept_out(rule)
     if kept_out is None:
@@ -43,7 +45,7 @@ def held_out_examples(
 ) -> tuple[Example, ...]:
     """Returns what is kept out of every tune as a release reads it."""
     encoder = facts.encoder(release)
-    return tuple(map(encoder.example, held_out(facts, policy.adaptation, state)))
+    return tuple(map(encoder.example, newest_kept_out(facts, policy.adaptation, state)))
 
 
 def _kept_out(rule: AdaptationRule) -> KeptOut | None:

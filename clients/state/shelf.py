@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from flwr.app import ConfigRecord, RecordDict
 
-from clients.adaptation.decision import Recollection
+from clients.adaptation.decision import PatchHistory
 from fleettune.adapters.patch import Patch
 from fleettune.messages.records import decode_patch, encode_patch
 
@@ -29,14 +29,14 @@ class Shelved:
         task: What it is for; empty where a device has one task only.
         version: How often a patch of this release and task was trained before.
         used: Last round in which it was in use.
-        recollection: What the rule of adaptation knows of it.
+        history: What the rule of adaptation knows of it.
     """
 
     patch: Patch
     task: str = ""
     version: int = 0
     used: int = 0
-    recollection: Recollection = field(default_factory=Recollection)
+    history: PatchHistory = field(default_factory=PatchHistory)
 
     @property
     def key(self) -> tuple[int, str]:
@@ -123,7 +123,7 @@ def write_shelf(records: RecordDict, name: str, shelf: Shelf) -> None:
         {
             **{"release": item.patch.release, "alpha": item.patch.alpha, "task": item.task},
             **{"version": item.version, "used": item.used},
-            "recollection": asdict(item.recollection),
+            "history": asdict(item.history),
         }
         for item in shelf.patches
     ]
@@ -148,5 +148,5 @@ def _read(records: RecordDict, name: str, told: Iterable[dict[str, Any]]) -> Ite
             task=plain["task"],
             version=plain["version"],
             used=plain["used"],
-            recollection=Recollection(**plain["recollection"]),
+            history=PatchHistory(**plain["history"]),
         )

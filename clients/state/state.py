@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from flwr.app import ConfigRecord, RecordDict
 
-from clients.adaptation.decision import Action, Decision, Recollection
+from clients.adaptation.decision import Action, Decision, PatchHistory
 from clients.policy import Quota
 from clients.selection.buffer import ANSWERED, Item, Note, total_bytes
 from clients.state.shelf import EMPTY, Shelf, applicable, read_shelf, write_shelf
@@ -45,7 +45,7 @@ class DeviceState:
         asked: Preferred answers that the user was ever asked for.
         before: The release held before `held`, kept until the device has settled what to do about
             that; None otherwise.
-        recollection: What its rule of adaptation keeps about the patch.
+        history: What its rule of adaptation keeps about the patch.
         due: A retune that was put off to another night; None without one.
         residual: What a lossy codec left out of earlier deltas (`fleettune.deltas.error_feedback`).
         shelf: Patches that are not in use.
@@ -64,7 +64,7 @@ class DeviceState:
     seen: int = 0
     asked: int = 0
     before: Manifest | None = None
-    recollection: Recollection = field(default_factory=Recollection)
+    history: PatchHistory = field(default_factory=PatchHistory)
     due: Decision | None = None
     residual: Patch | None = None
     shelf: Shelf = EMPTY
@@ -118,7 +118,7 @@ class DeviceState:
         return applicable(self.patch, self.release, reused=self.settled == self.release)
 
 
-def holding(state: DeviceState, items: tuple[Item, ...], extra_bytes: int) -> DeviceState:
+def with_buffer(state: DeviceState, items: tuple[Item, ...], extra_bytes: int) -> DeviceState:
     """Returns the state with another buffer."""
     notes = tuple(item.note for item in items)
     return replace(
@@ -129,7 +129,7 @@ def holding(state: DeviceState, items: tuple[Item, ...], extra_bytes: int) -> De
     )
 
 
-def within(state: DeviceState, quota: Quota) -> DeviceState:
+def check_quota(state: DeviceState, quota: Quota) -> DeviceState:
     """Returns the state if it fits its quota.
 
     Raises:
@@ -143,7 +143,7 @@ def within(state: DeviceState, quota: Quota) -> DeviceState:
     return state
 
 
-def joined(state: DeviceState, join: Join | None) -> DeviceState:
+def join_fleet(state: DeviceState, join: Join | None) -> DeviceState:
     """Returns the state of a device that joins the fleet with a part of it.
 
     Before its first night it has its user's last few days instead of the whole past.
@@ -185,7 +185,7 @@ def read_state(records: RecordDict, arm: str = "") -> DeviceState:
         seen=plain["seen"],
         asked=plain["asked"],
         before=None if plain["before"] is None else read_manifest(plain["before"]),
-        recollection=Recollection(**plain["recollection"]),
+        history=PatchHistory(**plain["history"]),
         due=None if plain["due"] is None else _decision(plain["due"]),
         residual=kept["residual"],
         shelf=read_shelf(records, f"{arm}/shelf"),
@@ -217,7 +217,7 @@ def write_state(records: RecordDict, state: DeviceState, arm: str = "") -> None:
         "seen": state.seen,
         "asked": state.asked,
         "before": None if state.before is None else to_record(state.before),
-        "recollection": asdict(state.recollection),
+        "history": asdict(state.history),
         "due": None if state.due is None else asdict(replace(state.due, passes=())),
     }
     if residual is not None:
@@ -238,6 +238,6 @@ def _decision(plain: Mapping[str, Any]) -> Decision:
     kept: dict[str, Any] = {
         "action": Action(plain["action"]),
         "passes": (),
-        "recollection": Recollection(**plain["recollection"]),
+        "history": PatchHistory(**plain["history"]),
     }
     return Decision(**{**plain, **kept})

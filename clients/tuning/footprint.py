@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from clients.tuning.context import PlacementContext
-from clients.work import stage_work as charges
 from clients.work.facts import Facts
+from clients.work.stage_work import cache_bytes, tune_work, validation_work
 from fleettune.adapters.patch import Placement
 from fleettune.cost.energy import price
 from fleettune.cost.memory import memory_peak_bytes, shared_bytes
@@ -54,8 +54,8 @@ def tune_entries(context: PlacementContext, ranks: Ranks, *, cached: bool) -> li
     facts, release, held = context.facts, context.release, context.held
     times = len(held.after)
     return [
-        *charges.tune(facts, release, ranks, context.batches, cached),
-        *charges.validation(facts, release, ranks, held.examples, (times, cached)),
+        *tune_work(facts, release, ranks, context.batches, cached),
+        *validation_work(facts, release, ranks, held.examples, (times, cached)),
     ]
 
 
@@ -63,7 +63,7 @@ def cached_bytes(context: PlacementContext) -> int:
     """Returns the bytes of a prefix cache of all examples of the tune, at any cut."""
     distinct = dict.fromkeys(example for batch in context.batches for example in batch)
     tokens = sum(len(example.tokens) for example in (*distinct, *context.held.examples))
-    return charges.cache_bytes(context.release.shapes, tokens)
+    return cache_bytes(context.release.shapes, tokens)
 
 
 def cheapest_tune(

@@ -33,7 +33,9 @@ def ranks_of(patch: Patch | None) -> Ranks:
     return {} if patch is None else patch.ranks
 
 
-def check(facts: Facts, release: Manifest, patch: Patch | None, decision: Decision) -> list[Entry]:
+def decision_work(
+    facts: Facts, release: Manifest, patch: Patch | None, decision: Decision
+) -> list[Entry]:
     """Returns what a decision read and computed."""
     ranks, own = ranks_of(patch), release.shapes
     shared = () if patch is None else patch.shared
@@ -44,11 +46,11 @@ def check(facts: Facts, release: Manifest, patch: Patch | None, decision: Decisi
     return [
         (Stage.CHECK, Phase.READ, moving(read_bytes + weights.traffic_bytes)),
         (Stage.CHECK, Phase.FORWARD, computing(computed)),
-        *(entry for each in decision.passes for entry in score(facts, release, ranks, each)),
+        *(entry for each in decision.passes for entry in score_work(facts, release, ranks, each)),
     ]
 
 
-def score(
+def score_work(
     facts: Facts, release: Manifest, ranks: Ranks, examples: Sequence[Example]
 ) -> list[Entry]:
     """Returns one forward pass over examples, the head on their supervised tokens only."""
@@ -61,7 +63,7 @@ def score(
     return [(Stage.CHECK, Phase.PREFILL, computing(work))]
 
 
-def probe(facts: Facts, release: Manifest, jobs: Sequence[ProbeJob]) -> list[Entry]:
+def probe_work(facts: Facts, release: Manifest, jobs: Sequence[ProbeJob]) -> list[Entry]:
     """Returns the passes of probes: one forward and one backward per batch.
 
     Counted as training their adapters; the gradient of A, which a probe has no use for, is in it.
@@ -69,17 +71,17 @@ def probe(facts: Facts, release: Manifest, jobs: Sequence[ProbeJob]) -> list[Ent
     return [
         entry
         for job in jobs
-        for entry in before_placing(facts, release, job.probe.ranks, job.batches)
+        for entry in placing_work(facts, release, job.probe.ranks, job.batches)
     ]
 
 
-def before_placing(facts: Facts, release: Manifest, ranks: Ranks, batches: Batches) -> list[Entry]:
+def placing_work(facts: Facts, release: Manifest, ranks: Ranks, batches: Batches) -> list[Entry]:
     """Returns the passes of training steps that a placement is decided by."""
-    entries = tune(facts, release, ranks, batches, cached=False)
+    entries = tune_work(facts, release, ranks, batches, cached=False)
     return [(Stage.PROBE, phase, amount) for _, phase, amount in entries]
 
 
-def tune(
+def tune_work(
     facts: Facts, release: Manifest, ranks: Ranks, batches: Batches, cached: bool
 ) -> list[Entry]:
     """Returns the passes of a tune.
@@ -115,7 +117,7 @@ def tune(
     return [(Stage.TUNE, Phase.FORWARD, computing(forward)), *entries]
 
 
-def validation(
+def validation_work(
     facts: Facts, release: Manifest, ranks: Ranks, held: Sequence[Example], how: tuple[int, bool]
 ) -> list[Entry]:
     """Returns the passes of a tune over what it holds out: forward, all examples in one pass.
@@ -125,7 +127,7 @@ def validation(
         release: What it tunes.
         ranks: The adapters, at simulated shapes.
         held: The held-out examples.
-        how: How often, and whether hidden states at the cut are cached, as those of `tune` are.
+        how: How often, and whether hidden states at the cut are cached, as in `tune_work`.
     """
     times, cached = how
     if not held or not times:
@@ -155,7 +157,7 @@ def cache_bytes(shapes: Shapes, tokens: int) -> int:
     return 2 * shapes.hidden * tokens
 
 
-def upload(
+def upload_work(
     facts: Facts, release: Manifest, change: Patch | None = None, frame: bytes = b""
 ) -> list[Entry]:
     """Returns the transfer of an adapter delta, where there is one, and statistics.
@@ -173,7 +175,7 @@ def upload(
     return [(Stage.UPLOAD, Phase.SEND, transferring(size_bytes + STATISTICS_BYTES))]
 
 
-def fleet_patch(facts: Facts, release: Manifest, sent: Patch) -> list[Entry]:
+def fleet_patch_work(facts: Facts, release: Manifest, sent: Patch) -> list[Entry]:
     """Returns the transfer of a fleet patch and its way to storage."""
     own, ranks = release.shapes, ranks_of(sent)
     size_bytes = facts.priced.patch_bytes(own, ranks, sent.size_bytes, sent.shared)
@@ -183,7 +185,7 @@ def fleet_patch(facts: Facts, release: Manifest, sent: Patch) -> list[Entry]:
     ]
 
 
-def serve(
+def serve_work(
     facts: Facts,
     release: Manifest,
     patch: Patch | None,
@@ -218,7 +220,7 @@ def serve(
     ]
 
 
-def synthesise(
+def synthesise_work(
     facts: Facts, release: Manifest, patch: Patch | None, writings: Writings
 ) -> list[Entry]:
     """Returns what writing texts costs the device.
@@ -245,7 +247,7 @@ def synthesise(
     ]
 
 
-def embed(facts: Facts, release: Manifest, lengths: Sequence[int]) -> list[Entry]:
+def embed_work(facts: Facts, release: Manifest, lengths: Sequence[int]) -> list[Entry]:
     """Returns the embeddings of new texts, given their simulated tokens."""
     return [(Stage.SELECT, Phase.PREFILL, computing(_embedding(facts, release, lengths)))]
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from clients.night.selecting import arrivals, embed, keyed_numbers
+from clients.night.selecting import arrivals, keyed_numbers, read_arrivals
 from clients.policy import DevicePolicy
 from clients.selection.buffer import Item, Reading
 from clients.selection.rules import Priority, Selection
@@ -94,7 +94,7 @@ def _of_device(experiment: Experiment, policy: DevicePolicy, device: int) -> NDA
         population=fleet.data.open(),
     )
     alone = Compute(run=lambda job: execute([job])[0])
-    readings = embed(policy, release, arrivals(facts, release, -1, 0), alone)
+    readings = read_arrivals(policy, release, arrivals(facts, release, -1, 0), alone)
     quota = policy.quota.buffer_bytes
     return taken_in(policy.selection, readings, quota, keyed_numbers(facts))
 

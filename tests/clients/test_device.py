@@ -19,7 +19,7 @@ from clients.adaptation.rules import (
     NeverPersonalise,
     Retrieve,
 )
-from clients.device import Visit, run_round
+from clients.device import NightOrder, run_round
 from clients.night.selecting import EMBEDDING_BYTES
 from clients.placement.rules import EverySite, TopLayers
 from clients.policy import DevicePolicy, Quota
@@ -64,20 +64,20 @@ def policy(adaptation: Adaptation, quota: Quota = ROOMY, steps: int = 2) -> Devi
     )
 
 
-def visit(
+def night_order(
     release: Manifest,
     chosen: DevicePolicy,
     round_: int = 0,
     population: Population = WORLD,
     profile: DeviceProfile = PROFILE,
     priced: PricedAs = OWN,
-) -> Visit:
+) -> NightOrder:
     facts = Facts(device=3, user=3, seed=5, profile=profile, population=population, priced=priced)
-    return Visit(facts=facts, round=round_, release=release, policy=chosen)
+    return NightOrder(facts=facts, round=round_, release=release, policy=chosen)
 
 
 def live(
-    night: Visit, state: DeviceState | None = None, *, observed: bool = False
+    night: NightOrder, state: DeviceState | None = None, *, observed: bool = False
 ) -> tuple[DeviceState, Report]:
     return run_round(night, state or DeviceState(), current_compute(), observed=observed)
 
@@ -86,7 +86,7 @@ def stages(report: Report) -> set[Stage]:
     return {stage for stage, _ in report.statistics.ledger.costs}
 
 
-def examples_of(night: Visit, exchanges: Sequence[Exchange]) -> list[Example]:
+def examples_of(night: NightOrder, exchanges: Sequence[Exchange]) -> list[Example]:
     return [night.facts.encoder(night.release).example(exchange) for exchange in exchanges]
 
 
@@ -96,7 +96,7 @@ def seconds(work: Work, gflops: float) -> float:
 
 
 def training(
-    night: Visit, shapes: Shapes, ratio: float, ranks: dict[Site, int]
+    night: NightOrder, shapes: Shapes, ratio: float, ranks: dict[Site, int]
 ) -> tuple[Work, Work]:
     """The work of every step's own batch, forward and backward, added up."""
     facts, release = night.facts, night.release
@@ -110,7 +110,7 @@ def training(
     return forward, backward
 
 
-def serving(night: Visit, shapes: Shapes, ratio: float) -> tuple[Work, Work]:
+def serving(night: NightOrder, shapes: Shapes, ratio: float) -> tuple[Work, Work]:
     """The work of reading day 0's questions and writing its answers, without adapters."""
     prefill, decode = Work(), Work()
     for example in examples_of(night, WORLD.day(3, 0)):
@@ -158,7 +158,7 @@ def test_the_first_nights_transfers_are_priced_as_by_hand(
     releases: tuple[Manifest, Manifest], priced: Priced
 ) -> None:
     own, shapes = releases[0].shapes, priced.of(releases[0])
-    state, report = live(visit(releases[0], policy(AlwaysRetune()), priced=priced.model))
+    state, report = live(night_order(releases[0], policy(AlwaysRetune()), priced=priced.model))
     ledger = report.statistics.ledger
 
     # Download: as stored, or two bytes for every priced weight, at 50 Mbit/s after a round
@@ -190,7 +190,7 @@ def test_the_first_nights_computing_and_its_idle_draw_are_priced_as_by_hand(
     releases: tuple[Manifest, Manifest], priced: Priced
 ) -> None:
     shapes = priced.of(releases[0])
-    night = visit(releases[0], policy(AlwaysRetune()), priced=priced.model)
+    night = night_order(releases[0], policy(AlwaysRetune()), priced=priced.model)
     _, report = live(night)
     ledger = report.statistics.ledger
     paid = {Stage.IDLE, Stage.DOWNLOAD, Stage.TUNE, Stage.SERVE, Stage.UPLOAD}
@@ -225,7 +225,7 @@ def test_the_first_nights_computing_and_its_idle_draw_are_priced_as_by_hand(
 def test_what_is_priced_changes_no_patch_and_no_statistics_but_the_costs(
     releases: tuple[Manifest, Manifest],
 ) -> None:
-    nights = [visit(releases[0], policy(AlwaysRetune()), priced=p) for p in (OWN, LLAMA)]
+    nights = [night_order(releases[0], policy(AlwaysRetune()), priced=p) for p in (OWN, LLAMA)]
     (own_state, own), (state, priced) = (live(night) for night in nights)
     assert own_state.patch is not None
     assert state.patch is not None
@@ -240,7 +240,7 @@ def test_what_is_priced_changes_no_patch_and_no_statistics_but_the_costs(
 def test_the_workload_is_what_the_ledger_was_priced_from_and_for_the_observer_alone(
     releases: tuple[Manifest, Manifest],
 ) -> None:
-    night = visit(releases[0], policy(AlwaysRetune()))
+    night = night_order(releases[0], policy(AlwaysRetune()))
     _, report = live(night, observed=True)
     assert price(report.workload, central(PROFILE, WIFI)) == report.statistics.ledger
     assert live(night)[1].workload == Workload()
@@ -250,9 +250,9 @@ def test_every_day_is_served_and_with_the_patch_once_there_is_one(
     releases: tuple[Manifest, Manifest],
 ) -> None:
     chosen = policy(AlwaysRetune())
-    state, _ = live(visit(releases[0], chosen))
+    state, _ = live(night_order(releases[0], chosen))
     # Days 1 to 3 are read on the fourth night; no release is new, so nothing else is computed.
-    night = visit(releases[0], chosen, 3)
+    night = night_order(releases[0], chosen, 3)
     _, report = live(night, state, observed=True)
     shapes = releases[0].shapes
     ranks = {Site(7, module): 1 for module in MODULES}
@@ -268,7 +268,7 @@ def test_every_day_is_served_and_with_the_patch_once_there_is_one(
     assert Stage.SERVE not in stages(again)
 
 
-def caching(night: Visit, quota: Quota = ROOMY) -> Visit:
+def caching(night: NightOrder, quota: Quota = ROOMY) -> NightOrder:
     tuning = replace(night.policy.tuning, prefix_cache=True)
     return replace(night, policy=replace(night.policy, tuning=tuning, quota=quota))
 
@@ -279,7 +279,7 @@ def test_a_prefix_cache_is_priced_as_by_hand_and_changes_no_patch(
 ) -> None:
     shapes = priced.of(releases[0])
     # 9 steps of 2 are three epochs of 6 exchanges
-    night = visit(releases[0], policy(AlwaysRetune(), steps=9), priced=priced.model)
+    night = night_order(releases[0], policy(AlwaysRetune(), steps=9), priced=priced.model)
     plain_state, plain = live(night, observed=True)
     state, report = live(caching(night), observed=True)
     assert plain_state.patch is not None
@@ -314,7 +314,7 @@ def test_a_prefix_cache_is_priced_as_by_hand_and_changes_no_patch(
 
 
 def test_a_prefix_cache_over_the_quota_is_left_out(releases: tuple[Manifest, Manifest]) -> None:
-    night = visit(releases[0], policy(AlwaysRetune(), steps=9))
+    night = night_order(releases[0], policy(AlwaysRetune(), steps=9))
     _, plain = live(night)
     _, cached = live(caching(night))
     buffer = sum(exchange.size_bytes for exchange in WORLD.day(3, 0))
@@ -331,12 +331,12 @@ def test_adapters_on_every_layer_leave_nothing_to_cache(
     releases: tuple[Manifest, Manifest],
 ) -> None:
     chosen = replace(policy(AlwaysRetune()), placement=EverySite(rank=1, alpha=2.0))
-    _, plain = live(visit(releases[0], chosen))
-    _, report = live(caching(visit(releases[0], chosen)))
+    _, plain = live(night_order(releases[0], chosen))
+    _, report = live(caching(night_order(releases[0], chosen)))
     assert report.statistics == plain.statistics
 
 
-def llama_3b_peak(night: Visit, layers: int) -> float:
+def llama_3b_peak(night: NightOrder, layers: int) -> float:
     """Bytes of a step with the longest two exchanges and adapters on the top layers of eight."""
     longest = sorted(len(e.tokens) for e in examples_of(night, WORLD.day(3, 0)))[-2:]
     shapes = TARGETS["llama-3.2-3b"]
@@ -372,7 +372,7 @@ def test_a_device_short_of_memory_tunes_fewer_layers_where_it_may(
 ) -> None:
     priced = PricedAs(model="llama-3.2-3b", tokens_ratio=0.78)
     top = TopLayers(layers=4, rank=1, alpha=2.0, shrink=shrink)
-    night = visit(releases[0], replace(policy(AlwaysRetune()), placement=top), priced=priced)
+    night = night_order(releases[0], replace(policy(AlwaysRetune()), placement=top), priced=priced)
     peak = llama_3b_peak(night, room_for) if room_for else 0.999 * llama_3b_peak(night, 1)
     night = replace(night, facts=replace(night.facts, profile=with_memory(peak)))
     state, report = live(night)
@@ -394,14 +394,14 @@ def test_three_billion_weights_in_half_precision_are_more_than_the_phone_may_giv
     top = TopLayers(layers=1, rank=1, alpha=2.0, shrink=True)
     chosen = replace(policy(AlwaysRetune()), placement=top)
     for model, decision in (("llama-3.2-3b", "infeasible"), ("llama-3.2-1b", "retune")):
-        _, report = live(visit(releases[0], chosen, priced=PricedAs(model=model)))
+        _, report = live(night_order(releases[0], chosen, priced=PricedAs(model=model)))
         assert report.statistics.outcome.decision == decision
 
 
 def test_tuning_changes_the_patch_and_counts_its_steps_and_tokens(
     releases: tuple[Manifest, Manifest],
 ) -> None:
-    night = visit(releases[0], policy(AlwaysRetune(), steps=3))
+    night = night_order(releases[0], policy(AlwaysRetune(), steps=3))
     state, report = live(night)
     assert state.patch is not None
     placement = TopLayers(layers=1, rank=1, alpha=2.0).on(releases[0].shapes)
@@ -417,8 +417,8 @@ def test_a_night_without_a_new_release_costs_its_serving_and_its_report_alone(
     releases: tuple[Manifest, Manifest],
 ) -> None:
     chosen = policy(AlwaysRetune())
-    state, _ = live(visit(releases[0], chosen))
-    again, report = live(visit(releases[0], chosen, 1), state)
+    state, _ = live(night_order(releases[0], chosen))
+    again, report = live(night_order(releases[0], chosen, 1), state)
     outcome = report.statistics.outcome
     assert (outcome.decision, outcome.reason) == ("none", "same_release")
     assert stages(report) == {Stage.IDLE, Stage.SERVE, Stage.UPLOAD}
@@ -428,9 +428,9 @@ def test_a_night_without_a_new_release_costs_its_serving_and_its_report_alone(
 
 def test_a_check_charges_the_patch_that_it_reads(releases: tuple[Manifest, Manifest]) -> None:
     chosen = policy(EdgeTuneReleased(kappa=1e9, k_var=0.25))
-    state, _ = live(visit(releases[0], chosen))
+    state, _ = live(night_order(releases[0], chosen))
     assert state.patch is not None
-    _, report = live(visit(releases[1], chosen, 1), state)
+    _, report = live(night_order(releases[1], chosen, 1), state)
     check = report.statistics.ledger.of(Stage.CHECK)
     # Reading at 1.5 GB/s and 5 W, computing at 50 GFLOP/s and 2.68 W, of which 0.5 W are idle.
     read_s = state.patch.size_bytes / 1.5e9
@@ -447,8 +447,8 @@ def test_reuse_carries_the_very_bytes_of_the_patch_to_the_next_release(
     releases: tuple[Manifest, Manifest],
 ) -> None:
     chosen = policy(AlwaysReuse())
-    state, _ = live(visit(releases[0], chosen))
-    later, report = live(visit(releases[1], chosen, 1), state)
+    state, _ = live(night_order(releases[0], chosen))
+    later, report = live(night_order(releases[1], chosen, 1), state)
     assert state.patch is not None
     assert later.patch is not None
     assert later.patch.digest() == state.patch.digest()
@@ -459,7 +459,7 @@ def test_reuse_carries_the_very_bytes_of_the_patch_to_the_next_release(
 
 
 def test_equal_nights_give_equal_bytes(releases: tuple[Manifest, Manifest]) -> None:
-    first, second = (live(visit(releases[0], policy(AlwaysRetune()))) for _ in range(2))
+    first, second = (live(night_order(releases[0], policy(AlwaysRetune()))) for _ in range(2))
     assert first[0].patch is not None
     assert second[0].patch is not None
     assert first[0].patch.digest() == second[0].patch.digest()
@@ -476,7 +476,7 @@ def test_a_patch_over_the_whole_quota_is_infeasible(releases: tuple[Manifest, Ma
     buffer = sum(exchange.size_bytes for exchange in WORLD.day(3, 0))
     for total, decision in ((buffer + size - 1, "infeasible"), (buffer + size, "retune")):
         quota = Quota(buffer_bytes=buffer, total_bytes=total)
-        state, report = live(visit(releases[0], policy(AlwaysRetune(), quota)))
+        state, report = live(night_order(releases[0], policy(AlwaysRetune(), quota)))
         assert report.statistics.outcome.decision == decision
         assert (state.patch is None) == (decision == "infeasible")
     assert report.statistics.stored_bytes == total
@@ -489,9 +489,9 @@ def test_a_patch_stays_where_new_exchanges_would_not_fit_beside_it(
     first = sum(exchange.size_bytes for exchange in WORLD.day(3, 0))
     quota = Quota(buffer_bytes=10 * first, total_bytes=first + size)
     chosen = policy(AlwaysReuse(), quota)
-    state, _ = live(visit(releases[0], chosen))
+    state, _ = live(night_order(releases[0], chosen))
     assert state.stored_bytes == quota.total_bytes
-    later, _ = live(visit(releases[0], chosen, 1), state)
+    later, _ = live(night_order(releases[0], chosen, 1), state)
     assert later.patch is state.patch
     # The buffer makes room among its own: the newest exchanges that fit beside the patch.
     assert later.buffer[-3:] == WORLD.day(3, 1)
@@ -501,7 +501,7 @@ def test_a_patch_stays_where_new_exchanges_would_not_fit_beside_it(
 def test_a_step_over_the_memory_is_infeasible(releases: tuple[Manifest, Manifest]) -> None:
     small = Coefficient(value=1e-3, low=1e-3, high=1e-3, tier="E", source="a test")
     profile = replace(PROFILE, ram_gb=small)
-    state, report = live(visit(releases[0], policy(AlwaysRetune()), profile=profile))
+    state, report = live(night_order(releases[0], policy(AlwaysRetune()), profile=profile))
     outcome = report.statistics.outcome
     assert (outcome.decision, outcome.reason) == ("infeasible", "over_memory")
     assert state.patch is None
@@ -510,23 +510,25 @@ def test_a_step_over_the_memory_is_infeasible(releases: tuple[Manifest, Manifest
 
 def test_an_empty_buffer_is_infeasible(releases: tuple[Manifest, Manifest]) -> None:
     quota = Quota(buffer_bytes=1, total_bytes=10**6)
-    _, report = live(visit(releases[0], policy(AlwaysRetune(), quota)))
+    _, report = live(night_order(releases[0], policy(AlwaysRetune(), quota)))
     outcome = report.statistics.outcome
     assert (outcome.decision, outcome.reason) == ("infeasible", "empty_buffer")
 
 
 def test_an_infeasible_retune_keeps_the_old_patch(releases: tuple[Manifest, Manifest]) -> None:
-    state, _ = live(visit(releases[0], policy(AlwaysRetune())))
+    state, _ = live(night_order(releases[0], policy(AlwaysRetune())))
     small = Coefficient(value=1e-3, low=1e-3, high=1e-3, tier="E", source="a test")
-    night = visit(releases[1], policy(AlwaysRetune()), 1, profile=replace(PROFILE, ram_gb=small))
+    night = night_order(
+        releases[1], policy(AlwaysRetune()), 1, profile=replace(PROFILE, ram_gb=small)
+    )
     later, report = live(night, state)
     assert report.statistics.outcome.decision == "infeasible"
     assert later.patch is state.patch
 
 
 def test_never_personalise_drops_the_patch(releases: tuple[Manifest, Manifest]) -> None:
-    state, _ = live(visit(releases[0], policy(AlwaysRetune())))
-    later, report = live(visit(releases[1], policy(NeverPersonalise()), 1), state)
+    state, _ = live(night_order(releases[0], policy(AlwaysRetune())))
+    later, report = live(night_order(releases[1], policy(NeverPersonalise()), 1), state)
     assert later.patch is None
     assert report.statistics.outcome.decision == "never"
 
@@ -561,7 +563,7 @@ def test_no_quota_is_ever_exceeded_and_no_patch_ever_lost(
     state, round_, had = DeviceState(), -1, False
     for index, slept in enumerate(rounds):
         round_ += slept
-        state, report = live(visit(releases[index % 2], chosen, round_), state)
+        state, report = live(night_order(releases[index % 2], chosen, round_), state)
         assert state.buffer_bytes <= buffer_bytes
         assert state.stored_bytes <= quota.total_bytes
         assert report.statistics.stored_bytes == state.stored_bytes
@@ -593,8 +595,8 @@ def test_a_device_that_slept_reads_all_the_days_it_missed(
 ) -> None:
     diary = Diary()
     chosen = policy(NeverPersonalise())
-    state, _ = live(visit(releases[0], chosen, 0, diary))
-    state, _ = live(visit(releases[0], chosen, 4, diary), state)
+    state, _ = live(night_order(releases[0], chosen, 0, diary))
+    state, _ = live(night_order(releases[0], chosen, 4, diary), state)
     assert diary.asked == [0, 1, 2, 3, 4]
     assert state.last_day == 4
     everything = tuple(exchange for day in range(5) for exchange in WORLD.day(3, day))
@@ -609,7 +611,7 @@ def test_the_observer_looks_at_a_later_day_that_the_device_never_holds(
     state = DeviceState()
     for round_ in range(3):
         diary.asked.clear()
-        state, report = live(visit(releases[0], chosen, round_, diary), state, observed=True)
+        state, report = live(night_order(releases[0], chosen, round_, diary), state, observed=True)
         assert diary.asked == [round_, round_ + 1]
         assert max(exchange.day for exchange in state.buffer) == round_
         assert not set(WORLD.day(3, round_ + 1)) & set(state.buffer)
@@ -620,7 +622,7 @@ def test_the_observer_looks_at_a_later_day_that_the_device_never_holds(
 def test_being_observed_changes_neither_state_nor_statistics(
     releases: tuple[Manifest, Manifest],
 ) -> None:
-    night = visit(releases[0], policy(AlwaysRetune()))
+    night = night_order(releases[0], policy(AlwaysRetune()))
     seen_state, seen = live(night, observed=True)
     state, unseen = live(night)
     assert seen.statistics == unseen.statistics
@@ -633,7 +635,7 @@ def test_being_observed_changes_neither_state_nor_statistics(
 def test_retrieval_pays_for_embeddings_and_longer_prompts(
     releases: tuple[Manifest, Manifest],
 ) -> None:
-    night = visit(releases[0], policy(Retrieve(neighbours=2)))
+    night = night_order(releases[0], policy(Retrieve(neighbours=2)))
     state, report = live(night)
     ledger, shapes = report.statistics.ledger, releases[0].shapes
     examples = [night.facts.encoder(releases[0]).example(e) for e in WORLD.day(3, 0)]
@@ -655,7 +657,7 @@ def test_retrieval_pays_for_embeddings_and_longer_prompts(
     assert serve.work_flop == prefill.flop + decode.flop
     served_j = 5.7 * seconds(prefill, 300) + 7.2 * seconds(decode, 300)
     assert serve.energy_j == pytest.approx(served_j)
-    _, without = live(visit(releases[0], policy(NeverPersonalise())))
+    _, without = live(night_order(releases[0], policy(NeverPersonalise())))
     assert serve.energy_j > without.statistics.ledger.of(Stage.SERVE).energy_j
     assert state.extra_bytes == EMBEDDING_BYTES * shapes.hidden * len(state.buffer)
     assert Stage.TUNE not in stages(report)
@@ -669,6 +671,6 @@ def test_embeddings_count_against_the_quota(
     vector = EMBEDDING_BYTES * releases[0].shapes.hidden
     needed = sum(exchange.size_bytes + vector for exchange in newest)
     quota = Quota(buffer_bytes=max(needed, 1), total_bytes=max(needed, 1))
-    state, _ = live(visit(releases[0], policy(Retrieve(neighbours=1), quota)))
+    state, _ = live(night_order(releases[0], policy(Retrieve(neighbours=1), quota)))
     assert state.buffer == newest
     assert state.stored_bytes == needed

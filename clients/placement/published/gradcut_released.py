@@ -25,7 +25,7 @@ from clients.placement.rules import ATTENTION, check_adapters
 from clients.tuning.context import PlacementContext, Trained
 from clients.tuning.footprint import memory_bytes, peak_bytes
 from clients.tuning.schedule import Tuning
-from clients.work import stage_work as charges
+from clients.work.stage_work import placing_work
 from fleettune.adapters.factors import Tie, check_tied_alpha
 from fleettune.adapters.patch import Patch, Placement, new_patch
 from fleettune.cost.workload import Entry
@@ -264,7 +264,7 @@ class GradCutReleased:
         entries: list[Entry] = []
         for start, end in itertools.pairwise(sorted({0, *ends, steps})):
             part = batches[start:end]
-            entries += charges.before_placing(facts, release, patch.ranks, part)
+            entries += placing_work(facts, release, patch.ranks, part)
             patch = compute.tune(
                 TuneJob(
                     release=release.path,

@@ -18,7 +18,7 @@ from clients.placement.rules import EverySite, check_adapters
 from clients.tuning.context import PlacementContext, Trained
 from clients.tuning.footprint import memory_bytes, peak_bytes
 from clients.tuning.schedule import Tuning
-from clients.work import stage_work as charges
+from clients.work.stage_work import placing_work, validation_work
 from fleettune.adapters.factors import Tie, check_tied_alpha
 from fleettune.adapters.patch import Patch, Placement, new_patch
 from fleettune.cost.ledger import Stage
@@ -78,12 +78,12 @@ class LoraDrop:
         )
         patch, ranks, seen = compute.tune(job).patch, everywhere.ranks, context.training
         found = compute.measure(OutputJob(release=release.path, patch=patch, examples=seen))
-        looking = charges.validation(facts, release, ranks, seen, (1, False))
+        looking = validation_work(facts, release, ranks, seen, (1, False))
         return Trained(
             patch=patch,
             scores=found.squares,
             entries=[
-                *charges.before_placing(facts, release, ranks, batches),
+                *placing_work(facts, release, ranks, batches),
                 *((Stage.PROBE, phase, amount) for _, phase, amount in looking),
             ],
             peak_bytes=peak,

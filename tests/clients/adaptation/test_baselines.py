@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from clients.adaptation.baselines import Oracle, Periodic, PerRelease, RandomAtRate
-from clients.adaptation.decision import Action, Recollection
-from clients.adaptation.device_view import KeptOut, Sight
+from clients.adaptation.decision import Action, PatchHistory
+from clients.adaptation.device_view import DeviceView, KeptOut
 from clients.work.facts import Facts
 from fleettune.adapters.patch import Factors, Patch
 from fleettune.backbone.causal_lm import resolve_folder
@@ -46,14 +46,14 @@ ONE = np.ones((2, 2), dtype=np.float32)
 PATCH = Patch(release=0, alpha=1.0, factors={Site(0, "v"): Factors(a=ONE, b=ONE)})
 
 
-def seen(release: Manifest, facts: Facts = FACTS) -> Sight:
-    return Sight(
+def seen(release: Manifest, facts: Facts = FACTS) -> DeviceView:
+    return DeviceView(
         facts=facts,
         release=release,
         patch=PATCH,
         before=None,
         canaries=(),
-        recollection=Recollection(),
+        history=PatchHistory(),
         steps=1,
         compute=current_compute(),
     )
@@ -61,8 +61,8 @@ def seen(release: Manifest, facts: Facts = FACTS) -> Sight:
 
 def drawn(rate: float, device: int, version: int = 1, seed: int = 0) -> bool:
     facts = replace(FACTS, device=device, seed=seed)
-    sight = seen(replace(RELEASE, version=version), facts)
-    decision = RandomAtRate(rate=rate).weigh(sight)
+    view = seen(replace(RELEASE, version=version), facts)
+    decision = RandomAtRate(rate=rate).weigh(view)
     assert decision.propensity == rate
     return decision.action is Action.RETUNE
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from clients.adaptation.decision import Recollection
-from clients.adaptation.device_view import Sight
-from clients.adaptation.drift import basis, measured, projected
+from clients.adaptation.decision import PatchHistory
+from clients.adaptation.device_view import DeviceView
+from clients.adaptation.drift import basis, measure_drift, measure_projected
 from clients.work.facts import Facts
 from fleettune.adapters.factors import Tied
 from fleettune.adapters.patch import Factors, Patch, peft_name
@@ -72,14 +72,14 @@ def release(
     )
 
 
-def sight(own: Patch, new: Manifest, before: Manifest | None, path: float = 0.0) -> Sight:
-    return Sight(
+def view(own: Patch, new: Manifest, before: Manifest | None, path: float = 0.0) -> DeviceView:
+    return DeviceView(
         facts=FACTS,
         release=new,
         patch=own,
         before=before,
         canaries=(),
-        recollection=Recollection(path=path),
+        history=PatchHistory(path=path),
         steps=1,
         compute=current_compute(),
     )
@@ -98,19 +98,19 @@ def pair(tmp_path: Path) -> tuple[Manifest, Manifest]:
 
 def test_each_scope_by_hand(pair: tuple[Manifest, Manifest]) -> None:
     old, new = pair
-    near = sight(CORNER, new, old)
+    near = view(CORNER, new, old)
     # All: squares 0 9 16 1 4 4 4 4, mean 5.25; with k_var = 0 that is all.
-    everything = measured("target_modules", near, 0.0)
+    everything = measure_drift("target_modules", near, 0.0)
     assert everything is not None
     assert everything.drift == pytest.approx(5.25)
     # v alone: 26 / 4 = 6.5; the patch: 4 / 4 = 1 in both.
-    touched = measured("patched", near, 0.0)
+    touched = measure_drift("patched", near, 0.0)
     assert touched is not None
     assert touched.drift == pytest.approx(6.5)
     assert everything.strength == touched.strength == 1.0
     # The patch reads the second input and writes the second output: the second column of v's
     # change is (3, 1), its second row (4, 1). 9 + 1 + 16 + 1 = 27; ||B A||^2 = 4.
-    inside = measured("projected", near, 0.25)
+    inside = measure_drift("projected", near, 0.25)
     assert inside is not None
     assert inside.drift == pytest.approx(27.0)
     assert inside.strength == 4.0
@@ -119,7 +119,7 @@ def test_each_scope_by_hand(pair: tuple[Manifest, Manifest]) -> None:
 
 def test_the_deviation_is_that_of_the_scopes_own_entries(pair: tuple[Manifest, Manifest]) -> None:
     squares = np.array([0, 9, 16, 1], dtype=np.float64)
-    touched = measured("patched", sight(CORNER, pair[1], pair[0]), 0.25)
+    touched = measure_drift("patched", view(CORNER, pair[1], pair[0]), 0.25)
     assert touched is not None
     assert touched.drift == pytest.approx(squares.mean() + 0.25 * squares.std(ddof=1))
 
@@ -127,7 +127,7 @@ def test_the_deviation_is_that_of_the_scopes_own_entries(pair: tuple[Manifest, M
 def test_a_projection_charges_both_releases_weights_and_its_products(
     pair: tuple[Manifest, Manifest],
 ) -> None:
-    found = projected(CORNER, *pair, path=0.0)
+    found = measure_projected(CORNER, *pair, path=0.0)
     # 4 weights of v in each release; 2 + 2 factors of 4 bytes.
     assert (found.read_weights, found.read_bytes) == (8, 16)
     # 4 entries: a difference, and 4 FLOP per rank for two products; 4 rows and columns: their
@@ -136,7 +136,7 @@ def test_a_projection_charges_both_releases_weights_and_its_products(
 
 
 def test_without_the_old_release_there_is_no_projection(pair: tuple[Manifest, Manifest]) -> None:
-    assert measured("projected", sight(CORNER, pair[1], None), 0.25) is None
+    assert measure_drift("projected", view(CORNER, pair[1], None), 0.25) is None
 
 
 def drawn(rng: np.random.Generator, *shape: int) -> Matrix:
@@ -156,7 +156,9 @@ def test_projected_drift_equals_dense_projection_matrices(
     own = patch(factors, alpha=3.0)
     old = {site: drawn(rng, *size) for site, size in sites.items()}
     new = {site: drawn(rng, *size) for site, size in sites.items()}
-    found = projected(own, release(folder, 0, old, {}), release(folder, 1, new, {}), path=0.0)
+    found = measure_projected(
+        own, release(folder, 0, old, {}), release(folder, 1, new, {}), path=0.0
+    )
     drift = strength = 0.0
     for site, (a, b) in factors.items():
         delta = new[site].astype(np.float64) - old[site]
@@ -179,8 +181,8 @@ def test_over_several_releases_the_path_bounds_the_drift_from_above(
     made = [release(folder, n, {Q: drawn(rng, 5, 4)}, {}) for n in range(releases + 1)]
     path = 0.0
     for before, new in pairwise(made):
-        path = projected(own, before, new, path).path
-    whole = projected(own, made[0], made[-1], 0.0).drift
+        path = measure_projected(own, before, new, path).path
+    whole = measure_projected(own, made[0], made[-1], 0.0).drift
     assert path**2 >= whole * (1 - 1e-9)
     if releases == 1:
         assert path**2 == pytest.approx(whole)
@@ -188,7 +190,7 @@ def test_over_several_releases_the_path_bounds_the_drift_from_above(
 
 def test_an_untrained_patch_writes_nothing(pair: tuple[Manifest, Manifest]) -> None:
     untrained = patch({V: (array([0, 2]), array([0], [0]))})
-    found = projected(untrained, *pair, path=0.0)
+    found = measure_projected(untrained, *pair, path=0.0)
     # what it reads alone: the second column
     assert (found.drift, found.strength) == (pytest.approx(10.0), 0.0)
     assert basis(np.zeros((3, 2), dtype=np.float32)).shape == (3, 0)
@@ -199,4 +201,7 @@ def test_tied_sites_are_measured_as_what_they_compute(pair: tuple[Manifest, Mani
     tied = Tied(pair=Factors(a=array([0, 2]), b=array([0], [1])), alpha=1.0, vectors=vectors)
     own = Patch(release=0, alpha=1.0, factors={}, ties=(tied,))
     plain = patch({s: (array([0, 2]), array([0], [1])) for s in (Q, V)})
-    assert projected(own, *pair, path=0.0).drift == projected(plain, *pair, path=0.0).drift
+    assert (
+        measure_projected(own, *pair, path=0.0).drift
+        == measure_projected(plain, *pair, path=0.0).drift
+    )

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clients.adaptation.decision import Action, Decision, Recollection
-from clients.adaptation.device_view import Sight
+from clients.adaptation.decision import Action, Decision, PatchHistory
+from clients.adaptation.device_view import DeviceView
 from clients.adaptation.edgetune import EdgeTune
 from clients.adaptation.rules import EdgeTuneReleased
 from clients.work.facts import Facts
@@ -75,18 +75,18 @@ def release(squares: float, guidance: Guidance | None = None, version: int = 1) 
     )
 
 
-def weigh(rule: EdgeTune, new: Manifest, device: int = 0, steps: int = 24) -> Decision:
-    sight = Sight(
+def decide(rule: EdgeTune, new: Manifest, device: int = 0, steps: int = 24) -> Decision:
+    view = DeviceView(
         facts=replace(FACTS, device=device),
         release=new,
         patch=PATCH,
         before=None,
         canaries=(),
-        recollection=Recollection(),
+        history=PatchHistory(),
         steps=steps,
         compute=current_compute(),
     )
-    return rule.weigh(sight)
+    return rule.weigh(view)
 
 
 @settings(derandomize=True, max_examples=50)
@@ -95,7 +95,7 @@ def test_with_a_fixed_bound_over_all_matrices_it_is_the_released_rule(
     squares: float, kappa: float, k_var: float
 ) -> None:
     new = release(squares)
-    ours = weigh(replace(RULE, kappa=kappa, k_var=k_var), new)
+    ours = decide(replace(RULE, kappa=kappa, k_var=k_var), new)
     theirs = EdgeTuneReleased(kappa=kappa, k_var=k_var).decide(new, PATCH)
     assert (ours.action, ours.reason) == (theirs.action, theirs.reason)
     assert (ours.drift, ours.strength) == (theirs.drift, theirs.strength)
@@ -104,21 +104,21 @@ def test_with_a_fixed_bound_over_all_matrices_it_is_the_released_rule(
 
 def test_what_the_server_fitted_takes_the_place_of_kappa() -> None:
     # drift over strength 0.1: below kappa, and log10 of it is -1
-    assert weigh(FITTED, release(0.4)).action is Action.REUSE
+    assert decide(FITTED, release(0.4)).action is Action.REUSE
     for intercept, action in ((3.0, Action.RETUNE), (1.0, Action.REUSE)):
         guidance = Guidance(intercept=intercept, weights=((LOG_DRIFT, 2.0),))
-        decision = weigh(FITTED, release(0.4, guidance))
+        decision = decide(FITTED, release(0.4, guidance))
         assert decision.score == pytest.approx(1 / (1 + math.exp(2.0 - intercept)))
         assert decision.action is action
         # a fixed bound does not listen
-        assert weigh(replace(RULE, k_var=0.0), release(0.4, guidance)).score == pytest.approx(0.1)
+        assert decide(replace(RULE, k_var=0.0), release(0.4, guidance)).score == pytest.approx(0.1)
     high = Guidance(intercept=3.0, weights=((LOG_DRIFT, 2.0),), threshold=0.9)
-    assert weigh(FITTED, release(0.4, high)).action is Action.REUSE
+    assert decide(FITTED, release(0.4, high)).action is Action.REUSE
 
 
 def test_guidance_that_fitted_nothing_leaves_kappa_and_still_explores() -> None:
     below, above = release(0.4, Guidance(explore=1.0)), release(40.0, Guidance(explore=1.0))
-    forced, own = weigh(FITTED, below), weigh(FITTED, above)
+    forced, own = decide(FITTED, below), decide(FITTED, above)
     assert (forced.action, forced.reason) == (Action.RETUNE, "explored")
     assert (forced.explored, forced.propensity) == (1, 1.0)
     assert (own.reason, own.explored, own.propensity) == ("drift_above_threshold", 0, 1.0)
@@ -126,14 +126,14 @@ def test_guidance_that_fitted_nothing_leaves_kappa_and_still_explores() -> None:
 
 def test_a_share_of_devices_explores_and_says_with_which_probability() -> None:
     new = release(0.4, Guidance(explore=0.2))
-    decisions = [weigh(FITTED, new, device) for device in range(1000)]
+    decisions = [decide(FITTED, new, device) for device in range(1000)]
     explored = [one for one in decisions if one.explored]
     # 200 expected, deviation 12.6: four of them
     assert 150 <= len(explored) <= 250
     assert {one.propensity for one in decisions} == {0.2}
     assert all((one.action is Action.RETUNE) == (one.explored == 1) for one in decisions)
     # another release draws anew
-    again = [weigh(FITTED, replace(new, version=2), device).explored for device in range(1000)]
+    again = [decide(FITTED, replace(new, version=2), device).explored for device in range(1000)]
     assert again != [one.explored for one in decisions]
 
 
@@ -143,30 +143,30 @@ def test_a_share_of_devices_explores_and_says_with_which_probability() -> None:
 def test_steps_grow_with_the_logarithm_of_the_drift(decades: float, steps: int) -> None:
     rule = replace(RULE, k_var=0.0, steps_at_threshold=6)
     new = release(4 * 0.5 * 10**decades)
-    assert weigh(rule, new).steps == steps
-    assert weigh(replace(rule, steps_max=12), new).steps == round(6 + min(decades, 1) * 6)
+    assert decide(rule, new).steps == steps
+    assert decide(replace(rule, steps_max=12), new).steps == round(6 + min(decades, 1) * 6)
     # a fitted score that is a plain bound on drift counts from that bound
     number = Guidance(intercept=-math.log10(0.5), weights=((LOG_DRIFT, 1.0),))
     fitted = replace(rule, threshold="calibrated")
-    assert weigh(fitted, replace(new, guidance=number)).steps == steps
+    assert decide(fitted, replace(new, guidance=number)).steps == steps
 
 
 def test_without_a_budget_a_retune_has_the_tunings_own_steps_and_a_reuse_none() -> None:
-    assert weigh(RULE, release(400.0)).steps is None
+    assert decide(RULE, release(400.0)).steps is None
     budget = replace(RULE, steps_at_threshold=6, start="old", defer=True)
-    reuse, retune = weigh(budget, release(0.0)), weigh(budget, release(400.0))
+    reuse, retune = decide(budget, release(0.0)), decide(budget, release(400.0))
     assert (reuse.steps, reuse.start, reuse.deferred) == (None, "fresh", False)
     assert (retune.steps, retune.start, retune.deferred) == (24, "old", True)
 
 
 def test_numbers_stay_finite_where_nothing_moved_or_nothing_was_trained() -> None:
-    still = weigh(FITTED, release(0.0, Guidance(intercept=0.0, weights=((LOG_DRIFT, 1.0),))))
+    still = decide(FITTED, release(0.0, Guidance(intercept=0.0, weights=((LOG_DRIFT, 1.0),))))
     assert still.score == pytest.approx(math.exp(-12.0), rel=1e-4)
-    assert weigh(RULE, release(0.0)).score == pytest.approx(1e-12)
+    assert decide(RULE, release(0.0)).score == pytest.approx(1e-12)
 
 
 def test_a_projection_without_the_old_release_retunes_and_says_so() -> None:
-    decision = weigh(replace(RULE, scope="projected"), release(0.0))
+    decision = decide(replace(RULE, scope="projected"), release(0.0))
     assert (decision.action, decision.reason) == (Action.RETUNE, "old_release_gone")
 
 

@@ -18,13 +18,13 @@ from clients.adaptation.baselines import Oracle, RandomAtRate
 from clients.adaptation.canary import Canary
 from clients.adaptation.device_view import KeptOut
 from clients.adaptation.rules import AlwaysRetune, AlwaysReuse
-from clients.device import Visit, run_round
+from clients.device import NightOrder, run_round
 from clients.night.attendance import Attendance, Tonight
 from clients.observer.evaluation import observe
 from clients.placement.rules import EverySite, TopLayers
 from clients.policy import AdaptationRule, DevicePolicy, Quota
 from clients.selection.rules import Fifo
-from clients.state.kept_out import canaries, trained_on
+from clients.state.kept_out import canaries, training_exchanges
 from clients.state.state import DeviceState, read_state, write_state
 from clients.synthesis.rules import NoSynthesis, Synthesis, TemplateRewrite
 from clients.tuning.first_patch import new_start
@@ -72,9 +72,11 @@ def policy(
     )
 
 
-def visit(release: Manifest, chosen: DevicePolicy, round_: int = 0, device: int = 3) -> Visit:
+def night_order(
+    release: Manifest, chosen: DevicePolicy, round_: int = 0, device: int = 3
+) -> NightOrder:
     facts = Facts(device=device, user=device, seed=5, profile=PROFILE, population=WORLD)
-    return Visit(facts=facts, round=round_, release=release, policy=chosen)
+    return NightOrder(facts=facts, round=round_, release=release, policy=chosen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ class Watched:
 
 
 def live(
-    night: Visit,
+    night: NightOrder,
     state: DeviceState | None = None,
     watched: Watched | None = None,
     *,
@@ -160,12 +162,12 @@ def test_a_reparametrisation_leaves_the_canary_quiet_though_the_drift_fires(
     releases: tuple[Manifest, Manifest], reparametrised: Manifest, damaged: Manifest, paired: bool
 ) -> None:
     rule = replace(CANARY, paired=paired)
-    state, _ = live(visit(releases[0], policy(rule)))
-    _, quiet = live(visit(reparametrised, policy(rule)), state)
+    state, _ = live(night_order(releases[0], policy(rule)))
+    _, quiet = live(night_order(reparametrised, policy(rule)), state)
     assert quiet.statistics.outcome.reason == "canary_holds"
     assert quiet.statistics.canary_worse is not None
     assert abs(quiet.statistics.canary_worse) < 0.1
-    _, loud = live(visit(damaged, policy(rule)), state)
+    _, loud = live(night_order(damaged, policy(rule)), state)
     assert (loud.statistics.outcome.decision, loud.statistics.outcome.reason) == (
         "retune",
         "canary_worse",
@@ -175,22 +177,22 @@ def test_a_reparametrisation_leaves_the_canary_quiet_though_the_drift_fires(
     assert loud.statistics.canary_after < loud.statistics.canary_before
     # the published rule cannot tell: its number is far above any bound in use
     drift = policy(replace(EDGETUNE, kappa=0.5))
-    state, _ = live(visit(releases[0], drift))
-    _, fired = live(visit(reparametrised, drift), state)
+    state, _ = live(night_order(releases[0], drift))
+    _, fired = live(night_order(reparametrised, drift), state)
     assert fired.statistics.outcome.reason == "drift_above_threshold"
 
 
 def test_the_canary_is_compared_with_the_night_of_its_tune(
     releases: tuple[Manifest, Manifest], damaged: Manifest
 ) -> None:
-    state, first = live(visit(releases[0], policy(CANARY)))
-    assert state.recollection.canary == first.statistics.canary_after is not None
+    state, first = live(night_order(releases[0], policy(CANARY)))
+    assert state.history.canary == first.statistics.canary_after is not None
     assert first.statistics.canary_before is None
-    _, report = live(visit(damaged, policy(CANARY)), state)
+    _, report = live(night_order(damaged, policy(CANARY)), state)
     seen = report.statistics
     assert seen.canary_before is not None
-    assert state.recollection.canary is not None
-    assert seen.canary_worse == seen.canary_before - state.recollection.canary
+    assert state.history.canary is not None
+    assert seen.canary_worse == seen.canary_before - state.history.canary
     assert seen.score == seen.canary_worse
 
 
@@ -198,12 +200,12 @@ def test_what_reused_releases_added_is_kept_where_pairs_are_compared(
     releases: tuple[Manifest, Manifest], reparametrised: Manifest, damaged: Manifest
 ) -> None:
     chosen = policy(replace(CANARY, paired=True, margin=1e9))
-    state, _ = live(visit(releases[0], chosen))
-    once, first = live(visit(reparametrised, chosen), state)
-    twice, second = live(visit(replace(damaged, version=2), chosen), once)
-    assert first.statistics.canary_worse == once.recollection.worse
-    step = twice.recollection.worse - once.recollection.worse
-    assert second.statistics.canary_worse == twice.recollection.worse
+    state, _ = live(night_order(releases[0], chosen))
+    once, first = live(night_order(reparametrised, chosen), state)
+    twice, second = live(night_order(replace(damaged, version=2), chosen), once)
+    assert first.statistics.canary_worse == once.history.worse
+    step = twice.history.worse - once.history.worse
+    assert second.statistics.canary_worse == twice.history.worse
     assert second.statistics.canary_before is not None
     assert first.statistics.canary_before is not None
     # the same canaries: no day was lived between
@@ -215,8 +217,8 @@ def test_forward_passes_of_canaries_are_charged_to_the_check(
     releases: tuple[Manifest, Manifest], damaged: Manifest
 ) -> None:
     rule = replace(CANARY, paired=True, margin=1e9)
-    state, first = live(visit(releases[0], policy(rule)), observed=True)
-    night = visit(damaged, policy(rule))
+    state, first = live(night_order(releases[0], policy(rule)), observed=True)
+    night = night_order(damaged, policy(rule))
     _, report = live(night, state, observed=True)
     shapes, ranks = releases[0].shapes, dict.fromkeys(TOP.on(releases[0].shapes).sites, 2)
     encoder = night.facts.encoder(damaged)
@@ -236,7 +238,7 @@ def test_forward_passes_of_canaries_are_charged_to_the_check(
 def test_a_number_per_exchange_decides_so_no_exchange_changes_sides(
     releases: tuple[Manifest, Manifest],
 ) -> None:
-    facts, kept_out = visit(releases[0], policy(CANARY)).facts, KeptOut(share=0.3, most=4)
+    facts, kept_out = night_order(releases[0], policy(CANARY)).facts, KeptOut(share=0.3, most=4)
     days = [exchange for day in range(200) for exchange in WORLD.day(3, day)]
     held = [kept_out.holds(facts, exchange) for exchange in days]
     assert held == [kept_out.holds(facts, exchange) for exchange in days]
@@ -289,7 +291,7 @@ def test_no_canary_is_ever_in_a_training_batch(
     watched, state, round_ = Watched(), DeviceState(), -1
     for index, slept in enumerate(rounds):
         round_ += slept
-        night = visit(releases[index % 2], policy(rule, 2, synthesis), round_, device)
+        night = night_order(releases[index % 2], policy(rule, 2, synthesis), round_, device)
         night = replace(night, facts=replace(night.facts, population=Numbered()))
         drifts = tuple(replace(d, since=0) for d in releases[1].drifts)
         release = replace(night.release, version=index, drifts=drifts)
@@ -301,7 +303,7 @@ def test_no_canary_is_ever_in_a_training_batch(
         encoder = facts.encoder(release)
         # answers say which exchange it was: each is given once, and rewording keeps it
         held = {answer(encoder.example(e)) for e in canaries(facts, rule, state)}
-        free = {answer(encoder.example(e)) for e in trained_on(facts, rule, state)}
+        free = {answer(encoder.example(e)) for e in training_exchanges(facts, rule, state)}
         assert not held & free
         trained = {answer(e) for job in watched.tuned() for batch in job.batches for e in batch}
         assert not held & trained
@@ -324,7 +326,7 @@ def test_canaries_that_are_not_held_out_are_scored_before_they_train(
     trained: set[tuple[int, ...]] = set()
     for version, slept in enumerate(rounds[:3]):
         round_ += slept
-        watched, night = Watched(), visit(releases[min(version, 1)], policy(rule, 40), round_)
+        watched, night = Watched(), night_order(releases[min(version, 1)], policy(rule, 40), round_)
         night = replace(night, facts=replace(night.facts, population=Numbered()))
         state, report = live(
             replace(night, release=replace(night.release, version=version)), state, watched
@@ -338,15 +340,15 @@ def test_canaries_that_are_not_held_out_are_scored_before_they_train(
         if report.statistics.outcome.decision == "retune":
             encoder = night.facts.encoder(night.release)
             assert {answer(encoder.example(e)) for e in state.answered} <= trained
-        assert trained_on(night.facts, rule, state) == state.answered
+        assert training_exchanges(night.facts, rule, state) == state.answered
 
 
 def test_a_rule_without_canaries_trains_on_all_that_was_answered(
     releases: tuple[Manifest, Manifest],
 ) -> None:
-    state, _ = live(visit(releases[0], policy(EDGETUNE)))
-    facts = visit(releases[0], policy(EDGETUNE)).facts
-    assert trained_on(facts, EDGETUNE, state) == state.answered
+    state, _ = live(night_order(releases[0], policy(EDGETUNE)))
+    facts = night_order(releases[0], policy(EDGETUNE)).facts
+    assert training_exchanges(facts, EDGETUNE, state) == state.answered
     assert canaries(facts, EDGETUNE, state) == ()
 
 
@@ -357,12 +359,12 @@ def test_a_deferred_retune_happens_exactly_once_on_the_next_night_of_presence(
     releases: tuple[Manifest, Manifest],
 ) -> None:
     chosen, watched = policy(RULES["deferred"]), Watched()
-    state, _ = live(visit(releases[0], chosen), watched=watched)
+    state, _ = live(night_order(releases[0], chosen), watched=watched)
     first = state.patch
     away = Tonight(attends=Attendance.ABSENT)
     told: list[tuple[str, str]] = []
     for round_, tonight in ((1, None), (2, away), (3, None), (4, None)):
-        night = visit(releases[1], chosen, round_)
+        night = night_order(releases[1], chosen, round_)
         night = night if tonight is None else replace(night, tonight=tonight)
         state, report = live(night, state, watched)
         told.append((report.statistics.outcome.decision, report.statistics.outcome.reason))
@@ -390,13 +392,13 @@ def test_a_deferred_retune_that_is_cut_short_stays_due(
     releases: tuple[Manifest, Manifest],
 ) -> None:
     chosen = policy(RULES["deferred"])
-    state, _ = live(visit(releases[0], chosen))
-    state, _ = live(visit(releases[1], chosen, 1), state)
-    cut = replace(visit(releases[1], chosen, 2), tonight=Tonight(limit_s=1e-6))
+    state, _ = live(night_order(releases[0], chosen))
+    state, _ = live(night_order(releases[1], chosen, 1), state)
+    cut = replace(night_order(releases[1], chosen, 2), tonight=Tonight(limit_s=1e-6))
     after, report = live(cut, state)
     assert report.statistics.outcome.attendance == "interrupted"
     assert (after.due, after.patch) == (state.due, state.patch)
-    done, report = live(visit(releases[1], chosen, 3), after)
+    done, report = live(night_order(releases[1], chosen, 3), after)
     assert report.statistics.outcome.decision == "retune"
     assert done.due is None
 
@@ -405,12 +407,12 @@ def test_a_newer_release_is_decided_about_instead_of_what_was_due(
     releases: tuple[Manifest, Manifest],
 ) -> None:
     chosen, watched = policy(RULES["deferred"]), Watched()
-    state, _ = live(visit(releases[0], chosen), watched=watched)
-    state, _ = live(visit(releases[1], chosen, 1), state, watched)
+    state, _ = live(night_order(releases[0], chosen), watched=watched)
+    state, _ = live(night_order(releases[1], chosen, 1), state, watched)
     newer = replace(releases[1], version=2)
-    state, report = live(visit(newer, chosen, 2), state, watched)
+    state, report = live(night_order(newer, chosen, 2), state, watched)
     assert report.statistics.outcome.reason == "deferred"
-    state, _ = live(visit(newer, chosen, 3), state, watched)
+    state, _ = live(night_order(newer, chosen, 3), state, watched)
     assert state.patch is not None
     assert (state.patch.release, len(watched.tuned())) == (2, 2)
 
@@ -419,10 +421,10 @@ def test_what_is_due_and_what_a_rule_recalls_survive_the_records(
     releases: tuple[Manifest, Manifest],
 ) -> None:
     rule = replace(EDGETUNE, scope="projected", defer=True, steps_at_threshold=1, start="old")
-    state, _ = live(visit(releases[0], policy(rule)))
-    state, _ = live(visit(releases[1], policy(rule), 1), state)
+    state, _ = live(night_order(releases[0], policy(rule)))
+    state, _ = live(night_order(releases[1], policy(rule), 1), state)
     assert state.due is not None
-    assert state.due.recollection.path > 0
+    assert state.due.history.path > 0
     state = replace(state, before=replace(releases[0], drifts=()))
     records = RecordDict()
     write_state(records, state)
@@ -437,8 +439,8 @@ def test_a_budget_is_the_steps_of_a_retune_and_not_of_the_first_tune(
     releases: tuple[Manifest, Manifest],
 ) -> None:
     chosen, watched = policy(replace(EDGETUNE, steps_at_threshold=1, steps_max=3)), Watched()
-    state, first = live(visit(releases[0], chosen), watched=watched)
-    _, second = live(visit(releases[1], chosen, 1), state, watched)
+    state, first = live(night_order(releases[0], chosen), watched=watched)
+    _, second = live(night_order(releases[1], chosen, 1), state, watched)
     assert (first.statistics.tune_steps, second.statistics.tune_steps) == (4, 3)
     assert [len(job.batches) for job in watched.tuned()] == [4, 3]
     assert (
@@ -452,11 +454,11 @@ def test_a_retune_starts_from_the_old_patch_where_that_is_wanted_and_fits(
     releases: tuple[Manifest, Manifest], start: str, fits: bool
 ) -> None:
     chosen, watched = policy(replace(EDGETUNE, start=start)), Watched()
-    state, _ = live(visit(releases[0], chosen), watched=watched)
+    state, _ = live(night_order(releases[0], chosen), watched=watched)
     assert state.patch is not None
     if not fits:
         chosen = replace(chosen, placement=replace(TOP, alpha=8.0))
-    night = visit(releases[1], chosen, 1)
+    night = night_order(releases[1], chosen, 1)
     live(night, state, watched)
     begun = watched.tuned()[1].start
     assert begun.release == 1
@@ -474,29 +476,29 @@ def test_a_projection_needs_the_old_release_which_is_kept_until_it_is_settled(
     releases: tuple[Manifest, Manifest],
 ) -> None:
     chosen = policy(replace(EDGETUNE, scope="projected", kappa=1e9))
-    state, _ = live(visit(releases[0], chosen))
+    state, _ = live(night_order(releases[0], chosen))
     assert state.before is None
-    receiving = visit(releases[1], chosen, 1)
+    receiving = night_order(releases[1], chosen, 1)
     _, whole = live(receiving, state)
     download_s = whole.statistics.ledger.of(Stage.DOWNLOAD).time_s
     cut = replace(receiving, tonight=Tonight(limit_s=download_s * (1 + 1e-9)))
     between, _ = live(cut, state)
     assert between.before is not None
     assert (between.release, between.before.version, between.settled) == (1, 0, 0)
-    later, report = live(visit(releases[1], chosen, 2), between)
+    later, report = live(night_order(releases[1], chosen, 2), between)
     assert report.statistics.outcome.reason == "drift_below_threshold"
     assert report.statistics.drift == whole.statistics.drift
     assert (later.before, later.settled) == (None, 1)
     # one number is kept, and grows with every release that is reused
-    assert later.recollection.path == pytest.approx(math.sqrt(report.statistics.drift or 0))
+    assert later.history.path == pytest.approx(math.sqrt(report.statistics.drift or 0))
 
 
 def test_a_projection_charges_the_weights_of_both_releases(
     releases: tuple[Manifest, Manifest],
 ) -> None:
     chosen = policy(replace(EDGETUNE, scope="projected", kappa=1e9))
-    state, _ = live(visit(releases[0], chosen))
-    _, report = live(visit(releases[1], chosen, 1), state, observed=True)
+    state, _ = live(night_order(releases[0], chosen))
+    _, report = live(night_order(releases[1], chosen, 1), state, observed=True)
     assert state.patch is not None
     # two bytes for every weight of the top layer's seven matrices, in each of two releases
     entries = sum(n_in * n_out for n_in, n_out in releases[0].shapes.matrices().values())
@@ -520,8 +522,8 @@ def test_an_oracle_is_never_worse_than_the_better_of_both_and_pays_for_its_choic
             reached: dict[str, tuple[float, Report]] = {}
             arms = (("oracle", rule), ("reuse", AlwaysReuse()), ("retune", AlwaysRetune()))
             for name, arm in arms:
-                state, _ = live(visit(releases[0], policy(arm), 0, device))
-                night = visit(release, policy(arm), 1, device)
+                state, _ = live(night_order(releases[0], policy(arm), 0, device))
+                night = night_order(release, policy(arm), 1, device)
                 state, report = live(night, state, observed=True)
                 seen = [observe(night.facts, state, day, arm, current_compute()) for day in (2, 3)]
                 reached[name] = (sum((s.nll or 0) * s.exchanges for s in seen), report)
@@ -550,8 +552,8 @@ def test_an_oracle_is_never_worse_than_the_better_of_both_and_pays_for_its_choic
 def test_nothing_of_an_observation_reaches_the_server_and_statistics_hold_no_text(
     releases: tuple[Manifest, Manifest], rule: AdaptationRule
 ) -> None:
-    state, _ = live(visit(releases[0], policy(rule)))
-    night = visit(releases[1], policy(rule), 1)
+    state, _ = live(night_order(releases[0], policy(rule)))
+    night = night_order(releases[1], policy(rule), 1)
     kept, seen = live(night, state, observed=True)
     unseen_kept, unseen = live(night, state)
     assert seen.statistics == unseen.statistics

@@ -13,7 +13,7 @@ from fleettune.cost.ledger import Stage
 from fleettune.messages.report import Report
 from fleettune.releases.manifest import Manifest
 from strategies.learning.decision_reports import read_decision
-from tests.clients.test_device import ROOMY, live, policy, stages, visit
+from tests.clients.test_device import ROOMY, live, night_order, policy, stages
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -26,7 +26,7 @@ def lived(releases: tuple[Manifest, Manifest], versions: list[int], chosen: Devi
     nights: Nights = []
     state = DeviceState()
     for night, version in enumerate(versions):
-        state, report = live(visit(releases[version], chosen, night), state)
+        state, report = live(night_order(releases[version], chosen, night), state)
         nights.append((state, report))
     return nights
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from clients.adaptation.rules import AlwaysRetune, EdgeTuneReleased
-from clients.device import Visit, run_round
+from clients.device import NightOrder, run_round
 from clients.night.attendance import Attendance, Tonight
 from clients.placement.rules import TopLayers
 from clients.policy import DevicePolicy, Quota
@@ -57,7 +57,7 @@ def live(
     tonight: Tonight | None = None,
     policy: DevicePolicy = POLICY,
 ) -> tuple[DeviceState, Report]:
-    night = Visit(
+    night = NightOrder(
         facts=FACTS, round=round_, release=release, policy=policy, tonight=tonight or Tonight()
     )
     return run_round(night, state, current_compute(), observed=True)

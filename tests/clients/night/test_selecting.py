@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from clients.adaptation.rules import Adaptation, AlwaysRetune, NeverPersonalise, Retrieve
-from clients.device import Visit, run_round
+from clients.device import NightOrder, run_round
 from clients.placement.rules import TopLayers
 from clients.policy import DevicePolicy, Quota, read_policy
 from clients.selection.annotation import Annotation
@@ -91,7 +91,7 @@ def policy(
 def live(
     chosen: DevicePolicy, round_: int = 0, state: DeviceState | None = None, *, seen: bool = False
 ) -> tuple[DeviceState, Report]:
-    night = Visit(facts=DEVICE, round=round_, release=MANIFEST, policy=chosen)
+    night = NightOrder(facts=DEVICE, round=round_, release=MANIFEST, policy=chosen)
     return run_round(night, state or DeviceState(), current_compute(), observed=seen)
 
 
@@ -287,7 +287,7 @@ def test_answers_are_written_only_where_the_observer_asks() -> None:
     assert none is not None
     assert none.rouge1 is None
     writing = replace(DEVICE, writing=Writing(answers=2, new_tokens=24))
-    night = Visit(facts=writing, round=0, release=MANIFEST, policy=policy(Fifo()))
+    night = NightOrder(facts=writing, round=0, release=MANIFEST, policy=policy(Fifo()))
     _, report = run_round(night, DeviceState(), current_compute(), observed=True)
     assert report.observation is not None
     assert report.observation.rouge1 is not None

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from clients.adaptation.rules import NeverPersonalise
-from clients.device import Visit, run_round
+from clients.device import NightOrder, run_round
 from clients.night.attendance import Tonight
 from clients.night.transfers import Payload, download
 from clients.placement.rules import TopLayers
@@ -115,10 +115,10 @@ def test_a_quantised_release_is_priced_at_its_own_bits_where_they_are_fewer(
 def night(
     release: Manifest, state: DeviceState, round_: int, tonight: Tonight | None = None
 ) -> tuple[DeviceState, Report]:
-    visit = Visit(
+    night_order = NightOrder(
         facts=FACTS, round=round_, release=release, policy=POLICY, tonight=tonight or Tonight()
     )
-    return run_round(visit, state, current_compute(), observed=False)
+    return run_round(night_order, state, current_compute(), observed=False)
 
 
 def test_a_device_that_skipped_releases_catches_up_from_the_one_that_it_holds(

@@ -9,7 +9,7 @@ import pytest
 
 from clients.adaptation.canary import Canary
 from clients.adaptation.rules import AlwaysRetune, AlwaysReuse, NeverPersonalise
-from clients.device import Visit, run_round
+from clients.device import NightOrder, run_round
 from clients.night.attendance import Tonight
 from clients.observer.evaluation import observe
 from clients.placement.rules import TopLayers
@@ -37,7 +37,9 @@ CANARY = Canary(share=0.3, most=4, margin=1e9, paired=False)
 FROM_OLD = replace(EDGETUNE, kappa=1e9, start="old")
 
 
-def visit(release: Manifest, rule: AdaptationRule, round_: int = 0, days: int = 0) -> Visit:
+def night_order(
+    release: Manifest, rule: AdaptationRule, round_: int = 0, days: int = 0
+) -> NightOrder:
     policy = DevicePolicy(
         selection=Fifo(),
         synthesis=NoSynthesis(),
@@ -47,10 +49,12 @@ def visit(release: Manifest, rule: AdaptationRule, round_: int = 0, days: int = 
         quota=Quota(buffer_bytes=100_000, total_bytes=4_000_000),
     )
     facts = Facts(device=3, user=3, seed=5, profile=PROFILE, population=WORLD)
-    return Visit(facts=facts, round=round_, release=release, policy=policy, foresight_days=days)
+    return NightOrder(
+        facts=facts, round=round_, release=release, policy=policy, foresight_days=days
+    )
 
 
-def live(night: Visit, state: DeviceState | None = None) -> tuple[DeviceState, Report]:
+def live(night: NightOrder, state: DeviceState | None = None) -> tuple[DeviceState, Report]:
     return run_round(night, state or DeviceState(), current_compute(), observed=True)
 
 
@@ -59,7 +63,7 @@ def gain(report: Report) -> float | None:
     return report.observation.retune_gain
 
 
-def loss(night: Visit, state: DeviceState, rule: AdaptationRule) -> float:
+def loss(night: NightOrder, state: DeviceState, rule: AdaptationRule) -> float:
     seen = [observe(night.facts, state, day, rule, current_compute()) for day in (2, 3)]
     return sum((one.nll or 0) * one.exchanges for one in seen) / sum(o.exchanges for o in seen)
 
@@ -78,8 +82,8 @@ def test_a_label_is_what_reuse_loses_against_a_retune_and_the_same_for_both_deci
     labels: list[float] = []
     losses: list[float] = []
     for rule in rules:
-        state, _ = live(visit(releases[0], rule))
-        night = visit(releases[1], rule, 1, days=2)
+        state, _ = live(night_order(releases[0], rule))
+        night = night_order(releases[1], rule, 1, days=2)
         state, report = live(night, state)
         found = gain(report)
         assert found is not None
@@ -94,9 +98,9 @@ def test_a_label_is_what_reuse_loses_against_a_retune_and_the_same_for_both_deci
 def test_a_label_changes_neither_device_nor_message_nor_cost(
     releases: tuple[Manifest, Manifest], rule: AdaptationRule
 ) -> None:
-    state, _ = live(visit(releases[0], rule))
-    kept, plain = live(visit(releases[1], rule, 1), state)
-    judged, labelled = live(visit(releases[1], rule, 1, days=1), state)
+    state, _ = live(night_order(releases[0], rule))
+    kept, plain = live(night_order(releases[1], rule, 1), state)
+    judged, labelled = live(night_order(releases[1], rule, 1, days=1), state)
     assert gain(plain) is None
     assert gain(labelled) is not None
     assert kept.patch is not None
@@ -118,13 +122,13 @@ def test_a_label_changes_neither_device_nor_message_nor_cost(
 def test_there_is_no_label_without_an_old_patch_a_decision_or_a_look_ahead(
     releases: tuple[Manifest, Manifest],
 ) -> None:
-    state, first = live(visit(releases[0], AlwaysReuse(), days=1))
+    state, first = live(night_order(releases[0], AlwaysReuse(), days=1))
     assert gain(first) is None  # nothing to reuse yet
-    _, same = live(visit(releases[0], AlwaysReuse(), 1, days=1), state)
+    _, same = live(night_order(releases[0], AlwaysReuse(), 1, days=1), state)
     assert gain(same) is None  # no release to decide about
-    _, never = live(visit(releases[1], NeverPersonalise(), 1, days=1), state)
+    _, never = live(night_order(releases[1], NeverPersonalise(), 1, days=1), state)
     assert gain(never) is None
-    away = replace(visit(releases[1], AlwaysReuse(), 1, days=1), tonight=Tonight(limit_s=0.0))
+    away = replace(night_order(releases[1], AlwaysReuse(), 1, days=1), tonight=Tonight(limit_s=0.0))
     _, cut = live(away, state)
     assert gain(cut) is None
 

@@ -11,7 +11,7 @@ from flwr.app import RecordDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clients.device import Visit, run_round
+from clients.device import NightOrder, run_round
 from clients.placement.benefits import kendall_tau
 from clients.placement.random_profile import RandomSameProfile
 from clients.placement.rules import EverySite, PlacementRule, ProbingRule, TopLayers
@@ -21,8 +21,8 @@ from clients.retuning.plan import open_context, plan_tune, probe_jobs
 from clients.state.state import DeviceState, read_state, write_state
 from clients.tuning.context import PlacementContext
 from clients.tuning.footprint import joules, memory_bytes, peak_bytes
-from clients.work import stage_work as charges
 from clients.work.facts import Facts
+from clients.work.stage_work import tune_work
 from fleettune.cohort.suspension import current_compute
 from fleettune.cost.ledger import Cost, Stage
 from fleettune.cost.pricing import PricedAs
@@ -91,7 +91,7 @@ def test_a_plan_never_takes_more_joules_or_bytes_than_it_may(
     if isinstance(plan, str):
         assert plan == "over_budget"
         return
-    every = charges.tune(place.facts, RELEASE, ALL, place.batches, cached=False)
+    every = tune_work(place.facts, RELEASE, ALL, place.batches, cached=False)
     assert joules(place.facts, plan.entries) <= budget * joules(place.facts, every) * (1 + 1e-9)
     assert peak_bytes(place, plan.placement.ranks) <= memory_bytes(place.facts)
     assert plan.placement.size_bytes(SHAPES) + plan.cache_bytes <= place.room_bytes
@@ -107,7 +107,7 @@ def test_costs_of_cut_and_sites_add_up_to_the_price_of_the_tune(
     place = context(facts(priced))
     each = site_costs(place, 4)
     ranks = {site: 4 for site in ALL if site.layer >= depth}
-    entries = charges.tune(place.facts, RELEASE, ranks, place.batches, cached=cached)
+    entries = tune_work(place.facts, RELEASE, ranks, place.batches, cached=cached)
     bound = cut_j(place, depth, cached=cached) + sum(each[site][0] for site in ranks)
     true = joules(place.facts, entries)
     # An upper bound, and a close one: the lowest layer's q, k and v pass no gradient on, and
@@ -215,8 +215,10 @@ def test_a_smaller_budget_never_buys_more() -> None:
 def live(
     rule: PlacementRule, steps: int = 4, release: Manifest = RELEASE
 ) -> tuple[DeviceState, Report]:
-    visit = Visit(facts=facts(), round=0, release=release, policy=policy(rule, steps=steps))
-    return run_round(visit, DeviceState(), current_compute(), observed=False)
+    night_order = NightOrder(
+        facts=facts(), round=0, release=release, policy=policy(rule, steps=steps)
+    )
+    return run_round(night_order, DeviceState(), current_compute(), observed=False)
 
 
 def test_a_night_probes_pays_for_it_and_trains_what_it_placed() -> None:
@@ -233,7 +235,7 @@ def test_a_night_probes_pays_for_it_and_trains_what_it_placed() -> None:
     lowest = min(cut.depth for cut in cuts if cut.costs[0] <= budget_j)
     assert 0 < lowest <= min(site.layer for site in state.patch.factors)
     ranks = {site: 2 for site in ALL if site.layer >= lowest}
-    entries = charges.tune(facts(), RELEASE, ranks, place.batches[:2], cached=False)
+    entries = tune_work(facts(), RELEASE, ranks, place.batches[:2], cached=False)
     work_flop = sum(amount.flop for _, _, amount in entries)
     assert ledger.of(Stage.PROBE).work_flop == pytest.approx(work_flop)
     assert ledger.of(Stage.PROBE).energy_j > 0

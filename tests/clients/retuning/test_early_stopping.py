@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from clients.device import Visit, run_round
+from clients.device import NightOrder, run_round
 from clients.placement.gradcut import GradCut
 from clients.placement.rules import EverySite, PlacementRule, TopLayers
 from clients.policy import DevicePolicy
-from clients.retuning.early_stopping import held_loss, is_over, tuned
-from clients.retuning.plan import held_out, open_context, plan_tune, probe_jobs
+from clients.retuning.early_stopping import held_loss, is_over, run_tune
+from clients.retuning.plan import open_context, plan_tune, probe_jobs, split_holdout
 from clients.state.state import DeviceState
 from clients.synthesis.rules import TemplateRewrite
 from clients.tuning.context import PlacementContext
@@ -20,7 +20,7 @@ from clients.tuning.first_patch import new_start
 from clients.tuning.footprint import joules
 from clients.tuning.plan import TunePlan
 from clients.tuning.schedule import Tuning
-from clients.work import stage_work as charges
+from clients.work.stage_work import tune_work, validation_work
 from fleettune.adapters.factors import Tie
 from fleettune.adapters.patch import Patch, to_arrays
 from fleettune.cohort.suspension import current_compute
@@ -46,8 +46,8 @@ def policy(tuning: Tuning = TUNING, rule: PlacementRule = TOP) -> DevicePolicy:
     return nightly(rule, tuning=tuning)
 
 
-def visit(tuning: Tuning = TUNING, rule: PlacementRule = TOP) -> Visit:
-    return Visit(facts=FACTS, round=0, release=RELEASE, policy=policy(tuning, rule))
+def night_order(tuning: Tuning = TUNING, rule: PlacementRule = TOP) -> NightOrder:
+    return NightOrder(facts=FACTS, round=0, release=RELEASE, policy=policy(tuning, rule))
 
 
 def context(chosen: DevicePolicy) -> PlacementContext:
@@ -121,7 +121,7 @@ def test_a_tune_ends_with_the_patch_and_at_the_step_where_one_that_really_stops_
     plan = planned(chosen, compute)
     assert bool(plan.placement.ties) == (rule is SHARING)
     start = new_start(FACTS, RELEASE, plan.placement, shared=False)
-    patch, done = tuned(FACTS, RELEASE, tuning, plan, start, compute)
+    patch, done = run_tune(FACTS, RELEASE, tuning, plan, start, compute)
     best, steps, losses = really_stopped(plan, tuning, start, compute)
     assert_close(patch, best)
     assert len(done.batches) == steps
@@ -135,15 +135,15 @@ def test_a_tune_ends_with_the_patch_and_at_the_step_where_one_that_really_stops_
 
 
 def test_a_night_is_charged_up_to_its_stop_validations_included() -> None:
-    state, report = run_round(visit(), DeviceState(), current_compute(), observed=True)
+    state, report = run_round(night_order(), DeviceState(), current_compute(), observed=True)
     plan = planned_night(state)
     steps, after = report.statistics.tune_steps, plan.held.after
     epochs = after.index(steps) + 1
     assert 0 < epochs < 5
     ranks, held = plan.placement.ranks, plan.held.examples
     asked = [
-        *charges.tune(FACTS, RELEASE, ranks, plan.batches[:steps], cached=False),
-        *charges.validation(FACTS, RELEASE, ranks, held, (epochs, False)),
+        *tune_work(FACTS, RELEASE, ranks, plan.batches[:steps], cached=False),
+        *validation_work(FACTS, RELEASE, ranks, held, (epochs, False)),
     ]
     flop = sum(amount.flop for _, _, amount in asked)
     assert report.statistics.ledger.of(Stage.TUNE).work_flop == pytest.approx(flop)
@@ -175,18 +175,18 @@ def test_a_validation_by_hand() -> None:
         each = 2 * sum(tokens) * (layers * per_layer + ranked) + layers * squares
         return times * (each + 2 * on_head * SHAPES.hidden * SHAPES.vocab)
 
-    plain = charges.validation(FACTS, RELEASE, ranks, held, (4, False))
+    plain = validation_work(FACTS, RELEASE, ranks, held, (4, False))
     assert [(phase, a.flop) for _, phase, a in plain] == [
         (Phase.FORWARD, flop(SHAPES.layers, adapters, 4, head))
     ]
-    cached = charges.validation(FACTS, RELEASE, ranks, held, (4, True))
+    cached = validation_work(FACTS, RELEASE, ranks, held, (4, True))
     size_bytes = 2 * SHAPES.hidden * sum(tokens)
     assert [(phase, a.flop, a.moved_bytes) for _, phase, a in cached[1:]] == [
         (Phase.WRITE, 0, size_bytes),
         (Phase.READ, 0, 4 * size_bytes),
     ]
     assert cached[0][2].flop == flop(lower, 0, 1, 0) + flop(upper, adapters, 4, head)
-    assert charges.validation(FACTS, RELEASE, ranks, (), (4, True)) == []
+    assert validation_work(FACTS, RELEASE, ranks, (), (4, True)) == []
 
 
 def test_a_budget_counts_validations_on_both_sides() -> None:
@@ -196,8 +196,8 @@ def test_a_budget_counts_validations_on_both_sides() -> None:
     place, plan = context(chosen), planned(chosen, compute)
     every = EverySite(rank=4, alpha=8.0).on(SHAPES).ranks
     whole = [
-        *charges.tune(FACTS, RELEASE, every, place.batches, cached=False),
-        *charges.validation(FACTS, RELEASE, every, place.held.examples, (5, False)),
+        *tune_work(FACTS, RELEASE, every, place.batches, cached=False),
+        *validation_work(FACTS, RELEASE, every, place.held.examples, (5, False)),
     ]
     assert joules(FACTS, plan.entries) <= 0.5 * joules(FACTS, whole) * (1 + 1e-9)
     # the bound of the cut counts them as well: without room for them less would have fitted
@@ -209,7 +209,7 @@ def test_a_budget_counts_validations_on_both_sides() -> None:
 def test_what_is_held_out_is_not_trained_on_nor_reworded() -> None:
     synthesis = TemplateRewrite(per_exchange=2, rouge_low=0.0, rouge_high=1.0)
     chosen = replace(policy(), synthesis=synthesis)
-    night = Visit(facts=FACTS, round=0, release=RELEASE, policy=chosen)
+    night = NightOrder(facts=FACTS, round=0, release=RELEASE, policy=chosen)
     seen: list[TuneJob] = []
     inner = current_compute()
 
@@ -224,7 +224,7 @@ def test_what_is_held_out_is_not_trained_on_nor_reworded() -> None:
     trained = {example for batch in seen[0].batches for example in batch}
     encoder = FACTS.encoder(RELEASE)
     answers = [encoder.example(exchange) for exchange in state.answered]
-    kept, held = held_out(FACTS, RELEASE, TUNING, answers)
+    kept, held = split_holdout(FACTS, RELEASE, TUNING, answers)
     assert held == plan.held.examples
     # a user who says the same thing twice may have one on either side
     assert trained & set(answers) <= set(kept)
@@ -256,6 +256,6 @@ def test_without_a_holdout_nothing_is_scored_and_the_last_patch_is_kept() -> Non
     tied = replace(plan, placement=replace(plan.placement, sites=(), ties=(tie,)))
     for each in (plan, tied):
         start = new_start(FACTS, RELEASE, each.placement, shared=False)
-        patch, done = tuned(FACTS, RELEASE, tuning, each, start, current_compute())
+        patch, done = run_tune(FACTS, RELEASE, tuning, each, start, current_compute())
         assert done is each
         assert patch.ranks == each.placement.ranks

@@ -11,14 +11,14 @@ import pytest
 from clients.adaptation.rules import AlwaysRetune
 from clients.device import run_round
 from clients.night.attendance import Tonight
-from clients.night.night import Visit
+from clients.night.night import NightOrder
 from clients.placement.rules import TopLayers
 from clients.policy import DevicePolicy, Quota, read_policy
 from clients.selection.rules import Fifo
 from clients.start.entry_mixture import Mixture
 from clients.start.nearest_entry import WarmStart, place_user
 from clients.start.rules import Explained, Rival, Scratch, StartRule
-from clients.state.state import DeviceState, joined
+from clients.state.state import DeviceState, join_fleet
 from clients.synthesis.rules import NoSynthesis
 from clients.tuning.schedule import Tuning
 from clients.work.facts import Facts
@@ -65,7 +65,7 @@ def read_by_another(tmp_path_factory: pytest.TempPathFactory) -> CatalogueOffer:
     return found
 
 
-def visit(offer: CatalogueOffer | None, start: StartRule, steps: int = 1) -> Visit:
+def night_order(offer: CatalogueOffer | None, start: StartRule, steps: int = 1) -> NightOrder:
     policy = DevicePolicy(
         selection=Fifo(),
         synthesis=NoSynthesis(),
@@ -76,12 +76,12 @@ def visit(offer: CatalogueOffer | None, start: StartRule, steps: int = 1) -> Vis
         start=start,
     )
     facts = Facts(device=1, user=1, seed=5, profile=PROFILE, population=WORLD.open())
-    return Visit(
+    return NightOrder(
         facts=facts, round=0, release=RELEASE, policy=policy, tonight=Tonight(), catalogue=offer
     )
 
 
-def live(night: Visit, state: DeviceState | None = None) -> tuple[DeviceState, Report]:
+def live(night: NightOrder, state: DeviceState | None = None) -> tuple[DeviceState, Report]:
     return run_round(night, state or DeviceState(), current_compute(), observed=True)
 
 
@@ -89,7 +89,7 @@ EXPLAINED = Explained(single_within=2.0, exchanges=8, new_tokens=8)
 
 
 def test_a_first_tune_starts_from_the_chosen_entry(offer: CatalogueOffer) -> None:
-    state, report = live(visit(offer, EXPLAINED))
+    state, report = live(night_order(offer, EXPLAINED))
     seen = report.observation
     assert seen is not None
     assert state.patch is not None
@@ -109,7 +109,7 @@ def test_a_first_tune_starts_from_the_chosen_entry(offer: CatalogueOffer) -> Non
 
 def test_a_first_tune_starts_from_a_part_of_the_users_entry(offer: CatalogueOffer) -> None:
     rule = Mixture(least=0.0, second=2.0, exchanges=8)
-    night = visit(offer, rule)
+    night = night_order(offer, rule)
     state, report = live(night)
     seen = report.observation
     assert seen is not None
@@ -127,14 +127,16 @@ def test_a_first_tune_starts_from_a_part_of_the_users_entry(offer: CatalogueOffe
 
 
 def test_answers_of_its_own_may_be_compared_too(offer: CatalogueOffer) -> None:
-    _, report = live(visit(offer, Mixture(answers="own", exchanges=4, new_tokens=8, least=0.0)))
+    _, report = live(
+        night_order(offer, Mixture(answers="own", exchanges=4, new_tokens=8, least=0.0))
+    )
     assert report.observation is not None
     assert report.observation.start_entries in {1, 2}
 
 
 def test_finding_a_start_is_charged(offer: CatalogueOffer) -> None:
-    _, scratch = live(visit(offer, Scratch()))
-    _, warm = live(visit(offer, EXPLAINED))
+    _, scratch = live(night_order(offer, Scratch()))
+    _, warm = live(night_order(offer, EXPLAINED))
     before, after = scratch.statistics.ledger, warm.statistics.ledger
     brought = after.of(Stage.DOWNLOAD).down_bytes - before.of(Stage.DOWNLOAD).down_bytes
     seen = warm.observation
@@ -160,7 +162,7 @@ def received(report: Report) -> float:
 def test_a_model_to_read_with_is_downloaded_once(read_by_another: CatalogueOffer) -> None:
     offer, model = read_by_another, read_by_another.manifest.summariser.model
     assert model is not None
-    night = visit(offer, EXPLAINED)
+    night = night_order(offer, EXPLAINED)
     state, report = live(night)
     own = len(offer.data) + offer.manifest.entries[0].size_bytes
     assert received(report) == own + model.size_bytes
@@ -174,21 +176,21 @@ def test_a_model_to_read_with_is_downloaded_once(read_by_another: CatalogueOffer
 def test_a_device_that_is_taken_away_while_it_downloads_has_no_model_to_read_with(
     read_by_another: CatalogueOffer,
 ) -> None:
-    state, _ = live(visit(None, Scratch()))
-    night = replace(visit(read_by_another, EXPLAINED), round=1, tonight=Tonight(limit_s=1e-3))
+    state, _ = live(night_order(None, Scratch()))
+    night = replace(night_order(read_by_another, EXPLAINED), round=1, tonight=Tonight(limit_s=1e-3))
     state, report = live(night, replace(state, patch=None, settled=-1))
     assert report.statistics.outcome.attendance == "interrupted"
     assert state.summariser == ""
 
 
 def test_coordinates_of_a_user_are_in_no_message(offer: CatalogueOffer) -> None:
-    night = visit(offer, EXPLAINED)
+    night = night_order(offer, EXPLAINED)
     state, report = live(night)
     how = WarmStart(single_within=2.0, exchanges=8, new_tokens=8)
     placed = place_user(state.answered, offer.manifest, RELEASE, how, current_compute())
     content = encode_report(report)
     take_observed(content)
-    _, scratch = live(visit(offer, Scratch()))
+    _, scratch = live(night_order(offer, Scratch()))
     plain = encode_report(scratch)
     take_observed(plain)
     assert set(content) == set(plain)
@@ -201,7 +203,7 @@ def test_coordinates_of_a_user_are_in_no_message(offer: CatalogueOffer) -> None:
 
 
 def test_a_device_with_a_patch_looks_at_no_catalogue(offer: CatalogueOffer) -> None:
-    night = visit(offer, EXPLAINED)
+    night = night_order(offer, EXPLAINED)
     state, _ = live(night)
     later = replace(night, round=1, release=replace(RELEASE, version=1))
     _, again = live(later, replace(state, settled=-1))
@@ -210,7 +212,7 @@ def test_a_device_with_a_patch_looks_at_no_catalogue(offer: CatalogueOffer) -> N
 
 
 def test_without_an_offer_nothing_is_different(offer: CatalogueOffer) -> None:
-    (_, one), (_, other) = live(visit(None, EXPLAINED)), live(visit(None, Scratch()))
+    (_, one), (_, other) = live(night_order(None, EXPLAINED)), live(night_order(None, Scratch()))
     assert one.statistics == other.statistics
     assert one.observation == other.observation
 
@@ -219,7 +221,7 @@ def test_without_an_offer_nothing_is_different(offer: CatalogueOffer) -> None:
 def test_rivals_pick_an_entry_and_pay_for_what_they_download(
     offer: CatalogueOffer, pick: str
 ) -> None:
-    _, report = live(visit(offer, Rival(pick=pick, exchanges=4)))
+    _, report = live(night_order(offer, Rival(pick=pick, exchanges=4)))
     seen = report.observation
     assert seen is not None
     assert seen.start_entries == 1
@@ -229,7 +231,7 @@ def test_rivals_pick_an_entry_and_pay_for_what_they_download(
 
 
 def test_exhaustive_takes_the_likeliest_entry(offer: CatalogueOffer) -> None:
-    night = visit(offer, Rival(pick="exhaustive", exchanges=8))
+    night = night_order(offer, Rival(pick="exhaustive", exchanges=8))
     state, report = live(night)
     encoder = night.facts.encoder(RELEASE)
     examples = tuple(map(encoder.example, state.answered))
@@ -245,7 +247,7 @@ def test_exhaustive_takes_the_likeliest_entry(offer: CatalogueOffer) -> None:
 
 
 def test_rules_travel_as_data_and_scratch_is_not_written() -> None:
-    policy = visit(None, EXPLAINED).policy
+    policy = night_order(None, EXPLAINED).policy
     assert read_policy(to_record(policy)) == policy
     assert "start" not in to_record(replace(policy, start=Scratch()))
 
@@ -260,7 +262,7 @@ def test_wrong_values_are_told() -> None:
 def test_a_part_of_a_sum_is_started_from_alone(offer: CatalogueOffer) -> None:
     both = replace(EXPLAINED, single_within=0.0, merged_within=2.0)
     counts = [
-        live(visit(offer, replace(both, keep=keep)))[1].observation
+        live(night_order(offer, replace(both, keep=keep)))[1].observation
         for keep in ("both", "heavier", "lighter")
     ]
     assert [seen.start_entries for seen in counts if seen is not None] in ([2, 1, 1], [0, 0, 0])
@@ -270,8 +272,8 @@ def test_a_part_of_a_sum_is_started_from_alone(offer: CatalogueOffer) -> None:
 
 def test_a_device_that_joins_brings_a_few_days() -> None:
     fresh = DeviceState()
-    assert joined(fresh, None) == fresh
-    assert joined(fresh, Join(round=6, share=0.5, days=2)).last_day == 4
-    assert joined(fresh, Join(round=1, share=0.5, days=4)).last_day == -1
+    assert join_fleet(fresh, None) == fresh
+    assert join_fleet(fresh, Join(round=6, share=0.5, days=2)).last_day == 4
+    assert join_fleet(fresh, Join(round=1, share=0.5, days=4)).last_day == -1
     lived = DeviceState(last_day=3)
-    assert joined(lived, Join(round=6, share=0.5)) == lived
+    assert join_fleet(lived, Join(round=6, share=0.5)) == lived

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from clients.placement.rules import TopLayers
 from clients.policy import Quota
-from clients.state.state import DeviceState, read_state, within, write_state
+from clients.state.state import DeviceState, check_quota, read_state, write_state
 from fleettune.adapters.patch import Patch, new_patch, to_arrays
 from fleettune.data.exchanges import Exchange
 from fleettune.releases.manifest import Manifest
@@ -153,12 +153,12 @@ def test_what_is_written_is_json_with_no_more_than_the_fields() -> None:
     write_state(records, TUNED)
     plain = json.loads(cast(str, records.config_records["/device"]["json"]))
     fields = {"last_day", "held", "settled", "buffer", "patch", "extra_bytes"}
-    fields |= {"notes", "seen", "asked", "before", "recollection", "due"}
+    fields |= {"notes", "seen", "asked", "before", "history", "due"}
     assert plain.keys() == fields
 
 
 def test_a_state_over_its_quota_is_a_fault_of_ours() -> None:
     size = some_patch().size_bytes
-    assert within(TUNED, Quota(buffer_bytes=1, total_bytes=size)) is TUNED
+    assert check_quota(TUNED, Quota(buffer_bytes=1, total_bytes=size)) is TUNED
     with pytest.raises(RuntimeError, match=f"{size} bytes in all, over its quota"):
-        within(TUNED, Quota(buffer_bytes=1, total_bytes=size - 1))
+        check_quota(TUNED, Quota(buffer_bytes=1, total_bytes=size - 1))

@@ -11,12 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from clients.adaptation.rules import AlwaysRetune
-from clients.device import Visit, run_round
+from clients.device import NightOrder, run_round
 from clients.night.attendance import Tonight
 from clients.placement.rules import TopLayers
 from clients.policy import DevicePolicy, Quota, read_policy
 from clients.retuning.plan import open_context, plan_tune
-from clients.retuning.synthetic_pairs import expanded
+from clients.retuning.synthetic_pairs import add_pairs
 from clients.selection.rules import Fifo
 from clients.state.state import DeviceState
 from clients.synthesis.rules import NoSynthesis, SelfParaphrase, Source, Synthesis, TemplateRewrite
@@ -89,12 +89,12 @@ def policy(synthesis: Synthesis, quota: Quota = ROOMY) -> DevicePolicy:
     )
 
 
-def visit(release: Manifest, chosen: DevicePolicy, device: int = 3) -> Visit:
+def night_order(release: Manifest, chosen: DevicePolicy, device: int = 3) -> NightOrder:
     facts = Facts(device=device, user=device, seed=5, profile=PROFILE, population=WORLD)
-    return Visit(facts=facts, round=0, release=release, policy=chosen)
+    return NightOrder(facts=facts, round=0, release=release, policy=chosen)
 
 
-def live(night: Visit, state: DeviceState | None = None) -> tuple[DeviceState, Report]:
+def live(night: NightOrder, state: DeviceState | None = None) -> tuple[DeviceState, Report]:
     return run_round(night, state or DeviceState(), current_compute(), observed=True)
 
 
@@ -133,7 +133,7 @@ def test_an_empty_buffer_asks_for_nothing(encoder: Encoder) -> None:
 
 
 def test_a_device_with_an_empty_buffer_pays_nothing_for_synthesis(release: Manifest) -> None:
-    night = visit(release, policy(PARAPHRASE, Quota(buffer_bytes=1, total_bytes=10**6)))
+    night = night_order(release, policy(PARAPHRASE, Quota(buffer_bytes=1, total_bytes=10**6)))
     _, report = live(night)
     assert report.statistics.outcome.reason == "empty_buffer"
     assert report.statistics.synthesised == 0
@@ -260,7 +260,7 @@ def written_flop(read: int, written: int) -> tuple[int, int]:
 def test_the_energy_of_paraphrasing_is_that_of_its_passes(
     release: Manifest, encoder: Encoder
 ) -> None:
-    night = visit(release, policy(PARAPHRASE))
+    night = night_order(release, policy(PARAPHRASE))
     _, report = live(night)
     made = PARAPHRASE.expand(source(encoder, WORLD.day(3, 0)), current_compute())
     passes = [written_flop(*writing) for writing in made.writings]
@@ -281,7 +281,7 @@ def test_a_night_reports_what_was_made_and_what_was_kept(
     release: Manifest, encoder: Encoder
 ) -> None:
     for rule in (PARAPHRASE, TEMPLATE):
-        state, report = live(visit(release, policy(rule)))
+        state, report = live(night_order(release, policy(rule)))
         made = rule.expand(source(encoder, WORLD.day(3, 0)), current_compute())
         statistics = report.statistics
         assert (statistics.synthesised, statistics.synthetic_kept) == (20, len(made.pairs))
@@ -293,8 +293,8 @@ def test_a_night_reports_what_was_made_and_what_was_kept(
 
 
 def test_pairs_are_trained_on_and_rules_cost_nothing(release: Manifest) -> None:
-    plain, without = live(visit(release, policy(NoSynthesis())))
-    tuned, with_rules = live(visit(release, policy(TEMPLATE)))
+    plain, without = live(night_order(release, policy(NoSynthesis())))
+    tuned, with_rules = live(night_order(release, policy(TEMPLATE)))
     assert plain.patch is not None
     assert tuned.patch is not None
     assert plain.patch.digest() != tuned.patch.digest()
@@ -304,8 +304,8 @@ def test_pairs_are_trained_on_and_rules_cost_nothing(release: Manifest) -> None:
 
 def test_a_model_too_weak_for_its_task_pays_and_tunes_on_its_buffer(release: Manifest) -> None:
     # The pocket model never learned to write a whole pair.
-    plain, _ = live(visit(release, policy(NoSynthesis())))
-    weak, report = live(visit(release, policy(replace(PARAPHRASE, rewrite="pair"))))
+    plain, _ = live(night_order(release, policy(NoSynthesis())))
+    weak, report = live(night_order(release, policy(replace(PARAPHRASE, rewrite="pair"))))
     assert plain.patch is not None
     assert weak.patch is not None
     assert report.statistics.synthesised > 0
@@ -315,7 +315,7 @@ def test_a_model_too_weak_for_its_task_pays_and_tunes_on_its_buffer(release: Man
 
 
 def test_a_device_writes_with_its_present_patch(release: Manifest) -> None:
-    night = visit(release, policy(PARAPHRASE))
+    night = night_order(release, policy(PARAPHRASE))
     state, first = live(night)
     assert state.patch is not None
     patches: list[Patch | None] = []
@@ -338,7 +338,7 @@ def test_a_device_writes_with_its_present_patch(release: Manifest) -> None:
 
 
 def test_a_cohort_of_devices_makes_what_each_makes_alone(release: Manifest) -> None:
-    nights = [visit(release, policy(PARAPHRASE), device) for device in (3, 4)]
+    nights = [night_order(release, policy(PARAPHRASE), device) for device in (3, 4)]
     alone = [live(night) for night in nights]
     together = run_cohort([lambda night=night: live(night) for night in nights])
     for (_, one), (_, other) in zip(alone, together, strict=True):
@@ -347,7 +347,7 @@ def test_a_cohort_of_devices_makes_what_each_makes_alone(release: Manifest) -> N
 
 
 def test_a_night_cut_short_wastes_what_it_wrote(release: Manifest) -> None:
-    night = visit(release, policy(PARAPHRASE))
+    night = night_order(release, policy(PARAPHRASE))
     _, whole = live(night)
     cut = replace(night, tonight=Tonight(limit_s=0.9 * whole.statistics.night_s))
     state, report = live(cut)
@@ -357,7 +357,7 @@ def test_a_night_cut_short_wastes_what_it_wrote(release: Manifest) -> None:
     assert report.workload.of(Stage.WASTED, Phase.DECODE).flop > 0
 
 
-def planned(night: Visit, state: DeviceState) -> tuple[TunePlan, TunePlan]:
+def planned(night: NightOrder, state: DeviceState) -> tuple[TunePlan, TunePlan]:
     """The plan of a tune without and with synthetic pairs."""
     facts, chosen, encoder = night.facts, night.policy, night.facts.encoder(night.release)
     examples = [encoder.example(exchange) for exchange in state.buffer]
@@ -365,7 +365,7 @@ def planned(night: Visit, state: DeviceState) -> tuple[TunePlan, TunePlan]:
     assert isinstance(opened, PlacementContext)
     plan = plan_tune(chosen, opened)
     assert isinstance(plan, TunePlan)
-    return plan, expanded(opened, chosen, state, plan, current_compute())
+    return plan, add_pairs(opened, chosen, state, plan, current_compute())
 
 
 @settings(
@@ -395,7 +395,7 @@ def test_buffer_patch_cache_and_pairs_never_exceed_the_quota(
         quota=Quota(buffer_bytes=buffer_bytes, total_bytes=total),
         tuning=replace(chosen.tuning, prefix_cache=cache, steps=40),
     )
-    night = visit(release, chosen, device)
+    night = night_order(release, chosen, device)
     encoder = night.facts.encoder(release)
     plain, plan = planned(night, DeviceState(buffer=buffer))
     assert plan.placement == plain.placement
@@ -417,7 +417,7 @@ def test_a_prefix_cache_that_does_not_fit_beside_the_pairs_is_left_out(release: 
     chosen = policy(TEMPLATE)
     chosen = replace(chosen, tuning=replace(chosen.tuning, prefix_cache=True, steps=40))
     state = DeviceState(buffer=WORLD.day(3, 0))
-    _, roomy = planned(visit(release, chosen), state)
+    _, roomy = planned(night_order(release, chosen), state)
     made = TEMPLATE.expand(
         source(open_encoder(POCKET_FOLDER, "pocket", 128), state.buffer), Compute(refuses)
     )
@@ -425,28 +425,28 @@ def test_a_prefix_cache_that_does_not_fit_beside_the_pairs_is_left_out(release: 
     total += sum(pair.size_bytes for pair in made.pairs) + roomy.cache_bytes
     for total_bytes, cache in ((total, roomy.cache_bytes), (total - 1, 0)):
         quota = Quota(buffer_bytes=state.buffer_bytes, total_bytes=total_bytes)
-        _, plan = planned(visit(release, replace(chosen, quota=quota)), state)
+        _, plan = planned(night_order(release, replace(chosen, quota=quota)), state)
         assert plan.synthetic_kept == roomy.synthetic_kept == len(made.pairs)
         assert plan.cache_bytes == cache
     assert roomy.cache_bytes > 0
 
 
 def test_a_larger_present_patch_leaves_less_room_for_pairs(release: Manifest) -> None:
-    state, _ = live(visit(release, policy(NoSynthesis())))
+    state, _ = live(night_order(release, policy(NoSynthesis())))
     assert state.patch is not None
     wide = replace(policy(TEMPLATE), placement=TopLayers(layers=2, rank=4, alpha=2.0))
-    big, _ = live(visit(release, replace(wide, synthesis=NoSynthesis())))
+    big, _ = live(night_order(release, replace(wide, synthesis=NoSynthesis())))
     assert big.patch is not None
     total = state.buffer_bytes + big.patch.size_bytes
     quota = Quota(buffer_bytes=state.buffer_bytes, total_bytes=total)
-    night = visit(release, policy(TEMPLATE, quota))
+    night = night_order(release, policy(TEMPLATE, quota))
     kept = {name: planned(night, one)[1] for name, one in (("small", state), ("big", big))}
     assert kept["small"].synthetic_kept > 0
     assert kept["big"].synthetic_kept == 0
 
 
 def test_pairs_that_would_not_fit_the_memory_are_left_out(release: Manifest) -> None:
-    night = visit(release, policy(TEMPLATE))
+    night = night_order(release, policy(TEMPLATE))
     night = replace(
         night, policy=replace(night.policy, tuning=replace(night.policy.tuning, batch=64))
     )

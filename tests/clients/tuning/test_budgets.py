@@ -13,7 +13,7 @@ from clients.placement.gradcut import GradCut
 from clients.placement.rules import EverySite
 from clients.policy import DevicePolicy
 from clients.retuning.plan import open_context, plan_tune, with_probes
-from clients.retuning.synthetic_pairs import expanded
+from clients.retuning.synthetic_pairs import add_pairs
 from clients.state.state import DeviceState
 from clients.synthesis.rules import TemplateRewrite
 from clients.tuning.context import PlacementContext
@@ -21,7 +21,7 @@ from clients.tuning.first_patch import new_start
 from clients.tuning.footprint import joules, memory_bytes, peak_bytes
 from clients.tuning.plan import TunePlan
 from clients.tuning.schedule import Tuning
-from clients.work import stage_work as charges
+from clients.work.stage_work import probe_work, tune_work, upload_work, validation_work
 from fleettune.adapters.patch import Placement
 from fleettune.cohort.suspension import current_compute
 from fleettune.cost.pricing import PricedAs
@@ -65,10 +65,8 @@ def opened(chosen: DevicePolicy) -> tuple[DeviceState, PlacementContext]:
 def every_j(plan: TunePlan) -> float:
     """Joules of a plan's own schedule with an adapter at every site and no cache, by hand."""
     held, times = plan.held.examples, len(plan.held.after)
-    entries = charges.tune(FACTS, RELEASE, EVERY, plan.batches, cached=False)
-    return joules(
-        FACTS, [*entries, *charges.validation(FACTS, RELEASE, EVERY, held, (times, False))]
-    )
+    entries = tune_work(FACTS, RELEASE, EVERY, plan.batches, cached=False)
+    return joules(FACTS, [*entries, *validation_work(FACTS, RELEASE, EVERY, held, (times, False))])
 
 
 schedules = st.sampled_from(
@@ -104,13 +102,13 @@ def test_a_tune_with_synthetic_pairs_stays_within_the_budget_of_its_own_schedule
     made = TemplateRewrite(per_exchange=pairs, rouge_low=0.0, rouge_high=1.0)
     chosen = replace(chosen, synthesis=made)
     state, place = opened(chosen)
-    probe_j = joules(FACTS, charges.probe(FACTS, RELEASE, rule.probes(place)))
+    probe_j = joules(FACTS, probe_work(FACTS, RELEASE, rule.probes(place)))
     place = with_probes(place, rule.probes(place), [found_by_chance(seed)])
     plan = plan_tune(chosen, place)
     if isinstance(plan, str):
         assert plan == "over_budget"
         return
-    longer = expanded(place, chosen, state, plan, current_compute())
+    longer = add_pairs(place, chosen, state, plan, current_compute())
     spent_j = probe_j if counted else 0.0
     for each in (plan, longer):
         assert joules(FACTS, each.entries) + spent_j <= budget * every_j(each) * SLACK
@@ -129,7 +127,7 @@ def test_a_placement_that_pairs_make_too_dear_is_made_anew() -> None:
         place = with_probes(place, RULE.probes(place), [found_by_chance(seed)])
         plan = plan_tune(chosen, place)
         assert isinstance(plan, TunePlan)
-        longer = expanded(place, chosen, state, plan, current_compute())
+        longer = add_pairs(place, chosen, state, plan, current_compute())
         assert joules(FACTS, longer.entries) <= budget * every_j(longer) * SLACK
         moved += longer.placement != plan.placement
     assert moved > 0
@@ -212,6 +210,6 @@ def test_an_upload_of_shared_pairs_is_smaller_as_priced() -> None:
         assert isinstance(plan, TunePlan)
         patch = new_start(FACTS, RELEASE, plan.placement, shared=False)
         assert bool(patch.ties) == (share_above is not None)
-        ((_, _, amount),) = charges.upload(FACTS, RELEASE, patch, write_frame(patch))
+        ((_, _, amount),) = upload_work(FACTS, RELEASE, patch, write_frame(patch))
         sent.append(amount.moved_bytes)
     assert sent[1] < 0.7 * sent[0]

@@ -20,7 +20,7 @@ from fleettune.releases.manifest import Manifest
 from fleettune.shapes import Site
 from strategies.aggregation.exact_mean import ExactMean
 from strategies.aggregation.fleet_patch import fold_fleet_patch, grow_fleet_patch
-from tests.clients.test_device import live, policy, visit
+from tests.clients.test_device import live, night_order, policy
 
 PLACEMENT = Placement(sites=(Site(6, "q"), Site(7, "down")), rank=4, alpha=6.0)
 TIED = Placement(
@@ -37,7 +37,7 @@ def fleet_of(release: Manifest, rank: int, sites: tuple[Site, ...] = PLACEMENT.s
     aggregate = ExactMean().open()
     placement = replace(PLACEMENT, sites=sites)
     fresh = new_start(
-        visit(release, policy(AlwaysRetune())).facts, release, placement, shared=False
+        night_order(release, policy(AlwaysRetune())).facts, release, placement, shared=False
     )
     for site in fresh.factors:
         fresh.factors[site].b[:] = rng.normal(size=(matrices[site.module][1], 4))
@@ -56,7 +56,7 @@ def test_a_warm_start_does_what_the_fleets_best_components_do(
     releases: tuple[Manifest, Manifest], rank: int
 ) -> None:
     release = releases[0]
-    facts = visit(release, policy(AlwaysRetune())).facts
+    facts = night_order(release, policy(AlwaysRetune())).facts
     fresh = new_start(facts, release, PLACEMENT, shared=False)
     fleet = fleet_of(release, rank)
     start, sent = warm_start(fresh, fleet)
@@ -78,7 +78,7 @@ def test_a_device_of_lower_rank_takes_the_best_of_its_rank(
     releases: tuple[Manifest, Manifest],
 ) -> None:
     release = releases[0]
-    facts = visit(release, policy(AlwaysRetune())).facts
+    facts = night_order(release, policy(AlwaysRetune())).facts
     fresh = new_start(facts, release, replace(PLACEMENT, rank=2), shared=False)
     fleet = fleet_of(release, 4)
     start, _ = warm_start(fresh, fleet)
@@ -91,7 +91,7 @@ def test_sites_that_share_or_that_the_fleet_never_adapted_start_fresh(
     releases: tuple[Manifest, Manifest],
 ) -> None:
     release = releases[0]
-    facts = visit(release, policy(AlwaysRetune())).facts
+    facts = night_order(release, policy(AlwaysRetune())).facts
     fresh = new_start(facts, release, TIED, shared=False)
     fleet = fleet_of(release, 4, (Site(6, "q"), Site(7, "up")))
     start, sent = warm_start(fresh, fleet)
@@ -108,7 +108,7 @@ def test_a_frozen_a_is_the_same_on_all_devices_and_never_trains(
 ) -> None:
     release = releases[0]
     plain = Tuning(steps=2, batch=2, learning_rate=1e-2, clip=1.0)
-    night = visit(release, tuned_with(replace(plain, frozen_a=True)))
+    night = night_order(release, tuned_with(replace(plain, frozen_a=True)))
     other = replace(night, facts=replace(night.facts, device=4, user=4))
     patches = [live(one)[0].patch for one in (night, other)]
     first = new_start(night.facts, release, PLACEMENT, shared=True)
@@ -135,7 +135,7 @@ def test_what_leaves_is_the_difference_from_what_the_fleet_sent(
     releases: tuple[Manifest, Manifest],
 ) -> None:
     release = releases[0]
-    night = visit(release, policy(AlwaysRetune()))
+    night = night_order(release, policy(AlwaysRetune()))
     fresh, _ = live(night)
     assert fresh.patch is not None
     fleet = fleet_of(release, 1, tuple(fresh.patch.factors))
@@ -156,7 +156,7 @@ def test_what_top_k_leaves_out_stays_on_the_device_for_its_next_delta(
 ) -> None:
     codec = TopK(fraction=0.2)
     chosen = replace(policy(AlwaysRetune()), codec=codec)
-    state, report = live(visit(releases[0], chosen))
+    state, report = live(night_order(releases[0], chosen))
     assert report.frame is not None
     assert report.delta is not None
     assert state.residual is not None
@@ -166,7 +166,7 @@ def test_what_top_k_leaves_out_stays_on_the_device_for_its_next_delta(
         both = stacked([sent[site], left[site]]).dense()
         np.testing.assert_allclose(both, whole.dense(), atol=1e-6 * max(1.0, whole.norm()))
     # the next night: all but what a residual of twice the delta's rank cannot hold
-    later, again = live(visit(releases[1], chosen, round_=1), state)
+    later, again = live(night_order(releases[1], chosen, round_=1), state)
     assert again.frame is not None
     assert again.delta is not None
     assert later.residual is not None
@@ -182,7 +182,7 @@ def test_between_download_and_decision_no_patch_of_another_release_is_applied(
     releases: tuple[Manifest, Manifest],
 ) -> None:
     first, second = releases
-    state, _ = live(visit(first, policy(AlwaysRetune())))
+    state, _ = live(night_order(first, policy(AlwaysRetune())))
     assert state.applied is state.patch
     downloaded = replace(state, held=second)
     assert downloaded.applied is None

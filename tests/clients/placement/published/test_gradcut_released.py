@@ -8,7 +8,7 @@ from typing import cast
 import numpy as np
 import pytest
 
-from clients.device import Visit, run_round
+from clients.device import NightOrder, run_round
 from clients.placement.published.gradcut_released import (
     GradCutReleased,
     ReleasedRecipe,
@@ -23,8 +23,8 @@ from clients.policy import read_policy
 from clients.retuning.plan import open_context
 from clients.state.state import DeviceState
 from clients.tuning.context import PlacementContext, Trained
-from clients.work import stage_work as charges
 from clients.work.facts import Facts
+from clients.work.stage_work import tune_work
 from fleettune.adapters.factors import Tie
 from fleettune.adapters.patch import Patch
 from fleettune.cohort.suspension import current_compute
@@ -193,8 +193,8 @@ class Seen:
 @pytest.fixture(scope="module")
 def night() -> tuple[Seen, DeviceState, Report]:
     seen = Seen()
-    visit = Visit(facts=FACTS, round=0, release=RELEASE, policy=POLICY)
-    return seen, *run_round(visit, DeviceState(), seen.compute, observed=True)
+    night_order = NightOrder(facts=FACTS, round=0, release=RELEASE, policy=POLICY)
+    return seen, *run_round(night_order, DeviceState(), seen.compute, observed=True)
 
 
 def context(facts: Facts = FACTS) -> PlacementContext:
@@ -275,7 +275,7 @@ def test_phase_1_is_charged_as_probing_step_by_step(
     entries = [
         entry
         for job in seen.tunes[:-1]
-        for entry in charges.tune(FACTS, RELEASE, job.start.ranks, job.batches, cached=False)
+        for entry in tune_work(FACTS, RELEASE, job.start.ranks, job.batches, cached=False)
     ]
     flop = sum(amount.flop for _, _, amount in entries)
     ledger = report.statistics.ledger
@@ -285,8 +285,8 @@ def test_phase_1_is_charged_as_probing_step_by_step(
 
 
 def test_equal_nights_are_equal(night: tuple[Seen, DeviceState, Report]) -> None:
-    visit = Visit(facts=FACTS, round=0, release=RELEASE, policy=POLICY)
-    again, _ = run_round(visit, DeviceState(), current_compute(), observed=False)
+    night_order = NightOrder(facts=FACTS, round=0, release=RELEASE, policy=POLICY)
+    again, _ = run_round(night_order, DeviceState(), current_compute(), observed=False)
     assert again.patch is not None
     assert night[1].patch is not None
     assert again.patch.digest() == night[1].patch.digest()
@@ -296,8 +296,8 @@ def test_a_device_without_memory_for_phase_1_trains_nothing() -> None:
     gigabytes = replace(FACTS.profile.ram_gb, value=0.001, low=0.0005)
     small = replace(FACTS, profile=replace(FACTS.profile, ram_gb=gigabytes))
     seen = Seen()
-    visit = Visit(facts=small, round=0, release=RELEASE, policy=POLICY)
-    state, report = run_round(visit, DeviceState(), seen.compute, observed=False)
+    night_order = NightOrder(facts=small, round=0, release=RELEASE, policy=POLICY)
+    state, report = run_round(night_order, DeviceState(), seen.compute, observed=False)
     assert seen.tunes == []
     assert state.patch is None
     assert report.statistics.outcome.reason == "over_memory"

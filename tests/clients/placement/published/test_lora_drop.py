@@ -9,13 +9,13 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from clients.device import Visit, run_round
+from clients.device import NightOrder, run_round
 from clients.placement.published.lora_drop import LoraDrop
 from clients.placement.rules import EverySite, TrainingRule
 from clients.policy import read_policy
 from clients.retuning.plan import open_context
 from clients.state.state import DeviceState
-from clients.work import stage_work as charges
+from clients.work.stage_work import tune_work, validation_work
 from fleettune.adapters.factors import Factors, Tie
 from fleettune.adapters.patch import Patch, Placement, new_patch, peft_name
 from fleettune.backbone.causal_lm import POCKET_FOLDER
@@ -113,8 +113,8 @@ def test_the_most_important_sites_stay_dedicated_by_hand() -> None:
 
 
 def test_a_night_pays_for_its_short_tune_and_its_look() -> None:
-    visit = Visit(facts=FACTS, round=0, release=RELEASE, policy=POLICY)
-    state, report = run_round(visit, DeviceState(), current_compute(), observed=True)
+    night_order = NightOrder(facts=FACTS, round=0, release=RELEASE, policy=POLICY)
+    state, report = run_round(night_order, DeviceState(), current_compute(), observed=True)
     assert state.patch is not None
     assert state.patch.ranks.keys() == {Site(n, m) for n in range(8) for m in MODULES}
     assert state.patch.ties
@@ -124,8 +124,8 @@ def test_a_night_pays_for_its_short_tune_and_its_look() -> None:
     batches = short.batches(seen, stream(FACTS.seed, Purpose.PLACEMENT, FACTS.device, 0, 1))
     ranks = EverySite(rank=2, alpha=4.0).on(SHAPES).ranks
     asked = [
-        *charges.tune(FACTS, RELEASE, ranks, batches, cached=False),
-        *charges.validation(FACTS, RELEASE, ranks, seen, (1, False)),
+        *tune_work(FACTS, RELEASE, ranks, batches, cached=False),
+        *validation_work(FACTS, RELEASE, ranks, seen, (1, False)),
     ]
     flop = sum(amount.flop for _, _, amount in asked)
     assert report.statistics.ledger.of(Stage.PROBE).work_flop == pytest.approx(flop)

@@ -37,11 +37,11 @@ import torch
 from clients.placement.rules import TopLayers
 from fleettune.adapters.factors import Factors
 from fleettune.adapters.patch import Patch, new_patch
-from fleettune.adapters.update import Update, Updates, patch_of, stacked, total_norm, updates_of
+from fleettune.adapters.update import Update, Updates, add_updates, patch_of, total_norm, updates_of
 from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
 from fleettune.deltas.codecs import FP32, Codec, Fp16, Int8, TopK
-from fleettune.deltas.error_feedback import send
-from fleettune.deltas.frames import Expected, read_frame, write_frame
+from fleettune.deltas.error_feedback import encode_delta
+from fleettune.deltas.frames import ExpectedDelta, read_frame, write_frame
 from fleettune.releases.manifest import weights_file
 from fleettune.shapes import MODULES, Site
 from lines import emit
@@ -149,7 +149,7 @@ def replies(count: int) -> Iterator[Patch]:
 
 def spent(rule: Aggregation, count: int) -> tuple[float, float]:
     """Returns the peak of traced memory in MB and the milliseconds per reply, reading included."""
-    expected = Expected(release=0, shapes=SHAPES, limit_bytes=10**7)
+    expected = ExpectedDelta(release=0, shapes=SHAPES, limit_bytes=10**7)
     tracemalloc.start()
     aggregate, busy_s = rule.open(), 0.0
     for patch in replies(count):
@@ -204,7 +204,7 @@ def trained_like(seed: int) -> Patch:
 
 def distance(one: Updates, other: Updates) -> float:
     """Returns the relative Frobenius distance over all sites."""
-    apart: list[Update] = [stacked([one[site], other[site].times(-1)]) for site in one]
+    apart: list[Update] = [add_updates([one[site], other[site].times(-1)]) for site in one]
     return total_norm(apart) / total_norm(one.values())
 
 
@@ -252,12 +252,12 @@ def summed_errors(nights: int, in_common: float, codec: TopK) -> list[float]:
     for seed in range(nights):
         own = updates_of(trained_like(seed))
         change = {
-            site: stacked(
+            site: add_updates(
                 [own[site].times((1 - in_common) ** 0.5), common[site].times(in_common**0.5)]
-            ).shortened(8)
+            ).truncate(8)
             for site in own
         }
-        made = send(patch_of(change, 0, ALPHA), codec, residual, 10**7)
+        made = encode_delta(patch_of(change, 0, ALPHA), codec, residual, 10**7)
         residual = made.residual
         meant, got = _sum(meant, change), _sum(got, updates_of(read_frame(made.frame)))
         errors.append(round(distance(meant, got), 3))
@@ -265,8 +265,8 @@ def summed_errors(nights: int, in_common: float, codec: TopK) -> list[float]:
 
 
 def _sum(before: dict[Site, Update], more: Updates) -> dict[Site, Update]:
-    both = {s: stacked([before[s], more[s]]) if s in before else more[s] for s in more}
-    return updates_of(patch_of({s: update.shortened() for s, update in both.items()}, 0, 1.0))
+    both = {s: add_updates([before[s], more[s]]) if s in before else more[s] for s in more}
+    return updates_of(patch_of({s: update.truncate() for s, update in both.items()}, 0, 1.0))
 
 
 def main() -> None:

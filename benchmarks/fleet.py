@@ -41,7 +41,7 @@ from fleettune.data.personas import SyntheticData
 from fleettune.data.tokens import open_encoder
 from fleettune.fleet.registry import Fleet
 from fleettune.jobs.jobs import GenerateJob, TuneJob
-from fleettune.messages.records import Request, encode_request
+from fleettune.messages.flower_records import Request, encode_request
 from fleettune.records import to_record
 from fleettune.releases.manifest import Manifest, file_digest, weights_file
 from fleettune.seeds import Purpose, stream

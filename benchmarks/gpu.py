@@ -28,7 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from fleettune.adapters.patch import Placement, new_patch
 from fleettune.backbone.causal_lm import Backbone, load_backbone
 from fleettune.backbone.precision import FAST, fast_units
-from fleettune.backbone.processor import CUDA, made_on
+from fleettune.backbone.processor import CUDA, place_tensors_on
 from fleettune.cohort.tune import tune_cohort
 from fleettune.data.tokens import Example
 from fleettune.jobs.jobs import TuneJob
@@ -97,7 +97,7 @@ def measure(backbone: Backbone, devices: int, peak: float, steps: int, rounds: i
     """Prints the throughput of one pass of K devices."""
     jobs = [job_of(backbone, device, steps) for device in range(devices)]
     tune = partial(tune_cohort, backbone, jobs)
-    with made_on(backbone.device):
+    with place_tensors_on(backbone.device):
         flop, seconds = work_flop(tune), best_s(tune, backbone.device, rounds)
     samples = devices * steps / seconds
     detail = {

@@ -30,7 +30,7 @@ from placement import BATCH, LAYERS, RANK, SHARES, TOKENS, jobs_of, layers_of, r
 
 from fleettune.backbone.causal_lm import load_backbone
 from fleettune.backbone.precision import REFERENCE
-from fleettune.backbone.processor import CUDA, made_on
+from fleettune.backbone.processor import CUDA, place_tensors_on
 from fleettune.cohort.probe import probe_cohort
 from fleettune.cohort.tune import tune_cohort
 from fleettune.cost.work import backward_work, forward_work
@@ -87,7 +87,7 @@ def main() -> None:
             (False, partial(probe_cohort, backbone, [probe])),
             (True, partial(tune_cohort, backbone, [tune])),
         ):
-            with made_on(backbone.device):
+            with place_tensors_on(backbone.device):
                 run()
                 spent_j, time_s = joules(handle, nvml, run)
             step_j = (spent_j - idle_j / idle_s * time_s) / steps

@@ -37,7 +37,7 @@ import torch
 from clients.placement.benefits import benefits, kendall_tau
 from clients.placement.published.gradcut_released import released_scores
 from fleettune.adapters.factors import Tie
-from fleettune.adapters.patch import Patch, Placement, new_patch, peft_name, untrained
+from fleettune.adapters.patch import Patch, Placement, new_factors, new_patch, peft_name
 from fleettune.backbone.causal_lm import POCKET_FOLDER, Backbone, load_backbone
 from fleettune.cohort.probe import probe_cohort
 from fleettune.cohort.tune import tune_cohort
@@ -97,7 +97,7 @@ class Ranker:
 
     def _probed(self, name: str, examples: Sequence[Example], seed: int) -> Scores:
         rng, shapes = stream(seed, Purpose.PROBE), self.backbone.shapes.matrices()
-        one = {module: untrained(*sides, 4, rng) for module, sides in shapes.items()}
+        one = {module: new_factors(*sides, 4, rng) for module, sides in shapes.items()}
         probe = Patch(release=0, alpha=4.0, factors={s: one[s.module] for s in self.sites})
         batches = drawn(examples, seed, PROBE_BATCHES)
         parts = [(batch,) for batch in batches] if name == FISHER else [batches]

@@ -39,9 +39,9 @@ from clients.work.facts import Facts
 from fleettune.backbone.causal_lm import read_shapes, resolve_folder
 from fleettune.cohort.execute import execute
 from fleettune.cost.ledger import Stage
-from fleettune.cost.pricing import PricedAs
+from fleettune.cost.pricing import PricedModel
 from fleettune.jobs.jobs import Compute, Job, ProbeJob, Result, ScoreJob, TuneJob
-from fleettune.jobs.output_norm_job import OutputJob
+from fleettune.jobs.output_norm_job import OutputNormJob
 from fleettune.messages.report import Report
 from fleettune.releases.manifest import Manifest, file_digest, weights_file
 from lines import emit
@@ -55,7 +55,7 @@ STUDIES = {
     ],
 }
 QUICK = {"pocket": ["top_2", "ours_40"], "smollm2": ["ours_40"]}
-TIMED = (TuneJob, ProbeJob, OutputJob)
+TIMED = (TuneJob, ProbeJob, OutputNormJob)
 STAGES = (Stage.PROBE, Stage.TUNE)
 
 
@@ -127,7 +127,7 @@ def night(experiment: Experiment, policy: DevicePolicy, release: Manifest, own: 
         seed=fleet.seed,
         profile=fleet.profile(0),
         population=fleet.data.open(),
-        priced=PricedAs() if own else fleet.priced,
+        priced=PricedModel() if own else fleet.priced,
         radio=fleet.radio,
     )
     night_order = NightOrder(facts=facts, round=0, release=release, policy=policy)

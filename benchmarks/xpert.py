@@ -60,7 +60,7 @@ from fleettune.catalogue.manifest import encode_manifest
 from fleettune.catalogue.style_vectors import AnswerEmbedding, Stylometry
 from fleettune.cost.energy import price
 from fleettune.cost.hardware import load_hardware
-from fleettune.cost.pricing import PricedAs
+from fleettune.cost.pricing import PricedModel
 from fleettune.cost.work import backward_work
 from fleettune.cost.workload import Entry as WorkEntry
 from fleettune.cost.workload import Workload
@@ -152,7 +152,7 @@ def cost(entries: Sequence[catalogue.Entry]) -> None:
         seed=0,
         profile=profile,
         population=WORLD.open(),
-        priced=PricedAs(model="llama-3.2-1b", tokens_ratio=1.0),
+        priced=PricedModel(model="llama-3.2-1b", tokens_ratio=1.0),
     )
     examples = encoded(user.past)
     detail: dict[str, Any] = {"phone": "oneplus_12r", "priced_as": "llama-3.2-1b"}

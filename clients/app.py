@@ -21,7 +21,7 @@ from clients.state.state import join_fleet, read_state, write_state
 from clients.work.facts import Facts
 from fleettune.cohort.suspension import current_compute
 from fleettune.fleet.registry import OpenFleet, open_fleet
-from fleettune.messages.records import decode_request, encode_report
+from fleettune.messages.flower_records import decode_request, encode_report
 from fleettune.releases.manifest import Manifest, file_digest, weights_file
 
 FLEET_VARIABLE = "FLEETTUNE_FLEET"
@@ -54,10 +54,10 @@ def train(message: Message, context: Context) -> Message:
         policy=read_policy(request.policy, known.fleet.installed),
         tonight=tonight_in(window, profile, known.fleet.floor, known.fleet.deadline_s),
         fleet=request.fleet,
-        foresight_days=known.fleet.foresight.days_of(request.arm),
+        foresight_days=known.fleet.counterfactual.days_of(request.arm),
         catalogue=request.catalogue,
     )
-    state = join_fleet(read_state(context.state, request.arm), known.fleet.joining.of(device))
+    state = join_fleet(read_state(context.state, request.arm), known.fleet.joining.part_of(device))
     state, report = run_round(order, state, current_compute(), observed=request.observe)
     write_state(context.state, state, request.arm)
     return Message(encode_report(report), reply_to=message)

@@ -48,7 +48,7 @@ def from_record(record: Record, types: Types, where: str) -> Any:  # noqa: ANN40
     if not isinstance(name, str) or name not in types:
         raise ValueError(f"{where} must be one of {sorted(types)}, got {name!r}")
     given = {key: value for key, value in record.items() if key != TYPE}
-    return cast(Any, checked(types[name], given, types, where))
+    return cast(Any, build_value(types[name], given, types, where))
 
 
 @cache
@@ -56,7 +56,7 @@ def _hints(cls: type) -> dict[str, Any]:
     return get_type_hints(cls)
 
 
-def checked(cls: type[T], given: Record, types: Types, where: str) -> T:
+def build_value(cls: type[T], given: Record, types: Types, where: str) -> T:
     """Returns ``cls(**given)`` after checking every field's name and type.
 
     Raises:
@@ -116,7 +116,7 @@ def _tuple(hints: Sequence[Any], items: Sequence[Any], types: Types, where: str)
 def _built(hint: Any, record: Record, types: Types, where: str) -> Any:  # noqa: ANN401 - any type
     if TYPE in record:
         return from_record(record, types, where)
-    return checked(cast(type[Any], hint), record, types, where)
+    return build_value(cast(type[Any], hint), record, types, where)
 
 
 def _union(options: Sequence[Any], value: Any, types: Types, where: str) -> Any:  # noqa: ANN401

@@ -155,12 +155,12 @@ def _run_on_grid(
     """Runs the server app on our grid, from behind the last round that the store holds."""
     engine, processor = experiment.engine, experiment.run.compute.device
     precision = resolve_precision(experiment.run.precision, processor)
-    with open_engine(engine) as run_parts:
+    with open_engine(engine) as run_batches:
         grid = CohortGrid(
             client=client_app,
             registry=registry,
             cohort_size=engine.cohort_size,
-            run_parts=run_parts,
+            run_batches=run_batches,
             precision=precision,
             processor=processor,
             observer=Recorder(store),

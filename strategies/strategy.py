@@ -16,9 +16,9 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
 from fleettune.adapters.patch import Patch
-from fleettune.deltas.frames import Expected
+from fleettune.deltas.frames import ExpectedDelta
 from fleettune.fleet.joining import FROM_THE_START, Joining
-from fleettune.messages.records import Request, encode_request
+from fleettune.messages.flower_records import Request, encode_request
 from fleettune.records import Record
 from fleettune.releases.manifest import Manifest
 from strategies.aggregation.exact_mean import Aggregate, Aggregation
@@ -118,7 +118,7 @@ class FleetStrategy(Strategy):
         ids = grid.get_node_ids()
         # a registry that is a sequence is not listed: a round costs what its sample costs
         nodes = ids if isinstance(ids, Sequence) else list(ids)
-        nodes = nodes[: self.joining.present(night)] if self.joining.parts else nodes
+        nodes = nodes[: self.joining.count_joined(night)] if self.joining.parts else nodes
         told = {
             arm: self.rollouts.told(arm, nodes, (newest, night), self.learning.tally(arm))
             for arm in self.arms
@@ -147,7 +147,7 @@ class FleetStrategy(Strategy):
         # messages are made while replies come in, so nothing may be published before the first one
         manifest = self._publish(server_round - 1)
         release = manifest.version
-        expected = Expected(
+        expected = ExpectedDelta(
             release=release,
             shapes=manifest.shapes,
             # a delta as large as the model is none

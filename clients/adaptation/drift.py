@@ -54,7 +54,7 @@ def measure_drift(scope: str, view: DeviceView, k_var: float) -> PatchDrift | No
 
 
 def _of_moments(release: Manifest, patch: Patch, k_var: float, *, patched: bool) -> PatchDrift:
-    plain, by_site = patch.untied(), release.drift_since(patch.release)
+    plain, by_site = patch.untie(), release.drift_since(patch.release)
     if patched:
         by_site = {site: by_site[site] for site in plain.factors}
     changes = {site: moments(plain.dense(site)) for site in plain.factors}
@@ -81,7 +81,7 @@ def measure_projected(patch: Patch, before: Manifest, release: Manifest, path: f
         release: The new one.
         path: Of the releases since the tune, without the new one.
     """
-    plain, drift, strength, flop, weights = patch.untied(), 0.0, 0.0, 0, 0
+    plain, drift, strength, flop, weights = patch.untie(), 0.0, 0.0, 0, 0
     sites = tuple(plain.factors)
     pairs = zip(
         weights_at(Path(before.path), sites), weights_at(Path(release.path), sites), strict=True

@@ -134,7 +134,7 @@ class EdgeTuneReleased:
         if patch is None:
             return FIRST_PATCH
         drift = pool_moments(release.drift_since(patch.release)).magnitude(self.k_var)
-        plain = patch.untied()
+        plain = patch.untie()
         strength = pool_moments(
             {site: moments(plain.dense(site)) for site in plain.factors}
         ).magnitude(self.k_var)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
-from fleettune.cost.battery import JOULES_PER_WH, charged
+from fleettune.cost.battery import JOULES_PER_WH, charge_battery
 from fleettune.cost.hardware import DeviceProfile
 from fleettune.fleet.availability import Window
 
@@ -72,7 +72,7 @@ def charge_after(soc: float, profile: DeviceProfile, energy_j: float, time_s: fl
     if profile.battery_wh is None or profile.p_charge_w is None or time_s == 0:
         return soc
     efficiency = profile.charger_efficiency.value
-    return charged(
+    return charge_battery(
         soc=soc,
         capacity_wh=profile.battery_wh.value,
         charge_w=profile.p_charge_w.value / efficiency,

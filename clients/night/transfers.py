@@ -13,7 +13,7 @@ from fleettune.adapters.patch import Patch
 from fleettune.adapters.update import delta
 from fleettune.cost.ledger import Stage
 from fleettune.cost.workload import Entry, Phase, moving, transferring
-from fleettune.deltas.error_feedback import Sent, send
+from fleettune.deltas.error_feedback import EncodedDelta, encode_delta
 from fleettune.releases.manifest import Manifest
 
 
@@ -80,7 +80,7 @@ class Written:
     """
 
     change: Patch
-    sent: Sent
+    sent: EncodedDelta
 
 
 def write_delta(
@@ -99,4 +99,4 @@ def write_delta(
     change = delta(trained, begun)
     alone = replace(state, residual=None, shelf=EMPTY)
     room = policy.quota.total_bytes - alone.stored_bytes
-    return Written(change=change, sent=send(change, policy.codec, state.residual, room))
+    return Written(change=change, sent=encode_delta(change, policy.codec, state.residual, room))

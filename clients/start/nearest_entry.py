@@ -21,7 +21,7 @@ import numpy as np
 from clients.work.facts import Facts
 from clients.work.stage_work import embed_work
 from fleettune.adapters.patch import Patch
-from fleettune.adapters.weighted_sum import merged, nonnegative_pair
+from fleettune.adapters.weighted_sum import merge_patches, nonnegative_pair
 from fleettune.catalogue.decomposition import Floats
 from fleettune.catalogue.explanation import Cosine, Distance
 from fleettune.catalogue.manifest import CatalogueManifest
@@ -180,7 +180,7 @@ def assemble(start: Start, patches: Sequence[Patch], rank: int, alpha: float) ->
     whole = start.kind == "single" and start.weights == (1.0,)
     if whole and ranks == {rank} and patches[0].alpha == alpha:
         return patches[0]
-    return merged(patches, start.weights, rank, alpha)
+    return merge_patches(patches, start.weights, rank, alpha)
 
 
 def selection_work(

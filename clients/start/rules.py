@@ -30,7 +30,7 @@ from clients.start.rivals import (
 )
 from clients.work.facts import Facts
 from fleettune.adapters.patch import Patch, Placement
-from fleettune.adapters.weighted_sum import merged
+from fleettune.adapters.weighted_sum import merge_patches
 from fleettune.catalogue.explanation import Cosine, Distance, Published, Relative
 from fleettune.catalogue.offer import CatalogueOffer
 from fleettune.cost.workload import Entry
@@ -254,5 +254,5 @@ def _rival(asked: Asked, name: str, patch: Patch, work: list[Entry]) -> Found:
     placement = asked.placement
     ranks = set(patch.ranks.values())
     fits = ranks == {placement.rank} and patch.alpha == placement.alpha
-    start = patch if fits else merged([patch], [1.0], placement.rank, placement.alpha)
+    start = patch if fits else merge_patches([patch], [1.0], placement.rank, placement.alpha)
     return Found(names=(name,), patch=start, entries=work)

@@ -17,7 +17,7 @@ from flwr.app import ConfigRecord, RecordDict
 
 from clients.adaptation.decision import PatchHistory
 from fleettune.adapters.patch import Patch
-from fleettune.messages.records import decode_patch, encode_patch
+from fleettune.messages.flower_records import decode_patch, encode_patch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

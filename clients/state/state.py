@@ -21,7 +21,7 @@ from clients.state.shelf import EMPTY, Shelf, applicable, read_shelf, write_shel
 from fleettune.adapters.patch import Patch
 from fleettune.data.exchanges import Exchange
 from fleettune.fleet.joining import Join
-from fleettune.messages.records import decode_patch, encode_patch, read_manifest
+from fleettune.messages.flower_records import decode_patch, encode_patch, read_manifest
 from fleettune.records import to_record
 from fleettune.releases.manifest import Manifest
 

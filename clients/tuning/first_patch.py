@@ -13,7 +13,7 @@ import numpy as np
 
 from clients.work.facts import Facts
 from fleettune.adapters.factors import Array, Factors
-from fleettune.adapters.patch import Patch, Placement, new_patch, untrained
+from fleettune.adapters.patch import Patch, Placement, new_factors, new_patch
 from fleettune.releases.manifest import Manifest
 from fleettune.seeds import Purpose, stream
 from fleettune.shapes import MODULES, Site, order
@@ -42,7 +42,7 @@ def new_start(facts: Facts, release: Manifest, placement: Placement, *, shared: 
     for site in sorted(placement.sites, key=order):
         keys = (release.version, site.layer, MODULES.index(site.module))
         rng = stream(facts.seed, Purpose.SHARED_A, *keys)
-        factors[site] = untrained(*matrices[site.module], placement.rank, rng)
+        factors[site] = new_factors(*matrices[site.module], placement.rank, rng)
     return Patch(release=release.version, alpha=placement.alpha, factors=factors)
 
 
@@ -60,7 +60,7 @@ def warm_start(fresh: Patch, fleet: Patch | None) -> tuple[Patch, Patch | None]:
     """
     if fleet is None:
         return fresh, None
-    theirs = fleet.untied()
+    theirs = fleet.untie()
     common = [site for site in fresh.factors if site in theirs.factors]
     factors, parts = dict(fresh.factors), dict[Site, Factors]()
     for site in common:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fleettune.cost.energy import Values, central
+from fleettune.cost.energy import Values, central_values
 from fleettune.cost.hardware import DeviceProfile
-from fleettune.cost.pricing import PricedAs
+from fleettune.cost.pricing import PricedModel
 from fleettune.cost.radio import WIFI, Radio
 from fleettune.data.exchanges import Population
 from fleettune.data.tokens import Encoder, open_encoder
@@ -35,14 +35,14 @@ class Facts:
     seed: int
     profile: DeviceProfile
     population: Population
-    priced: PricedAs = field(default_factory=PricedAs)
+    priced: PricedModel = field(default_factory=PricedModel)
     radio: Radio = WIFI
     writing: Writing = field(default_factory=Writing)
 
     @property
     def at(self) -> Values:
         """Central values of the coefficients of its hardware."""
-        return central(self.profile, self.radio)
+        return central_values(self.profile, self.radio)
 
     def encoder(self, release: Manifest) -> Encoder:
         """Returns the tokenizer of a release with its template."""

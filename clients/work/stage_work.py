@@ -20,7 +20,7 @@ from fleettune.cost.workload import Entry, Phase, computing, moving, transferrin
 from fleettune.data.tokens import Example
 from fleettune.deltas.frames import payload_bytes
 from fleettune.jobs.jobs import ProbeJob, embedding_layers
-from fleettune.messages.records import STATISTICS_BYTES
+from fleettune.messages.flower_records import STATISTICS_BYTES
 from fleettune.releases.manifest import Manifest
 from fleettune.shapes import Ranks, Shapes, Site
 

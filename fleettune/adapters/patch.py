@@ -95,7 +95,7 @@ class Patch:
         """The sites of every tied pair."""
         return tuple(frozenset(tied.vectors) for tied in self.ties)
 
-    def untied(self) -> Patch:
+    def untie(self) -> Patch:
         """Returns a patch that computes the same with factors of its own at every site."""
         if not self.ties:
             return self
@@ -141,14 +141,14 @@ def new_patch(
     """
     matrices = shapes.matrices()
     factors = {
-        site: untrained(*matrices[site.module], placement.rank, rng)
+        site: new_factors(*matrices[site.module], placement.rank, rng)
         for site in sorted(placement.sites, key=order)
     }
     ties = tuple(_untrained_tie(tie, shapes, rng) for tie in placement.ties)
     return Patch(release=release, alpha=placement.alpha, factors=factors, ties=ties)
 
 
-def untrained(n_in: int, n_out: int, rank: int, rng: np.random.Generator) -> Factors:
+def new_factors(n_in: int, n_out: int, rank: int, rng: np.random.Generator) -> Factors:
     """Returns the untrained factors of one site.
 
     Raises:
@@ -169,7 +169,7 @@ def _untrained_tie(tie: Tie, shapes: Shapes, rng: np.random.Generator) -> Tied:
         site: (np.ones(tie.rank, dtype=np.float32), np.ones(n_out, dtype=np.float32))
         for site in sorted(tie.sites, key=order)
     }
-    return Tied(pair=untrained(n_in, n_out, tie.rank, rng), alpha=tie.alpha, vectors=vectors)
+    return Tied(pair=new_factors(n_in, n_out, tie.rank, rng), alpha=tie.alpha, vectors=vectors)
 
 
 def check_rank(rank: int, n_in: int, n_out: int) -> None:
@@ -267,7 +267,7 @@ def to_peft(patch: Patch) -> dict[str, Array]:
 
     PEFT knows no ties: every tied site gets factors of its own, ``v * B * u`` and ``A``.
     """
-    plain = patch.untied().factors
+    plain = patch.untie().factors
     return {
         peft_key(site, side): array
         for site in sorted(plain, key=order)

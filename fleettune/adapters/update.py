@@ -50,7 +50,7 @@ class Update:
         """Returns the update times a number, which goes into one of the factors."""
         return Update(left=self.left * factor, right=self.right)
 
-    def shortened(self, rank: int | None = None, tolerance: float = EXACT) -> Update:
+    def truncate(self, rank: int | None = None, tolerance: float = EXACT) -> Update:
         """Returns the best approximation of a rank; both factors carry its singular values' root.
 
         The largest entry of every left column is positive, so the form is unique where no singular
@@ -60,9 +60,11 @@ class Update:
             rank: Largest rank; None for as many as there are.
             tolerance: Singular values below this share of the largest are left out.
         """
-        return self.cut(rank, tolerance)[0]
+        return self.truncate_with_error(rank, tolerance)[0]
 
-    def cut(self, rank: int | None = None, tolerance: float = EXACT) -> tuple[Update, float]:
+    def truncate_with_error(
+        self, rank: int | None = None, tolerance: float = EXACT
+    ) -> tuple[Update, float]:
         """Returns `shortened`, and the Frobenius norm of what that leaves out."""
         outer, inner = np.linalg.qr(self.left), np.linalg.qr(self.right.T)
         u, s, vt = np.linalg.svd(outer.R @ inner.R.T, full_matrices=False)
@@ -76,7 +78,7 @@ class Update:
         return short, float(np.linalg.norm(s[kept:]))
 
 
-def of_dense(matrix: Matrix) -> Update:
+def factor_dense(matrix: Matrix) -> Update:
     """Returns a matrix as an update of full rank."""
     u, s, vt = np.linalg.svd(matrix, full_matrices=False)
     root = np.sqrt(s)
@@ -86,7 +88,7 @@ def of_dense(matrix: Matrix) -> Update:
 Updates = Mapping[Site, Update]
 
 
-def stacked(parts: Sequence[Update]) -> Update:
+def add_updates(parts: Sequence[Update]) -> Update:
     """Returns the sum of updates: their factors side by side, exact, of the sum of their ranks."""
     return Update(
         left=np.concatenate([part.left for part in parts], axis=1),
@@ -96,7 +98,7 @@ def stacked(parts: Sequence[Update]) -> Update:
 
 def updates_of(patch: Patch) -> dict[Site, Update]:
     """Returns a patch's update at every adapted site, tied ones too, in forward order."""
-    plain = patch.untied()
+    plain = patch.untie()
     return {
         site: Update(
             left=plain.factors[site].b.astype(np.float64) * plain.scale(site),
@@ -145,11 +147,11 @@ def _combined(patch: Patch, sent: Patch, factor: int) -> Patch:
     """Returns a patch plus another one times a factor, at the sites of the first."""
     theirs = updates_of(sent)
     whole = tuple(tied for tied in patch.ties if not theirs.keys() & tied.vectors.keys())
-    apart = replace(patch, ties=tuple(tied for tied in patch.ties if tied not in whole)).untied()
+    apart = replace(patch, ties=tuple(tied for tied in patch.ties if tied not in whole)).untie()
     own = updates_of(apart)
     # single precision is what the factors came in; below its rounding there is no signal
     found = {
-        site: stacked([own[site], theirs[site].times(factor)]).shortened(tolerance=1e-7)
+        site: add_updates([own[site], theirs[site].times(factor)]).truncate(tolerance=1e-7)
         for site in own
         if site in theirs
     }

@@ -20,7 +20,9 @@ from fleettune.shapes import Site, order
 Floats = NDArray[np.float64]
 
 
-def merged(patches: Sequence[Patch], weights: Sequence[float], rank: int, alpha: float) -> Patch:
+def merge_patches(
+    patches: Sequence[Patch], weights: Sequence[float], rank: int, alpha: float
+) -> Patch:
     """Returns the weighted sum of patches for one release, nearest in the Frobenius norm.
 
     Args:
@@ -41,7 +43,7 @@ def merged(patches: Sequence[Patch], weights: Sequence[float], rank: int, alpha:
         raise ValueError(f"merged patches must be for one release, got {releases}")
     if rank < 1 or not alpha > 0:
         raise ValueError(f"a merge must have rank >= 1 and alpha > 0, got {rank} and {alpha}")
-    plain = [patch.untied() for patch in patches]
+    plain = [patch.untie() for patch in patches]
     sites = sorted({site for patch in plain for site in patch.factors}, key=order)
     return Patch(
         release=patches[0].release,
@@ -56,10 +58,10 @@ def _site(
     held = [(p, w) for p, w in zip(patches, weights, strict=True) if site in p.factors]
     left = np.concatenate([w * p.scale(site) * p.factors[site].b.astype(float) for p, w in held], 1)
     right = np.concatenate([p.factors[site].a.astype(float) for p, _ in held], 0)
-    return compressed(left, right, rank, alpha)
+    return compress(left, right, rank, alpha)
 
 
-def compressed(left: Floats, right: Floats, rank: int, alpha: float) -> Factors:
+def compress(left: Floats, right: Floats, rank: int, alpha: float) -> Factors:
     """Returns factors of ``left @ right`` at a rank, whose scale is ``alpha / rank`` of the result.
 
     Args:

@@ -35,7 +35,7 @@ def exact_products() -> None:
     torch.set_float32_matmul_precision("highest")
 
 
-def made_on(device: torch.device) -> AbstractContextManager[object]:
+def place_tensors_on(device: torch.device) -> AbstractContextManager[object]:
     """Returns a context in which torch makes new tensors on a device.
 
     On a CPU it does nothing: there tensors are made anyway, and the context would slow down every

@@ -15,7 +15,7 @@ import torch
 
 from fleettune.backbone.causal_lm import Backbone, load_backbone
 from fleettune.backbone.precision import REFERENCE
-from fleettune.backbone.processor import CPU, made_on
+from fleettune.backbone.processor import CPU, place_tensors_on
 from fleettune.backbone.sentence_encoder import (
     SentenceEncoder,
     is_sentence_encoder,
@@ -44,7 +44,7 @@ from fleettune.jobs.jobs import (
     TuneJob,
     TuneResult,
 )
-from fleettune.jobs.output_norm_job import OutputJob
+from fleettune.jobs.output_norm_job import OutputNormJob
 
 TOKENS_PER_STEP = 1536
 """Tokens in one step of a pass: beyond that a larger pass is hardly faster (docs/LOG.md)."""
@@ -64,7 +64,7 @@ _KERNELS: dict[type, Callable[[Backbone, Sequence[Any]], Sequence[Result]]] = {
     TuneJob: _tune,
     ProbeJob: probe_cohort,
     ScoreJob: score_cohort,
-    OutputJob: measure_cohort,
+    OutputNormJob: measure_cohort,
     ChoiceJob: choose_cohort,
     EmbedJob: embed_cohort,
     GenerateJob: generate_cohort,
@@ -123,7 +123,7 @@ def _tokens_per_step(job: Job) -> int:
         case TuneJob() | ProbeJob():
             longest = max(len(example.tokens) for batch in job.batches for example in batch)
             return longest * max(map(len, job.batches))
-        case ScoreJob() | OutputJob():
+        case ScoreJob() | OutputNormJob():
             return sum(len(example.tokens) for example in job.examples)
         case GenerateJob():
             return len(job.prompts)
@@ -132,7 +132,7 @@ def _tokens_per_step(job: Job) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class JobBatch:
     """Jobs that run in one pass over one model, and how and where it runs.
 
     Attributes:
@@ -150,26 +150,26 @@ class Part:
     processor: str = CPU
 
 
-RunParts = Callable[[Sequence[Part]], Iterable[Sequence[Result]]]
+RunBatches = Callable[[Sequence[JobBatch]], Iterable[Sequence[Result]]]
 
 
-def run_part(part: Part) -> Sequence[Result]:
+def run_batch(part: JobBatch) -> Sequence[Result]:
     """Returns the results of one part, in the order of its jobs."""
     model = _model(part.release, part.precision, part.processor)
-    with made_on(model.device):
+    with place_tensors_on(model.device):
         if isinstance(model, SentenceEncoder):
             return embed_sentences(model, part.jobs)
         return _KERNELS[part.kind](model, part.jobs)
 
 
-def run_here(parts: Sequence[Part]) -> Iterable[Sequence[Result]]:
+def run_batches_here(parts: Sequence[JobBatch]) -> Iterable[Sequence[Result]]:
     """Runs parts one after the other in this process."""
-    return map(run_part, parts)
+    return map(run_batch, parts)
 
 
 def execute(
     jobs: Sequence[Job],
-    run_parts: RunParts = run_here,
+    run_batches: RunBatches = run_batches_here,
     precision: str = REFERENCE,
     processor: str = CPU,
 ) -> list[Result]:
@@ -183,16 +183,16 @@ def execute(
     for digest, job in distinct.items():
         groups.setdefault(_group(job), []).append(digest)
     members: list[list[str]] = []
-    parts: list[Part] = []
+    parts: list[JobBatch] = []
     # jobs of one release run together, so that few backbones are in memory at a time
     for group in sorted(groups, key=lambda item: (item.release, item.kind.__name__)):
         size = _devices_per_pass([distinct[digest] for digest in groups[group]], processor)
         for start in range(0, len(groups[group]), size):
             members.append(groups[group][start : start + size])
             chosen = tuple(distinct[digest] for digest in members[-1])
-            parts.append(Part(group.kind, group.release, chosen, precision, processor))
+            parts.append(JobBatch(group.kind, group.release, chosen, precision, processor))
     results: dict[str, Result] = {}
-    for digests_of_part, found in zip(members, run_parts(parts), strict=True):
+    for digests_of_part, found in zip(members, run_batches(parts), strict=True):
         results.update(zip(digests_of_part, found, strict=True))
     return [results[digest] for digest in digests]
 
@@ -200,7 +200,7 @@ def execute(
 Execute = Callable[[Sequence[Job]], Sequence[Result]]
 
 
-def here(jobs: Sequence[Job]) -> Sequence[Result]:
+def execute_here(jobs: Sequence[Job]) -> Sequence[Result]:
     """Returns the results of jobs run in this process, on one thread whatever the machine has."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fleettune.backbone.causal_lm import Backbone
 from fleettune.cohort.score import slices
-from fleettune.jobs.output_norm_job import OutputJob, OutputResult
+from fleettune.jobs.output_norm_job import OutputNormJob, OutputNormResult
 from fleettune.kernels.adapted_linear import adapted_linear
 from fleettune.kernels.adapter_stack import Stack, stack_patches
 from fleettune.kernels.batches import pad_tokens
@@ -22,9 +22,9 @@ _Sums = dict[Site, Tensor]
 
 
 @torch.no_grad()
-def measure_cohort(backbone: Backbone, jobs: Sequence[OutputJob]) -> list[OutputResult]:
+def measure_cohort(backbone: Backbone, jobs: Sequence[OutputNormJob]) -> list[OutputNormResult]:
     """Returns every device's sums; equal to measuring each alone, to float tolerance."""
-    stack = stack_patches([job.patch.untied() for job in jobs], backbone)
+    stack = stack_patches([job.patch.untie() for job in jobs], backbone)
     sums: _Sums = {site: torch.zeros(len(jobs)) for site in stack.factors}
     longest = max(len(example.tokens) for job in jobs for example in job.examples)
     for part in slices([len(job.examples) for job in jobs], longest):
@@ -35,7 +35,7 @@ def measure_cohort(backbone: Backbone, jobs: Sequence[OutputJob]) -> list[Output
         with _measured(backbone, stack, sums, real):
             backbone.layers(backbone.embed(tokens), 0, backbone.shapes.layers)
     return [
-        OutputResult(squares={site: float(sums[site][place]) for site in job.patch.ranks})
+        OutputNormResult(squares={site: float(sums[site][place]) for site in job.patch.ranks})
         for place, job in enumerate(jobs)
     ]
 

@@ -31,7 +31,7 @@ from fleettune.jobs.jobs import (
     ScoreResult,
     embedding_layers,
 )
-from fleettune.kernels.adapter_stack import applied, stack_patches
+from fleettune.kernels.adapter_stack import apply_adapters, stack_patches
 from fleettune.kernels.batches import (
     Supervision,
     pad_tokens,
@@ -251,8 +251,8 @@ def _decode(
 
 def _patched(backbone: Backbone, patches: Sequence[Patch | None]) -> AbstractContextManager[None]:
     """Applies the patches; jobs with and without a patch never share a pass (see `cohort`)."""
-    real = [patch.untied() for patch in patches if patch is not None]
-    return applied(backbone, stack_patches(real, backbone)) if real else nullcontext()
+    real = [patch.untie() for patch in patches if patch is not None]
+    return apply_adapters(backbone, stack_patches(real, backbone)) if real else nullcontext()
 
 
 def slices(counts: Sequence[int], longest: int) -> Iterator[list[tuple[int, int | None]]]:

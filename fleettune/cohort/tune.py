@@ -125,7 +125,7 @@ def _without_finished(
     stack = stack_patches([jobs[device].start for device in devices], backbone)
     stack.flat.copy_(carry(training.stack.flat, training.stack, stack, index))
     return _Training(
-        devices=devices, stack=stack, optimizer=training.optimizer.compacted(stack, index)
+        devices=devices, stack=stack, optimizer=training.optimizer.compact(stack, index)
     )
 
 

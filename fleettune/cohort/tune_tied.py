@@ -112,7 +112,7 @@ def tune_tied_cohort(backbone: Backbone, jobs: Sequence[TuneJob]) -> list[TuneRe
         for end in pauses(jobs):
             index = [place for place, job in enumerate(jobs) if len(job.batches) >= end]
             present = [devices[place] for place in index]
-            stack = stack_patches([device.patch().untied() for device in present], backbone)
+            stack = stack_patches([device.patch().untie() for device in present], backbone)
             run = training_pass(backbone, stack, cut)
             for step in range(start, end):
                 pairs = [device.pairs() for device in present]

@@ -37,7 +37,7 @@ class Charge:
     served_j: float
 
 
-def charged(
+def charge_battery(
     *,
     soc: float,
     capacity_wh: float | None,

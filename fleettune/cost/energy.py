@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fleettune.cost.hardware import Coefficient, DeviceProfile
-from fleettune.cost.heat import Node, heated
+from fleettune.cost.heat import Node, throttle
 from fleettune.cost.ledger import Cost, Ledger, Stage
 from fleettune.cost.radio import Link, Radio, transfer_j, transfer_s
 from fleettune.cost.workload import COMPUTING, Amount, Phase, Workload
@@ -71,14 +71,14 @@ def values(
 
 
 @lru_cache(maxsize=256)
-def central(profile: DeviceProfile, radio: Radio) -> Values:
+def central_values(profile: DeviceProfile, radio: Radio) -> Values:
     """Returns the central value of every coefficient of a device."""
     return values(profile, radio, lambda _, coefficient: np.float64(coefficient.value))
 
 
-def spent(phase: Phase, amount: Amount, at: Values) -> tuple[Floats, Floats]:
+def price_amount(phase: Phase, amount: Amount, at: Values) -> tuple[Floats, Floats]:
     """Returns the seconds of an amount, and its joules above the idle draw."""
-    return spent_on(
+    return price_arrays(
         phase,
         np.float64(amount.flop),
         np.float64(amount.moved_bytes),
@@ -87,7 +87,7 @@ def spent(phase: Phase, amount: Amount, at: Values) -> tuple[Floats, Floats]:
     )
 
 
-def spent_on(
+def price_arrays(
     phase: Phase,
     flop: Floats | np.float64,
     moved_bytes: Floats | np.float64,
@@ -136,7 +136,7 @@ def price(workload: Workload, at: Values, heat_s: float = 0.0) -> Ledger:
     """
     costs: dict[Stage, Cost] = {}
     for stage, phase, amount in workload.entries:
-        time_s, energy_j = spent(phase, amount, at)
+        time_s, energy_j = price_amount(phase, amount, at)
         cost = Cost(
             time_s=float(time_s),
             energy_j=float(energy_j),
@@ -152,7 +152,7 @@ def price(workload: Workload, at: Values, heat_s: float = 0.0) -> Ledger:
 
 def work_s(workload: Workload, at: Values) -> float:
     """Returns how long a workload takes a device that never gets hot."""
-    return sum(float(spent(phase, amount, at)[0]) for _, phase, amount in workload.entries)
+    return sum(float(price_amount(phase, amount, at)[0]) for _, phase, amount in workload.entries)
 
 
 def heat_s(workload: Workload, at: Values) -> float:
@@ -163,7 +163,7 @@ def heat_s(workload: Workload, at: Values) -> float:
     total_s = total_j = 0.0
     for _, phase, amount in workload.entries:
         if phase in COMPUTING:
-            time_s, energy_j = spent(phase, amount, at)
+            time_s, energy_j = price_amount(phase, amount, at)
             total_s, total_j = total_s + float(time_s), total_j + float(energy_j)
     if total_s == 0:
         return 0.0
@@ -175,5 +175,5 @@ def heat_s(workload: Workload, at: Values) -> float:
         slowest=float(at["eta_min"]),
     )
     idle_w = float(at["p_idle_w"])
-    heat = heated(node, total_s, total_j / total_s, idle_w, node.steady_c(idle_w))
+    heat = throttle(node, total_s, total_j / total_s, idle_w, node.steady_c(idle_w))
     return max(0.0, float(heat.time_s) - total_s)  # rounding may end below zero

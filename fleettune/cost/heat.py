@@ -84,7 +84,7 @@ class Heat:
     is_over_cap: Truth
 
 
-def heated(
+def throttle(
     node: Node, work_s: Quantity, power_w: Quantity, idle_w: Quantity, start_c: Quantity
 ) -> Heat:
     """Returns time, joules and temperature of work that heats its device.

@@ -41,7 +41,7 @@ TARGETS: Mapping[str, Shapes] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PricedAs:
+class PricedModel:
     """The model that a simulated backbone stands for on the bill.
 
     Attributes:

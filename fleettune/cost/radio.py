@@ -97,7 +97,7 @@ class Wifi:
         )
 
 
-Choice: TypeAlias = Link | Wifi
+RadioChoice: TypeAlias = Link | Wifi
 WIFI = Wifi(
     name="wifi",
     rtt_s=Coefficient(value=0.02, low=0.005, high=0.1, tier="E", source="our estimate, no source"),
@@ -162,13 +162,13 @@ def wifi(name: str, **coefficients: object) -> Wifi:
     )
 
 
-def load_links(folder: Path) -> Mapping[str, Choice]:
+def load_links(folder: Path) -> Mapping[str, RadioChoice]:
     """Returns the links of a folder of YAML files by name, in order of name.
 
     Raises:
         ValueError: If the folder holds none, or a file is not a link named like itself.
     """
-    links: dict[str, Choice] = {}
+    links: dict[str, RadioChoice] = {}
     for path in sorted(folder.glob("*.yaml")):
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
@@ -181,7 +181,7 @@ def load_links(folder: Path) -> Mapping[str, Choice]:
     return links
 
 
-def read_link(plain: Mapping[str, object]) -> Choice:
+def read_link(plain: Mapping[str, object]) -> RadioChoice:
     """Returns the link of a configuration file's content.
 
     Raises:

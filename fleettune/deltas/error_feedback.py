@@ -12,14 +12,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fleettune.adapters.patch import Patch
-from fleettune.adapters.update import Update, patch_of, stacked, updates_of
+from fleettune.adapters.update import Update, add_updates, patch_of, updates_of
 from fleettune.deltas.codecs import Codec, TopK
 from fleettune.deltas.frames import read_frame, write_frame
 from fleettune.shapes import Site
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Sent:
+class EncodedDelta:
     """A delta that was written.
 
     Attributes:
@@ -31,7 +31,9 @@ class Sent:
     residual: Patch | None
 
 
-def send(change: Patch, codec: Codec, residual: Patch | None, room_bytes: int) -> Sent:
+def encode_delta(
+    change: Patch, codec: Codec, residual: Patch | None, room_bytes: int
+) -> EncodedDelta:
     """Returns a delta as it leaves the device, and what it leaves out.
 
     The residual has at most twice the delta's rank at every site, less where there is less room:
@@ -44,24 +46,24 @@ def send(change: Patch, codec: Codec, residual: Patch | None, room_bytes: int) -
         room_bytes: What the device has left for the new residual.
     """
     if not isinstance(codec, TopK):
-        return Sent(frame=write_frame(change, codec), residual=None)
+        return EncodedDelta(frame=write_frame(change, codec), residual=None)
     own, left = updates_of(change), {} if residual is None else updates_of(residual)
     whole = {
-        site: stacked([update, left[site]] if site in left else [update])
+        site: add_updates([update, left[site]] if site in left else [update])
         for site, update in own.items()
     }
     # written at the delta's own rank: what is sent does not grow with what was left out
-    meant = {site: whole[site].shortened(own[site].rank, tolerance=1e-7) for site in own}
+    meant = {site: whole[site].truncate(own[site].rank, tolerance=1e-7) for site in own}
     target = patch_of(meant, change.release, change.alpha)
     frame = write_frame(target, codec)
     if not codec.feedback:
-        return Sent(frame=frame, residual=None)
+        return EncodedDelta(frame=frame, residual=None)
     written = updates_of(read_frame(frame))
-    missed = {site: stacked([whole[site], written[site].times(-1)]) for site in whole}
+    missed = {site: add_updates([whole[site], written[site].times(-1)]) for site in whole}
     ranks = {site: 2 * update.rank for site, update in own.items()}
-    kept = {site: missed[site].shortened(ranks[site], tolerance=1e-7) for site in missed}
+    kept = {site: missed[site].truncate(ranks[site], tolerance=1e-7) for site in missed}
     kept |= {site: update for site, update in left.items() if site not in kept}
-    return Sent(frame=frame, residual=_within(kept, change, room_bytes))
+    return EncodedDelta(frame=frame, residual=_within(kept, change, room_bytes))
 
 
 def _within(kept: dict[Site, Update], change: Patch, room_bytes: int) -> Patch | None:
@@ -72,5 +74,5 @@ def _within(kept: dict[Site, Update], change: Patch, room_bytes: int) -> Patch |
             return patch
         if all(update.rank == 1 for update in kept.values()):
             return None
-        kept = {site: update.shortened(max(1, update.rank // 2)) for site, update in kept.items()}
+        kept = {site: update.truncate(max(1, update.rank // 2)) for site, update in kept.items()}
     return None

@@ -40,7 +40,7 @@ HEADER_LIMIT = 65_536
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Expected:
+class ExpectedDelta:
     """What the reader knows of a delta before it looks.
 
     Attributes:
@@ -81,7 +81,7 @@ def payload_bytes(frame: bytes) -> int:
     return len(frame) - 8 - int.from_bytes(frame[:8], "little")
 
 
-def read_frame(frame: bytes, expected: Expected | None = None) -> Patch:
+def read_frame(frame: bytes, expected: ExpectedDelta | None = None) -> Patch:
     """Returns the patch that a frame holds.
 
     Args:
@@ -144,7 +144,7 @@ def _told(name: str) -> bool:
     return name.endswith("/alpha")
 
 
-def _check(release: int, groups: Sequence[Group], sizes: Sizes, expected: Expected) -> None:
+def _check(release: int, groups: Sequence[Group], sizes: Sizes, expected: ExpectedDelta) -> None:
     if release != expected.release:
         told = f"release must be {expected.release}, got {release}"
         raise RejectedError(Rejection.RELEASE, told)

@@ -70,14 +70,14 @@ class Joining:
             firsts.append(left)
         return tuple(reversed(firsts))
 
-    def present(self, round_number: int) -> int:
+    def count_joined(self, round_number: int) -> int:
         """Returns how many devices have joined by a round: the first ones of the registry."""
         for part, first in zip(self.parts, self._firsts, strict=True):
             if round_number < part.round:
                 return first
         return self.devices
 
-    def of(self, device: int) -> Join | None:
+    def part_of(self, device: int) -> Join | None:
         """Returns the part that a device joins with; None for one that is there from the start."""
         found = None
         for part, first in zip(self.parts, self._firsts, strict=True):

@@ -21,8 +21,8 @@ from fleettune.cost.hardware import (
     profile_from_json,
     profile_to_json,
 )
-from fleettune.cost.pricing import PricedAs
-from fleettune.cost.radio import WIFI, Choice, Link, Wifi
+from fleettune.cost.pricing import PricedModel
+from fleettune.cost.radio import WIFI, Link, RadioChoice, Wifi
 from fleettune.data.exchanges import Population
 from fleettune.data.long_streams import StreamData
 from fleettune.data.personas import SyntheticData
@@ -38,7 +38,7 @@ from fleettune.seeds import Purpose, stream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Foresight:
+class CounterfactualSettings:
     """Whose reuse or retune the observer weighs against the other one, charged to nobody.
 
     Attributes:
@@ -71,7 +71,17 @@ DATA_TYPES: Types = {
 FACT_TYPES: Types = {
     kind.__name__: kind
     for kind in (
-        *(PricedAs, Link, Wifi, Coefficient, Always, Nightly, Trace, Writing, Foresight),
+        *(
+            PricedModel,
+            Link,
+            Wifi,
+            Coefficient,
+            Always,
+            Nightly,
+            Trace,
+            Writing,
+            CounterfactualSettings,
+        ),
         *(Joining, Join),
     )
 }
@@ -94,7 +104,7 @@ class Fleet:
         floor: State of charge below which no work starts, from 0 to 1.
         deadline_s: Seconds that the server waits from a device's start; None: for ever.
         writing: What the experiment's observer lets the model write.
-        foresight: Whose decisions it judges by the days to come.
+        counterfactual: Whose decisions it judges by the days to come.
         joining: Which devices join when.
     """
 
@@ -102,13 +112,13 @@ class Fleet:
     mix: FleetMix
     data: FleetData
     installed: tuple[str, ...] = ()
-    priced: PricedAs = field(default_factory=PricedAs)
-    radio: Choice = WIFI
+    priced: PricedModel = field(default_factory=PricedModel)
+    radio: RadioChoice = WIFI
     availability: Availability = field(default_factory=Always)
     floor: float = SOC_FLOOR
     deadline_s: float | None = None
     writing: Writing = field(default_factory=Writing)
-    foresight: Foresight = field(default_factory=Foresight)
+    counterfactual: CounterfactualSettings = field(default_factory=CounterfactualSettings)
     joining: Joining = FROM_THE_START
 
     def profile(self, device: int) -> DeviceProfile:
@@ -128,7 +138,7 @@ class Fleet:
             "floor": self.floor,
             "deadline_s": self.deadline_s,
             "writing": to_record(self.writing),
-            "foresight": to_record(self.foresight),
+            "counterfactual": to_record(self.counterfactual),
         }
         if self.joining != FROM_THE_START:
             plain["joining"] = to_record(self.joining)
@@ -156,7 +166,7 @@ def read_fleet(file: Path) -> Fleet:
         floor=plain["floor"],
         deadline_s=plain["deadline_s"],
         writing=from_record(plain["writing"], FACT_TYPES, "writing"),
-        foresight=from_record(plain["foresight"], FACT_TYPES, "foresight"),
+        counterfactual=from_record(plain["counterfactual"], FACT_TYPES, "counterfactual"),
         joining=(
             from_record(plain["joining"], FACT_TYPES, "joining")
             if "joining" in plain

@@ -16,7 +16,7 @@ from fleettune.jobs.jobs import (
     ScoreJob,
     TuneJob,
 )
-from fleettune.jobs.output_norm_job import OutputJob
+from fleettune.jobs.output_norm_job import OutputNormJob
 
 
 def job_digest(job: Job) -> str:
@@ -30,7 +30,7 @@ def job_digest(job: Job) -> str:
             digest.update(_batches(job.batches) + repr(job.keep_at).encode())
         case ProbeJob():
             digest.update(_patch(job.probe) + _batches(job.batches))
-        case OutputJob():
+        case OutputNormJob():
             digest.update(_patch(job.patch) + _examples(job.examples))
         case ScoreJob():
             digest.update(_patch(job.patch) + _examples(job.examples))

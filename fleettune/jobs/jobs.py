@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fleettune.adapters.patch import Patch
 from fleettune.data.tokens import Example
-from fleettune.jobs.output_norm_job import OutputJob, OutputResult
+from fleettune.jobs.output_norm_job import OutputNormJob, OutputNormResult
 from fleettune.shapes import Shapes, Site
 
 
@@ -237,7 +237,7 @@ class GenerateResult:
     tokens: tuple[tuple[int, ...], ...]
 
 
-Job = TuneJob | ProbeJob | ScoreJob | ChoiceJob | EmbedJob | GenerateJob | OutputJob
+Job = TuneJob | ProbeJob | ScoreJob | ChoiceJob | EmbedJob | GenerateJob | OutputNormJob
 Result = (
     TuneResult
     | ProbeResult
@@ -245,7 +245,7 @@ Result = (
     | ChoiceResult
     | EmbedResult
     | GenerateResult
-    | OutputResult
+    | OutputNormResult
 )
 
 
@@ -267,9 +267,9 @@ class Compute:
         """Returns the gradient and the benefit of every candidate site."""
         return cast(ProbeResult, self.run(job))
 
-    def measure(self, job: OutputJob) -> OutputResult:
+    def measure_outputs(self, job: OutputNormJob) -> OutputNormResult:
         """Returns the squared norm of every adapter's output."""
-        return cast(OutputResult, self.run(job))
+        return cast(OutputNormResult, self.run(job))
 
     def score(self, job: ScoreJob) -> ScoreResult:
         """Returns likelihoods and greedy hits."""

@@ -11,7 +11,7 @@ from fleettune.shapes import Site
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OutputJob:
+class OutputNormJob:
     """Measure the squared norm of every adapter's output.
 
     Attributes:
@@ -36,7 +36,7 @@ class OutputJob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class OutputResult:
+class OutputNormResult:
     """By site: ``sum ||dW x||^2`` over all tokens of the examples.
 
     Source: LoRA-drop, docs/methods.md#lora-drop.

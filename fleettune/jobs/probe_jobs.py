@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fleettune.adapters.patch import Factors, Patch, untrained
+from fleettune.adapters.patch import Factors, Patch, new_factors
 from fleettune.data.tokens import Example
 from fleettune.jobs.jobs import ProbeJob
 from fleettune.seeds import Purpose, stream
@@ -31,7 +31,7 @@ def probe_patch(seed: int, shapes: Shapes, release: int, depth: int, rank: int) 
     found: dict[str, Factors] = {}
     for index, (module, (n_in, n_out)) in enumerate(shapes.matrices().items()):
         rng = stream(seed, Purpose.PROBE, index)
-        found[module] = untrained(n_in, n_out, rank, rng)
+        found[module] = new_factors(n_in, n_out, rank, rng)
     factors = {
         Site(layer, module): found[module]
         for layer in range(depth, shapes.layers)

@@ -143,7 +143,7 @@ def carry(values: Tensor, old: Stack, new: Stack, devices: Sequence[int]) -> Ten
 
 
 @contextmanager
-def applied(backbone: Backbone, stack: Stack) -> Generator[None]:
+def apply_adapters(backbone: Backbone, stack: Stack) -> Generator[None]:
     """Applies the stacked adapters to the backbone's linear layers while the block runs."""
     with ExitStack() as replaced:
         for site, (a, b) in stack.factors.items():

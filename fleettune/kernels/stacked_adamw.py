@@ -27,7 +27,7 @@ class StackedAdamW:
         self._second = torch.zeros_like(stack.flat)
         self._steps = torch.zeros(len(stack.flat))
 
-    def compacted(self, stack: Stack, devices: Sequence[int]) -> StackedAdamW:
+    def compact(self, stack: Stack, devices: Sequence[int]) -> StackedAdamW:
         """Returns the optimizer of some of the devices, whose stack is given."""
         rates = [self._rates[device] for device in devices]
         clips = [float(self._clips[device]) for device in devices]

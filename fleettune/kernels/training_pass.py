@@ -18,7 +18,7 @@ from fleettune.backbone.decoder_layer import Adapters, Choice, Kept, layer_backw
 from fleettune.backbone.low_rank_path import LowRank, Part
 from fleettune.backbone.rms_norm import normalise, normalise_backward
 from fleettune.backbone.vocabulary_head import head_losses, losses_and_gradient
-from fleettune.kernels.adapter_stack import Stack, applied, site_groups
+from fleettune.kernels.adapter_stack import Stack, apply_adapters, site_groups
 from fleettune.kernels.stacked_adamw import gathered_gradient
 from fleettune.kernels.step_rows import Places
 from fleettune.shapes import Site
@@ -52,7 +52,7 @@ def lower_layers(backbone: Backbone, hidden: Tensor, cut: int) -> Tensor:
 def _by_autograd(
     backbone: Backbone, stack: Stack, cut: int, hidden: Tensor, places: Places
 ) -> tuple[Tensor, Tensor]:
-    with applied(backbone, stack):
+    with apply_adapters(backbone, stack):
         top = backbone.layers(hidden, cut, backbone.shapes.layers)
         states = backbone.model.model.norm(top[places.rows, places.columns])
         losses = head_losses(backbone.open_head, states, places.targets, places.weights)

@@ -22,7 +22,7 @@ from flwr.supercore.run import Run
 
 from fleettune.backbone.precision import REFERENCE
 from fleettune.backbone.processor import CPU
-from fleettune.cohort.execute import RunParts, execute, run_here
+from fleettune.cohort.execute import RunBatches, execute, run_batches_here
 from fleettune.cohort.suspension import run_cohort
 from simulations.checkpoint.device_states import DeviceStates, MemoryStates
 from simulations.engines.flower_internals import empty_run, number_message, take_identity
@@ -88,7 +88,7 @@ class CohortGrid(Grid):
         registry: The devices.
         cohort_size: Devices computed together.
         observer: Sees every reply first.
-        run_parts: Runs the batched passes.
+        run_batches: Runs the batched passes.
         precision: ``reference`` or ``fast``.
         processor: Where passes run, ``cpu`` or ``cuda``.
         on_cohort: Called with the number of devices done after each cohort.
@@ -100,7 +100,7 @@ class CohortGrid(Grid):
     registry: Registry
     cohort_size: int
     observer: Observer
-    run_parts: RunParts = run_here
+    run_batches: RunBatches = run_batches_here
     precision: str = REFERENCE
     processor: str = CPU
     on_cohort: Callable[[int], None] = lambda _devices: None
@@ -191,7 +191,7 @@ class CohortGrid(Grid):
         ]
         run = partial(
             execute,
-            run_parts=self.run_parts,
+            run_batches=self.run_batches,
             precision=self.precision,
             processor=self.processor,
         )

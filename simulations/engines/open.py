@@ -16,26 +16,26 @@ from threading import Thread
 
 import torch
 
-from fleettune.cohort.execute import Part, RunParts, run_here, run_part
+from fleettune.cohort.execute import JobBatch, RunBatches, run_batch, run_batches_here
 from fleettune.jobs.jobs import Result
 from simulations.experiment.settings import EngineSettings
 
 
 @contextmanager
-def open_workers(workers: int, threads: int) -> Generator[RunParts]:
+def open_workers(workers: int, threads: int) -> Generator[RunBatches]:
     """Yields what runs parts: this process where there is one worker, else a pool of others."""
     torch.set_num_threads(threads)
     if workers == 1:
-        yield run_here
+        yield run_batches_here
         return
     with ProcessPoolExecutor(
         workers, get_context("spawn"), initializer=_begin_worker, initargs=(threads,)
     ) as pool:
 
-        def run_parts(parts: Sequence[Part]) -> Iterable[Sequence[Result]]:
-            return pool.map(run_part, parts)
+        def run_batches(parts: Sequence[JobBatch]) -> Iterable[Sequence[Result]]:
+            return pool.map(run_batch, parts)
 
-        yield run_parts
+        yield run_batches
 
 
 def _begin_worker(threads: int) -> None:
@@ -51,7 +51,7 @@ def _end_with_driver() -> None:
         os._exit(1)
 
 
-def open_engine(engine: EngineSettings) -> AbstractContextManager[RunParts]:
+def open_engine(engine: EngineSettings) -> AbstractContextManager[RunBatches]:
     """Returns a context that runs parts: in processes of our own or on Ray actors."""
     if engine.name == "ray":
         from simulations.engines.ray import open_ray_workers  # noqa: PLC0415 - a second of import

@@ -25,13 +25,13 @@ from ray._private.services import canonicalize_bootstrap_address  # the only nam
 
 import fleettune
 import simulations
-from fleettune.cohort.execute import RunParts
+from fleettune.cohort.execute import RunBatches
 from simulations.engines.environment import QUIET, REPRODUCIBLE
 from simulations.engines.ray_workers import PassWorker, RayWorkers
 
 
 @contextmanager
-def open_ray_workers(workers: int, threads: int, address: str | None) -> Generator[RunParts]:
+def open_ray_workers(workers: int, threads: int, address: str | None) -> Generator[RunBatches]:
     """Yields what runs parts on Ray actors that live as long as the context.
 
     Args:

@@ -22,7 +22,7 @@ import torch
 from ray.exceptions import RayError, RayTaskError
 
 import fleettune
-from fleettune.cohort.execute import Part, run_part
+from fleettune.cohort.execute import JobBatch, run_batch
 from fleettune.jobs.jobs import Result
 from simulations.engines.release_parcels import Parcel, find, parcel_of, unpack
 
@@ -46,7 +46,7 @@ class PassWorker:
         return f"node {node} process {os.getpid()} code {fleettune.__path__[0]}"
 
     def run(
-        self, part: Part, parcel: Parcel, content: Sequence[Any] = ()
+        self, part: JobBatch, parcel: Parcel, content: Sequence[Any] = ()
     ) -> Sequence[Result] | None:
         """Returns the results of a part; None if its release has to be sent first.
 
@@ -63,7 +63,7 @@ class PassWorker:
             return None
         here = str(folder)
         jobs = tuple(replace(job, release=here) for job in part.jobs)
-        return run_part(replace(part, release=here, jobs=jobs))
+        return run_batch(replace(part, release=here, jobs=jobs))
 
 
 @dataclass(slots=True)
@@ -91,7 +91,7 @@ class RayWorkers:
         actor = self.start()
         self.arriving[actor.whereabouts.remote()] = actor
 
-    def run(self, parts: Sequence[Part]) -> list[Sequence[Result]]:
+    def run(self, parts: Sequence[JobBatch]) -> list[Sequence[Result]]:
         """Returns the results of all parts, in their order."""
         waiting = deque(range(len(parts)))
         found: dict[int, Sequence[Result]] = {}
@@ -128,7 +128,7 @@ class RayWorkers:
         for actor in (*self.free, *self.arriving.values()):
             ray.kill(actor)
 
-    def _ask(self, actor: Any, part: Part, *, send: bool = False) -> Any:  # noqa: ANN401 - Ray
+    def _ask(self, actor: Any, part: JobBatch, *, send: bool = False) -> Any:  # noqa: ANN401 - Ray
         if part.release not in self.parcels:
             self.parcels[part.release] = parcel_of(part.release)
         parcel = self.parcels[part.release]

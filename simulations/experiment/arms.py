@@ -15,7 +15,7 @@ from clients.policy import BUILT_IN, DevicePolicy, Quota
 from clients.selection.annotation import Annotation
 from clients.tuning.schedule import Tuning
 from fleettune.data.exchanges import Population
-from fleettune.records import checked
+from fleettune.records import build_value
 from fleettune.shapes import Shapes
 from simulations.experiment.targets import configured
 
@@ -113,7 +113,7 @@ def _policy(plain: Plain, parts: Plain, where: str) -> DevicePolicy:
     values = {key: configured(parts[key], prefix + key) for key in POLICY_KEYS}
     fields = {"storage": "quota"}
     values |= {
-        fields.get(key, key): checked(
+        fields.get(key, key): build_value(
             kind, {**plain[key], **_changes(parts, key, prefix)}, {}, prefix + key
         )
         for key, kind in PLAIN_PARTS.items()

@@ -25,7 +25,7 @@ from fleettune.data.personas import SyntheticData
 from fleettune.data.styles import StyledData
 from fleettune.data.tokens import open_encoder
 from fleettune.fleet.registry import Fleet, FleetData
-from fleettune.records import checked, to_record
+from fleettune.records import build_value, to_record
 from fleettune.releases.manifest import weights_file
 from simulations.experiment import lexicons
 from simulations.experiment import server_settings as server
@@ -153,7 +153,7 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
     folder = _model_folder(model)
     data = cast(FleetData, configured(plain["data"], "data", seed=run.seed))
     population = _population(data)
-    settings = checked(FleetSettings, plain["fleet"], {}, "fleet")
+    settings = build_value(FleetSettings, plain["fleet"], {}, "fleet")
     _check_users(settings, population)
     arms = build_arms(plain, chosen or {})
     arms = fitting(arms, population, read_shapes(folder), bool(chosen))
@@ -162,9 +162,9 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
     engine = cast(EngineSettings, configured(plain["engine"], "engine"))
     _check_together(run, engine)
     aggregation = server.aggregation_rule(plain["aggregation"], arms)
-    cost = checked(CostSettings, plain["cost"], {}, "cost")
+    cost = build_value(CostSettings, plain["cost"], {}, "cost")
     check_text(arms, population)
-    study = checked(StudySettings, plain["study"], {}, "study")
+    study = build_value(StudySettings, plain["study"], {}, "study")
     study.check_arms(tuple(arms))
     run.quality.check_arms(tuple(arms))
     schedule = server.release_schedule(plain["release"], folder)
@@ -222,7 +222,7 @@ def _plain(cfg: DictConfig) -> dict[str, Any]:
 
 def _run(plain: Mapping[str, Any]) -> Run:
     try:
-        return checked(Run, {key: plain[key] for key in RUN_KEYS}, {}, "run")
+        return build_value(Run, {key: plain[key] for key in RUN_KEYS}, {}, "run")
     except ValueError as error:
         # these keys stand at the top of the configuration, in no section of their own
         raise ValueError(str(error).removeprefix("run: ").removeprefix("run.")) from error

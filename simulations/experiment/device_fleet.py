@@ -53,7 +53,7 @@ def fleet_of(
         floor=settings.battery_floor,
         deadline_s=settings.deadline_s,
         writing=Writing(answers=run.quality.generate, new_tokens=run.quality.new_tokens),
-        foresight=run.quality.foresight,
+        counterfactual=run.quality.counterfactual_settings,
         joining=settings.joining,
     )
 

@@ -14,7 +14,7 @@ from typing import Any, cast
 from clients.placement.gradcut import GradCut
 from clients.placement.random_profile import RandomSameProfile
 from clients.policy import DevicePolicy
-from fleettune.cost.pricing import PricedAs
+from fleettune.cost.pricing import PricedModel
 from fleettune.cost.work import backward_work, forward_work
 from fleettune.data.exchanges import Population
 from fleettune.releases.site_ranking import ProbeRecipe
@@ -43,7 +43,7 @@ def check_text(arms: Arms, population: Population) -> None:
         outside_exchanges(population, recipe.batches * BATCH, 0)
 
 
-def probe_flop(folder: Path, arms: Arms, own: Shapes, priced: PricedAs) -> dict[str, float]:
+def probe_flop(folder: Path, arms: Arms, own: Shapes, priced: PricedModel) -> dict[str, float]:
     """Returns the FLOP of the server's probes by arm, of those arms that use any.
 
     Arms are worlds of their own: each is counted the probes that it asked for.
@@ -68,7 +68,7 @@ def probe_flop(folder: Path, arms: Arms, own: Shapes, priced: PricedAs) -> dict[
 
 
 def _flop(
-    rank: int, batches: Sequence[Sequence[tuple[int, int]]], own: Shapes, priced: PricedAs
+    rank: int, batches: Sequence[Sequence[tuple[int, int]]], own: Shapes, priced: PricedModel
 ) -> float:
     sites = (Site(layer, module) for layer in range(own.layers) for module in MODULES)
     ranks = priced.ranks(own, dict.fromkeys(sites, rank))

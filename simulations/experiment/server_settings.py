@@ -14,7 +14,7 @@ from clients.start.optuna_search import SEARCHES, check_optuna
 from clients.start.rules import Rival, Scratch
 from fleettune.data.exchanges import Population
 from fleettune.fleet.joining import FROM_THE_START, Joining
-from fleettune.records import checked
+from fleettune.records import build_value
 from fleettune.shapes import Shapes
 from simulations.experiment.targets import configured
 from strategies.aggregation.exact_mean import Aggregation
@@ -35,7 +35,7 @@ def release_schedule(node: Mapping[str, Any], folder: Path) -> Schedule:
     Raises:
         ValueError: If it breaks a rule, or a checkpoint or corpus of it cannot be had.
     """
-    schedule = checked(Schedule, node, {}, "release")
+    schedule = build_value(Schedule, node, {}, "release")
     check_external(schedule, folder)
     check_corpora(schedule)
     return schedule

@@ -11,9 +11,9 @@ from fleettune.backbone.precision import check_precision
 from fleettune.backbone.processor import check_processor
 from fleettune.cost.battery import SOC_FLOOR
 from fleettune.cost.carbon import INTENSITIES, WORLD
-from fleettune.cost.pricing import PricedAs
+from fleettune.cost.pricing import PricedModel
 from fleettune.fleet.joining import FROM_THE_START, Join, Joining
-from fleettune.fleet.registry import Foresight
+from fleettune.fleet.registry import CounterfactualSettings
 from strategies.aggregation.fleet_patch import NONE, check_use
 
 METRICS = ("auto", "exact_match", "neg_mae", "neg_nll", "rouge1")
@@ -48,12 +48,12 @@ class Quality:
             raise ValueError(f"quality.new_tokens must be >= 1 token, got {self.new_tokens}")
         if self.metric == "rouge1" and self.generate == 0:
             raise ValueError("quality.metric=rouge1 needs quality.generate >= 1 exchange, got 0")
-        _ = self.foresight
+        _ = self.counterfactual_settings
 
     @property
-    def foresight(self) -> Foresight:
+    def counterfactual_settings(self) -> CounterfactualSettings:
         """Whose decisions are judged."""
-        return Foresight(arms=self.counterfactual, days=self.counterfactual_days)
+        return CounterfactualSettings(arms=self.counterfactual, days=self.counterfactual_days)
 
     def check_arms(self, arms: Sequence[str]) -> None:
         """Raises ValueError if a decision is to be judged of an arm that does not run."""
@@ -137,9 +137,9 @@ class CostSettings:
             raise ValueError(f"cost.country must be one of {known}, got {self.country!r}")
 
     @property
-    def priced(self) -> PricedAs:
+    def priced(self) -> PricedModel:
         """What the devices know of it."""
-        return PricedAs(
+        return PricedModel(
             model=self.model,
             tokens_ratio=self.tokens_ratio,
             bits_per_weight=self.bits_per_weight,

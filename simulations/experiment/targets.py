@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
 
-from fleettune.records import checked
+from fleettune.records import build_value
 
 TARGET = "_target_"
 OURS = ("clients", "strategies", "fleettune", "simulations")
@@ -47,7 +47,7 @@ def configured(node: object, where: str, **context: object) -> Any:  # noqa: ANN
     known = {field.name for field in fields(found)}
     given = {key: value for key, value in named.items() if key != TARGET}
     extra = {key: value for key, value in context.items() if key in known and key not in given}
-    return checked(cast(type[Any], found), {**given, **extra}, {}, where)
+    return build_value(cast(type[Any], found), {**given, **extra}, {}, where)
 
 
 def new_home(target: str) -> str | None:

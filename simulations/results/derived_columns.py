@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from fleettune.messages.records import STATISTICS_BYTES
+from fleettune.messages.flower_records import STATISTICS_BYTES
 from strategies.learning.guidance_rules import Fitted, GuidanceRule
 
 TUNING_J = "energy_j_tuning"

@@ -18,7 +18,7 @@ from flwr.app import RecordDict
 
 from fleettune.cost.ledger import Stage
 from fleettune.cost.workload import Workload
-from fleettune.messages.records import decode_statistics, take_observed
+from fleettune.messages.flower_records import decode_statistics, take_observation
 from fleettune.messages.report import Observation, Statistics
 
 STAGES = tuple(stage for stage in Stage if stage is not Stage.OBSERVE)
@@ -153,7 +153,7 @@ class Recorder:
 
     def __call__(self, arm: str, content: RecordDict) -> None:
         """Notes one reply."""
-        seen, workload = take_observed(content)
+        seen, workload = take_observation(content)
         self.rows.add_row(row(arm, decode_statistics(content), seen, workload))
 
     def frame(self) -> pl.DataFrame:

@@ -14,7 +14,7 @@ import numpy as np
 
 from fleettune.cost.energy import Floats
 from fleettune.cost.hardware import TIERS, DeviceProfile
-from fleettune.cost.radio import Choice
+from fleettune.cost.radio import RadioChoice
 from simulations.uncertainty.coefficient_draws import probed, tiers_of
 from simulations.uncertainty.priced_rows import Nights
 from simulations.uncertainty.repricing import Totals, reprice
@@ -40,7 +40,7 @@ class Probes:
 
     totals: Totals
     profiles: Sequence[DeviceProfile]
-    radio: Choice
+    radio: RadioChoice
     moved: Sequence[str]
 
     def scaled(self, arm: int, reference: int) -> tuple[float | None, bool]:
@@ -79,7 +79,7 @@ class Probes:
         return {tier: weight / whole if whole else 0.0 for tier, weight in weights.items()}
 
 
-def probe(nights: Nights, profiles: Sequence[DeviceProfile], radio: Choice) -> Probes:
+def probe(nights: Nights, profiles: Sequence[DeviceProfile], radio: RadioChoice) -> Probes:
     """Returns the rows under all probes; profiles are those of `nights.profiles`, in order."""
     moved = sorted({name for profile in profiles for name in tiers_of(profile, radio)})
     count = 1 + len(_SCALINGS) + len(moved)

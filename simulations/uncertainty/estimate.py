@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from fleettune.cost.energy import Floats
 from fleettune.cost.hardware import DeviceProfile
 from fleettune.cost.ledger import ORDER, Stage
-from fleettune.cost.radio import Choice
+from fleettune.cost.radio import RadioChoice
 from fleettune.seeds import Purpose, stream
 from simulations.uncertainty.coefficient_draws import DRAWS, drawn
 from simulations.uncertainty.coefficient_probes import Probes, probe
@@ -96,7 +96,7 @@ def estimate(  # noqa: PLR0913 - the run's tables, and how they are drawn
     profiles: Sequence[DeviceProfile],
     reference: str,
     *,
-    radio: Choice,
+    radio: RadioChoice,
     seed: int,
     draws: int = DRAWS,
     deadline_s: float = math.inf,
@@ -163,7 +163,7 @@ class _Model:
     """How rows are priced, and how often."""
 
     by_name: Mapping[str, DeviceProfile]
-    radio: Choice
+    radio: RadioChoice
     seed: int
     draws: int
     deadline_s: float

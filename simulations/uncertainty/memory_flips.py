@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from fleettune.cost.hardware import DeviceProfile
-from fleettune.cost.radio import Choice
+from fleettune.cost.radio import RadioChoice
 from fleettune.messages.report import BACK
 from simulations.uncertainty.coefficient_draws import drawn
 
@@ -22,7 +22,7 @@ OVER_MEMORY = "over_memory"
 def memory_flips(
     rows: pl.DataFrame,
     profiles: Sequence[DeviceProfile],
-    radio: Choice,
+    radio: RadioChoice,
     seed: int,
     draws: int,
 ) -> dict[str, float | None]:

@@ -1,11 +1,11 @@
 """Layouts: a group's work as matrices, and what a unit of each amount costs under every draw.
 
-`fleettune.cost.energy.spent_on` is asked for the price of one FLOP, one byte and one burst. What a
-radio or the storage takes is linear in bytes and bursts; a computing phase takes the longer of FLOP
-and memory traffic. Most phases are bound by the same side under all draws, because their FLOP per
-byte lies outside the range of the balance points; only the rest has to be compared element by
-element. A sample of entries is priced directly as well, so that a cost model that is no longer of
-this form is an error and not a wrong number.
+`fleettune.cost.energy.price_arrays` is asked for the price of one FLOP, one byte and one burst.
+What a radio or the storage takes is linear in bytes and bursts; a computing phase takes the longer
+of FLOP and memory traffic. Most phases are bound by the same side under all draws, because their
+FLOP per byte lies outside the range of the balance points; only the rest has to be compared element
+by element. A sample of entries is priced directly as well, so that a cost model that is no longer
+of this form is an error and not a wrong number.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fleettune.cost.energy import Floats, Values, spent_on
+from fleettune.cost.energy import Floats, Values, price_arrays
 from fleettune.cost.workload import COMPUTING, Phase
 from simulations.uncertainty.priced_rows import Bools, Entries, Group
 
@@ -124,7 +124,9 @@ def units_of(phase: Phase, entries: Entries, at: Values, draws: int) -> Units:
     """Returns what a unit of each amount of a phase costs, checked on some entries of it."""
 
     def cost(flop: float, moved_bytes: float, bursts: float) -> NDArray[np.float64]:
-        found = spent_on(phase, np.float64(flop), np.float64(moved_bytes), np.float64(bursts), at)
+        found = price_arrays(
+            phase, np.float64(flop), np.float64(moved_bytes), np.float64(bursts), at
+        )
         return np.array([np.broadcast_to(item, draws) for item in found])
 
     # a burst may be free without bytes, so it is priced on top of some
@@ -147,7 +149,7 @@ def _check_form(phase: Phase, entries: Entries, units: Units, at: Values) -> Non
     some = slice(None, None, max(1, len(entries.row) // _SAMPLED))
     flop, moved_bytes = entries.flop[some, None], entries.moved_bytes[some, None]
     amounts = (flop, moved_bytes, entries.bursts[some, None])
-    found = spent_on(phase, *amounts, at)
+    found = price_arrays(phase, *amounts, at)
     for direct, unit in zip(found, (units.seconds, units.joules), strict=True):
         parts = [amount * one for amount, one in zip(amounts, unit, strict=True)]
         summed = np.maximum(parts[0], parts[1]) if phase in COMPUTING else parts[1] + parts[2]

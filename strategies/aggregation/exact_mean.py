@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fleettune.adapters.factors import Factors
 from fleettune.adapters.patch import Patch
-from fleettune.adapters.update import Matrix, Update, of_dense, stacked
+from fleettune.adapters.update import Matrix, Update, add_updates, factor_dense
 from fleettune.shapes import Site
 
 WEIGHTS = ("uniform", "examples")
@@ -144,8 +144,8 @@ class _Sum:
     def update(self) -> Update:
         """Returns the mean, in factors."""
         if self.total is not None:
-            return of_dense(self.total / self.weight)
-        return stacked(
+            return factor_dense(self.total / self.weight)
+        return add_updates(
             [
                 Update(
                     left=item.b.astype(np.float64) * (scale * weight / self.weight),
@@ -169,7 +169,7 @@ class ExactAggregate:
 
     def add(self, patch: Patch, weight: float = 1.0) -> None:
         """Adds one device's delta."""
-        plain = patch.untied()
+        plain = patch.untie()
         for site, item in plain.factors.items():
             self.sums.setdefault(site, _Sum()).add(item, plain.scale(site), weight)
 

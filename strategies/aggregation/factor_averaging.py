@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fleettune.adapters.patch import Patch
-from fleettune.adapters.update import Matrix, Update, stacked, updates_of
+from fleettune.adapters.update import Matrix, Update, add_updates, updates_of
 from fleettune.deltas.rejections import RejectedError, Rejection
 from fleettune.shapes import Site
 from strategies.aggregation.exact_mean import check_weights, dense
@@ -113,7 +113,7 @@ class FactorAggregate:
             RejectedError: If a rank or scale is not that of the devices before, or a rank is above
                 the one to pad to.
         """
-        plain = patch.untied()
+        plain = patch.untie()
         found = {site: self._factors(plain, site) for site in plain.factors}
         for site, (left, right, scale) in found.items():
             entry = self.sums.get(site)
@@ -176,5 +176,5 @@ def fedex_residual(
         own = [(one[site], w) for one, w in zip(everything, weights, strict=True) if site in one]
         total = sum(weight for _, weight in own)
         parts = [update.times(weight / total) for update, weight in own]
-        found[site] = stacked([*parts, mean.times(-1)]).shortened()
+        found[site] = add_updates([*parts, mean.times(-1)]).truncate()
     return found

@@ -68,7 +68,7 @@ class FfaAggregate:
         Raises:
             RejectedError: If an A is not that of the devices before.
         """
-        plain = patch.untied()
+        plain = patch.untie()
         for site, item in plain.factors.items():
             before = self.sums.get(site)
             if before is not None and not np.array_equal(before.a, item.a):

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fleettune.adapters.patch import Patch
-from fleettune.adapters.update import Updates, patch_of, stacked, updates_of
+from fleettune.adapters.update import Updates, add_updates, patch_of, updates_of
 from fleettune.shapes import Site
 
 NONE, START = "none", "start"
@@ -43,10 +43,10 @@ def grow_fleet_patch(
     earlier = {} if before is None else updates_of(before)
     found = dict(earlier)
     for site, update in aggregate.items():
-        found[site] = stacked([earlier[site], update]) if site in earlier else update
+        found[site] = add_updates([earlier[site], update]) if site in earlier else update
     if not found:
         return None
-    short = {site: update.shortened(rank) for site, update in found.items()}
+    short = {site: update.truncate(rank) for site, update in found.items()}
     return patch_of(short, release, float(rank))
 
 

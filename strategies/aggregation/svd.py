@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fleettune.adapters.patch import Patch
-from fleettune.adapters.update import Update, stacked, updates_of
+from fleettune.adapters.update import Update, add_updates, updates_of
 from fleettune.shapes import Site
 from strategies.aggregation.exact_mean import check_weights, dense
 
@@ -91,14 +91,14 @@ class SvdAggregate:
             entry.count += 1
             limit = min(self.working_rank, *(update.left.shape[0], update.right.shape[1]))
             if entry.held > 2 * limit:
-                short, lost = stacked(entry.parts).cut(limit)
+                short, lost = add_updates(entry.parts).truncate_with_error(limit)
                 entry.parts, entry.held = [short], short.rank
                 entry.left_out += lost
 
     def updates(self) -> dict[Site, Update]:
         """Returns the best approximation of every site's mean."""
         return {
-            site: stacked(entry.parts).times(1 / entry.weight).shortened(self.rank)
+            site: add_updates(entry.parts).times(1 / entry.weight).truncate(self.rank)
             for site, entry in self.sums.items()
         }
 

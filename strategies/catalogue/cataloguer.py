@@ -28,7 +28,7 @@ from fleettune.catalogue.manifest import (
     manifest_digest,
 )
 from fleettune.catalogue.offer import CatalogueOffer
-from fleettune.cohort.execute import Execute, here
+from fleettune.cohort.execute import Execute, execute_here
 from fleettune.data.exchanges import Population
 from fleettune.records import to_record
 from fleettune.releases.manifest import Manifest
@@ -84,7 +84,7 @@ class Cataloguer:
     how: Cataloguing = field(default_factory=Uncatalogued)
     store: Path = Path()
     seed: int = 0
-    run: Execute = here
+    run: Execute = execute_here
     population: Population | None = None
     made: dict[int, Made | None] = field(default_factory=dict[int, Made | None])
     outlived: dict[int, Outlived] = field(default_factory=dict[int, Outlived])

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fleettune.adapters.patch import Patch
-from fleettune.adapters.weighted_sum import merged
+from fleettune.adapters.weighted_sum import merge_patches
 from fleettune.catalogue.manifest import CLUSTER
 from fleettune.seeds import Purpose, stream
 from fleettune.shapes import Site, order
@@ -68,14 +68,14 @@ def cluster_entries(patches: Sequence[Patch], how: Clustering) -> tuple[Entry, .
     for number in range(how.clusters):
         own = [patch for patch, group in zip(patches, groups, strict=True) if group == number]
         if len(own) >= how.members:
-            patch = merged(own, [1 / len(own)] * len(own), how.rank, how.alpha)
+            patch = merge_patches(own, [1 / len(own)] * len(own), how.rank, how.alpha)
             found.append(Entry(name=f"cluster{number}", origin=CLUSTER, patch=patch))
     return tuple(found)
 
 
 def sketches(patches: Sequence[Patch], width: int, seed: int) -> Floats:
     """Returns one row per patch, ``(patches, sites * width ** 2)``; absent sites are zero."""
-    plain = [patch.untied() for patch in patches]
+    plain = [patch.untie() for patch in patches]
     sites = sorted({site for patch in plain for site in patch.factors}, key=order)
     rows = np.zeros((len(plain), len(sites), width * width))
     for place, site in enumerate(sites):

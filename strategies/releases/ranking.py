@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from fleettune.cohort.execute import Execute, here
+from fleettune.cohort.execute import Execute, execute_here
 from fleettune.data.exchanges import Exchange, Population, in_turn
 from fleettune.data.tokens import Example, open_encoder
 from fleettune.jobs.job_digest import job_digest
@@ -52,7 +52,7 @@ class Ranker:
     store: Path
     population: Population
     seed: int
-    run: Execute = here
+    run: Execute = execute_here
 
     def ranked(self, release: Manifest) -> Manifest:
         """Returns a release's manifest with a ranking for every recipe."""

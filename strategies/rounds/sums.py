@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from flwr.app import Message
 
 from fleettune.adapters.patch import Patch
-from fleettune.deltas.frames import Expected
+from fleettune.deltas.frames import ExpectedDelta
 from fleettune.deltas.rejections import RejectedError, Rejection
-from fleettune.messages.records import decode_statistics, read_delta
+from fleettune.messages.flower_records import decode_statistics, read_delta
 from fleettune.messages.report import Statistics
 from strategies.aggregation.exact_mean import (
     Aggregate,
@@ -186,7 +186,7 @@ def sum_replies(
     arms: Iterable[str],
     replies: Iterable[Message],
     rule: Aggregation = STACK,
-    expected: Expected | None = None,
+    expected: ExpectedDelta | None = None,
     *,
     keeps: bool = False,
     collect: Mapping[str, ExtraCollection] | None = None,
@@ -222,7 +222,7 @@ def sum_replies(
 
 
 def _in_order(
-    replies: Iterable[Message], expected: Expected | None
+    replies: Iterable[Message], expected: ExpectedDelta | None
 ) -> Iterator[tuple[str, Reply | None]]:
     """Yields replies in an order in which every arm's devices ascend; None for an error.
 
@@ -237,7 +237,7 @@ def _in_order(
         yield from sorted(decoded, key=_device)
 
 
-def _decoded(reply: Message, expected: Expected | None) -> tuple[str, Reply | None]:
+def _decoded(reply: Message, expected: ExpectedDelta | None) -> tuple[str, Reply | None]:
     arm = reply.metadata.group_id
     if reply.has_error():
         return arm, None

@@ -30,11 +30,11 @@ from clients.tuning.first_patch import new_start
 from clients.tuning.schedule import Tuning
 from clients.work.facts import Facts
 from fleettune.cohort.suspension import current_compute
-from fleettune.cost.energy import central, price
+from fleettune.cost.energy import central_values, price
 from fleettune.cost.hardware import Coefficient, DeviceProfile, load_hardware
 from fleettune.cost.ledger import Stage
 from fleettune.cost.memory import memory_peak_bytes
-from fleettune.cost.pricing import TARGETS, PricedAs
+from fleettune.cost.pricing import TARGETS, PricedModel
 from fleettune.cost.radio import WIFI
 from fleettune.cost.work import Work, backward_work, decode_work, forward_work
 from fleettune.cost.workload import Phase, Workload, computing, moving
@@ -49,8 +49,8 @@ from fleettune.shapes import MODULES, Shapes, Site
 PROFILE = load_hardware(Path(__file__).parents[2] / "conf" / "hardware")["oneplus_12r"]
 WORLD = SyntheticData(users=10, exchanges_per_day=3, history_days=2).open()
 ROOMY = Quota(buffer_bytes=100_000, total_bytes=4_000_000)
-OWN = PricedAs()
-LLAMA = PricedAs(model="llama-3.2-1b", tokens_ratio=0.78)
+OWN = PricedModel()
+LLAMA = PricedModel(model="llama-3.2-1b", tokens_ratio=0.78)
 
 
 def policy(adaptation: Adaptation, quota: Quota = ROOMY, steps: int = 2) -> DevicePolicy:
@@ -70,7 +70,7 @@ def night_order(
     round_: int = 0,
     population: Population = WORLD,
     profile: DeviceProfile = PROFILE,
-    priced: PricedAs = OWN,
+    priced: PricedModel = OWN,
 ) -> NightOrder:
     facts = Facts(device=3, user=3, seed=5, profile=profile, population=population, priced=priced)
     return NightOrder(facts=facts, round=round_, release=release, policy=chosen)
@@ -136,7 +136,7 @@ class Priced:
         cut: Its layers below the patch.
     """
 
-    model: PricedAs
+    model: PricedModel
     shapes: Shapes | None
     ratio: float
     cut: int
@@ -242,7 +242,7 @@ def test_the_workload_is_what_the_ledger_was_priced_from_and_for_the_observer_al
 ) -> None:
     night = night_order(releases[0], policy(AlwaysRetune()))
     _, report = live(night, observed=True)
-    assert price(report.workload, central(PROFILE, WIFI)) == report.statistics.ledger
+    assert price(report.workload, central_values(PROFILE, WIFI)) == report.statistics.ledger
     assert live(night)[1].workload == Workload()
 
 
@@ -370,7 +370,7 @@ def with_memory(size_bytes: float) -> DeviceProfile:
 def test_a_device_short_of_memory_tunes_fewer_layers_where_it_may(
     releases: tuple[Manifest, Manifest], shrink: bool, room_for: int, tuned: list[int] | None
 ) -> None:
-    priced = PricedAs(model="llama-3.2-3b", tokens_ratio=0.78)
+    priced = PricedModel(model="llama-3.2-3b", tokens_ratio=0.78)
     top = TopLayers(layers=4, rank=1, alpha=2.0, shrink=shrink)
     night = night_order(releases[0], replace(policy(AlwaysRetune()), placement=top), priced=priced)
     peak = llama_3b_peak(night, room_for) if room_for else 0.999 * llama_3b_peak(night, 1)
@@ -394,7 +394,7 @@ def test_three_billion_weights_in_half_precision_are_more_than_the_phone_may_giv
     top = TopLayers(layers=1, rank=1, alpha=2.0, shrink=True)
     chosen = replace(policy(AlwaysRetune()), placement=top)
     for model, decision in (("llama-3.2-3b", "infeasible"), ("llama-3.2-1b", "retune")):
-        _, report = live(night_order(releases[0], chosen, priced=PricedAs(model=model)))
+        _, report = live(night_order(releases[0], chosen, priced=PricedModel(model=model)))
         assert report.statistics.outcome.decision == decision
 
 

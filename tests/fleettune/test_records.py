@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleettune.records import Types, checked, from_record, to_record
+from fleettune.records import Types, build_value, from_record, to_record
 
 
 class Shape(Protocol):
@@ -93,14 +93,14 @@ def test_a_record_holds_type_names_and_plain_values() -> None:
 
 
 def test_defaults_stand_in_for_what_is_not_given() -> None:
-    plan = checked(Plan, PLAIN, KNOWN, "plan")
+    plan = build_value(Plan, PLAIN, KNOWN, "plan")
     assert plan.dot == Dot(x=1.0)
     assert plan.either == Ring(radius=1.0)
     assert (plan.limit, plan.dots, plan.mix) == (None, (), {})
 
 
 def test_a_whole_number_may_stand_for_a_number_and_becomes_one() -> None:
-    plan = checked(Plan, {**PLAIN, "weight": 2, "limit": 3, "mix": {"phone": 1}}, KNOWN, "plan")
+    plan = build_value(Plan, {**PLAIN, "weight": 2, "limit": 3, "mix": {"phone": 1}}, KNOWN, "plan")
     for value in (plan.weight, plan.limit, plan.mix["phone"]):
         assert isinstance(value, float)
     assert (plan.weight, plan.limit, dict(plan.mix)) == (2.0, 3.0, {"phone": 1.0})
@@ -109,14 +109,14 @@ def test_a_whole_number_may_stand_for_a_number_and_becomes_one() -> None:
 def test_lists_and_mappings_are_read_item_by_item() -> None:
     notes = {"anything": [1, {"goes": None}]}
     given_dots = [{"x": 1.0}, {"type": "Dot", "x": 2}]
-    plan = checked(Plan, {**PLAIN, "dots": given_dots, "notes": notes}, KNOWN, "plan")
+    plan = build_value(Plan, {**PLAIN, "dots": given_dots, "notes": notes}, KNOWN, "plan")
     assert plan.dots == (Dot(x=1.0), Dot(x=2.0))
     assert plan.notes == notes
 
 
 def test_a_value_that_was_built_already_passes() -> None:
     dot, ring = Dot(x=4.0), Ring(radius=1.0)
-    plan = checked(Plan, {**PLAIN, "dot": dot, "shape": ring, "either": ring}, {}, "plan")
+    plan = build_value(Plan, {**PLAIN, "dot": dot, "shape": ring, "either": ring}, {}, "plan")
     assert (plan.dot, plan.shape, plan.either) == (dot, ring, ring)
 
 
@@ -151,7 +151,7 @@ def test_a_wrong_type_names_field_rule_and_value(
     change: dict[str, Any], path: str, expected: str, value: str
 ) -> None:
     with pytest.raises(ValueError, match="must be") as caught:
-        checked(Plan, {**PLAIN, **change}, KNOWN, "plan")
+        build_value(Plan, {**PLAIN, **change}, KNOWN, "plan")
     message = str(caught.value)
     assert message.startswith(f"{path} must be {expected}")
     assert value in message
@@ -159,17 +159,17 @@ def test_a_wrong_type_names_field_rule_and_value(
 
 def test_an_unknown_key_names_itself_and_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"plan\.dot\.y is not a known key; .*'label', 'x'"):
-        checked(Plan, {**PLAIN, "dot": {"x": 1.0, "y": 2.0}}, KNOWN, "plan")
+        build_value(Plan, {**PLAIN, "dot": {"x": 1.0, "y": 2.0}}, KNOWN, "plan")
     with pytest.raises(ValueError, match=r"plan\.nmae is not a known key"):
-        checked(Plan, {**PLAIN, "nmae": "a"}, KNOWN, "plan")
+        build_value(Plan, {**PLAIN, "nmae": "a"}, KNOWN, "plan")
 
 
 def test_a_missing_key_is_named() -> None:
     short = {key: value for key, value in PLAIN.items() if key != "count"}
     with pytest.raises(ValueError, match=r"plan\.count must be given"):
-        checked(Plan, short, KNOWN, "plan")
+        build_value(Plan, short, KNOWN, "plan")
     with pytest.raises(ValueError, match=r"plan\.shape\.radius must be given"):
-        checked(Plan, {**PLAIN, "shape": {"type": "Ring"}}, KNOWN, "plan")
+        build_value(Plan, {**PLAIN, "shape": {"type": "Ring"}}, KNOWN, "plan")
 
 
 @pytest.mark.parametrize("name", ["os.system", "dot", None, 3, ["Dot"], {"Dot": 1}])
@@ -188,4 +188,4 @@ def test_a_record_without_a_type_is_refused() -> None:
 
 def test_a_rule_that_the_type_itself_breaks_names_the_place() -> None:
     with pytest.raises(ValueError, match=r"plan\.shape: radius must be > 0, got -1\.0"):
-        checked(Plan, {**PLAIN, "shape": {"type": "Ring", "radius": -1}}, KNOWN, "plan")
+        build_value(Plan, {**PLAIN, "shape": {"type": "Ring", "radius": -1}}, KNOWN, "plan")

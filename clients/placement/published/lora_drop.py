@@ -23,7 +23,7 @@ from fleettune.adapters.factors import Tie, check_tied_alpha
 from fleettune.adapters.patch import Patch, Placement, new_patch
 from fleettune.cost.ledger import Stage
 from fleettune.jobs.jobs import Compute, TuneJob
-from fleettune.jobs.output_norm_job import OutputJob
+from fleettune.jobs.output_norm_job import OutputNormJob
 from fleettune.seeds import Purpose, stream
 from fleettune.shapes import MODULES, Shapes, Site, order
 
@@ -77,7 +77,9 @@ class LoraDrop:
             clip=tuning.clip,
         )
         patch, ranks, seen = compute.tune(job).patch, everywhere.ranks, context.training
-        found = compute.measure(OutputJob(release=release.path, patch=patch, examples=seen))
+        found = compute.measure_outputs(
+            OutputNormJob(release=release.path, patch=patch, examples=seen)
+        )
         looking = validation_work(facts, release, ranks, seen, (1, False))
         return Trained(
             patch=patch,

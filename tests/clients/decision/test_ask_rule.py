@@ -39,7 +39,7 @@ from fleettune.data.exchanges import Answer, Exchange
 from fleettune.data.personas import SyntheticData
 from fleettune.data.tokens import Example
 from fleettune.jobs.jobs import Compute, Job, Result, ScoreJob, TuneJob
-from fleettune.messages.records import decode_report, encode_report, take_observed
+from fleettune.messages.flower_records import decode_report, encode_report, take_observation
 from fleettune.messages.report import WORD, Report
 from fleettune.releases.manifest import Manifest, drift_between, file_digest, weights_file
 from tests.clients.phone import EDGETUNE
@@ -559,7 +559,7 @@ def test_nothing_of_an_observation_reaches_the_server_and_statistics_hold_no_tex
     assert seen.statistics == unseen.statistics
     assert replace(kept, patch=None) == replace(unseen_kept, patch=None)
     content = encode_report(seen)
-    take_observed(content)
+    take_observation(content)
     assert set(content) <= {"delta", "statistics", "outcome"}
     numbers = content.metric_records["statistics"]
     assert all(type(value) in (int, float) for value in numbers.values())

@@ -23,7 +23,7 @@ from clients.work.facts import Facts
 from fleettune.cohort.suspension import current_compute
 from fleettune.cost.hardware import load_hardware
 from fleettune.cost.ledger import Cost, Ledger, Stage
-from fleettune.cost.pricing import PricedAs
+from fleettune.cost.pricing import PricedModel
 from fleettune.cost.workload import Phase, Workload
 from fleettune.data.personas import SyntheticData
 from fleettune.messages.report import Report
@@ -45,7 +45,7 @@ FACTS = Facts(
     seed=5,
     profile=PROFILE,
     population=WORLD,
-    priced=PricedAs(model="llama-3.2-1b", tokens_ratio=0.78),
+    priced=PricedModel(model="llama-3.2-1b", tokens_ratio=0.78),
 )
 Releases = tuple[Manifest, Manifest]
 

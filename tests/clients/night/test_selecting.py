@@ -33,7 +33,7 @@ from fleettune.cost.work import forward_work
 from fleettune.cost.workload import Phase
 from fleettune.data.personas import SyntheticData
 from fleettune.deltas.frames import read_frame
-from fleettune.messages.records import encode_report, take_observed
+from fleettune.messages.flower_records import encode_report, take_observation
 from fleettune.messages.report import Report, Writing
 from fleettune.records import to_record
 from fleettune.releases.manifest import Manifest, file_digest, weights_file
@@ -235,7 +235,7 @@ def test_no_exchange_leaves_a_device(selection: Selection) -> None:
     chosen = policy(selection, AlwaysRetune(), per_1000=500)
     state, report = live(chosen, seen=True)
     content = encode_report(report)
-    take_observed(content)
+    take_observation(content)
     assert set(content) <= {"delta", "statistics", "outcome"}
     told = [
         str(value)

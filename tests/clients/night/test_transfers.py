@@ -21,7 +21,7 @@ from clients.work.facts import Facts
 from fleettune.cohort.suspension import current_compute
 from fleettune.cost.hardware import load_hardware
 from fleettune.cost.ledger import Stage
-from fleettune.cost.pricing import PricedAs
+from fleettune.cost.pricing import PricedModel
 from fleettune.cost.workload import Phase, moving, transferring
 from fleettune.data.personas import SyntheticData
 from fleettune.messages.report import Report
@@ -34,7 +34,7 @@ FACTS = Facts(
     profile=load_hardware(Path(__file__).parents[3] / "conf" / "hardware")["oneplus_12r"],
     population=SyntheticData(users=10, exchanges_per_day=3, history_days=2).open(),
 )
-LLAMA = replace(FACTS, priced=PricedAs(model="llama-3.2-1b", tokens_ratio=0.78))
+LLAMA = replace(FACTS, priced=PricedModel(model="llama-3.2-1b", tokens_ratio=0.78))
 LLAMA_BYTES = 2 * 1_235_814_400
 POLICY = DevicePolicy(
     selection=Fifo(),
@@ -100,16 +100,16 @@ def test_a_device_without_a_release_or_without_an_offer_takes_it_in_full(
 def test_a_quantised_release_is_priced_at_its_own_bits_where_they_are_fewer(
     releases: Releases,
 ) -> None:
-    def received(priced: PricedAs, bits: float | None) -> float:
+    def received(priced: PricedModel, bits: float | None) -> float:
         release = replace(releases[1], bits=bits)
         return download(replace(FACTS, priced=priced), release, None).entries[0][2].moved_bytes
 
-    in_16 = PricedAs(model="llama-3.2-1b")
+    in_16 = PricedModel(model="llama-3.2-1b")
     in_4 = replace(in_16, bits_per_weight=4.0)
     assert received(in_16, None) == LLAMA_BYTES
     assert received(in_16, 5.5) == pytest.approx(LLAMA_BYTES * 5.5 / 16)
     assert received(in_4, 5.5) == pytest.approx(LLAMA_BYTES / 4)
-    assert received(PricedAs(), 5.5) == releases[1].size_bytes
+    assert received(PricedModel(), 5.5) == releases[1].size_bytes
 
 
 def night(

@@ -22,8 +22,8 @@ from clients.work.facts import Facts
 from fleettune.cohort.suspension import current_compute
 from fleettune.cost.hardware import load_hardware
 from fleettune.data.personas import SyntheticData
-from fleettune.fleet.registry import Foresight
-from fleettune.messages.records import encode_report, take_observed
+from fleettune.fleet.registry import CounterfactualSettings
+from fleettune.messages.flower_records import encode_report, take_observation
 from fleettune.messages.report import Report
 from fleettune.releases.manifest import Manifest
 from tests.clients.phone import EDGETUNE
@@ -112,7 +112,7 @@ def test_a_label_changes_neither_device_nor_message_nor_cost(
     assert labelled.observation == replace(plain.observation, retune_gain=gain(labelled))  # pyright: ignore[reportArgumentType] - observed
     contents = [encode_report(report) for report in (plain, labelled)]
     for content in contents:
-        take_observed(content)
+        take_observation(content)
         assert "gain" not in str(content)
         # equal frames may hold their header's fields in another order
         content.pop("delta", None)
@@ -134,8 +134,8 @@ def test_there_is_no_label_without_an_old_patch_a_decision_or_a_look_ahead(
 
 
 def test_only_the_arms_asked_for_are_judged() -> None:
-    asked = Foresight(arms=("ours",), days=3)
+    asked = CounterfactualSettings(arms=("ours",), days=3)
     assert (asked.days_of("ours"), asked.days_of("other")) == (3, 0)
-    assert Foresight().days_of("ours") == 0
+    assert CounterfactualSettings().days_of("ours") == 0
     with pytest.raises(ValueError, match="counterfactual_days must be >= 1 day, got 0"):
-        Foresight(days=0)
+        CounterfactualSettings(days=0)

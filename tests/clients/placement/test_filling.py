@@ -24,7 +24,7 @@ from clients.tuning.footprint import cheapest_tune, fits_memory, joules, peak_by
 from clients.work.facts import Facts
 from fleettune.adapters.patch import Placement
 from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
-from fleettune.cost.pricing import PricedAs
+from fleettune.cost.pricing import PricedModel
 from fleettune.data.personas import SyntheticData
 from fleettune.data.tokens import Example
 from fleettune.jobs.jobs import ProbeResult
@@ -123,7 +123,7 @@ def context_of(
         seed=5,
         profile=PROFILE,
         population=WORLD,
-        priced=PricedAs(model=priced),
+        priced=PricedModel(model=priced),
     )
     drawn = rng.integers(8, 40, (int(rng.integers(1, 16)), 2)).tolist()
     batches = tuple(

@@ -25,7 +25,7 @@ from clients.work.facts import Facts
 from clients.work.stage_work import tune_work
 from fleettune.cohort.suspension import current_compute
 from fleettune.cost.ledger import Cost, Stage
-from fleettune.cost.pricing import PricedAs
+from fleettune.cost.pricing import PricedModel
 from fleettune.cost.workload import Phase
 from fleettune.deltas.frames import payload_bytes
 from fleettune.jobs.jobs import ProbeResult
@@ -49,7 +49,7 @@ def facts(priced: str = "own", ram_gb: float | None = None) -> Facts:
     profile = PROFILE
     if ram_gb is not None:
         profile = replace(profile, ram_gb=replace(profile.ram_gb, value=ram_gb, low=ram_gb / 2))
-    return replace(FACTS, profile=profile, priced=PricedAs(model=priced, tokens_ratio=1.0))
+    return replace(FACTS, profile=profile, priced=PricedModel(model=priced, tokens_ratio=1.0))
 
 
 def context(

@@ -19,7 +19,7 @@ from clients.tuning.schedule import Tuning
 from clients.work.facts import Facts
 from fleettune.cost.hardware import load_hardware
 from fleettune.cost.ledger import Stage
-from fleettune.cost.pricing import PricedAs
+from fleettune.cost.pricing import PricedModel
 from fleettune.cost.workload import Phase
 from fleettune.data.personas import SyntheticData
 from fleettune.data.tokens import Example
@@ -67,7 +67,7 @@ POLICY = DevicePolicy(
 def test_a_cache_is_kept_only_where_the_priced_model_has_layers_below(
     model: str, layers: int, cached: bool
 ) -> None:
-    facts = replace(FACTS, priced=PricedAs(model=model))
+    facts = replace(FACTS, priced=PricedModel(model=model))
     policy = replace(POLICY, placement=TopLayers(layers=layers, rank=1, alpha=2.0))
     plan = plan_tune(policy, open_context(facts, RELEASE, policy, DeviceState(), EXAMPLES))
     assert isinstance(plan, TunePlan)
@@ -88,7 +88,7 @@ def test_what_hinders_a_tune_is_named_in_one_word() -> None:
         plan_tune(tight, open_context(FACTS, RELEASE, tight, DeviceState(), EXAMPLES))
         == "patch_over_quota"
     )
-    large = replace(FACTS, priced=PricedAs(model="llama-3.2-3b"))
+    large = replace(FACTS, priced=PricedModel(model="llama-3.2-3b"))
     ram_gb = replace(FACTS.profile.ram_gb, value=1.0, low=1.0)
     large = replace(large, profile=replace(FACTS.profile, ram_gb=ram_gb))
     assert (

@@ -39,7 +39,7 @@ from fleettune.catalogue.summariser_models import local_model
 from fleettune.cohort.execute import execute
 from fleettune.cost.hardware import load_hardware
 from fleettune.cost.ledger import Stage
-from fleettune.cost.pricing import PricedAs
+from fleettune.cost.pricing import PricedModel
 from fleettune.cost.work import decode_work, forward_work
 from fleettune.cost.workload import Phase
 from fleettune.data.personas import SyntheticData
@@ -210,7 +210,7 @@ def test_a_model_beside_the_release_is_charged_by_its_own_bytes_and_passes(tmp_p
     how, compute = WarmStart(answers="any"), Compute(run=lambda job: execute([job])[0])
     placed = place_user(WORLD.day(0, 0), read, RELEASE, how, compute)
     # the backbone is priced as another one and in half precision; the summariser is not
-    dear = replace(facts(), priced=PricedAs(model="llama-3.2-1b", tokens_ratio=2.0))
+    dear = replace(facts(), priced=PricedModel(model="llama-3.2-1b", tokens_ratio=2.0))
     lengths = [len(text) for text in read.summariser.reads(placed.pairs, RELEASE)]
     half = replace(model.shapes, layers=LLAMA["num_hidden_layers"] // 2)
     passes = forward_work(half, lengths, 0, {}, model.size_bytes / model.shapes.parameters)

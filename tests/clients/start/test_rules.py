@@ -31,7 +31,7 @@ from fleettune.data.personas import SyntheticData
 from fleettune.data.styles import StyledData
 from fleettune.fleet.joining import Join
 from fleettune.jobs.jobs import ScoreJob
-from fleettune.messages.records import encode_report, take_observed
+from fleettune.messages.flower_records import encode_report, take_observation
 from fleettune.messages.report import Report
 from fleettune.records import to_record
 from strategies.catalogue.cataloguer import Cataloguer
@@ -189,10 +189,10 @@ def test_coordinates_of_a_user_are_in_no_message(offer: CatalogueOffer) -> None:
     how = WarmStart(single_within=2.0, exchanges=8, new_tokens=8)
     placed = place_user(state.answered, offer.manifest, RELEASE, how, current_compute())
     content = encode_report(report)
-    take_observed(content)
+    take_observation(content)
     _, scratch = live(night_order(offer, Scratch()))
     plain = encode_report(scratch)
-    take_observed(plain)
+    take_observation(plain)
     assert set(content) == set(plain)
     numbers = content.metric_records["statistics"]
     assert set(numbers) - set(plain.metric_records["statistics"]) <= {

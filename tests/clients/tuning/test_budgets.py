@@ -24,7 +24,7 @@ from clients.tuning.schedule import Tuning
 from clients.work.stage_work import probe_work, tune_work, upload_work, validation_work
 from fleettune.adapters.patch import Placement
 from fleettune.cohort.suspension import current_compute
-from fleettune.cost.pricing import PricedAs
+from fleettune.cost.pricing import PricedModel
 from fleettune.deltas.frames import write_frame
 from fleettune.jobs.jobs import ProbeResult
 from fleettune.shapes import MODULES, Site
@@ -32,7 +32,7 @@ from tests.clients.phone import FACTS as OWN
 from tests.clients.phone import HALF as RULE
 from tests.clients.phone import RELEASE, SHAPES, nightly
 
-FACTS = replace(OWN, priced=PricedAs(model="llama-3.2-1b", tokens_ratio=1.0))
+FACTS = replace(OWN, priced=PricedModel(model="llama-3.2-1b", tokens_ratio=1.0))
 EVERY = EverySite(rank=4, alpha=8.0).on(SHAPES).ranks
 SLACK = 1 + 1e-9
 
@@ -178,7 +178,7 @@ def test_an_unknown_way_is_refused() -> None:
 def test_half_the_memory_above_the_weights_gets_a_smaller_plan_and_no_failure(
     seed: int, model: str
 ) -> None:
-    whole = replace(FACTS, priced=PricedAs(model=model, tokens_ratio=1.0))
+    whole = replace(FACTS, priced=PricedModel(model=model, tokens_ratio=1.0))
     rule = replace(RULE, budget=1.0)
     tuning = Tuning(steps=9, batch=2, learning_rate=1e-2, clip=1.0)
     chosen, place = policy(rule, tuning), replace(opened(policy(rule, tuning))[1], facts=whole)

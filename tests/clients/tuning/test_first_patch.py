@@ -13,7 +13,7 @@ from clients.tuning.first_patch import new_start, warm_start
 from clients.tuning.schedule import Tuning
 from fleettune.adapters.factors import Tie
 from fleettune.adapters.patch import Patch, Placement
-from fleettune.adapters.update import delta, stacked, updates_of
+from fleettune.adapters.update import add_updates, delta, updates_of
 from fleettune.deltas.codecs import TopK
 from fleettune.deltas.frames import read_frame
 from fleettune.releases.manifest import Manifest
@@ -83,7 +83,7 @@ def test_a_device_of_lower_rank_takes_the_best_of_its_rank(
     fleet = fleet_of(release, 4)
     start, _ = warm_start(fresh, fleet)
     for site in PLACEMENT.sites:
-        best = updates_of(fleet)[site].shortened(2).dense()
+        best = updates_of(fleet)[site].truncate(2).dense()
         np.testing.assert_allclose(updates_of(start)[site].dense(), best, atol=1e-5)
 
 
@@ -163,7 +163,7 @@ def test_what_top_k_leaves_out_stays_on_the_device_for_its_next_delta(
     assert state.stored_bytes >= state.residual.size_bytes
     sent, left = updates_of(read_frame(report.frame)), updates_of(state.residual)
     for site, whole in updates_of(report.delta).items():
-        both = stacked([sent[site], left[site]]).dense()
+        both = add_updates([sent[site], left[site]]).dense()
         np.testing.assert_allclose(both, whole.dense(), atol=1e-6 * max(1.0, whole.norm()))
     # the next night: all but what a residual of twice the delta's rank cannot hold
     later, again = live(night_order(releases[1], chosen, round_=1), state)
@@ -172,8 +172,8 @@ def test_what_top_k_leaves_out_stays_on_the_device_for_its_next_delta(
     assert later.residual is not None
     got, rest = updates_of(read_frame(again.frame)), updates_of(later.residual)
     for site, change in updates_of(again.delta).items():
-        missed = stacked([change, left[site], got[site].times(-1)])
-        held, lost = missed.cut(2 * change.rank)
+        missed = add_updates([change, left[site], got[site].times(-1)])
+        held, lost = missed.truncate_with_error(2 * change.rank)
         np.testing.assert_allclose(rest[site].dense(), held.dense(), atol=1e-6)
         assert lost < missed.norm() / 2
 

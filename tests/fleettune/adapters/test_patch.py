@@ -24,8 +24,8 @@ from fleettune.adapters.patch import (
     to_peft,
 )
 from fleettune.backbone.causal_lm import POCKET_FOLDER, load_backbone, read_shapes
-from fleettune.kernels.adapter_stack import applied, stack_patches
-from fleettune.messages.records import decode_patch, encode_patch
+from fleettune.kernels.adapter_stack import apply_adapters, stack_patches
+from fleettune.messages.flower_records import decode_patch, encode_patch
 from fleettune.seeds import Purpose, stream
 from fleettune.shapes import MODULES, Shapes, Site, order, parse_site
 
@@ -206,7 +206,7 @@ def test_an_exported_patch_loads_into_peft_and_gives_the_same_logits() -> None:
     backbone = load_backbone(POCKET_FOLDER)
     plain = backbone.model(input_ids=tokens).logits
     # both rows belong to the one device of the stack
-    with applied(backbone, stack_patches([patch], backbone)):
+    with apply_adapters(backbone, stack_patches([patch], backbone)):
         ours = backbone.model(input_ids=tokens).logits
 
     model = LlamaForCausalLM.from_pretrained(POCKET_FOLDER, dtype=torch.float32)
@@ -266,7 +266,7 @@ def test_a_tied_site_by_hand() -> None:
     b = np.array([[1, 0], [2, 1]], dtype=np.float32)
     u, v = np.array([2, 1], dtype=np.float32), np.array([1, -1], dtype=np.float32)
     tied = Tied(pair=Factors(a=a, b=b), alpha=6.0, vectors={SITE: (u, v)})
-    patch = Patch(release=0, alpha=4.0, factors={}, ties=(tied,)).untied()
+    patch = Patch(release=0, alpha=4.0, factors={}, ties=(tied,)).untie()
     expected = 3 * np.diag(v) @ b @ np.diag(u) @ a
     np.testing.assert_allclose(patch.dense(SITE), expected, rtol=1e-6)
     assert patch.alpha == 4.0
@@ -288,7 +288,7 @@ def test_a_tied_pair_counts_once_in_memory_and_in_bytes() -> None:
         == patch.ranks
         == {Site(1, "q"): 3, Site(2, "v"): 3} | dict.fromkeys(TIE.sites, 2)
     )
-    assert not any(patch.untied().dense(site).any() for site in patch.ranks)
+    assert not any(patch.untie().dense(site).any() for site in patch.ranks)
 
 
 def test_a_patch_with_ties_reads_back_from_its_arrays_and_from_the_wire() -> None:
@@ -335,4 +335,4 @@ def test_ties_are_exported_to_peft_as_ordinary_adapters_of_every_site() -> None:
         a, b = exported[peft_key(site, "A")], exported[peft_key(site, "B")]
         # PEFT's scale is one alpha over the site's own rank
         dense = patch.alpha / patch.ranks[site] * b @ a
-        np.testing.assert_allclose(dense, patch.untied().dense(site), rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(dense, patch.untie().dense(site), rtol=1e-5, atol=1e-7)

@@ -14,7 +14,7 @@ from fleettune.adapters.patch import Patch, Placement, new_patch
 from fleettune.backbone.causal_lm import POCKET_FOLDER, Backbone, load_backbone
 from fleettune.cohort.score import generate_cohort
 from fleettune.jobs.jobs import GenerateJob
-from fleettune.kernels.adapter_stack import applied, stack_patches
+from fleettune.kernels.adapter_stack import apply_adapters, stack_patches
 from fleettune.shapes import Site
 
 TOKENS = 6
@@ -59,7 +59,7 @@ def test_swapping_patches_leaves_the_backbone_where_it_is(backbone: Backbone) ->
     plain = backbone.model(input_ids=tokens).logits
     seen: list[torch.Tensor] = []
     for device in (0, 1, 0, 2, 0):
-        with applied(backbone, stack_patches([patch_of(device, backbone)], backbone)):
+        with apply_adapters(backbone, stack_patches([patch_of(device, backbone)], backbone)):
             seen.append(backbone.model(input_ids=tokens).logits)
     # the same weights at the same addresses: nothing was loaded, merged or subtracted
     assert weights_of(backbone) == before

@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleettune.adapters.update import Update, of_dense, patch_of, stacked, total_norm, updates_of
+from fleettune.adapters.update import (
+    Update,
+    add_updates,
+    factor_dense,
+    patch_of,
+    total_norm,
+    updates_of,
+)
 from fleettune.shapes import Site
 
 
@@ -32,7 +39,7 @@ def test_the_qr_trick_equals_the_dense_truncated_svd(
     u, s, vt = np.linalg.svd(dense, full_matrices=False)
     kept = min(rank, len(s))
     best = (u[:, :kept] * s[:kept]) @ vt[:kept]
-    short, lost = update.cut(rank)
+    short, lost = update.truncate_with_error(rank)
     # double precision; singular values that are nearly equal may mix, which the error then shows
     assert np.linalg.norm(short.dense() - dense) == pytest.approx(
         np.linalg.norm(best - dense), abs=1e-9
@@ -44,13 +51,13 @@ def test_the_qr_trick_equals_the_dense_truncated_svd(
 def test_no_matrix_of_the_full_size_is_formed() -> None:
     # 20,000 x 20,000 doubles would be 3.2 GB
     update = drawn(0, 20_000, 20_000, 6)
-    short = update.shortened(3)
+    short = update.truncate(3)
     assert short.rank == 3
     assert update.norm() > short.norm() > 0
 
 
 def test_both_factors_carry_the_root_of_the_singular_values_in_descending_order() -> None:
-    short = drawn(1, 8, 6, 5).shortened()
+    short = drawn(1, 8, 6, 5).truncate()
     left = np.linalg.norm(short.left, axis=0)
     assert left == pytest.approx(np.linalg.norm(short.right, axis=1))
     assert (np.diff(left) <= 0).all()
@@ -58,11 +65,11 @@ def test_both_factors_carry_the_root_of_the_singular_values_in_descending_order(
 
 def test_sums_norms_and_patches_agree_with_dense_matrices() -> None:
     one, two = drawn(2, 5, 7, 2), drawn(3, 5, 7, 3)
-    both = stacked([one, two.times(-2)])
+    both = add_updates([one, two.times(-2)])
     assert both.dense() == pytest.approx(one.dense() - 2 * two.dense())
     assert both.norm() == pytest.approx(np.linalg.norm(both.dense()))
     assert total_norm([one, two]) == pytest.approx(np.hypot(one.norm(), two.norm()))
-    assert of_dense(one.dense()).dense() == pytest.approx(one.dense())
+    assert factor_dense(one.dense()).dense() == pytest.approx(one.dense())
     site = Site(0, "q")
     back = updates_of(patch_of({site: one}, 4, 12.0))[site]
     # single precision
@@ -71,7 +78,7 @@ def test_sums_norms_and_patches_agree_with_dense_matrices() -> None:
 
 def test_an_update_of_zeros_has_a_shortened_form() -> None:
     zero = drawn(0, 4, 4, 2).times(0)
-    assert zero.shortened().dense() == pytest.approx(np.zeros((4, 4)))
+    assert zero.truncate().dense() == pytest.approx(np.zeros((4, 4)))
 
 
 def test_a_patch_needs_an_alpha() -> None:

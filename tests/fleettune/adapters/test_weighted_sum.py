@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleettune.adapters.patch import Factors, Patch
-from fleettune.adapters.weighted_sum import merged, nonnegative_pair
+from fleettune.adapters.weighted_sum import merge_patches, nonnegative_pair
 from fleettune.shapes import Site
 
 SITES = (Site(0, "q"), Site(1, "up"))
@@ -28,7 +28,7 @@ def drawn(seed: int, rank: int, alpha: float, sites: tuple[Site, ...] = SITES) -
 
 def test_a_merge_of_enough_rank_is_the_weighted_sum_of_updates() -> None:
     one, other = drawn(0, 2, 16.0), drawn(1, 3, 4.0)
-    found = merged([one, other], [0.25, 2.0], rank=5, alpha=8.0)
+    found = merge_patches([one, other], [0.25, 2.0], rank=5, alpha=8.0)
     for site in SITES:
         wanted = 0.25 * one.dense(site) + 2.0 * other.dense(site)
         # single precision of factors
@@ -37,7 +37,7 @@ def test_a_merge_of_enough_rank_is_the_weighted_sum_of_updates() -> None:
 
 def test_a_merge_of_less_rank_is_the_nearest_of_that_rank() -> None:
     one, other = drawn(0, 2, 16.0), drawn(1, 3, 4.0)
-    found = merged([one, other], [1.0, 1.0], rank=2, alpha=8.0)
+    found = merge_patches([one, other], [1.0, 1.0], rank=2, alpha=8.0)
     for site in SITES:
         dense = (one.dense(site) + other.dense(site)).astype(float)
         u, values, v = np.linalg.svd(dense)
@@ -48,16 +48,16 @@ def test_a_merge_of_less_rank_is_the_nearest_of_that_rank() -> None:
 
 def test_a_site_that_one_patch_lacks_keeps_the_others_update() -> None:
     one, other = drawn(0, 2, 16.0), drawn(1, 2, 16.0, SITES[:1])
-    found = merged([one, other], [0.5, 0.5], rank=4, alpha=16.0)
+    found = merge_patches([one, other], [0.5, 0.5], rank=4, alpha=16.0)
     assert np.allclose(found.dense(SITES[1]), 0.5 * one.dense(SITES[1]), atol=1e-5)
 
 
 def test_patches_of_other_releases_are_not_added() -> None:
     later = Patch(release=2, alpha=1.0, factors=drawn(0, 2, 1.0).factors)
     with pytest.raises(ValueError, match="one release"):
-        merged([drawn(0, 2, 1.0), later], [1, 1], rank=2, alpha=1.0)
+        merge_patches([drawn(0, 2, 1.0), later], [1, 1], rank=2, alpha=1.0)
     with pytest.raises(ValueError, match="weight per patch"):
-        merged([later], [], rank=2, alpha=1.0)
+        merge_patches([later], [], rank=2, alpha=1.0)
 
 
 @settings(max_examples=60, deadline=None)

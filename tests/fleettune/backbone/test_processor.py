@@ -16,8 +16,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from fleettune.adapters.patch import Patch, Placement, new_patch
 from fleettune.backbone.causal_lm import POCKET_FOLDER, Backbone, load_backbone
-from fleettune.backbone.processor import check_processor, made_on
-from fleettune.cohort.execute import Part, execute, run_here
+from fleettune.backbone.processor import check_processor, place_tensors_on
+from fleettune.cohort.execute import JobBatch, execute, run_batches_here
 from fleettune.cohort.score import choose_cohort, embed_cohort, score_cohort
 from fleettune.data.tokens import Example
 from fleettune.jobs.jobs import (
@@ -98,7 +98,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[Backbone]:
 @pytest.mark.parametrize("name", PASSES)
 def test_a_pass_makes_every_tensor_where_its_backbone_is(name: str, elsewhere: Backbone) -> None:
     assert elsewhere.device.type == "meta"
-    with made_on(elsewhere.device):
+    with place_tensors_on(elsewhere.device):
         assert PASSES[name](elsewhere)
 
 
@@ -114,7 +114,7 @@ def test_on_a_cpu_nothing_changes_where_tensors_are_made() -> None:
     backbone = load_backbone(POCKET_FOLDER, processor="cpu")
     assert {weight.device.type for _, weight in backbone.weights()} == {"cpu"}
     assert backbone.device == torch.device("cpu")
-    with made_on(backbone.device) as context:
+    with place_tensors_on(backbone.device) as context:
         assert context is None
         assert torch.zeros(1).device.type == "cpu"
 
@@ -122,12 +122,12 @@ def test_on_a_cpu_nothing_changes_where_tensors_are_made() -> None:
 def test_parts_carry_the_processor_that_was_asked_for() -> None:
     asked: list[str] = []
 
-    def run_parts(parts: Sequence[Part]) -> Iterable[Sequence[Result]]:
+    def run_batches(parts: Sequence[JobBatch]) -> Iterable[Sequence[Result]]:
         asked.extend(part.processor for part in parts)
-        return run_here(parts)
+        return run_batches_here(parts)
 
     jobs: list[Job] = [EmbedJob(release=str(POCKET_FOLDER), patch=None, prompts=PROMPTS)]
-    (default,), (chosen,) = execute(jobs, run_parts), execute(jobs, run_parts, processor="cpu")
+    (default,), (chosen,) = execute(jobs, run_batches), execute(jobs, run_batches, processor="cpu")
     assert asked == ["cpu", "cpu"]
     assert isinstance(default, EmbedResult)
     assert isinstance(chosen, EmbedResult)

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from fleettune.cost.energy import (
     Values,
-    central,
+    central_values,
     coefficients,
     price,
-    spent,
-    spent_on,
+    price_amount,
+    price_arrays,
     values,
     work_s,
 )
@@ -32,8 +32,8 @@ from fleettune.cost.workload import Amount, Entry, Phase, Workload, moving, tran
 
 HARDWARE = load_hardware(Path(__file__).parents[3] / "conf" / "hardware")
 PHONE = HARDWARE["oneplus_12r"]
-AT = central(PHONE, WIFI)
-NET = central(replace(PHONE, power_scope="net"), WIFI)
+AT = central_values(PHONE, WIFI)
+NET = central_values(replace(PHONE, power_scope="net"), WIFI)
 
 # XPerT, arXiv 2504.13938: minutes and kJ of tuning Llama-3.2-1B on a OnePlus 12R, from scratch
 # and from starts that are 30, 50, 70, 80 and 90 % similar.
@@ -87,7 +87,7 @@ def one_size_fits(profile: DeviceProfile, rows: list[tuple[float, float]]) -> fl
     tokens = 41_754
     fitted = 4 * 1e9 * tokens / dict(rows)[1e9] / 1e9
     throughput = Coefficient(value=fitted, low=fitted, high=fitted, tier="F", source="1B row")
-    at = central(replace(profile, eff_forward_gflops=throughput), WIFI)
+    at = central_values(replace(profile, eff_forward_gflops=throughput), WIFI)
     others = [(weights, seconds) for weights, seconds in rows if weights != 1e9]
     return mean(abs(tuned_s(2 * weights * tokens, at) / seconds - 1) for weights, seconds in others)
 
@@ -138,12 +138,12 @@ GFLOP_100, GB_1 = Amount(flop=100e9), Amount(moved_bytes=1e9)
 def test_every_phase_of_the_chip_by_hand(
     phase: Phase, amount: Amount, time_s: float, power_w: float
 ) -> None:
-    found_s, found_j = spent(phase, amount, AT)
+    found_s, found_j = price_amount(phase, amount, AT)
     assert float(found_s) == pytest.approx(time_s)
     # The profile's scope is unknown, so its powers are the whole phone's: idle is taken off.
     assert float(found_j) == pytest.approx(time_s * (power_w - 0.5))
     # A net power stands above idle already.
-    net_s, net_j = spent(phase, amount, NET)
+    net_s, net_j = price_amount(phase, amount, NET)
     assert float(net_s) == float(found_s)
     assert float(net_j) == pytest.approx(time_s * power_w)
 
@@ -152,13 +152,13 @@ def test_net_power_is_topped_up_with_idle_power_and_a_total_is_not() -> None:
     second = one(Phase.FORWARD, Amount(flop=50e9))
     assert price(second, AT).total().energy_j == pytest.approx(2.68)
     assert price(second, NET).total().energy_j == pytest.approx(2.68 + 0.5)
-    total = central(replace(PHONE, power_scope="total"), WIFI)
+    total = central_values(replace(PHONE, power_scope="total"), WIFI)
     assert price(second, total) == price(second, AT)
 
 
 def test_a_phase_below_the_idle_draw_costs_nothing_above_it() -> None:
     at = {**AT, "p_train_w": np.float64(0.3)}
-    time_s, energy_j = spent(Phase.FORWARD, Amount(flop=50e9), at)
+    time_s, energy_j = price_amount(Phase.FORWARD, Amount(flop=50e9), at)
     assert (float(time_s), float(energy_j)) == (pytest.approx(1.0), 0.0)
 
 
@@ -170,7 +170,7 @@ def test_wifi_joules_per_megabyte_are_those_of_the_power_profile(
     # Each burst has its round trip of 20 ms at that power, and a tail of 30 mJ.
     # A radio's power stands above idle whatever the scope of the phases.
     for at in (AT, NET):
-        time_s, energy_j = spent(phase, transferring(1e6), at)
+        time_s, energy_j = price_amount(phase, transferring(1e6), at)
         assert float(time_s) == pytest.approx(0.16 + 0.02)
         assert float(energy_j) == pytest.approx(0.18 * way_w + 0.03)
     cost = price(one(phase, transferring(1e6)), AT).of(Stage.TUNE)
@@ -180,30 +180,30 @@ def test_wifi_joules_per_megabyte_are_those_of_the_power_profile(
 
 def test_the_two_ways_of_the_radio_have_rates_of_their_own() -> None:
     at = {**AT, "radio_up_mbps": np.float64(10.0)}
-    assert float(spent(Phase.SEND, transferring(1e6), at)[0]) == pytest.approx(0.82)
-    assert float(spent(Phase.RECEIVE, transferring(1e6), at)[0]) == pytest.approx(0.18)
+    assert float(price_amount(Phase.SEND, transferring(1e6), at)[0]) == pytest.approx(0.82)
+    assert float(price_amount(Phase.RECEIVE, transferring(1e6), at)[0]) == pytest.approx(0.18)
 
 
 def test_bandwidth_bounds_what_computing_does_not() -> None:
     # 600 MB at 17 GB/s take 35.3 ms, 2 GFLOP at 300 GFLOP/s 6.7 ms: memory bounds decoding.
     memory_bound = Amount(flop=2e9, moved_bytes=600e6)
-    time_s, energy_j = spent(Phase.DECODE, memory_bound, AT)
+    time_s, energy_j = price_amount(Phase.DECODE, memory_bound, AT)
     assert float(time_s) == pytest.approx(0.6 / 17)
     assert float(energy_j) == pytest.approx(0.6 / 17 * 7.2)
     # 20 GFLOP take 66.7 ms: computing bounds it, and the bytes take no time of their own.
     computing_bound = Amount(flop=20e9, moved_bytes=600e6)
-    assert float(spent(Phase.DECODE, computing_bound, AT)[0]) == pytest.approx(20 / 300)
+    assert float(price_amount(Phase.DECODE, computing_bound, AT)[0]) == pytest.approx(20 / 300)
     # A phase of a stage is priced as a whole: max(22 / 300, 1.2 / 17), not the sum of two maxima.
     both = memory_bound + computing_bound
-    assert float(spent(Phase.DECODE, both, AT)[0]) == pytest.approx(22 / 300)
+    assert float(price_amount(Phase.DECODE, both, AT)[0]) == pytest.approx(22 / 300)
 
 
 def test_the_backward_pass_has_its_share_of_the_forward_throughput() -> None:
     at = {**AT, "backward_ratio": np.float64(0.8)}
     # 100 GFLOP at 0.8 * 50 GFLOP/s; the forward pass, and what memory bounds, as before.
-    assert float(spent(Phase.BACKWARD, GFLOP_100, at)[0]) == pytest.approx(2.5)
-    assert float(spent(Phase.FORWARD, GFLOP_100, at)[0]) == pytest.approx(2.0)
-    assert float(spent(Phase.BACKWARD, GB_1, at)[0]) == pytest.approx(1 / 17)
+    assert float(price_amount(Phase.BACKWARD, GFLOP_100, at)[0]) == pytest.approx(2.5)
+    assert float(price_amount(Phase.FORWARD, GFLOP_100, at)[0]) == pytest.approx(2.0)
+    assert float(price_amount(Phase.BACKWARD, GB_1, at)[0]) == pytest.approx(1 / 17)
 
 
 def test_a_check_reads_storage_for_seconds_not_minutes() -> None:
@@ -247,12 +247,12 @@ def test_the_sum_of_stages_is_the_whole_device(charged: list[Entry], found: Devi
     # Where no phase draws less than idle, the device's draw is that of its phases, second by
     # second; a radio's power comes on top of the idle draw.
     at, workload = (
-        central(found, WIFI),
+        central_values(found, WIFI),
         workload_of([e for e in charged if e[0] is not Stage.OBSERVE]),
     )
     drawn_j = 0.0
     for _, phase, amount in workload.entries:
-        time_s, above_j = (float(value) for value in spent(phase, amount, at))
+        time_s, above_j = (float(value) for value in price_amount(phase, amount, at))
         drawn_j += above_j + float(at["p_idle_w"]) * time_s
     assert price(workload, at).total().energy_j == pytest.approx(drawn_j, rel=1e-9)
     assert price(workload, at).total().time_s == pytest.approx(work_s(workload, at), rel=1e-9)
@@ -262,7 +262,7 @@ def test_the_sum_of_stages_is_the_whole_device(charged: list[Entry], found: Devi
 def test_splitting_a_workload_neither_makes_nor_loses_joules(
     charged: list[Entry], cuts: list[float], found: DeviceProfile
 ) -> None:
-    at, whole = central(found, WIFI), workload_of(charged)
+    at, whole = central_values(found, WIFI), workload_of(charged)
     edges = [0.0, *sorted(cuts), 1.0]
     parts = [
         Workload(entries=tuple((s, p, amount * (end - begin)) for s, p, amount in whole.entries))
@@ -285,7 +285,7 @@ def test_stages_are_priced_apart_from_each_other(
     # Nothing that a stage does changes the price of another one; idle draws add.
     first = workload_of([e for e in one_night if e[0] in (Stage.TUNE, Stage.CHECK)])
     second = workload_of([e for e in other_night if e[0] in (Stage.SERVE, Stage.UPLOAD)])
-    at = central(found, WIFI)
+    at = central_values(found, WIFI)
     together, apart = price(first + second, at), price(first, at) + price(second, at)
     for stage in Stage:
         assert together.of(stage).energy_j == pytest.approx(apart.of(stage).energy_j, rel=1e-9)
@@ -301,18 +301,18 @@ def test_arrays_are_priced_element_by_element(
 ) -> None:
     # rows down, draws across
     scoped = [replace(p, power_scope="net" if net else "total") for p, net in devices]
-    draws = [central(profile, WIFI) for profile in scoped]
+    draws = [central_values(profile, WIFI) for profile in scoped]
     names = set.intersection(*(set(draw) for draw in draws))
     at = {name: np.array([float(draw[name]) for draw in draws]) for name in names}
     flop, moved_bytes, bursts = (
         np.array([[getattr(amount, name)] for amount in many], dtype=np.float64)
         for name in ("flop", "moved_bytes", "bursts")
     )
-    time_s, energy_j = spent_on(phase, flop, moved_bytes, bursts, at)
+    time_s, energy_j = price_arrays(phase, flop, moved_bytes, bursts, at)
     assert time_s.shape == energy_j.shape == (len(many), len(draws))
     for row, amount in enumerate(many):
         for column, draw in enumerate(draws):
-            single_s, single_j = spent(phase, amount, draw)
+            single_s, single_j = price_amount(phase, amount, draw)
             assert time_s[row, column] == float(single_s)
             assert energy_j[row, column] == float(single_j)
 

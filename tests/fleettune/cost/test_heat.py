@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleettune.cost.heat import Heat, Node, heated
+from fleettune.cost.heat import Heat, Node, throttle
 
 NODE = Node(ambient_c=25.0, resistance_k_per_w=6.0, tau_s=90.0, cap_c=42.0, slowest=0.2)
 
@@ -35,7 +35,7 @@ def stepped(slowest: float, work: float, power: float, idle: float, start: float
 
 def test_cool_work_runs_at_full_speed() -> None:
     # 25 + (0.5 + 2) * 6 = 40 is below 42; after one tau 63.2 % of the way from 28 to 40.
-    heat = heated(NODE, 90.0, 2.0, 0.5, start_c=28.0)
+    heat = throttle(NODE, 90.0, 2.0, 0.5, start_c=28.0)
     assert (heat.time_s, heat.energy_j, heat.slowed_s) == (90.0, pytest.approx(225.0), 0.0)
     assert heat.end_c == pytest.approx(28 + 12 * (1 - math.exp(-1)))
     assert not heat.is_over_cap
@@ -44,7 +44,7 @@ def test_cool_work_runs_at_full_speed() -> None:
 def test_hot_work_slows_down_to_the_power_that_holds_the_cap() -> None:
     # (42 - 25) / 6 - 0.5 = 2.3333 W of 4 W: eta 0.58333. Steady 52, so the cap is reached after
     # 90 * ln((52 - 28) / (52 - 42)) = 78.79 s; 1000 - 78.79 s of work then take 1 579.2 s.
-    heat = heated(NODE, 1000.0, 4.0, 0.5, start_c=28.0)
+    heat = throttle(NODE, 1000.0, 4.0, 0.5, start_c=28.0)
     to_cap = 90 * math.log(2.4)
     assert heat.slowed_s == pytest.approx((1000 - to_cap) / (7 / 12))
     assert heat.time_s == pytest.approx(to_cap + heat.slowed_s)
@@ -53,36 +53,36 @@ def test_hot_work_slows_down_to_the_power_that_holds_the_cap() -> None:
 
 
 def test_slowing_down_keeps_the_works_joules_and_adds_idle_ones() -> None:
-    heat = heated(NODE, 1000.0, 4.0, 0.5, start_c=28.0)
+    heat = throttle(NODE, 1000.0, 4.0, 0.5, start_c=28.0)
     assert heat.energy_j == pytest.approx(4 * 1000 + 0.5 * heat.time_s)
     assert heat.energy_j > 4.5 * 1000
 
 
 def test_below_the_slowest_speed_the_cap_is_passed_and_said_so() -> None:
     # At 0.75 of 4 W: 25 + 3.5 * 6 = 46 is where it ends.
-    heat = heated(replace(NODE, slowest=0.75), 5000.0, 4.0, 0.5, start_c=28.0)
+    heat = throttle(replace(NODE, slowest=0.75), 5000.0, 4.0, 0.5, start_c=28.0)
     assert heat.end_c == pytest.approx(46)
     assert heat.is_over_cap
 
 
 def test_a_device_that_starts_too_hot_starts_slowly() -> None:
-    heat = heated(NODE, 700.0, 4.0, 0.5, start_c=45.0)
+    heat = throttle(NODE, 700.0, 4.0, 0.5, start_c=45.0)
     assert heat.slowed_s == heat.time_s == pytest.approx(1200)
     assert heat.end_c == pytest.approx(42, abs=1e-3)
 
 
 def test_one_device_gives_plain_numbers() -> None:
-    heat = heated(NODE, 1000.0, 4.0, 0.5, start_c=28.0)
+    heat = throttle(NODE, 1000.0, 4.0, 0.5, start_c=28.0)
     assert [type(value) for value in astuple(heat)] == [float, float, float, float, bool]
 
 
 def test_nothing_happens_in_no_time() -> None:
-    heat = heated(NODE, 0.0, 4.0, 0.5, start_c=30.0)
+    heat = throttle(NODE, 0.0, 4.0, 0.5, start_c=30.0)
     assert (heat.time_s, heat.energy_j, heat.end_c) == (0, 0, 30)
 
 
 def test_work_of_no_power_is_no_heat() -> None:
-    assert heated(NODE, 100.0, 0.0, 0.5, start_c=28.0).time_s == 100
+    assert throttle(NODE, 100.0, 0.0, 0.5, start_c=28.0).time_s == 100
 
 
 @settings(max_examples=25, deadline=None)  # each walks up to 60,000 steps in Python
@@ -97,7 +97,7 @@ def test_the_closed_form_agrees_with_small_steps(
     work: float, power: float, idle: float, start: float, slowest: float
 ) -> None:
     node = replace(NODE, slowest=slowest)
-    closed = heated(node, work, power, idle, start)
+    closed = throttle(node, work, power, idle, start)
     walked = stepped(slowest, work, power, idle, start)
     # 1 %: Euler's own error with 4000 steps per time constant is below 0.1 %.
     assert closed.time_s == pytest.approx(walked.time_s, rel=0.01)
@@ -109,9 +109,9 @@ def test_arrays_are_their_elements() -> None:
     rng = np.random.default_rng(0)
     work, power, tau = rng.uniform(10, 5000, 50), rng.uniform(0, 9, 50), rng.uniform(55, 150, 50)
     start = rng.uniform(20, 50, 50)
-    many = heated(replace(NODE, tau_s=tau), work, power, 0.5, start)
+    many = throttle(replace(NODE, tau_s=tau), work, power, 0.5, start)
     for i in range(50):
-        one = heated(replace(NODE, tau_s=float(tau[i])), work[i], power[i], 0.5, start[i])
+        one = throttle(replace(NODE, tau_s=float(tau[i])), work[i], power[i], 0.5, start[i])
         for name in ("time_s", "energy_j", "slowed_s", "end_c", "is_over_cap"):
             # 1e-12: SIMD and scalar exp and log differ in the last bit
             assert getattr(many, name)[i] == pytest.approx(getattr(one, name), rel=1e-12)
@@ -133,4 +133,4 @@ def test_a_bad_node_is_named(change: dict[str, Any], rule: str) -> None:
 
 def test_negative_work_is_refused() -> None:
     with pytest.raises(ValueError, match=r"work_s must be >= 0, got -1"):
-        heated(NODE, -1.0, 1.0, 0.5, 28.0)
+        throttle(NODE, -1.0, 1.0, 0.5, 28.0)

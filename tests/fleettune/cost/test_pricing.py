@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleettune.cost.pricing import OWN, TARGETS, PricedAs
+from fleettune.cost.pricing import OWN, TARGETS, PricedModel
 from fleettune.cost.work import Work
 from fleettune.shapes import MODULES, Shapes, Site
 
 POCKET = Shapes(hidden=96, layers=8, heads=4, kv_heads=2, head_dim=24, ffn=256, vocab=1024)
-LLAMA = PricedAs(model="llama-3.2-1b", tokens_ratio=0.78)
+LLAMA = PricedModel(model="llama-3.2-1b", tokens_ratio=0.78)
 targets = pytest.mark.parametrize("model", TARGETS)
 modules = st.sampled_from(MODULES)
 
@@ -48,7 +48,7 @@ def test_the_parameters_of_llama_1b_by_hand() -> None:
 @targets
 @given(own=st.integers(1, 40), module=modules, rank=st.integers(1, 8))
 def test_layers_follow_their_definition(model: str, own: int, module: str, rank: int) -> None:
-    priced = PricedAs(model=model)
+    priced = PricedModel(model=model)
     there = TARGETS[model].layers
     union: set[int] = set()
     for layer in range(own):
@@ -67,7 +67,7 @@ def test_layers_follow_their_definition(model: str, own: int, module: str, rank:
 @targets
 @given(own=st.integers(1, 16))
 def test_no_layer_of_a_deeper_model_stands_for_two(model: str, own: int) -> None:
-    priced = PricedAs(model=model)
+    priced = PricedModel(model=model)
     found = [
         site.layer
         for layer in range(own)
@@ -91,7 +91,7 @@ def test_ranks_of_pocket_on_llama_by_hand() -> None:
 
 def test_ranks_on_a_depth_that_does_not_divide_by_hand() -> None:
     # 8 layers on 28, 3.5 each: layer j stands for floor(2j / 7).
-    priced = PricedAs(model="llama-3.2-3b")
+    priced = PricedModel(model="llama-3.2-3b")
     of = [
         sorted(site.layer for site in priced.ranks(POCKET, {Site(layer, "q"): 1}))
         for layer in (0, 1, 2, 7)
@@ -108,7 +108,7 @@ def test_a_shallower_model_keeps_the_larger_rank_where_two_layers_fall_on_one() 
 def test_tokens_are_rounded_up() -> None:
     # 0.78 * 100 = 78 exactly; 0.78 * 101 = 78.78; one token never becomes none.
     assert LLAMA.lengths([0, 1, 101]) == [0, 1, 79]
-    assert PricedAs(model="llama-3.2-1b", tokens_ratio=0.5).lengths([100, 101]) == [50, 51]
+    assert PricedModel(model="llama-3.2-1b", tokens_ratio=0.5).lengths([100, 101]) == [50, 51]
 
 
 def test_a_release_is_as_large_as_its_weights() -> None:
@@ -116,7 +116,7 @@ def test_a_release_is_as_large_as_its_weights() -> None:
     assert LLAMA.release_bytes(POCKET, 1000) == 2 * 1_235_814_400
     in_4_bits = replace(LLAMA, bits_per_weight=4.0)
     assert in_4_bits.release_bytes(POCKET, 1000) == 1_235_814_400 / 2
-    assert PricedAs().release_bytes(POCKET, 1000) == 1000
+    assert PricedModel().release_bytes(POCKET, 1000) == 1000
 
 
 def test_patch_bytes_by_hand() -> None:
@@ -143,8 +143,8 @@ def test_work_on_whole_matrices_grows_with_their_entries() -> None:
     size=st.floats(0, 1e12),
 )
 def test_own_is_the_identity(ranks: dict[Site, int], counts: list[int], size: float) -> None:
-    own, work = PricedAs(), Work(flop=3.0, traffic_bytes=5.0)
-    assert own == PricedAs(model=OWN, tokens_ratio=1.0)
+    own, work = PricedModel(), Work(flop=3.0, traffic_bytes=5.0)
+    assert own == PricedModel(model=OWN, tokens_ratio=1.0)
     assert own.shapes(POCKET) == POCKET
     assert own.ranks(POCKET, ranks) == ranks
     assert own.lengths(counts) == counts
@@ -155,13 +155,13 @@ def test_own_is_the_identity(ranks: dict[Site, int], counts: list[int], size: fl
 
 
 def test_a_ratio_of_tokens_is_not_used_by_own() -> None:
-    assert PricedAs(model=OWN, tokens_ratio=0.5).tokens(100) == 100
+    assert PricedModel(model=OWN, tokens_ratio=0.5).tokens(100) == 100
 
 
 @targets
 def test_the_adapters_of_every_site_are_those_of_every_site_there(model: str) -> None:
     every = {Site(layer, module): 8 for layer in range(8) for module in MODULES}
-    priced, shapes = PricedAs(model=model), TARGETS[model]
+    priced, shapes = PricedModel(model=model), TARGETS[model]
     sites = {Site(layer, module) for layer in range(shapes.layers) for module in MODULES}
     assert priced.ranks(POCKET, every) == dict.fromkeys(sites, 8)
     per_layer = sum(sum(size) for size in shapes.matrices().values())
@@ -170,11 +170,11 @@ def test_the_adapters_of_every_site_are_those_of_every_site_there(model: str) ->
 
 def test_a_model_that_is_not_known_is_refused_with_those_that_are() -> None:
     with pytest.raises(ValueError, match=r"cost\.model must be .*got 'llama'") as caught:
-        PricedAs(model="llama")
+        PricedModel(model="llama")
     assert all(name in str(caught.value) for name in (OWN, *TARGETS))
 
 
 @pytest.mark.parametrize("ratio", [0.0, -1.0, 10.01, math.inf, math.nan])
 def test_a_ratio_of_tokens_that_cannot_be_is_refused(ratio: float) -> None:
     with pytest.raises(ValueError, match=f"tokens_ratio must be > 0 and <= 10, got {ratio}"):
-        PricedAs(model="llama-3.2-1b", tokens_ratio=ratio)
+        PricedModel(model="llama-3.2-1b", tokens_ratio=ratio)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from fleettune.cost.energy import central, spent
+from fleettune.cost.energy import central_values, price_amount
 from fleettune.cost.hardware import Coefficient, load_hardware
 from fleettune.cost.radio import WIFI, Link, Wifi, cellular, load_links, wifi
 from fleettune.cost.workload import Phase, transferring
@@ -28,8 +28,8 @@ MEGABYTE = 1e6
 
 def moved(link: Link, phase: Phase, size_bytes: float) -> tuple[float, float]:
     """Seconds and joules of one burst, as a night is charged for it."""
-    at = central(PHONE, link)
-    time_s, energy_j = spent(phase, transferring(size_bytes), at)
+    at = central_values(PHONE, link)
+    time_s, energy_j = price_amount(phase, transferring(size_bytes), at)
     return float(time_s), float(energy_j)
 
 

@@ -11,11 +11,11 @@ from fleettune.adapters.factors import Tie
 from fleettune.adapters.patch import Placement, new_patch
 from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
 from fleettune.cost.memory import ADAPTER_STATE_BYTES, shared_bytes
-from fleettune.cost.pricing import TARGETS, PricedAs
+from fleettune.cost.pricing import TARGETS, PricedModel
 from fleettune.shapes import MODULES, Site
 
 POCKET = read_shapes(POCKET_FOLDER)
-LLAMA = PricedAs(model="llama-3.2-1b")
+LLAMA = PricedModel(model="llama-3.2-1b")
 SITES = (Site(2, "q"), Site(5, "q"), Site(7, "q"))
 TIED = Placement(sites=(), rank=4, alpha=8.0, ties=(Tie(sites=SITES, rank=4, alpha=8.0),))
 ALONE = Placement(sites=SITES, rank=4, alpha=8.0)
@@ -37,7 +37,7 @@ def test_a_shared_pair_is_sent_once_at_priced_shapes_by_hand() -> None:
     own = new_patch(ALONE, POCKET, 0, np.random.default_rng(0))
     assert LLAMA.patch_bytes(POCKET, own.ranks, own.size_bytes) == 4 * 6 * 4 * 4096
     assert sent < LLAMA.patch_bytes(POCKET, own.ranks, own.size_bytes)
-    assert PricedAs().patch_bytes(POCKET, patch.ranks, 77, patch.shared) == 77
+    assert PricedModel().patch_bytes(POCKET, patch.ranks, 77, patch.shared) == 77
 
 
 def test_a_shared_pair_is_optimised_once() -> None:
@@ -70,7 +70,7 @@ def test_groups_stay_disjoint_and_of_one_rank_at_any_depth(
                 ties.append(Tie(sites=held, rank=rank, alpha=8.0))
         sites.append(Site(shuffled[-1], module))
     placed = Placement(sites=tuple(sites), rank=2, alpha=8.0, ties=tuple(ties))
-    priced = PricedAs(model=model)
+    priced = PricedModel(model=model)
     groups = priced.shared(own, placed.ranks, placed.shared)
     ranks = priced.ranks(own, placed.ranks)
     shapes = priced.shapes(own)

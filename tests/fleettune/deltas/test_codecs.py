@@ -14,15 +14,15 @@ from safetensors.numpy import load, save
 
 from fleettune.adapters.factors import Factors, Tie
 from fleettune.adapters.patch import Patch, Placement, new_patch, to_arrays
-from fleettune.adapters.update import delta, patch_of, restored, stacked, total_norm, updates_of
+from fleettune.adapters.update import add_updates, delta, patch_of, restored, total_norm, updates_of
 from fleettune.deltas.codecs import FP32, Codec, Fp16, Int8, TopK, unpack
-from fleettune.deltas.error_feedback import send
-from fleettune.deltas.frames import Expected, payload_bytes, read_frame, write_frame
+from fleettune.deltas.error_feedback import encode_delta
+from fleettune.deltas.frames import ExpectedDelta, payload_bytes, read_frame, write_frame
 from fleettune.deltas.rejections import RejectedError, Rejection
 from fleettune.shapes import MODULES, Shapes, Site
 
 SHAPES = Shapes(hidden=24, layers=3, heads=2, kv_heads=1, head_dim=12, ffn=40, vocab=16)
-EXPECTED = Expected(release=2, shapes=SHAPES, limit_bytes=100_000)
+EXPECTED = ExpectedDelta(release=2, shapes=SHAPES, limit_bytes=100_000)
 CODECS: tuple[Codec, ...] = (FP32, Fp16(), Int8(), TopK(fraction=0.2))
 
 
@@ -61,7 +61,7 @@ def distance(one: Patch, other: Patch) -> float:
     first, second = updates_of(one), updates_of(other)
     sites = first.keys() | second.keys()
     parts = [
-        stacked(
+        add_updates(
             [*([first[s]] if s in first else []), *([second[s].times(-1)] if s in second else [])]
         )
         for s in sites
@@ -242,12 +242,12 @@ def test_a_tied_patch_leaves_as_one_pair() -> None:
     patch = trained(TIED)
     assert delta(patch, None) is patch
     for codec in (FP32, Fp16(), Int8()):
-        frame, untied = write_frame(patch, codec), write_frame(patch.untied(), codec)
+        frame, untied = write_frame(patch, codec), write_frame(patch.untie(), codec)
         assert payload_bytes(frame) < payload_bytes(untied)
         assert read_frame(frame, EXPECTED).shared == patch.shared
     # two sites of 24 x 40 at rank 3, by hand: a pair and two vectors each, against two pairs
     saved = 2 * 3 * (24 + 40) - (3 * (24 + 40) + 2 * (3 + 40))
-    both = payload_bytes(write_frame(patch.untied())) - payload_bytes(write_frame(patch))
+    both = payload_bytes(write_frame(patch.untie())) - payload_bytes(write_frame(patch))
     assert both == 4 * saved
 
 
@@ -276,11 +276,11 @@ def rounds(codec: TopK, nights: int, room_bytes: int = 10**6) -> list[float]:
     patch = trained(PLAIN)
     residual, summed, errors = None, None, []
     for night in range(1, nights + 1):
-        made = send(patch, codec, residual, room_bytes)
+        made = encode_delta(patch, codec, residual, room_bytes)
         residual = made.residual
         got = updates_of(read_frame(made.frame))
-        summed = got if summed is None else {s: stacked([summed[s], got[s]]) for s in got}
-        summed = {site: update.shortened() for site, update in summed.items()}
+        summed = got if summed is None else {s: add_updates([summed[s], got[s]]) for s in got}
+        summed = {site: update.truncate() for site, update in summed.items()}
         meant = patch_of({s: u.times(night) for s, u in updates_of(patch).items()}, 2, 1.0)
         errors.append(distance(meant, patch_of(summed, 2, 1.0)))
     return errors
@@ -297,21 +297,21 @@ def test_error_feedback_sends_over_rounds_what_top_k_left_out() -> None:
 
 def test_a_residual_stays_within_its_room() -> None:
     patch = trained(PLAIN)
-    full = send(patch, TopK(fraction=0.1), None, 10**6).residual
+    full = encode_delta(patch, TopK(fraction=0.1), None, 10**6).residual
     assert full is not None
     assert full.size_bytes <= 2 * patch.size_bytes
-    less = send(patch, TopK(fraction=0.1), None, full.size_bytes - 1).residual
+    less = encode_delta(patch, TopK(fraction=0.1), None, full.size_bytes - 1).residual
     assert less is not None
     assert less.size_bytes < full.size_bytes
-    assert send(patch, TopK(fraction=0.1), None, 10).residual is None
-    assert send(patch, Int8(), None, 10**6).residual is None
+    assert encode_delta(patch, TopK(fraction=0.1), None, 10).residual is None
+    assert encode_delta(patch, Int8(), None, 10**6).residual is None
 
 
 def test_a_site_that_tonight_does_not_adapt_keeps_what_it_left_out() -> None:
-    first = send(trained(PLAIN), TopK(fraction=0.1), None, 10**6).residual
+    first = encode_delta(trained(PLAIN), TopK(fraction=0.1), None, 10**6).residual
     assert first is not None
     fewer = Placement(sites=(Site(0, "q"),), rank=4, alpha=8.0)
-    second = send(trained(fewer, seed=3), TopK(fraction=0.1), first, 10**6)
+    second = encode_delta(trained(fewer, seed=3), TopK(fraction=0.1), first, 10**6)
     assert second.residual is not None
     assert read_frame(second.frame).ranks.keys() == {Site(0, "q")}
     assert np.allclose(

@@ -12,12 +12,14 @@ FLEET = Joining(devices=8, parts=PARTS)
 
 def test_the_registry_is_in_the_order_of_joining() -> None:
     # 8 devices: 2 of them join in round 2, 4 in round 5, 2 were there from the start
-    assert [FLEET.present(number) for number in range(7)] == [2, 2, 4, 4, 4, 8, 8]
-    assert [FLEET.of(device) for device in range(8)] == [None] * 2 + [PARTS[0]] * 2 + [PARTS[1]] * 4
+    assert [FLEET.count_joined(number) for number in range(7)] == [2, 2, 4, 4, 4, 8, 8]
+    assert [FLEET.part_of(device) for device in range(8)] == [None] * 2 + [PARTS[0]] * 2 + [
+        PARTS[1]
+    ] * 4
 
 
 def test_nobody_joins_by_default() -> None:
-    assert FROM_THE_START.of(7) is None
+    assert FROM_THE_START.part_of(7) is None
 
 
 @pytest.mark.parametrize(

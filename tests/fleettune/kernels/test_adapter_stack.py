@@ -13,11 +13,11 @@ import torch
 
 from fleettune.adapters.patch import Factors, Patch, Placement, new_patch
 from fleettune.backbone.causal_lm import POCKET_FOLDER, Backbone, load_backbone
-from fleettune.cohort.execute import Part, execute, run_part
+from fleettune.cohort.execute import JobBatch, execute, run_batch
 from fleettune.cohort.tune import tune_cohort
 from fleettune.data.tokens import Example
 from fleettune.jobs.jobs import Result, TuneJob
-from fleettune.kernels.adapter_stack import Stack, applied, carry, stack_patches
+from fleettune.kernels.adapter_stack import Stack, apply_adapters, carry, stack_patches
 from fleettune.kernels.prefix_cache import cached_prefix
 from fleettune.kernels.stacked_adamw import StackedAdamW, gathered_gradient
 from fleettune.seeds import Purpose, stream
@@ -53,7 +53,7 @@ def mixed(backbone: Backbone) -> list[Patch]:
 
 def one_step(backbone: Backbone, stack: Stack, optimizer: StackedAdamW, active: list[bool]) -> None:
     tokens = torch.arange(len(active) * 12).view(len(active), 12) + 40
-    with applied(backbone, stack):
+    with apply_adapters(backbone, stack):
         hidden = backbone.layers(backbone.embed(tokens), 0, backbone.shapes.layers)
         backbone.logits(hidden).logsumexp(-1).sum().backward()
     optimizer.step(gathered_gradient(stack), active)
@@ -228,7 +228,7 @@ def test_a_stack_of_fewer_devices_keeps_their_moments(backbone: Backbone) -> Non
     assert rest.flat.shape[1] == 4 * (256 + 96)
     for leaf in rest.leaves():
         leaf.requires_grad_()
-    narrowed = optimizer.compacted(rest, [2])
+    narrowed = optimizer.compact(rest, [2])
     gradient = stream(0, Purpose.TUNING).normal(size=rest.flat.shape).astype(np.float32)
     narrowed.step(torch.as_tensor(gradient).clone(), [True])
     wide = torch.zeros_like(whole.flat)
@@ -269,11 +269,11 @@ def test_a_prefix_file_is_gone_afterwards(backbone: Backbone, tmp_path: Path) ->
 def test_devices_with_unlike_lowest_layers_do_not_share_a_pass(backbone: Backbone) -> None:
     passes: list[list[int]] = []
 
-    def run(parts: Sequence[Part]) -> Iterator[Sequence[Result]]:
+    def run(parts: Sequence[JobBatch]) -> Iterator[Sequence[Result]]:
         for part in parts:
             jobs = [job for job in part.jobs if isinstance(job, TuneJob)]
             passes.append(sorted({min(s.layer for s in job.start.factors) for job in jobs}))
-            yield run_part(part)
+            yield run_batch(part)
 
     jobs = [replace(job, release=str(POCKET_FOLDER)) for job in ragged_jobs(backbone)]
     execute(jobs, run)
@@ -299,7 +299,7 @@ def test_every_device_gets_its_own_dense_update(backbone: Backbone) -> None:
         linear = backbone.linear(site)
         rows = torch.as_tensor(rng.normal(size=(6, 5, linear.in_features)).astype(np.float32))
         plain = linear(rows)
-        with applied(backbone, stack):
+        with apply_adapters(backbone, stack):
             adapted = linear(rows)
         for row in range(6):  # two rows per device
             patch = patches[row // 2]
@@ -318,7 +318,7 @@ def test_applied_leaves_no_trace_behind(backbone: Backbone) -> None:
     stack = stack_patches(mixed(backbone), backbone)
     tokens = torch.arange(3)[:, None] + 40
     plain = backbone.model(input_ids=tokens).logits
-    with applied(backbone, stack):
+    with apply_adapters(backbone, stack):
         assert replaced(backbone) == 2
         assert not torch.equal(backbone.model(input_ids=tokens).logits, plain)
     assert replaced(backbone) == 0
@@ -327,7 +327,7 @@ def test_applied_leaves_no_trace_behind(backbone: Backbone) -> None:
 
 def test_applied_leaves_no_trace_behind_when_the_block_fails(backbone: Backbone) -> None:
     stack = stack_patches(mixed(backbone), backbone)
-    with pytest.raises(ValueError, match="inside"), applied(backbone, stack):
+    with pytest.raises(ValueError, match="inside"), apply_adapters(backbone, stack):
         raise ValueError("inside")
     assert replaced(backbone) == 0
 
@@ -339,6 +339,6 @@ def test_applied_leaves_no_trace_behind_when_a_site_does_not_exist(backbone: Bac
     broken = Stack(
         flat=stack.flat, factors={TOP: pair, beyond: pair}, scales={TOP: scale, beyond: scale}
     )
-    with pytest.raises(IndexError), applied(backbone, broken):
+    with pytest.raises(IndexError), apply_adapters(backbone, broken):
         pass
     assert replaced(backbone) == 0

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from fleettune.messages.records import Request, decode_request, encode_request, read_manifest
+from fleettune.messages.flower_records import Request, decode_request, encode_request, read_manifest
 from fleettune.records import to_record
 from fleettune.releases.guidance import CANARY, CANARY_MISSING, LOG_DRIFT, Guidance
 from fleettune.releases.manifest import Drift, Manifest, Moments, SiteDrift

@@ -16,7 +16,7 @@ from clients.state.state import DeviceState, write_state
 from fleettune.adapters.factors import Factors, Tie
 from fleettune.adapters.patch import Patch, Placement, new_patch, peft_name
 from fleettune.backbone.causal_lm import POCKET_FOLDER, load_backbone, read_shapes
-from fleettune.kernels.adapter_stack import applied, stack_patches
+from fleettune.kernels.adapter_stack import apply_adapters, stack_patches
 from fleettune.releases.manifest import Manifest
 from fleettune.seeds import Purpose, stream
 from fleettune.shapes import Site
@@ -139,7 +139,7 @@ def test_plain_peft_loads_the_export_and_gives_the_same_logits(
     assert capsys.readouterr().out.strip() == str(into.resolve())
     tokens, backbone = drawn_tokens(), load_backbone(POCKET_FOLDER)
     plain = backbone.model(input_ids=tokens).logits
-    with applied(backbone, stack_patches([trained(PLACEMENTS[arm]).untied()], backbone)):
+    with apply_adapters(backbone, stack_patches([trained(PLACEMENTS[arm]).untie()], backbone)):
         ours = backbone.model(input_ids=tokens).logits
     theirs = peft_logits(into, tokens, torch.float32)
     assert float((ours - plain).abs().max()) > 0.1

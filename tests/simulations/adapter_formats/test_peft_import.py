@@ -15,7 +15,7 @@ from transformers import LlamaForCausalLM
 from fleettune.adapters.patch import Patch
 from fleettune.adapters.update import updates_of
 from fleettune.backbone.causal_lm import POCKET_FOLDER, load_backbone
-from fleettune.kernels.adapter_stack import applied, stack_patches
+from fleettune.kernels.adapter_stack import apply_adapters, stack_patches
 from simulations.adapter_formats.peft import KeptPatch, export_peft, import_peft, read_patch
 from simulations.cli import main
 from tests.simulations.adapter_formats.test_peft import (
@@ -56,7 +56,7 @@ def written(folder: Path, **config: object) -> Path:
 
 def logits(patch: Patch, tokens: torch.Tensor) -> torch.Tensor:
     backbone = load_backbone(POCKET_FOLDER)
-    with applied(backbone, stack_patches([patch.untied()], backbone)):
+    with apply_adapters(backbone, stack_patches([patch.untie()], backbone)):
         return backbone.model(input_ids=tokens).logits
 
 

@@ -10,12 +10,12 @@ from flwr.app import ConfigRecord, Context, Message, MessageType, MetricRecord, 
 from flwr.clientapp import ClientApp
 
 from fleettune.backbone.causal_lm import POCKET_FOLDER
-from fleettune.cohort.execute import Part, run_here
+from fleettune.cohort.execute import JobBatch, run_batches_here
 from fleettune.cohort.suspension import current_compute
 from fleettune.cost.ledger import Ledger, Stage
 from fleettune.cost.workload import Amount, Phase, Workload
 from fleettune.jobs.jobs import Compute, EmbedJob, Result
-from fleettune.messages.records import decode_report, encode_report
+from fleettune.messages.flower_records import decode_report, encode_report
 from fleettune.messages.report import Observation, Outcome, Report, Statistics
 from simulations.engines.cohort_grid import RUN_ID, CohortGrid, DeviceFailedError, Registry
 from simulations.engines.flower_internals import empty_run, number_message, take_identity
@@ -209,16 +209,18 @@ def test_passes_run_with_the_precision_and_on_the_processor_of_the_grid() -> Non
 
     asked: list[tuple[str, str]] = []
 
-    def run_parts(parts: Sequence[Part]) -> Iterable[Sequence[Result]]:
+    def run_batches(parts: Sequence[JobBatch]) -> Iterable[Sequence[Result]]:
         asked.extend((part.precision, part.processor) for part in parts)
-        return run_here([replace(part, precision="reference", processor="cpu") for part in parts])
+        return run_batches_here(
+            [replace(part, precision="reference", processor="cpu") for part in parts]
+        )
 
     grid = CohortGrid(
         client=app,
         registry=Registry(devices=1, fleet=""),
         cohort_size=1,
         observer=lambda arm, content: None,
-        run_parts=run_parts,
+        run_batches=run_batches,
         precision="fast",
         processor="cuda",
     )

@@ -103,8 +103,8 @@ jobs = [
     EmbedJob(release="release", patch=None, prompts=((1, 2, 3 + number),) * (number + 1))
     for number in range(12)
 ]
-with open_ray_workers(2, 1, cluster.address) as run_parts:
-    found = execute(jobs, run_parts)
+with open_ray_workers(2, 1, cluster.address) as run_batches:
+    found = execute(jobs, run_batches)
     there = [result.vectors.tobytes().hex() for result in found]
     broken = RayWorkers(ray.remote(Broken).options(num_cpus=0).remote)
     broken.add()

@@ -13,7 +13,7 @@ from flwr.clientapp import ClientApp
 
 from fleettune.adapters.patch import Factors, Patch
 from fleettune.cost.ledger import Ledger
-from fleettune.messages.records import encode_report
+from fleettune.messages.flower_records import encode_report
 from fleettune.messages.report import Outcome, Report, Statistics
 from fleettune.shapes import Site
 from simulations.checkpoint.store import Store

@@ -15,7 +15,7 @@ import torch
 from clients.placement.rules import TopLayers
 from fleettune.adapters.patch import new_patch
 from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
-from fleettune.cohort.execute import LEAST_DEVICES, execute, run_here
+from fleettune.cohort.execute import LEAST_DEVICES, execute, run_batches_here
 from fleettune.data.personas import SyntheticData
 from fleettune.data.tokens import Example, open_encoder
 from fleettune.jobs.jobs import ScoreJob, ScoreResult, TuneJob, TuneResult
@@ -46,7 +46,7 @@ def tune_job(user: int) -> TuneJob:
 @pytest.fixture(scope="module")
 def alone() -> list[str]:
     torch.set_num_threads(1)
-    return digests(execute([tune_job(user) for user in range(DEVICES)], run_here))
+    return digests(execute([tune_job(user) for user in range(DEVICES)], run_batches_here))
 
 
 def digests(results: Sequence[object]) -> list[str]:
@@ -54,11 +54,11 @@ def digests(results: Sequence[object]) -> list[str]:
 
 
 def test_two_workers_give_the_same_bytes_as_this_process(alone: list[str]) -> None:
-    with open_workers(2, 1) as run_parts:
+    with open_workers(2, 1) as run_batches:
         jobs = [tune_job(user) for user in range(DEVICES)]
-        assert digests(execute(jobs, run_parts)) == alone
+        assert digests(execute(jobs, run_batches)) == alone
         scored = execute(
-            [ScoreJob(release=str(POCKET_FOLDER), patch=None, examples=examples(0))], run_parts
+            [ScoreJob(release=str(POCKET_FOLDER), patch=None, examples=examples(0))], run_batches
         )
     here = execute([ScoreJob(release=str(POCKET_FOLDER), patch=None, examples=examples(0))])
     assert isinstance(scored[0], ScoreResult)
@@ -67,8 +67,8 @@ def test_two_workers_give_the_same_bytes_as_this_process(alone: list[str]) -> No
 
 def test_a_job_that_fails_in_a_worker_fails_the_run(tmp_path: Path) -> None:
     job = ScoreJob(release=str(tmp_path / "nothing"), patch=None, examples=examples(0))
-    with open_workers(2, 1) as run_parts, pytest.raises(OSError, match="nothing"):
-        execute([job], run_parts)
+    with open_workers(2, 1) as run_batches, pytest.raises(OSError, match="nothing"):
+        execute([job], run_batches)
 
 
 DRIVER = """
@@ -76,8 +76,8 @@ import os, signal
 from multiprocessing import active_children
 from simulations.engines.open import open_workers
 if __name__ == "__main__":
-    with open_workers(2, 1) as run_parts:
-        run_parts([None] * 2)  # no parts, but a reason to start both workers
+    with open_workers(2, 1) as run_batches:
+        run_batches([None] * 2)  # no parts, but a reason to start both workers
         print(len(active_children()), flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
 """

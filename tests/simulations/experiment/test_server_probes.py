@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
-from fleettune.cost.pricing import PricedAs
+from fleettune.cost.pricing import PricedModel
 from fleettune.cost.work import backward_work, forward_work
 from fleettune.shapes import MODULES, Site
 from simulations.experiment.build import Experiment, build
@@ -97,7 +97,7 @@ def test_probes_are_counted_for_both_releases_by_hand(run: tuple[Experiment, Pat
         lengths, head = [tokens for tokens, _ in batch], sum(after for _, after in batch)
         flop += forward_work(shapes, lengths, head, ranks).flop
         flop += backward_work(shapes, lengths, head, ranks).flop
-    (found,) = probe_flop(folder, served.arms, shapes, PricedAs()).values()
+    (found,) = probe_flop(folder, served.arms, shapes, PricedModel()).values()
     assert found == pytest.approx(flop)
 
 

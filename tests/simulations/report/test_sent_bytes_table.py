@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from fleettune.messages.records import STATISTICS_BYTES
+from fleettune.messages.flower_records import STATISTICS_BYTES
 from simulations.report.sent_bytes_table import exchange_cells, refused_cells, release_bytes
 
 

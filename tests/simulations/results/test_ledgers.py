@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleettune.cost.energy import central, price
+from fleettune.cost.energy import central_values, price
 from fleettune.cost.hardware import load_hardware
 from fleettune.cost.ledger import Stage
 from fleettune.cost.radio import WIFI
@@ -63,7 +63,7 @@ def tables(fleet: Fleet) -> tuple[pl.DataFrame, pl.DataFrame]:
     rows: list[dict[str, Any]] = []
     work: list[tuple[Any, ...]] = []
     for key, workload in fleet.items():
-        ledger = price(workload, central(OF[key[1]], WIFI), heat_s=5.0)
+        ledger = price(workload, central_values(OF[key[1]], WIFI), heat_s=5.0)
         row: dict[str, Any] = dict(zip(("arm", "device", "round"), key, strict=True))
         row |= {"profile": OF[key[1]].name, "attendance": "present", "decision": "none"}
         row |= dict.fromkeys(("nll", "approval", "mae", "rouge1"), None) | {"exact_match": 0.5}

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleettune.cost.energy import Values, central, heat_s, price, work_s
+from fleettune.cost.energy import Values, central_values, heat_s, price, work_s
 from fleettune.cost.hardware import Coefficient, DeviceProfile, load_hardware
 from fleettune.cost.ledger import Stage
 from fleettune.cost.radio import WIFI
@@ -137,7 +137,7 @@ def test_without_ranges_every_draw_is_the_central_value(nights: Nightly) -> None
     profile_of = {0: PHONE, 1: BOX, 2: PHONE}
     for place, arm in enumerate(found.arms):
         expected = math.fsum(
-            ledger_j(workload, central(profile_of[key[1]], WIFI))
+            ledger_j(workload, central_values(profile_of[key[1]], WIFI))
             for key, workload in nights.items()
             if key[0] == arm
         )
@@ -148,7 +148,7 @@ def test_heat_makes_a_row_as_long_as_its_device_says() -> None:
     hot = replace(PHONE, t_cap_c=replace(PHONE.t_cap_c, value=32.0, low=32.0, high=32.0))
     work = one(Phase.RECEIVE, moved_bytes=1e9, bursts=1.0) + one(Phase.FORWARD, flop=1e13)
     read = read_nights(*frames({("a", 0, 0): work}, {0: hot}))
-    at = central(hot, WIFI)
+    at = central_values(hot, WIFI)
     lasts_s, heat = work_s(work, at), heat_s(work, at)
     assert heat > 0
     for deadline_s, late in ((0.999 * (lasts_s + heat), 1), (1.001 * (lasts_s + heat), 0)):

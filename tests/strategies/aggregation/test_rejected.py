@@ -13,7 +13,7 @@ from fleettune.adapters.factors import Factors
 from fleettune.adapters.patch import Patch
 from fleettune.deltas.frames import write_frame
 from fleettune.deltas.rejections import Rejection
-from fleettune.messages.records import DELTA, FRAME, decode_report, encode_report
+from fleettune.messages.flower_records import DELTA, FRAME, decode_report, encode_report
 from fleettune.messages.report import Report
 from fleettune.shapes import Site
 from simulations.engines.flower_internals import take_identity

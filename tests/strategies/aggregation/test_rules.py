@@ -64,7 +64,7 @@ def added(rule: Aggregation, patches: Sequence[Patch], weights: Sequence[float])
 
 def effective(one: Patch, site: Site) -> Matrix:
     """``alpha / rank * B A`` in double precision, with nothing of ours."""
-    item = one.untied().factors[site]
+    item = one.untie().factors[site]
     scale = one.alpha / item.a.shape[0]
     return scale * item.b.astype(np.float64) @ item.a.astype(np.float64)
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleettune.cost.ledger import Cost, Ledger, Stage
-from fleettune.messages.records import OBSERVATION, encode_report
+from fleettune.messages.flower_records import OBSERVATION, encode_report
 from fleettune.messages.report import Observation, Outcome, Report, Statistics
 from fleettune.releases.guidance import CANARY, CANARY_MISSING, LOG_DRIFT, features_of
 from fleettune.seeds import Purpose, stream

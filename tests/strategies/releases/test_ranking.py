@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
-from fleettune.cohort.execute import here
+from fleettune.cohort.execute import execute_here
 from fleettune.data.exchanges import Answer, Exchange
 from fleettune.data.personas import SyntheticData
 from fleettune.jobs.jobs import Job, ProbeJob, Result
-from fleettune.messages.records import Request, decode_request, encode_request
+from fleettune.messages.flower_records import Request, decode_request, encode_request
 from fleettune.records import to_record
 from fleettune.releases.manifest import Manifest, file_digest, weights_file
 from fleettune.releases.site_ranking import ProbeRecipe, Ranking
@@ -105,7 +105,7 @@ def test_the_server_probes_as_devices_do_on_users_outside_the_fleet(tmp_path: Pa
 
     def noted(jobs: Sequence[Job]) -> Sequence[Result]:
         seen.extend(jobs)
-        return here(jobs)
+        return execute_here(jobs)
 
     population = Outsiders()
     made = Ranker(recipes=(FISHER,), store=tmp_path, population=population, seed=3, run=noted)

@@ -12,7 +12,7 @@ from flwr.app import Message, MessageType, RecordDict
 
 from fleettune.adapters.patch import Factors, Patch
 from fleettune.cost.ledger import Cost, Ledger, Stage
-from fleettune.messages.records import encode_report
+from fleettune.messages.flower_records import encode_report
 from fleettune.messages.report import Outcome, Report, Statistics
 from fleettune.shapes import Site
 from simulations.engines.flower_internals import take_identity

@@ -23,7 +23,7 @@ from fleettune.cohort.execute import execute
 from fleettune.cohort.suspension import current_compute
 from fleettune.cost.ledger import Stage
 from fleettune.data.tokens import Example
-from fleettune.jobs.output_norm_job import OutputJob, OutputResult
+from fleettune.jobs.output_norm_job import OutputNormJob, OutputNormResult
 from fleettune.records import to_record
 from fleettune.seeds import Purpose, stream
 from fleettune.shapes import MODULES, Site
@@ -58,7 +58,7 @@ def trained(key: int) -> Patch:
 def by_torch(patch: Patch, seen: list[Example]) -> dict[Site, float]:
     """Output norms from forward hooks on the model of transformers, one example at a time."""
     model = LlamaForCausalLM.from_pretrained(POCKET_FOLDER, dtype=torch.float32)
-    plain, found = patch.untied(), dict[Site, float]()
+    plain, found = patch.untie(), dict[Site, float]()
 
     def hook(site: Site) -> None:
         update = torch.tensor(plain.dense(site))
@@ -81,11 +81,11 @@ def by_torch(patch: Patch, seen: list[Example]) -> dict[Site, float]:
 def test_output_norms_are_those_of_torch_for_every_device_of_a_pass() -> None:
     seen = examples()
     jobs = [
-        OutputJob(release=str(POCKET_FOLDER), patch=trained(1), examples=tuple(seen)),
-        OutputJob(release=str(POCKET_FOLDER), patch=trained(2), examples=tuple(seen[:1])),
+        OutputNormJob(release=str(POCKET_FOLDER), patch=trained(1), examples=tuple(seen)),
+        OutputNormJob(release=str(POCKET_FOLDER), patch=trained(2), examples=tuple(seen[:1])),
     ]
     for job, result in zip(jobs, execute(jobs), strict=True):
-        assert isinstance(result, OutputResult)
+        assert isinstance(result, OutputNormResult)
         # fp32 sums in another order
         assert result.squares == pytest.approx(by_torch(job.patch, list(job.examples)), rel=1e-4)
     with pytest.raises(ValueError, match="outputs need an adapter and an example, got 4 adapters"):

@@ -21,7 +21,7 @@ from fleettune.cost.workload import Amount, Phase, Workload
 from fleettune.data.personas import SyntheticData
 from fleettune.deltas.frames import payload_bytes, write_frame
 from fleettune.deltas.rejections import RejectedError
-from fleettune.messages.records import (
+from fleettune.messages.flower_records import (
     STATISTICS_BYTES,
     Request,
     decode_patch,
@@ -30,7 +30,7 @@ from fleettune.messages.records import (
     encode_patch,
     encode_report,
     encode_request,
-    take_observed,
+    take_observation,
 )
 from fleettune.messages.report import WORD, Observation, Outcome, Report, Statistics
 from fleettune.releases.manifest import Drift, Manifest, Moments, ReleaseDelta, SiteDrift
@@ -223,7 +223,7 @@ def test_an_encoded_report_holds_exactly_the_allowed_records(
 def test_only_numbers_short_words_and_factors_leave_a_device(report: Report) -> None:
     content = encode_report(report)
     # the grid takes these out; what is left is what a deployment would send
-    take_observed(content)
+    take_observation(content)
     assert set(content) <= {"delta", "statistics", "outcome"}
     for record in content.metric_records.values():
         assert all(type(value) in (int, float) for value in record.values())
@@ -312,9 +312,9 @@ def test_the_fullest_report_fits_the_bytes_that_are_charged_for_it() -> None:
 
 def test_observation_and_workload_are_taken_out_before_a_strategy_looks() -> None:
     content = encode_report(some_report())
-    assert take_observed(content) == (Observation(exchanges=8, nll=0.5), SOME_WORK)
+    assert take_observation(content) == (Observation(exchanges=8, nll=0.5), SOME_WORK)
     assert set(content) == {"delta", "statistics", "outcome"}
-    assert take_observed(content) == (None, Workload())
+    assert take_observation(content) == (None, Workload())
     left = decode_report(content)
     assert (left.observation, left.workload) == (None, Workload())
 

@@ -23,10 +23,10 @@ from fleettune.adapters.patch import Patch, from_arrays, to_arrays
 from fleettune.catalogue.offer import CatalogueOffer
 from fleettune.cost.ledger import Cost, Ledger, Stage
 from fleettune.cost.workload import Amount, Entry, Phase, Workload
-from fleettune.deltas.frames import Expected, read_frame, write_frame
+from fleettune.deltas.frames import ExpectedDelta, read_frame, write_frame
 from fleettune.deltas.rejections import RejectedError, Rejection
 from fleettune.messages.report import LOOKED, NUMBERS, Observation, Outcome, Report, Statistics
-from fleettune.records import Record, Types, checked, from_record, to_record
+from fleettune.records import Record, Types, build_value, from_record, to_record
 from fleettune.releases.guidance import Guidance
 from fleettune.releases.manifest import Drift, Manifest, Moments, ReleaseDelta, SiteDrift
 from fleettune.releases.site_ranking import RANKING_TYPES
@@ -114,7 +114,7 @@ def decode_request(content: RecordDict) -> Request:
     if CATALOGUE in content:
         data, store = _frame(content, CATALOGUE), str(given.pop(STORE))
         given[CATALOGUE] = CatalogueOffer(data=data, store=store)
-    return checked(Request, given, _MANIFEST_TYPES, REQUEST)
+    return build_value(Request, given, _MANIFEST_TYPES, REQUEST)
 
 
 @lru_cache(maxsize=16)
@@ -173,16 +173,16 @@ def decode_statistics(content: RecordDict) -> Statistics:
         raise ValueError(f"a report may hold deltas and statistics only, got {sorted(unknown)}")
     numbers: dict[str, Any] = dict(content.metric_records[STATISTICS])
     given = {
-        "outcome": checked(Outcome, dict(content.config_records[OUTCOME]), {}, OUTCOME),
+        "outcome": build_value(Outcome, dict(content.config_records[OUTCOME]), {}, OUTCOME),
         "ledger": _ledger(numbers),
         "drift": None,
         "strength": None,
         **{key: number for key, number in numbers.items() if "." not in key},
     }
-    return checked(Statistics, given, {}, STATISTICS)
+    return build_value(Statistics, given, {}, STATISTICS)
 
 
-def take_observed(content: RecordDict) -> tuple[Observation | None, Workload]:
+def take_observation(content: RecordDict) -> tuple[Observation | None, Workload]:
     """Removes what only the experiment may see from a reply's records and returns it."""
     seen, workload = _observation(content), _workload(content)
     content.pop(OBSERVATION, None)
@@ -248,7 +248,7 @@ def _ledger(numbers: dict[str, Any]) -> Ledger:
         if dot:
             costs.setdefault(Stage(stage), {})[name] = value
     return Ledger(
-        costs=tuple((stage, checked(Cost, named, {}, stage)) for stage, named in costs.items())
+        costs=tuple((stage, build_value(Cost, named, {}, stage)) for stage, named in costs.items())
     )
 
 
@@ -264,7 +264,7 @@ def _workload(content: RecordDict) -> Workload:
     return Workload(entries=tuple(entries))
 
 
-def read_delta(content: RecordDict, expected: Expected | None = None) -> Patch | None:
+def read_delta(content: RecordDict, expected: ExpectedDelta | None = None) -> Patch | None:
     """Returns a reply's delta, None without one.
 
     Args:
@@ -297,4 +297,4 @@ def _frame(content: RecordDict, name: str) -> bytes:
 def _observation(content: RecordDict) -> Observation | None:
     if OBSERVATION not in content:
         return None
-    return checked(Observation, dict(content.metric_records[OBSERVATION]), {}, OBSERVATION)
+    return build_value(Observation, dict(content.metric_records[OBSERVATION]), {}, OBSERVATION)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from fleettune.backbone.decoder_layer import Weights
 from fleettune.backbone.frozen_product import Product, product
+from fleettune.backbone.model_family import Family, family_of, layer_mask, split_fused
 from fleettune.backbone.precision import DTYPES, REFERENCE
 from fleettune.backbone.processor import CPU, exact_products
 from fleettune.backbone.vocabulary_head import Head, open_head
@@ -72,6 +73,13 @@ class Backbone:
     opened: dict[Any, Any] = field(default_factory=dict[Any, Any], compare=False)
 
     @property
+    def family(self) -> Family:
+        """What the model does around its layers."""
+        if "family" not in self.opened:
+            self.opened["family"] = family_of(self.model, self.shapes.layers)
+        return self.opened["family"]
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are, and every tensor of a pass."""
         return self.head.weight.device
@@ -84,7 +92,9 @@ class Backbone:
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Returns input embeddings, ``(rows, positions, hidden)``."""
-        return self.model.model.embed_tokens(tokens)
+        scale = self.family.embedding_scale
+        embedded = self.model.model.embed_tokens(tokens)
+        return embedded if scale == 1 else embedded * scale
 
     def layers(
         self,
@@ -101,17 +111,25 @@ class Backbone:
         """
         if positions is None:
             positions = torch.arange(hidden.shape[1], device=hidden.device)[None]
-        rotary = self.model.model.rotary_emb(hidden, positions)
-        for layer in self.model.model.layers[first:last]:
+        family, kinds = self.family, self.family.kinds[first:last]
+        masks = {k: layer_mask(family, k, positions, mask, hidden.dtype) for k in set(kinds)}
+        rotary = {k: self._rotary(hidden, positions, k) for k in set(kinds)}
+        for layer, kind in zip(self.model.model.layers[first:last], kinds, strict=True):
             out = layer(
                 hidden,
-                attention_mask=mask,
+                attention_mask=masks[kind],
                 position_ids=positions,
-                position_embeddings=rotary,
+                position_embeddings=rotary[kind],
                 use_cache=False,
             )
             hidden = out[0] if isinstance(out, tuple) else out
         return hidden
+
+    def _rotary(self, hidden: Tensor, positions: Tensor, kind: str) -> tuple[Tensor, Tensor]:
+        made = self.model.model.rotary_emb
+        if self.family.rotary_by_kind:
+            return made(hidden, positions, kind)
+        return made(hidden, positions)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -172,7 +190,17 @@ class Backbone:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Returns next-token logits of hidden states, ``(..., vocabulary)``, as fp32."""
-        return self.model.lm_head(self.model.model.norm(hidden)).float()
+        found = self.model.lm_head(self.model.model.norm(hidden)).float()
+        return self.finish_logits(found)
+
+    def finish_logits(self, found: Tensor) -> Tensor:
+        """Returns logits as the model gives them, from what its head gives."""
+        family = self.family
+        if family.logit_scale != 1:
+            found = found * family.logit_scale
+        if family.softcap is not None:
+            found = family.softcap * torch.tanh(found / family.softcap)
+        return found
 
     def weights(self) -> Iterator[tuple[Site, Tensor]]:
         """Yields every site's weight, ``(n_out, n_in)``, in forward order."""
@@ -261,14 +289,27 @@ def load_backbone(folder: Path, precision: str = REFERENCE, processor: str = CPU
     if processor != CPU:
         exact_products()
         model.to(processor)
-    model.eval()
-    for parameter in model.parameters():
-        parameter.requires_grad_(requires_grad=False)
-    backbone = Backbone(model, read_shapes(folder))
+    return prepare_model(model, folder, read_shapes(folder))
+
+
+def prepare_model(model: Any, folder: Path, shapes: Shapes) -> Backbone:  # noqa: ANN401 - transformers
+    """Returns a loaded model as a backbone: frozen, in evaluation mode, fused matrices split.
+
+    Raises:
+        ValueError: If its layers are not Llama-like.
+    """
+    from transformers import GenerationConfig  # noqa: PLC0415 - seconds of import
+
     inner = getattr(model, "model", None)
     if not all(hasattr(inner, part) for part in ("layers", "rotary_emb", "norm", "embed_tokens")):
         raise ValueError(
             f"model in {folder} must have Llama-like layers (q, k, v, o, gate, up, down), "
             f"got {type(model).__name__}"
         )
-    return backbone
+    # what a folder says of sampling is no part of the model: every job says how it decodes
+    model.generation_config = GenerationConfig()
+    model.eval()
+    for parameter in model.parameters():
+        parameter.requires_grad_(requires_grad=False)
+    split_fused(model)
+    return Backbone(model, shapes)

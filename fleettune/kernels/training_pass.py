@@ -11,6 +11,7 @@ from functools import cache, partial
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from fleettune.backbone.attention import Frame, frame
 from fleettune.backbone.causal_lm import Backbone
@@ -55,9 +56,19 @@ def _by_autograd(
     with apply_adapters(backbone, stack):
         top = backbone.layers(hidden, cut, backbone.shapes.layers)
         states = backbone.model.model.norm(top[places.rows, places.columns])
-        losses = head_losses(backbone.open_head, states, places.targets, places.weights)
+        losses = _head_losses(backbone, states, places)
         losses.sum().backward()  # pyright: ignore[reportUnknownMemberType] - torch's own type
     return losses.detach().view(len(stack.flat), -1).sum(1), gathered_gradient(stack)
+
+
+def _head_losses(backbone: Backbone, states: Tensor, places: Places) -> Tensor:
+    """Returns every token's weighted loss, as a node of autograd's graph."""
+    family = backbone.family
+    if family.softcap is None:
+        scaled = states if family.logit_scale == 1 else states * family.logit_scale
+        return head_losses(backbone.open_head, scaled, places.targets, places.weights)
+    logits = backbone.finish_logits(backbone.head(states).float())
+    return functional.cross_entropy(logits, places.targets, reduction="none") * places.weights
 
 
 def _by_hand(backbone: Backbone, stack: Stack, cut: int) -> Pass:

@@ -178,7 +178,7 @@ def _first_layers(folder: Path, shapes: Shapes) -> Any:  # noqa: ANN401 - a tran
     }
     try:
         config = AutoConfig.from_pretrained(folder, **cut, num_hidden_layers=layers)
-        model, loaded = AutoModelForCausalLM.from_pretrained(
+        both: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             config=config,
             dtype=torch.float32,
@@ -190,6 +190,7 @@ def _first_layers(folder: Path, shapes: Shapes) -> Any:  # noqa: ANN401 - a tran
         raise ValueError(
             f"model in {folder} cannot be loaded by transformers: {_one_line(error)}"
         ) from error
+    model, loaded = both
     if loaded["missing_keys"]:
         missing = sorted(loaded["missing_keys"])
         raise ValueError(

@@ -27,7 +27,7 @@ FUSED = {
     "self_attn": ("qkv_proj", ("q_proj", "k_proj", "v_proj")),
     "mlp": ("gate_up_proj", ("gate_proj", "up_proj")),
 }
-"""Matrices that some families store as one: by parent, its name and those of its parts, in order."""
+"""Matrices that some families store as one: by parent, its name and its parts in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ def layer_mask(
         family: The model's family.
         kind: Full or sliding.
         positions: Position of every token, ``(rows or 1, tokens)``.
-        mask: Where attention is allowed, ``(rows, 1, tokens, tokens)``; None: at all earlier tokens.
+        mask: Where attention is allowed, ``(rows, 1, tokens, tokens)``; None: at earlier tokens.
         dtype: Precision of the hidden states.
     """
     tokens = positions.shape[1]

@@ -12,12 +12,13 @@ throughput of whole training steps stands for both passes; log them apart to tel
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import mul
+from statistics import mean
 
 from fleettune.backbone.causal_lm import read_shapes, resolve_folder
 from fleettune.cost.hardware import COEFFICIENTS, Coefficient
-from simulations.calibration.fits import Residual, through_origin
 from simulations.calibration.power_log import PowerLog, PowerRun
 
 HELD_OUT_EVERY = 3
@@ -64,7 +65,21 @@ TARGETS = tuple(Target(name=name, unit=unit, sources=sources) for name, unit, so
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Calibration:
+class Residual:
+    """A measured value and what a fit says of it, in one unit."""
+
+    what: str
+    measured: float
+    predicted: float
+
+    @property
+    def error(self) -> float:
+        """Returns predicted over measured, less one."""
+        return self.predicted / self.measured - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FittedProfile:
     """What a log says of a device.
 
     Attributes:
@@ -80,7 +95,7 @@ class Calibration:
     absent: tuple[str, ...]
 
 
-def calibrate(log: PowerLog, bits_per_weight: float = 16.0) -> Calibration:
+def calibrate(log: PowerLog, bits_per_weight: float = 16.0) -> FittedProfile:
     """Returns the coefficients of a log's phases, and how they predict the runs held out.
 
     Tokens become work by the matrices alone: 2 FLOP per weight and pass, the head included where
@@ -107,12 +122,27 @@ def calibrate(log: PowerLog, bits_per_weight: float = 16.0) -> Calibration:
     source = f"{log.name}, {log.rows} rows"
     phases = {run.phase for run in log.runs}
     known = {**fits, **_backward_ratio(fits, phases, source)}
-    return Calibration(
+    return FittedProfile(
         source=source,
         coefficients={name: known[name] for name in COEFFICIENTS if name in known},
         residuals=tuple(residuals),
         absent=tuple(name for name in COEFFICIENTS if name not in known),
     )
+
+
+def mean_error(residuals: Iterable[Residual]) -> float:
+    """Returns the mean of the absolute relative errors."""
+    return mean(abs(residual.error) for residual in residuals)
+
+
+def max_error(residuals: Iterable[Residual]) -> float:
+    """Returns the largest absolute relative error."""
+    return max(abs(residual.error) for residual in residuals)
+
+
+def through_origin(x: Sequence[float], y: Sequence[float]) -> float:
+    """Returns the slope of the line through the origin with the least squares of y on x."""
+    return math.fsum(map(mul, x, y)) / math.fsum(map(mul, x, x))
 
 
 def _phases(runs: Sequence[PowerRun]) -> list[str]:

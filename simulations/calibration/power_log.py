@@ -33,7 +33,7 @@ PHASES = ("idle", *COMPUTING, *MOVING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
+class PowerSample:
     """One row of a log, with the line on which it stands."""
 
     line: int
@@ -100,14 +100,14 @@ def _check_header(name: str, header: Sequence[str]) -> None:
         raise ValueError(f"{name} line 1: {rule}; missing {missing}, unknown {unknown}")
 
 
-def _sample(name: str, line: int, row: Mapping[str, Any]) -> Sample:
+def _sample(name: str, line: int, row: Mapping[str, Any]) -> PowerSample:
     where = f"{name} line {line}"
     if None in row or None in row.values():  # how csv tells of too many and too few
         raise ValueError(f"{where}: a row must have as many fields as the header")
     phase = row["phase"].strip()
     if phase not in PHASES:
         raise ValueError(f"{where}: phase must be one of {', '.join(PHASES)}, got {phase!r}")
-    return Sample(
+    return PowerSample(
         line=line,
         time_s=_number(where, "time_s", row["time_s"], "s"),
         power_w=_number(where, "power_w", row["power_w"], "W"),
@@ -129,14 +129,14 @@ def _number(where: str, column: str, text: str, unit: str) -> float:
     return value
 
 
-def _runs(samples: Iterable[Sample]) -> list[PowerRun]:
+def _runs(samples: Iterable[PowerSample]) -> list[PowerRun]:
     """Returns the runs; the last sample ends the one before it."""
     spans = pairwise(samples)
     grouped = groupby(spans, key=lambda span: (span[0].phase, span[0].model))
     return [_run(phase, model, list(stretch)) for (phase, model), stretch in grouped]
 
 
-def _run(phase: str, model: str, spans: Sequence[tuple[Sample, Sample]]) -> PowerRun:
+def _run(phase: str, model: str, spans: Sequence[tuple[PowerSample, PowerSample]]) -> PowerRun:
     rows = [row for row, _ in spans]
     return PowerRun(
         line=rows[0].line,

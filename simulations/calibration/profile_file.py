@@ -9,11 +9,10 @@ import yaml
 from rich.table import Table
 
 from fleettune.cost.hardware import COEFFICIENTS, DeviceProfile, profile_to_json
-from simulations.calibration.fit_profile import HELD_OUT_EVERY, Calibration
-from simulations.calibration.fits import max_error, mean_error
+from simulations.calibration.fit_profile import HELD_OUT_EVERY, FittedProfile, max_error, mean_error
 
 
-def calibration_tables(calibration: Calibration) -> tuple[Table, Table]:
+def calibration_tables(calibration: FittedProfile) -> tuple[Table, Table]:
     """Returns the coefficients with their ranges, and the errors on runs that were held out."""
     fitted = Table(title=f"Fitted from {calibration.source}")
     fitted.add_column("coefficient", no_wrap=True)
@@ -32,7 +31,7 @@ def calibration_tables(calibration: Calibration) -> tuple[Table, Table]:
     return fitted, tried
 
 
-def profile_text(calibration: Calibration, name: str, like: DeviceProfile | None = None) -> str:
+def profile_text(calibration: FittedProfile, name: str, like: DeviceProfile | None = None) -> str:
     """Returns the YAML text of a profile: a complete one with `like`, else with gaps as comments.
 
     Args:

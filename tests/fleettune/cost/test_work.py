@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
 from fleettune.cost.memory import Attention, memory_peak_bytes, saved_activations
 from fleettune.cost.work import Work, backward_work, decode_work, forward_work, training_work
 from fleettune.shapes import MODULES, Groups, Ranks, Shapes, Site
-from simulations.calibration.oracle import (
+from tests.calibration.oracle import (
     HEAD_TOKENS,
     LENGTHS,
     Placed,
@@ -22,6 +23,8 @@ from simulations.calibration.oracle import (
 # peft 0.21 asks transformers 5 for a name that it renames; nothing of ours depends on it.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is dep:FutureWarning")
 
+SMOLLM2 = Shapes(hidden=576, layers=2, heads=9, kv_heads=3, head_dim=64, ffn=1536, vocab=49152)
+"""Two layers of the shape of SmolLM2-135M."""
 SHAPES = Shapes(hidden=32, layers=3, heads=4, kv_heads=2, head_dim=8, ffn=48, vocab=64)
 
 
@@ -41,6 +44,18 @@ def test_flop_of_both_passes_equal_those_that_torch_counts(placed: Placed) -> No
         backward_work(SHAPES, LENGTHS, supervised, placed.ranks).flop,
     )
     assert ours == counted_flop(SHAPES, placed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shapes", [read_shapes(POCKET_FOLDER), SMOLLM2], ids=["pocket", "smollm2"])
+def test_flop_equal_those_that_torch_counts_at_the_shapes_of_real_models(shapes: Shapes) -> None:
+    supervised = sum(HEAD_TOKENS)
+    for placed in placements(shapes.layers).values():
+        ours = (
+            forward_work(shapes, LENGTHS, supervised, placed.ranks).flop,
+            backward_work(shapes, LENGTHS, supervised, placed.ranks).flop,
+        )
+        assert ours == counted_flop(shapes, placed)
 
 
 @by_placement

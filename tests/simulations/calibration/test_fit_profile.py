@@ -13,8 +13,7 @@ import yaml
 
 from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
 from fleettune.cost.hardware import COEFFICIENTS, load_hardware
-from simulations.calibration.fit_profile import Calibration, calibrate
-from simulations.calibration.fits import max_error
+from simulations.calibration.fit_profile import FittedProfile, calibrate, max_error
 from simulations.calibration.power_log import COLUMNS, PowerLog, read_power_log
 from simulations.calibration.profile_file import profile_text, save_profile
 from simulations.cli import main
@@ -89,7 +88,7 @@ TRUTH = {
 }
 
 
-def calibrated(log: Logger, folder: Path) -> Calibration:
+def calibrated(log: Logger, folder: Path) -> FittedProfile:
     return calibrate(read_power_log(log.write(folder / "log.csv")))
 
 

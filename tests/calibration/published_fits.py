@@ -7,16 +7,14 @@ Llama-3.2-1B). FLOP and bytes come from `fleettune.cost.work`, as in a simulatio
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
-from operator import mul
 from statistics import mean
 
 from fleettune.cost.work import Work, decode_work, forward_work, training_work
 from fleettune.shapes import MODULES, Site
-from simulations.calibration.published import (
+from simulations.calibration.fit_profile import Residual, through_origin
+from tests.calibration.published import (
     ANSWERS,
     BITNET_RANK,
     EPOCH_TOKENS,
@@ -35,20 +33,6 @@ from simulations.calibration.published import (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Residual:
-    """A measured value and what a fit says of it, in one unit."""
-
-    what: str
-    measured: float
-    predicted: float
-
-    @property
-    def error(self) -> float:
-        """Returns predicted over measured, less one."""
-        return self.predicted / self.measured - 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class InferenceFit:
     """What one phone and engine needs per operation and per byte.
 
@@ -63,21 +47,6 @@ class InferenceFit:
     prefill_mj_per_gop: float
     decode_gbs: float
     decode_j_per_gb: float
-
-
-def mean_error(residuals: Iterable[Residual]) -> float:
-    """Returns the mean of the absolute relative errors."""
-    return mean(abs(residual.error) for residual in residuals)
-
-
-def max_error(residuals: Iterable[Residual]) -> float:
-    """Returns the largest absolute relative error."""
-    return max(abs(residual.error) for residual in residuals)
-
-
-def through_origin(x: Sequence[float], y: Sequence[float]) -> float:
-    """Returns the slope of the line through the origin with the least squares of y on x."""
-    return math.fsum(map(mul, x, y)) / math.fsum(map(mul, x, x))
 
 
 def xpert_power_w() -> float:

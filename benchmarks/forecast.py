@@ -18,10 +18,11 @@ import numpy as np
 
 from fleettune.seeds import Purpose, stream
 from lines import emit
+from simulations.studies.forecast_resampling import half_width, resample_cohorts, size_needed
 from strategies.learning.calibration import RetuneRule, RuleCalibration
-from strategies.learning.outcomes import DecisionReport
+from strategies.learning.decision_reports import DecisionReport
 from strategies.learning.reuse_statistics import ReuseStatistics, collect_statistics
-from strategies.rollout.first_cohort import cohort_size, half_width, resample_cohorts, size_needed
+from strategies.rollout.settings import cohort_size
 
 SHARES = (0.15, 0.10, 0.15, 0.15, 0.15, 0.05, 0.05, 0.20)
 RATES = (0.02, 0.1, 0.3, 0.5, 0.9)

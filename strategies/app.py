@@ -24,7 +24,7 @@ from strategies.plan import read_plan
 from strategies.releases.publisher import Publisher, rms
 from strategies.releases.ranking import Ranker
 from strategies.releases.training import Vendor
-from strategies.rollout.rollouts import Rollouts
+from strategies.rollout.stages import Rollouts
 from strategies.rounds.checkpoint import Checkpoint
 from strategies.strategy import FleetStrategy
 

@@ -25,9 +25,9 @@ from strategies.aggregation.exact_mean import Aggregate, Aggregation
 from strategies.aggregation.fleet_patch import NONE, START, grow_fleet_patch
 from strategies.catalogue.cataloguer import Cataloguer
 from strategies.learning.arm_learning import Learning
-from strategies.learning.outcomes import RETUNE
+from strategies.learning.decision_reports import RETUNE
 from strategies.releases.publisher import Publisher, ReleaseRecord
-from strategies.rollout.rollouts import Rollouts
+from strategies.rollout.stages import Rollouts
 from strategies.rounds.checkpoint import Checkpoint, ServerState, kept_fleet, read_server_state
 from strategies.rounds.sampling import Sampling
 from strategies.rounds.sums import STACK, ExtraCollection, RoundSum, sum_replies

@@ -21,9 +21,8 @@ from rich.console import Console
 
 from fleettune.releases.guidance import features_of
 from strategies.learning.calibration import CalibratedRule
-from strategies.learning.decision_reports import PRESENT
+from strategies.learning.decision_reports import PRESENT, RETUNE, REUSE, DecisionReport
 from strategies.learning.guidance_rules import Fitted, with_features
-from strategies.learning.outcomes import RETUNE, REUSE, DecisionReport
 
 DEFAULT = Fitted(
     margin=0.05,

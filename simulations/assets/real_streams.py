@@ -8,7 +8,7 @@ row is dealt twice. The users are nobody: only what is asked differs between the
 of the corpora.
 
 With ``--apart`` FILE is a folder instead, and every corpus a file of its own in it, for releases
-that a vendor trains on one of them (`strategies.releases.corpus_file`).
+that a vendor trains on one of them (`strategies.releases.given_files`).
 """
 
 from __future__ import annotations

@@ -23,8 +23,7 @@ from strategies.catalogue.cluster_source import ClusterCatalogue
 from strategies.catalogue.sources import Cataloguing, Uncatalogued, check_source
 from strategies.learning.guidance_rules import Fitted, GuidanceRule
 from strategies.plan import AGGREGATIONS, CATALOGUES
-from strategies.releases.corpus_file import check_corpora
-from strategies.releases.external import check_external
+from strategies.releases.given_files import check_given_files
 from strategies.releases.schedule import Schedule, check_merged
 from strategies.rollout.settings import Staged, Staging, check_staging
 
@@ -36,8 +35,7 @@ def release_schedule(node: Mapping[str, Any], folder: Path) -> Schedule:
         ValueError: If it breaks a rule, or a checkpoint or corpus of it cannot be had.
     """
     schedule = build_value(Schedule, node, {}, "release")
-    check_external(schedule, folder)
-    check_corpora(schedule)
+    check_given_files(schedule, folder)
     return schedule
 
 

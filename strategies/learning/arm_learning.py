@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from fleettune.releases.guidance import Guidance
+from strategies.learning.decision_reports import DecisionReport
 from strategies.learning.decision_sums import DecisionTotals, read_gathered
 from strategies.learning.guidance_rules import (
     Fitted,
@@ -20,7 +21,6 @@ from strategies.learning.guidance_rules import (
     Unguided,
     read_guided,
 )
-from strategies.learning.outcomes import DecisionReport
 from strategies.learning.quantile_sketch import Sketch
 from strategies.learning.reuse_statistics import ByClass, Counts, ReuseStatistics, Tally
 

@@ -28,9 +28,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from strategies.learning.decision_reports import DecisionReport, Features, sort_reports
 from strategies.learning.logistic import Floats, Prior, Problem, fit_logistic, probabilities
-from strategies.learning.outcomes import DecisionReport, Features, sort_reports
-from strategies.learning.rule_accuracy import effective_size
+
+
+def effective_size(weights: Iterable[float]) -> float:
+    """Returns how many equal weights say as much: ``(sum w)^2 / sum w^2`` (Kish 1965)."""
+    every = list(weights)
+    squares = math.fsum(weight * weight for weight in every)
+    return math.fsum(every) ** 2 / squares if squares else 0.0
+
 
 SLOPE_DEVIATION = 2.5
 """Of a coefficient per standard deviation of its feature, around the prior rule's own."""

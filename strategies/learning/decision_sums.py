@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from strategies.learning.calibration import known_retunes
-from strategies.learning.outcomes import DecisionReport, sort_reports
+from strategies.learning.decision_reports import DecisionReport, sort_reports
 from strategies.learning.reuse_statistics import (
     ReuseStatistics,
     collect_statistics,

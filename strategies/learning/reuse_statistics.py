@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from strategies.learning.outcomes import DecisionReport
+from strategies.learning.decision_reports import DecisionReport
 from strategies.learning.quantile_sketch import Sketch, read_sketch, sketch_values
 
 Key = tuple[int, str]

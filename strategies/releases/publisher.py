@@ -13,7 +13,7 @@ from fleettune.backbone.causal_lm import read_shapes
 from fleettune.data.tokens import open_encoder
 from fleettune.releases.manifest import Drift, Manifest, ReleaseDelta, drift_between, weights_file
 from fleettune.shapes import Shapes
-from strategies.releases.corpus_file import corpus_digest
+from strategies.releases.given_files import corpus_digest
 from strategies.releases.merged_fleet import fetch_fleet, fold_release, keep_fleet
 from strategies.releases.payloads import delta_between
 from strategies.releases.ranking import Ranker

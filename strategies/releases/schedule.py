@@ -59,7 +59,7 @@ class ReleasePlan:
         embeddings: True if embedding and head are rounded as well.
         path: Folder of an external model, or a hub id.
         corpus: File of exchanges to train on instead of text of users
-            (`strategies.releases.corpus_file`);
+            (`strategies.releases.given_files`);
             empty: none.
     """
 
@@ -110,7 +110,7 @@ class ReleasePlan:
         """What of the plan is part of the key under which its release is stored.
 
         A corpus is named by its path here, by its content in
-        `strategies.releases.corpus_file.plan_identity`.
+        `strategies.releases.given_files.plan_identity`.
         """
         return {
             name: value

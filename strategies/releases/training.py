@@ -25,8 +25,7 @@ from fleettune.data.tokens import Encoder
 from fleettune.data.vendor_text import CorpusMix, mix_corpus
 from fleettune.releases.manifest import file_digest, weights_file
 from fleettune.shapes import MODULES
-from strategies.releases.corpus_file import corpus_rows, plan_identity
-from strategies.releases.external import external_folder
+from strategies.releases.given_files import corpus_rows, external_folder, plan_identity
 from strategies.releases.pretraining import PretrainPlan, pretrain
 from strategies.releases.rewritten import quantise, refresh, reparametrise
 from strategies.releases.schedule import ReleasePlan

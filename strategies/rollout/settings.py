@@ -13,8 +13,28 @@ from enum import StrEnum
 
 from fleettune.records import OMIT_DEFAULT
 from strategies.aggregation.fleet_patch import NONE
-from strategies.rollout.first_cohort import cohort_size
 from strategies.rollout.forecast import FEWEST_DEVICES, QUANTITIES, Forecast
+
+SHARE = 0.02
+"""Of the fleet that receives a release first."""
+MINIMUM = 20
+"""Devices of the smallest first cohort."""
+
+
+def cohort_size(devices: int, share: float = SHARE, minimum: int = MINIMUM) -> int:
+    """Returns how many devices receive a release first: a share, but no fewer than a minimum.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+    if devices < 1:
+        raise ValueError(f"devices must be >= 1, got {devices}")
+    if not 0 < share <= 1:
+        raise ValueError(f"share of a first cohort must be > 0 and <= 1, got {share}")
+    if minimum < 1:
+        raise ValueError(f"minimum of a first cohort must be >= 1 device, got {minimum}")
+    # without the hair 0.07 * 100 would ask for 8
+    return min(devices, max(minimum, math.ceil(share * devices * (1 - 1e-12))))
 
 
 class RolloutAction(StrEnum):

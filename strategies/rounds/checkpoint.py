@@ -53,7 +53,7 @@ class ServerState:
         releases: What is out, oldest first.
         fleets: The fleet patches of those arms that have one.
         learned: What `strategies.learning.arm_learning.Learning.plain` says.
-        rollouts: What `strategies.rollout.rollouts.Rollouts.plain` says.
+        rollouts: What `strategies.rollout.stages.Rollouts.plain` says.
         catalogue: What `strategies.catalogue.cataloguer.Cataloguer.plain` says.
     """
 

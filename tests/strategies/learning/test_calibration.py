@@ -15,9 +15,9 @@ from strategies.learning.calibration import (
     known_retunes,
     retune_weight,
 )
+from strategies.learning.decision_reports import DecisionReport
 from strategies.learning.logistic import probabilities
-from strategies.learning.outcomes import DecisionReport
-from strategies.learning.rule_assessment import assess
+from strategies.learning.rule_accuracy import assess
 
 MARGIN = 0.05
 EXPLORE = 0.1

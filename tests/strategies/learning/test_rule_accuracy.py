@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from strategies.learning.calibration import effective_size
 from strategies.learning.rule_accuracy import (
     ErrorRates,
     Pairs,
     ScoredSample,
-    effective_size,
     error_rates,
     weigh_pairs,
 )

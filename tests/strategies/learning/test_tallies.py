@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strategies.learning.outcomes import REUSE, DecisionReport, sort_reports
+from strategies.learning.decision_reports import REUSE, DecisionReport, sort_reports
 from strategies.learning.reuse_statistics import (
     Counts,
     ReuseStatistics,

@@ -21,7 +21,7 @@ from fleettune.data.tokens import open_encoder
 from fleettune.records import to_record
 from fleettune.releases.manifest import ReleaseDelta, drift_between, weights_file
 from fleettune.seeds import Purpose, stream
-from strategies.releases.external import check_external
+from strategies.releases.given_files import check_given_files
 from strategies.releases.publisher import Publisher, SourceModel, rms
 from strategies.releases.rewritten import quantised_bytes, round_trip
 from strategies.releases.schedule import ReleasePlan, Schedule
@@ -231,7 +231,7 @@ def test_an_external_release_is_used_where_it_lies(vendor: Vendor, tmp_path: Pat
 
 def test_an_external_release_that_cannot_follow_is_refused(tmp_path: Path) -> None:
     def check(path: Path | str) -> None:
-        check_external(Schedule(every=1, plans=(FULL, external(path))), POCKET_FOLDER)
+        check_given_files(Schedule(every=1, plans=(FULL, external(path))), POCKET_FOLDER)
 
     check(POCKET_FOLDER)
     with pytest.raises(
@@ -262,7 +262,7 @@ def test_a_hub_id_that_is_not_here_is_refused_with_what_to_do(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     schedule = Schedule(every=1, plans=(external("nobody/nothing"),))
     with pytest.raises(ValueError, match=r"release theirs: path 'nobody/nothing' is no local"):
-        check_external(schedule, POCKET_FOLDER)
+        check_given_files(schedule, POCKET_FOLDER)
 
 
 def test_a_manifest_says_what_a_release_was_made_from_and_what_it_takes(vendor: Vendor) -> None:

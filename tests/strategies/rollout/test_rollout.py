@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strategies.learning.outcomes import DecisionReport
-from strategies.learning.per_release import ReleaseDecider
+from strategies.learning.decision_reports import DecisionReport
+from strategies.learning.guidance_rules import ReleaseDecider
 from strategies.rollout.forecast import Forecast
 from strategies.rollout.intervals import Interval
 from strategies.rollout.settings import Budget, RolloutAction, RolloutDecision, RolloutRule

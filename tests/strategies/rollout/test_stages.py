@@ -10,11 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strategies.learning.outcomes import DecisionReport
+from strategies.learning.decision_reports import DecisionReport
 from strategies.learning.reuse_statistics import Tally, collect_statistics
-from strategies.rollout.rollouts import Rollouts
 from strategies.rollout.settings import Staged, Unstaged, check_staging
-from strategies.rollout.stages import StagedRelease, cohort_of
+from strategies.rollout.stages import Rollouts, StagedRelease, cohort_of
 
 NODES = tuple(range(100, 140))
 STAGED = Staged(

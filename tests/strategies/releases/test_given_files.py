@@ -15,7 +15,7 @@ from fleettune.backbone.causal_lm import POCKET_FOLDER
 from fleettune.data.exchanges import Answer, Exchange
 from fleettune.data.tokens import open_encoder
 from fleettune.releases.manifest import file_digest
-from strategies.releases.corpus_file import check_corpora, corpus_rows, plan_identity
+from strategies.releases.given_files import check_given_files, corpus_rows, plan_identity
 from strategies.releases.publisher import Publisher, SourceModel
 from strategies.releases.schedule import ReleasePlan, Schedule
 from strategies.releases.training import TrainedRelease, Vendor, ship_unchanged, train_release
@@ -152,14 +152,14 @@ def test_a_corpus_that_cannot_be_read_is_refused_with_its_rule(
         (tmp_path / name).write_text(content)
     plan = plan_on(str(tmp_path / name), "ours")
     with pytest.raises(ValueError, match=f"^release ours: corpus: .*{rule}"):
-        check_corpora(Schedule(every=1, plans=(plan,)))
+        check_given_files(Schedule(every=1, plans=(plan,)), POCKET_FOLDER)
 
 
 def test_a_table_without_rows_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "empty.parquet"
     pl.DataFrame(schema={"question": pl.String, "response": pl.String}).write_parquet(file)
     with pytest.raises(ValueError, match="must hold at least one exchange, got no row"):
-        check_corpora(Schedule(every=1, plans=(plan_on(""), plan_on(str(file)))))
+        check_given_files(Schedule(every=1, plans=(plan_on(""), plan_on(str(file)))), POCKET_FOLDER)
 
 
 @pytest.mark.parametrize("share", ["vendor", "paraphrases"])

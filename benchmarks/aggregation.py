@@ -37,7 +37,14 @@ import torch
 from clients.placement.rules import TopLayers
 from fleettune.adapters.factors import Factors
 from fleettune.adapters.patch import Patch, new_patch
-from fleettune.adapters.update import Update, Updates, add_updates, patch_of, total_norm, updates_of
+from fleettune.adapters.updates import (
+    Update,
+    Updates,
+    add_updates,
+    patch_of,
+    total_norm,
+    updates_of,
+)
 from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
 from fleettune.deltas.codecs import FP32, Codec, Fp16, Int8, TopK
 from fleettune.deltas.error_feedback import encode_delta

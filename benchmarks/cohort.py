@@ -34,7 +34,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from fleettune.adapters.patch import Placement, new_patch, to_peft
 from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
-from fleettune.backbone.precision import bf16_units
+from fleettune.backbone.processor import bf16_units
 from fleettune.cohort.execute import TOKENS_PER_STEP, execute
 from fleettune.data.tokens import Example
 from fleettune.jobs.jobs import TuneJob

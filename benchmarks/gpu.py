@@ -27,8 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fleettune.adapters.patch import Placement, new_patch
 from fleettune.backbone.causal_lm import Backbone, load_backbone
-from fleettune.backbone.precision import FAST, fast_units
-from fleettune.backbone.processor import CUDA, place_tensors_on
+from fleettune.backbone.processor import CUDA, FAST, fast_units, place_tensors_on
 from fleettune.cohort.tune import tune_cohort
 from fleettune.data.tokens import Example
 from fleettune.jobs.jobs import TuneJob

@@ -29,8 +29,7 @@ import torch
 from placement import BATCH, LAYERS, RANK, SHARES, TOKENS, jobs_of, layers_of, random_model
 
 from fleettune.backbone.causal_lm import load_backbone
-from fleettune.backbone.precision import REFERENCE
-from fleettune.backbone.processor import CUDA, place_tensors_on
+from fleettune.backbone.processor import CUDA, REFERENCE, place_tensors_on
 from fleettune.cohort.probe import probe_cohort
 from fleettune.cohort.tune import tune_cohort
 from fleettune.cost.work import backward_work, forward_work

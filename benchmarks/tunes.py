@@ -40,8 +40,7 @@ from fleettune.backbone.causal_lm import read_shapes, resolve_folder
 from fleettune.cohort.execute import execute
 from fleettune.cost.ledger import Stage
 from fleettune.cost.pricing import PricedModel
-from fleettune.jobs.jobs import Compute, Job, ProbeJob, Result, ScoreJob, TuneJob
-from fleettune.jobs.output_norm_job import OutputNormJob
+from fleettune.jobs.jobs import Compute, Job, OutputNormJob, ProbeJob, Result, ScoreJob, TuneJob
 from fleettune.messages.report import Report
 from fleettune.releases.manifest import Manifest, file_digest, weights_file
 from lines import emit

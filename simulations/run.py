@@ -20,7 +20,7 @@ from rich.console import Console
 
 from clients.app import app as client_app
 from fleettune.backbone.causal_lm import read_shapes, resolve_folder
-from fleettune.backbone.precision import resolve_precision
+from fleettune.backbone.processor import resolve_precision
 from fleettune.cost.energy import coefficients
 from fleettune.cost.hardware import TIERS
 from simulations.adapter_formats.peft import keep_patches

@@ -10,7 +10,7 @@ from clients.state.shelf import EMPTY
 from clients.state.state import DeviceState
 from clients.work.facts import Facts
 from fleettune.adapters.patch import Patch
-from fleettune.adapters.update import delta
+from fleettune.adapters.updates import delta
 from fleettune.cost.ledger import Stage
 from fleettune.cost.workload import Entry, Phase, moving, transferring
 from fleettune.deltas.error_feedback import EncodedDelta, encode_delta

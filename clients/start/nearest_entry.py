@@ -21,7 +21,7 @@ import numpy as np
 from clients.work.facts import Facts
 from clients.work.stage_work import embed_work
 from fleettune.adapters.patch import Patch
-from fleettune.adapters.weighted_sum import merge_patches, nonnegative_pair
+from fleettune.adapters.updates import merge_patches, nonnegative_pair
 from fleettune.catalogue.decomposition import Floats
 from fleettune.catalogue.explanation import Cosine, Distance
 from fleettune.catalogue.manifest import CatalogueManifest

@@ -30,7 +30,7 @@ from clients.start.rivals import (
 )
 from clients.work.facts import Facts
 from fleettune.adapters.patch import Patch, Placement
-from fleettune.adapters.weighted_sum import merge_patches
+from fleettune.adapters.updates import merge_patches
 from fleettune.catalogue.explanation import Cosine, Distance, Published, Relative
 from fleettune.catalogue.offer import CatalogueOffer
 from fleettune.cost.workload import Entry

@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Frame:
+class AttentionTables:
     """What attention needs beside queries, keys and values.
 
     Attributes:
@@ -35,7 +35,7 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Attended:
+class SavedAttention:
     """What the backward pass needs: rotated and grouped tensors and the weights."""
 
     queries: Tensor
@@ -44,10 +44,10 @@ class Attended:
     weights: Tensor
 
 
-def frame(
+def attention_tables(
     cosine: Tensor, sine: Tensor, heads: tuple[int, int, int], first: int, dtype: torch.dtype
-) -> Frame:
-    """Returns the frame of one length.
+) -> AttentionTables:
+    """Returns the tables of one length.
 
     Args:
         cosine: Of every position, ``(positions, head_dim)``, both halves alike; fp32.
@@ -60,7 +60,7 @@ def frame(
     positions, half = len(cosine), head_dim // 2
     turns = torch.complex(cosine[:, :half].contiguous(), sine[:, :half].contiguous())
     hidden = torch.full((positions, positions), float("-inf")).triu(1)[first:]
-    return Frame(
+    return AttentionTables(
         kv_heads=kv_heads,
         head_dim=head_dim,
         turns=turns,
@@ -69,33 +69,37 @@ def frame(
     )
 
 
-def attend(frame: Frame, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Attended]:
+def attend(
+    tables: AttentionTables, q: Tensor, k: Tensor, v: Tensor
+) -> tuple[Tensor, SavedAttention]:
     """Returns the attended values, ``(rows, queries, heads * head_dim)``, and what is kept.
 
     Args:
-        frame: The frame.
+        tables: Rotation and mask of this length.
         q: Queries, ``(rows, queries, heads * head_dim)``.
         k: Keys, ``(rows, positions, kv_heads * head_dim)``.
         v: Values, likewise.
     """
-    queries, keys = _turned(frame, q, frame.query_turns), _turned(frame, k, frame.turns)
-    values = _grouped(frame, v)
-    scores = torch.baddbmm(frame.mask, queries, keys.transpose(1, 2))
+    queries, keys = _turned(tables, q, tables.query_turns), _turned(tables, k, tables.turns)
+    values = _grouped(tables, v)
+    scores = torch.baddbmm(tables.mask, queries, keys.transpose(1, 2))
     # the softmax of bf16 is slower than that of fp32 with both conversions
     weights = torch.softmax(scores.float(), -1).to(q.dtype)
-    out = torch.bmm(weights, values).view(len(q), -1, q.shape[1], frame.head_dim)
-    return _flat(out), Attended(queries=queries, keys=keys, values=values, weights=weights)
+    out = torch.bmm(weights, values).view(len(q), -1, q.shape[1], tables.head_dim)
+    return _flat(out), SavedAttention(queries=queries, keys=keys, values=values, weights=weights)
 
 
-def attend_backward(frame: Frame, kept: Attended, gradient: Tensor) -> list[Tensor]:
+def attend_backward(
+    tables: AttentionTables, kept: SavedAttention, gradient: Tensor
+) -> list[Tensor]:
     """Returns the gradients of queries, keys and values, shaped as in `attend`.
 
     Args:
-        frame: The frame.
+        tables: Rotation and mask of this length.
         kept: What `attend` kept.
         gradient: Of the attended values, ``(rows, queries, heads * head_dim)``.
     """
-    own = _grouped(frame, gradient)
+    own = _grouped(tables, gradient)
     into_weights = torch.bmm(own, kept.values.transpose(1, 2))
     into_scores = cast(Any, torch)._softmax_backward_data(into_weights, kept.weights, -1, own.dtype)
     into_q = torch.bmm(into_scores, kept.keys)
@@ -103,15 +107,15 @@ def attend_backward(frame: Frame, kept: Attended, gradient: Tensor) -> list[Tens
     into_v = torch.bmm(kept.weights.transpose(1, 2), own)
     rows = len(gradient)
     return [
-        _turned_back(frame, into_q, frame.query_turns, rows),
-        _turned_back(frame, into_k, frame.turns, rows),
-        _flat(into_v.view(rows, frame.kv_heads, -1, frame.head_dim)),
+        _turned_back(tables, into_q, tables.query_turns, rows),
+        _turned_back(tables, into_k, tables.turns, rows),
+        _flat(into_v.view(rows, tables.kv_heads, -1, tables.head_dim)),
     ]
 
 
-def _heads(frame: Frame, x: Tensor) -> Tensor:
+def _heads(tables: AttentionTables, x: Tensor) -> Tensor:
     """Returns a view ``(rows, heads, positions, head_dim)`` of ``(rows, positions, width)``."""
-    return x.view(*x.shape[:2], -1, frame.head_dim).transpose(1, 2)
+    return x.view(*x.shape[:2], -1, tables.head_dim).transpose(1, 2)
 
 
 def _flat(heads: Tensor) -> Tensor:
@@ -119,23 +123,23 @@ def _flat(heads: Tensor) -> Tensor:
     return heads.transpose(1, 2).flatten(2)
 
 
-def _grouped(frame: Frame, x: Tensor) -> Tensor:
+def _grouped(tables: AttentionTables, x: Tensor) -> Tensor:
     """Returns ``(rows * kv_heads, heads per kv head * positions, head_dim)``, a copy."""
-    return _heads(frame, x).reshape(x.shape[0] * frame.kv_heads, -1, frame.head_dim)
+    return _heads(tables, x).reshape(x.shape[0] * tables.kv_heads, -1, tables.head_dim)
 
 
-def _turned(frame: Frame, x: Tensor, turns: Tensor) -> Tensor:
+def _turned(tables: AttentionTables, x: Tensor, turns: Tensor) -> Tensor:
     """Returns rotated heads, grouped; real and imaginary parts alternate."""
-    half = frame.head_dim // 2
-    heads = _heads(frame, x.float())
+    half = tables.head_dim // 2
+    heads = _heads(tables, x.float())
     pairs = torch.empty(*heads.shape[:3], half, dtype=torch.complex64)
     torch.complex(heads[..., :half], heads[..., half:], out=pairs)
     pairs.mul_(turns)
-    turned = torch.view_as_real(pairs).view(x.shape[0] * frame.kv_heads, -1, frame.head_dim)
+    turned = torch.view_as_real(pairs).view(x.shape[0] * tables.kv_heads, -1, tables.head_dim)
     return turned.to(x.dtype)
 
 
-def _turned_back(frame: Frame, gradient: Tensor, turns: Tensor, rows: int) -> Tensor:
+def _turned_back(tables: AttentionTables, gradient: Tensor, turns: Tensor, rows: int) -> Tensor:
     """Returns the gradient of ``(rows, positions, width)`` from that of rotated heads."""
     positions, half = turns.shape
     pairs = torch.view_as_complex(gradient.float().view(rows, -1, positions, half, 2))

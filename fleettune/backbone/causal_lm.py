@@ -20,10 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from fleettune.backbone.decoder_layer import Weights
-from fleettune.backbone.frozen_product import Product, product
+from fleettune.backbone.frozen_linear import FrozenLinear, freeze_weight
 from fleettune.backbone.model_family import Family, family_of, layer_mask, split_fused
-from fleettune.backbone.precision import DTYPES, REFERENCE
-from fleettune.backbone.processor import CPU, exact_products
+from fleettune.backbone.processor import CPU, DTYPES, REFERENCE, exact_products
 from fleettune.backbone.vocabulary_head import Head, open_head
 from fleettune.shapes import MODULES, Shapes, Site
 
@@ -158,8 +157,8 @@ class Backbone:
         norms = own.input_layernorm, own.post_attention_layernorm
         groups = ("q", "kv") if layer == self.shapes.layers - 1 else ("qkv",)
 
-        def of(module: str) -> Product:
-            return product(self.linear(Site(layer, module)).weight, packs=packs)
+        def of(module: str) -> FrozenLinear:
+            return freeze_weight(self.linear(Site(layer, module)).weight, packs=packs)
 
         return Weights(
             norms=(norms[0].weight.float(), norms[1].weight.float()),
@@ -275,7 +274,7 @@ def load_backbone(folder: Path, precision: str = REFERENCE, processor: str = CPU
     Args:
         folder: The model's folder.
         precision: ``reference`` (fp32) or ``fast`` (bf16), a key of
-            `fleettune.backbone.precision.DTYPES`.
+            `fleettune.backbone.processor.DTYPES`.
         processor: Where its weights go, one of `fleettune.backbone.processor.PROCESSORS`.
 
     Raises:

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fleettune.backbone.attention import Attended, Frame, attend, attend_backward
-from fleettune.backbone.frozen_product import Product
-from fleettune.backbone.low_rank_path import LowRank
+from fleettune.backbone.attention import AttentionTables, SavedAttention, attend, attend_backward
+from fleettune.backbone.frozen_linear import FrozenLinear
+from fleettune.backbone.low_rank_path import LowRankPath
 from fleettune.backbone.rms_norm import normalise, normalise_backward
 
 
@@ -35,24 +35,24 @@ class Weights:
 
     norms: tuple[Tensor, Tensor]
     epsilon: float
-    reads: tuple[tuple[Product, ...], ...]
-    o: tuple[Product]
-    gate_up: tuple[Product, Product]
-    down: tuple[Product]
+    reads: tuple[tuple[FrozenLinear, ...], ...]
+    o: tuple[FrozenLinear]
+    gate_up: tuple[FrozenLinear, FrozenLinear]
+    down: tuple[FrozenLinear]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adapters:
     """A layer's low-rank paths; None where no device has one."""
 
-    reads: tuple[LowRank | None, ...]
-    o: LowRank | None
-    gate_up: LowRank | None
-    down: LowRank | None
+    reads: tuple[LowRankPath | None, ...]
+    o: LowRankPath | None
+    gate_up: LowRankPath | None
+    down: LowRankPath | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class TopPositions:
     """Where the top layer goes on behind its attention: the supervised positions.
 
     Attributes:
@@ -67,14 +67,14 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class SavedLayer:
     """What a layer's backward pass needs."""
 
     x: Tensor
     inverse: Tensor
     reads: tuple[Tensor, ...]
     reads_low: tuple[Tensor | None, ...]
-    attended: Attended
+    attended: SavedAttention
     o_in: Tensor
     o_low: Tensor | None
     middle: Tensor
@@ -88,18 +88,22 @@ class Kept:
 
 
 def layer_forward(
-    weights: Weights, adapters: Adapters, frame: Frame, x: Tensor, choice: Choice | None
-) -> tuple[Tensor, Kept]:
+    weights: Weights,
+    adapters: Adapters,
+    tables: AttentionTables,
+    x: Tensor,
+    choice: TopPositions | None,
+) -> tuple[Tensor, SavedLayer]:
     """Returns the layer's output and what is kept.
 
     Args:
         weights: Frozen weights, q apart from k and v exactly if there is a choice.
         adapters: Low-rank paths, likewise.
-        frame: Attention's frame.
+        tables: Rotation and mask of this length.
         x: Input, ``(rows, positions, hidden)``, fp32, rows device-major.
         choice: Only these states come out, ``(chosen, hidden)``; all of them if None.
     """
-    dtype = frame.mask.dtype
+    dtype = tables.mask.dtype
     normed, inverse = normalise(x, weights.norms[0], weights.epsilon, dtype)
     inputs = (normed,) if choice is None else (normed[:, choice.first :].contiguous(), normed)
     read = [
@@ -107,7 +111,7 @@ def layer_forward(
         for products, path, one in zip(weights.reads, adapters.reads, inputs, strict=True)
     ]
     q, k, v = (one for found, _ in read for one in found)
-    out, attended = attend(frame, q, k, v)
+    out, attended = attend(tables, q, k, v)
     residual = x
     if choice is not None:
         out = out.flatten(0, 1)[choice.take]
@@ -118,7 +122,7 @@ def layer_forward(
     opened = functional.silu(gate)
     down_in = opened * up
     (result,), down_low = _forward(weights.down, adapters.down, down_in, middle)
-    return result, Kept(
+    return result, SavedLayer(
         x=x,
         inverse=inverse,
         reads=inputs,
@@ -140,10 +144,10 @@ def layer_forward(
 def layer_backward(  # noqa: PLR0913 - a layer, what it kept, and where it stands
     weights: Weights,
     adapters: Adapters,
-    frame: Frame,
-    kept: Kept,
+    tables: AttentionTables,
+    kept: SavedLayer,
     gradient: Tensor,
-    choice: Choice | None,
+    choice: TopPositions | None,
     *,
     lowest: bool,
 ) -> Tensor | None:
@@ -152,7 +156,7 @@ def layer_backward(  # noqa: PLR0913 - a layer, what it kept, and where it stand
     Args:
         weights: As in `layer_forward`, like the next two and `choice`.
         adapters: Low-rank paths.
-        frame: Attention's frame.
+        tables: Rotation and mask of this length.
         kept: What `layer_forward` kept.
         gradient: Of the layer's output, fp32; changed in place.
         choice: The states that came out.
@@ -169,7 +173,7 @@ def layer_backward(  # noqa: PLR0913 - a layer, what it kept, and where it stand
         return None
     if choice is not None:
         into, gradient = _spread(choice, into, gradient, kept)
-    found = attend_backward(frame, kept.attended, into)
+    found = attend_backward(tables, kept.attended, into)
     reads = (found[:1], found[1:]) if choice is not None else (found,)
     back = [
         _backward(products, path, x, low, own, onward=not lowest)
@@ -187,7 +191,7 @@ def layer_backward(  # noqa: PLR0913 - a layer, what it kept, and where it stand
 
 
 def _feed_forward_backward(
-    weights: Weights, adapters: Adapters, kept: Kept, gradient: Tensor, *, to_middle: bool
+    weights: Weights, adapters: Adapters, kept: SavedLayer, gradient: Tensor, *, to_middle: bool
 ) -> None:
     """Writes the feed-forward part's gradients; adds its input's to `gradient`."""
     own = gradient.to(kept.down_in.dtype)
@@ -205,7 +209,9 @@ def _feed_forward_backward(
         normalise_backward(back, kept.middle, weights.norms[1], kept.middle_inverse, gradient)
 
 
-def _spread(choice: Choice, into: Tensor, gradient: Tensor, kept: Kept) -> tuple[Tensor, Tensor]:
+def _spread(
+    choice: TopPositions, into: Tensor, gradient: Tensor, kept: SavedLayer
+) -> tuple[Tensor, Tensor]:
     """Returns gradients of the chosen states at their places: of attention and of the input."""
     rows, positions, hidden = kept.x.shape
     queries = positions - choice.first
@@ -220,7 +226,10 @@ def _spread(choice: Choice, into: Tensor, gradient: Tensor, kept: Kept) -> tuple
 
 
 def _forward(
-    products: Sequence[Product], path: LowRank | None, x: Tensor, residual: Tensor | None = None
+    products: Sequence[FrozenLinear],
+    path: LowRankPath | None,
+    x: Tensor,
+    residual: Tensor | None = None,
 ) -> tuple[list[Tensor], Tensor | None]:
     fused = residual is not None and residual.dtype == x.dtype
     outputs = [one.forward(x, residual if fused else None) for one in products]
@@ -231,8 +240,8 @@ def _forward(
 
 
 def _backward(
-    products: Sequence[Product],
-    path: LowRank | None,
+    products: Sequence[FrozenLinear],
+    path: LowRankPath | None,
     x: Tensor,
     low: Tensor | None,
     gradients: Sequence[Tensor],

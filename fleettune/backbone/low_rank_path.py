@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class MatrixPath:
     """One matrix's share of the paths.
 
     Attributes:
@@ -32,7 +32,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LowRank:
+class LowRankPath:
     """The paths of all adapted matrices that read one input.
 
     Attributes:
@@ -45,7 +45,7 @@ class LowRank:
     a: Tensor
     scale: Tensor
     into_a: Tensor
-    parts: Sequence[Part]
+    parts: Sequence[MatrixPath]
 
     def add(self, x: Tensor, outputs: Sequence[Tensor]) -> Tensor:
         """Adds the paths of `x` in place; returns the inner states, ``(K, ranks, rows)``.

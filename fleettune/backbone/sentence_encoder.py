@@ -17,8 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fleettune.backbone.precision import DTYPES, REFERENCE
-from fleettune.backbone.processor import CPU, exact_products
+from fleettune.backbone.processor import CPU, DTYPES, REFERENCE, exact_products
 
 KINDS = ("bert",)
 """Values of ``model_type`` in a ``config.json`` that are encoders."""

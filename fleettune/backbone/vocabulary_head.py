@@ -14,7 +14,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from fleettune.backbone.frozen_product import PACKED_BYTES, Product, product
+from fleettune.backbone.frozen_linear import PACKED_BYTES, FrozenLinear, freeze_weight
 
 TOKENS = 192
 """Tokens in a block, if the vocabulary needs more than one."""
@@ -34,14 +34,14 @@ class Head:
 
     weight: Tensor
     bias: Tensor | None
-    blocks: tuple[Product, ...]
+    blocks: tuple[FrozenLinear, ...]
 
 
 def open_head(linear: nn.Linear) -> Head:
     """Returns the head of a backbone's last linear layer."""
     weight = linear.weight.detach()
     packs = weight.numel() * weight.element_size() <= PACKED_BYTES
-    blocks = [product(block, packs=packs) for block in _cut(weight, VOCABULARY)]
+    blocks = [freeze_weight(block, packs=packs) for block in _cut(weight, VOCABULARY)]
     return Head(weight=weight, bias=linear.bias, blocks=tuple(blocks))
 
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from fleettune.adapters.patch import Patch
-from fleettune.adapters.patch_store import fetch_patch
+from fleettune.adapters.patch_files import fetch_patch
 from fleettune.catalogue.manifest import CatalogueManifest, decode_manifest
 
 

@@ -14,15 +14,13 @@ from typing import Any
 import torch
 
 from fleettune.backbone.causal_lm import Backbone, load_backbone
-from fleettune.backbone.precision import REFERENCE
-from fleettune.backbone.processor import CPU, place_tensors_on
+from fleettune.backbone.processor import CPU, REFERENCE, place_tensors_on
 from fleettune.backbone.sentence_encoder import (
     SentenceEncoder,
     is_sentence_encoder,
     load_sentence_encoder,
 )
-from fleettune.cohort.output_norms import measure_cohort
-from fleettune.cohort.probe import probe_cohort
+from fleettune.cohort.probe import measure_cohort, probe_cohort
 from fleettune.cohort.score import (
     choose_cohort,
     embed_cohort,
@@ -32,19 +30,19 @@ from fleettune.cohort.score import (
 )
 from fleettune.cohort.tune import tune_cohort
 from fleettune.cohort.tune_tied import tune_tied_cohort
-from fleettune.jobs.job_digest import job_digest
 from fleettune.jobs.jobs import (
     ChoiceJob,
     EmbedJob,
     GenerateJob,
     Job,
+    OutputNormJob,
     ProbeJob,
     Result,
     ScoreJob,
     TuneJob,
     TuneResult,
+    job_digest,
 )
-from fleettune.jobs.output_norm_job import OutputNormJob
 
 TOKENS_PER_STEP = 1536
 """Tokens in one step of a pass: beyond that a larger pass is hardly faster (docs/LOG.md)."""

@@ -8,16 +8,21 @@ add over its batches; the sum of all devices' losses keeps them apart, as in tun
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fleettune.backbone.causal_lm import Backbone
-from fleettune.jobs.jobs import ProbeJob, ProbeResult
-from fleettune.kernels.adapter_stack import stack_patches
-from fleettune.kernels.step_rows import Table, places, tabulate
+from fleettune.cohort.score import slices
+from fleettune.jobs.jobs import OutputNormJob, OutputNormResult, ProbeJob, ProbeResult
+from fleettune.kernels.adapted_linear import adapted_linear
+from fleettune.kernels.adapter_stack import Stack, stack_patches
+from fleettune.kernels.batches import pad_tokens
+from fleettune.kernels.step_rows import ExampleTable, lay_out_step, tabulate_examples
 from fleettune.kernels.training_pass import lower_layers, training_pass
 from fleettune.shapes import Site
 
@@ -27,7 +32,7 @@ _Sums = dict[Site, Tensor]
 
 def probe_cohort(backbone: Backbone, jobs: Sequence[ProbeJob]) -> list[ProbeResult]:
     """Returns every device's summed gradients; equal to probing each alone, to float tolerance."""
-    table = tabulate(jobs)
+    table = tabulate_examples(jobs)
     sums: list[_Sums] = [{} for _ in jobs]
     start = 0
     for end in sorted({len(job.batches) for job in jobs}):
@@ -40,7 +45,7 @@ def probe_cohort(backbone: Backbone, jobs: Sequence[ProbeJob]) -> list[ProbeResu
 def _probe(
     backbone: Backbone,
     jobs: Sequence[ProbeJob],
-    table: Table,
+    table: ExampleTable,
     devices: Sequence[int],
     steps: range,
     sums: list[_Sums],
@@ -51,7 +56,7 @@ def _probe(
     run = training_pass(backbone, stack, cut)
     total = torch.zeros_like(stack.flat)
     for step in steps:
-        chosen = places(table, devices, step)
+        chosen = lay_out_step(table, devices, step)
         tokens = table.tokens[chosen.examples, : chosen.positions]
         with torch.no_grad():
             hidden = lower_layers(backbone, backbone.embed(tokens), cut)
@@ -72,3 +77,50 @@ def _result(job: ProbeJob, sums: _Sums) -> ProbeResult:
         },
         gradients=gradients,
     )
+
+
+_Sums_output_norms = dict[Site, Tensor]
+"""By site: every device's sum so far, ``(K,)``."""
+
+
+@torch.no_grad()
+def measure_cohort(backbone: Backbone, jobs: Sequence[OutputNormJob]) -> list[OutputNormResult]:
+    """Returns every device's sums; equal to measuring each alone, to float tolerance."""
+    stack = stack_patches([job.patch.untie() for job in jobs], backbone)
+    sums: _Sums_output_norms = {site: torch.zeros(len(jobs)) for site in stack.factors}
+    longest = max(len(example.tokens) for job in jobs for example in job.examples)
+    for part in slices([len(job.examples) for job in jobs], longest):
+        rows = [jobs[d].examples[i].tokens if i is not None else () for d, i in part]
+        tokens = pad_tokens([row or (0,) for row in rows])
+        lengths = torch.tensor([len(row) for row in rows])
+        real = torch.arange(tokens.shape[1])[None] < lengths[:, None]
+        with _measured(backbone, stack, sums, real):
+            backbone.layers(backbone.embed(tokens), 0, backbone.shapes.layers)
+    return [
+        OutputNormResult(squares={site: float(sums[site][place]) for site in job.patch.ranks})
+        for place, job in enumerate(jobs)
+    ]
+
+
+@contextmanager
+def _measured(
+    backbone: Backbone, stack: Stack, sums: _Sums_output_norms, real: Tensor
+) -> Generator[None]:
+    """Applies the adapters while the block runs, and adds up what they give to real tokens."""
+    with ExitStack() as replaced:
+        for site in stack.factors:
+            linear = backbone.linear(site)
+            # an attribute of the instance hides the method of its class
+            vars(linear)["forward"] = partial(_forward, linear, stack, site, sums[site], real)
+            replaced.callback(vars(linear).pop, "forward")
+        yield
+
+
+def _forward(
+    linear: nn.Linear, stack: Stack, site: Site, total: Tensor, real: Tensor, x: Tensor
+) -> Tensor:
+    a, b = stack.factors[site]
+    rows = x.reshape(len(total), -1, x.shape[-1]).float()
+    out = stack.scales[site] * torch.bmm(torch.bmm(rows, a.transpose(1, 2)), b)
+    total += (out.square().sum(-1) * real.reshape(len(total), -1)).sum(1)
+    return adapted_linear(linear, x, a, b, stack.scales[site])

@@ -18,7 +18,6 @@ from torch.nn import functional
 from fleettune.adapters.patch import Patch
 from fleettune.backbone.causal_lm import Backbone
 from fleettune.backbone.sentence_encoder import SentenceEncoder
-from fleettune.cohort.draw_tokens import gumbel_draw
 from fleettune.jobs.jobs import (
     ChoiceJob,
     ChoiceResult,
@@ -39,6 +38,31 @@ from fleettune.kernels.batches import (
     supervised_losses,
     token_losses,
 )
+
+
+def make_gumbel_sampler(
+    seeds: Sequence[int | None], temperature: float
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Returns what turns the next token's logits into scores whose maximum is a sample.
+
+    The maximum of ``logits / T + g`` with independent standard Gumbel noise ``g`` is distributed as
+    ``softmax(logits / T)`` (Gumbel 1954; Maddison et al. 2014, arXiv:1411.0030). Every row draws
+    its noise from its own generator, once per token of the vocabulary and step.
+
+    Args:
+        seeds: Key of each row's generator, None for a row that is padding.
+        temperature: Above 0.
+    """
+    rows = [None if seed is None else np.random.default_rng(seed) for seed in seeds]
+
+    def drawn(tokens: Tensor, logits: Tensor) -> Tensor:
+        """Returns scores, ``(rows, vocabulary)``; the tokens so far do not matter."""
+        size = logits.shape[-1]
+        noise = np.stack([np.zeros(size) if rng is None else rng.gumbel(size=size) for rng in rows])
+        return logits.double() / temperature + torch.as_tensor(noise, device=logits.device)
+
+    return drawn
+
 
 _TOKENS_PER_PASS = 8192
 _SINK = 10.0
@@ -230,7 +254,7 @@ def _decode(
 ) -> list[tuple[int, ...]]:
     """Returns the tokens after every prompt, without the stop token, as jobs like `like` ask."""
     stop = like.stop
-    draw = [gumbel_draw(seeds, like.temperature)] if like.temperature else []
+    draw = [make_gumbel_sampler(seeds, like.temperature)] if like.temperature else []
     width = max(map(len, prompts))
     tokens = torch.zeros(len(prompts), width, dtype=torch.long)
     real = torch.zeros_like(tokens)

@@ -15,10 +15,9 @@ from fleettune.adapters.patch import Patch
 from fleettune.backbone.causal_lm import Backbone
 from fleettune.jobs.jobs import TuneJob, TuneResult
 from fleettune.kernels.adapter_stack import Stack, carry, stack_patches
-from fleettune.kernels.prefix_cache import MEMORY_BYTES, cached_prefix
 from fleettune.kernels.stacked_adamw import StackedAdamW
-from fleettune.kernels.step_rows import Table, places, tabulate
-from fleettune.kernels.training_pass import training_pass
+from fleettune.kernels.step_rows import ExampleTable, lay_out_step, tabulate_examples
+from fleettune.kernels.training_pass import MEMORY_BYTES, cache_prefix, training_pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,10 +39,10 @@ def tune_cohort(
         jobs: The devices' tunes; their steps, ranks and sites may differ.
         prefix_bytes: Size of the host's prefix cache beyond which it lies in a file.
     """
-    keep_heap()
+    keep_freed_memory()
     stack = stack_patches([job.start for job in jobs], backbone)
     cut = min(site.layer for site in stack.factors)
-    table = tabulate(jobs)
+    table = tabulate_examples(jobs)
     lengths = torch.tensor([len(example.tokens) for example in table.examples])
     training = _Training(
         devices=tuple(range(len(jobs))),
@@ -54,14 +53,14 @@ def tune_cohort(
     )
     patches: dict[tuple[int, int], Patch] = {}
     losses = torch.zeros(max(len(job.batches) for job in jobs), len(jobs))
-    with cached_prefix(backbone, table.tokens, lengths, cut, prefix_bytes) as prefix:
+    with cache_prefix(backbone, table.tokens, lengths, cut, prefix_bytes) as prefix:
         start = 0
-        for end in pauses(jobs):
+        for end in pause_steps(jobs):
             frozen = [jobs[device].frozen_a for device in training.devices]
             _train(backbone, training, table, prefix, cut, range(start, end), losses, frozen)
             start = end
             for index, device in enumerate(training.devices):
-                if end in kept_at(jobs[device]):
+                if end in snapshot_steps(jobs[device]):
                     patches[device, end] = training.stack.patch(index, jobs[device].start)
             if any(len(jobs[device].batches) == end for device in training.devices):
                 training = _without_finished(backbone, training, jobs, end)
@@ -76,20 +75,20 @@ def tune_cohort(
     ]
 
 
-def kept_at(job: TuneJob) -> frozenset[int]:
+def snapshot_steps(job: TuneJob) -> frozenset[int]:
     """Returns after which steps of a job its patch is read."""
     return frozenset((*job.keep_at, len(job.batches)))
 
 
-def pauses(jobs: Sequence[TuneJob]) -> list[int]:
+def pause_steps(jobs: Sequence[TuneJob]) -> list[int]:
     """Returns after which steps a patch of any of the jobs is read, ascending."""
-    return sorted(frozenset[int]().union(*map(kept_at, jobs)))
+    return sorted(frozenset[int]().union(*map(snapshot_steps, jobs)))
 
 
 def _train(  # noqa: PLR0913, PLR0917 - what is trained, on what, and where losses go
     backbone: Backbone,
     training: _Training,
-    table: Table,
+    table: ExampleTable,
     prefix: Tensor,
     cut: int,
     steps: range,
@@ -103,7 +102,7 @@ def _train(  # noqa: PLR0913, PLR0917 - what is trained, on what, and where loss
     run = training_pass(backbone, training.stack, cut)
     everybody = [True] * len(training.devices)
     for step in steps:
-        chosen = places(table, training.devices, step)
+        chosen = lay_out_step(table, training.devices, step)
         hidden = prefix[chosen.examples.to(prefix.device), : chosen.positions]
         found, gradient = run(hidden.to(backbone.device), chosen)
         if any(frozen):
@@ -133,7 +132,7 @@ _LARGEST_BYTES = 31 * 2**20
 """Below glibc's largest threshold, 32 MiB; twice as much stays with the process."""
 
 
-def keep_heap() -> None:
+def keep_freed_memory() -> None:
     """Lets the process keep up to 62 MiB of freed heap."""
     block = torch.empty(_LARGEST_BYTES, dtype=torch.uint8)
     del block

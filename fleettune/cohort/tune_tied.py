@@ -17,13 +17,12 @@ from torch import Tensor
 from fleettune.adapters.factors import Factors, Tied
 from fleettune.adapters.patch import Patch
 from fleettune.backbone.causal_lm import Backbone
-from fleettune.cohort.tune import kept_at, pauses
+from fleettune.cohort.tune import pause_steps, snapshot_steps
 from fleettune.jobs.jobs import TuneJob, TuneResult
 from fleettune.kernels.adapter_stack import stack_patches
-from fleettune.kernels.prefix_cache import MEMORY_BYTES, cached_prefix
 from fleettune.kernels.stacked_adamw import BETAS, EPSILON
-from fleettune.kernels.step_rows import places, tabulate
-from fleettune.kernels.training_pass import training_pass
+from fleettune.kernels.step_rows import lay_out_step, tabulate_examples
+from fleettune.kernels.training_pass import MEMORY_BYTES, cache_prefix, training_pass
 from fleettune.shapes import Site
 
 _Pairs = dict[Site, tuple[Tensor, Tensor]]
@@ -103,13 +102,13 @@ def tune_tied_cohort(backbone: Backbone, jobs: Sequence[TuneJob]) -> list[TuneRe
     """Returns every device's trained patch; equal to training each alone, to float tolerance."""
     devices = [_Device(job) for job in jobs]
     cut = min(site.layer for job in jobs for site in job.start.ranks)
-    table = tabulate(jobs)
+    table = tabulate_examples(jobs)
     lengths = torch.tensor([len(example.tokens) for example in table.examples])
     losses = torch.zeros(max(len(job.batches) for job in jobs), len(jobs))
     kept: dict[tuple[int, int], Patch] = {}
-    with cached_prefix(backbone, table.tokens, lengths, cut, MEMORY_BYTES) as prefix:
+    with cache_prefix(backbone, table.tokens, lengths, cut, MEMORY_BYTES) as prefix:
         start = 0
-        for end in pauses(jobs):
+        for end in pause_steps(jobs):
             index = [place for place, job in enumerate(jobs) if len(job.batches) >= end]
             present = [devices[place] for place in index]
             stack = stack_patches([device.patch().untie() for device in present], backbone)
@@ -117,7 +116,7 @@ def tune_tied_cohort(backbone: Backbone, jobs: Sequence[TuneJob]) -> list[TuneRe
             for step in range(start, end):
                 pairs = [device.pairs() for device in present]
                 _copy(pairs, stack.factors)
-                chosen = places(table, index, step)
+                chosen = lay_out_step(table, index, step)
                 hidden = prefix[chosen.examples.to(prefix.device), : chosen.positions]
                 found, gradient = run(hidden.to(backbone.device), chosen)
                 losses[step, index] = found
@@ -125,7 +124,7 @@ def tune_tied_cohort(backbone: Backbone, jobs: Sequence[TuneJob]) -> list[TuneRe
                 for row, (device, own) in enumerate(zip(present, pairs, strict=True)):
                     device.step(own, _rows(views, own, row))
             start = end
-            kept |= {(p, end): devices[p].patch() for p in index if end in kept_at(jobs[p])}
+            kept |= {(p, end): devices[p].patch() for p in index if end in snapshot_steps(jobs[p])}
     return [
         TuneResult(
             patch=kept[place, len(device.job.batches)],

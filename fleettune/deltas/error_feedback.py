@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fleettune.adapters.patch import Patch
-from fleettune.adapters.update import Update, add_updates, patch_of, updates_of
+from fleettune.adapters.updates import Update, add_updates, patch_of, updates_of
 from fleettune.deltas.codecs import Codec, TopK
 from fleettune.deltas.frames import read_frame, write_frame
 from fleettune.shapes import Site

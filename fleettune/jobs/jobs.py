@@ -7,8 +7,9 @@ and executes those of one kind and release as one batched pass.
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -17,8 +18,42 @@ from numpy.typing import NDArray
 
 from fleettune.adapters.patch import Patch
 from fleettune.data.tokens import Example
-from fleettune.jobs.output_norm_job import OutputNormJob, OutputNormResult
 from fleettune.shapes import Shapes, Site
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputNormJob:
+    """Measure the squared norm of every adapter's output.
+
+    Attributes:
+        release: Folder of the release.
+        patch: The adapters.
+        examples: What they see.
+
+    Raises:
+        ValueError: If there is nothing to measure, or nothing to measure it on.
+    """
+
+    release: str
+    patch: Patch
+    examples: tuple[Example, ...]
+
+    def __post_init__(self) -> None:
+        if not self.patch.ranks or not self.examples:
+            raise ValueError(
+                "outputs need an adapter and an example, got "
+                f"{len(self.patch.ranks)} adapters and {len(self.examples)} examples"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class OutputNormResult:
+    """By site: ``sum ||dW x||^2`` over all tokens of the examples.
+
+    Source: LoRA-drop, docs/methods.md#lora-drop.
+    """
+
+    squares: Mapping[Site, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -291,3 +326,41 @@ class Compute:
 def embedding_layers(shapes: Shapes) -> int:
     """Returns how many layers an embedding runs: the lower half, at half the joules of a pass."""
     return max(1, shapes.layers // 2)
+
+
+def job_digest(job: Job) -> str:
+    """Returns the SHA-256 of a job's inputs: equal jobs have equal results."""
+    digest = hashlib.sha256(f"{type(job).__name__} {job.release}".encode())
+    match job:
+        case TuneJob():
+            # the trained patch names its release, so the starting one's belongs to the inputs
+            digest.update(f"{job.start.release} {job.start.digest()}".encode())
+            digest.update(f"{job.learning_rate} {job.clip} {job.frozen_a}".encode())
+            digest.update(_batches(job.batches) + repr(job.keep_at).encode())
+        case ProbeJob():
+            digest.update(_patch(job.probe) + _batches(job.batches))
+        case OutputNormJob():
+            digest.update(_patch(job.patch) + _examples(job.examples))
+        case ScoreJob():
+            digest.update(_patch(job.patch) + _examples(job.examples))
+        case ChoiceJob():
+            digest.update(_patch(job.patch) + repr((job.prompts, job.answers)).encode())
+        case EmbedJob():
+            digest.update(_patch(job.patch) + repr((job.prompts, job.skip)).encode())
+        case GenerateJob():
+            digest.update(_patch(job.patch) + repr(job.prompts).encode())
+            digest.update(f"{job.new_tokens} {job.stop}".encode())
+            digest.update(f"{job.temperature} {job.seeds}".encode())
+    return digest.hexdigest()
+
+
+def _patch(patch: Patch | None) -> bytes:
+    return b"none" if patch is None else patch.digest().encode()
+
+
+def _examples(examples: Sequence[Example]) -> bytes:
+    return repr([(example.tokens, example.prompt) for example in examples]).encode()
+
+
+def _batches(batches: Sequence[Sequence[Example]]) -> bytes:
+    return b"".join(map(_examples, batches))

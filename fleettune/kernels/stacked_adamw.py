@@ -68,7 +68,7 @@ class StackedAdamW:
                 )
 
 
-def gathered_gradient(stack: Stack) -> Tensor:
+def gather_gradient(stack: Stack) -> Tensor:
     """Takes the gradients that autograd left at the leaves; returns them laid out as the stack."""
     gradient = torch.zeros_like(stack.flat)
     for leaf in stack.leaves():

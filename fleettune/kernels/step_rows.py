@@ -18,7 +18,7 @@ from fleettune.kernels.batches import pad_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Places:
+class StepRows:
     """One step's rows and supervised tokens, device-major.
 
     Attributes:
@@ -42,7 +42,7 @@ class Places:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
+class ExampleTable:
     """A cohort's distinct examples.
 
     Attributes:
@@ -58,7 +58,7 @@ class Table:
     index: Sequence[Sequence[Sequence[int]]]
 
 
-def tabulate(jobs: Sequence[TuneJob] | Sequence[ProbeJob]) -> Table:
+def tabulate_examples(jobs: Sequence[TuneJob] | Sequence[ProbeJob]) -> ExampleTable:
     """Returns the table of some jobs' examples."""
     place: dict[Example, int] = {}
     index = [
@@ -71,10 +71,10 @@ def tabulate(jobs: Sequence[TuneJob] | Sequence[ProbeJob]) -> Table:
     prompts = torch.tensor([example.prompt for example in examples])[:, None]
     lengths = torch.tensor([len(example.tokens) for example in examples])[:, None]
     predicting = (column >= prompts - 1) & (column < lengths - 1)
-    return Table(examples=examples, tokens=tokens, predicting=predicting, index=index)
+    return ExampleTable(examples=examples, tokens=tokens, predicting=predicting, index=index)
 
 
-def places(table: Table, devices: Sequence[int], step: int) -> Places:
+def lay_out_step(table: ExampleTable, devices: Sequence[int], step: int) -> StepRows:
     """Returns one step's rows and supervised tokens of some devices that all have this step."""
     batches = [table.index[device][step] for device in devices]
     height = max(map(len, batches))
@@ -94,7 +94,7 @@ def places(table: Table, devices: Sequence[int], step: int) -> Places:
     column = (chosen % positions).clamp(min=first)
     weights = (torch.arange(width) < counts) / counts.clamp(min=1)
     flat = examples.flatten()
-    return Places(
+    return StepRows(
         examples=flat,
         positions=positions,
         first=first,

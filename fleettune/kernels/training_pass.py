@@ -6,25 +6,35 @@ autograd.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from functools import cache, partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fleettune.backbone.attention import Frame, frame
+from fleettune.backbone.attention import AttentionTables, attention_tables
 from fleettune.backbone.causal_lm import Backbone
-from fleettune.backbone.decoder_layer import Adapters, Choice, Kept, layer_backward, layer_forward
-from fleettune.backbone.low_rank_path import LowRank, Part
+from fleettune.backbone.decoder_layer import (
+    Adapters,
+    SavedLayer,
+    TopPositions,
+    layer_backward,
+    layer_forward,
+)
+from fleettune.backbone.low_rank_path import LowRankPath, MatrixPath
 from fleettune.backbone.rms_norm import normalise, normalise_backward
 from fleettune.backbone.vocabulary_head import head_losses, losses_and_gradient
 from fleettune.kernels.adapter_stack import Stack, apply_adapters, site_groups
-from fleettune.kernels.stacked_adamw import gathered_gradient
-from fleettune.kernels.step_rows import Places
+from fleettune.kernels.stacked_adamw import gather_gradient
+from fleettune.kernels.step_rows import StepRows
 from fleettune.shapes import Site
 
-Pass = Callable[[Tensor, Places], tuple[Tensor, Tensor]]
+Pass = Callable[[Tensor, StepRows], tuple[Tensor, Tensor]]
 """From the lowest layer's input and a step's places to every device's loss ``(K,)`` and the
 gradient of their sum, laid out as the stack."""
 
@@ -43,7 +53,7 @@ def lower_layers(backbone: Backbone, hidden: Tensor, cut: int) -> Tensor:
     if not backbone.is_plain_llama:
         return backbone.layers(hidden, 0, cut)
     none = Adapters(reads=(None,), o=None, gate_up=None, down=None)
-    bound = _frame(backbone, hidden.shape[1], 0)
+    bound = _tables(backbone, hidden.shape[1], 0)
     x = hidden.float()
     for layer in range(cut):
         x, _ = layer_forward(backbone.plain_weights(layer), none, bound, x, None)
@@ -51,24 +61,24 @@ def lower_layers(backbone: Backbone, hidden: Tensor, cut: int) -> Tensor:
 
 
 def _by_autograd(
-    backbone: Backbone, stack: Stack, cut: int, hidden: Tensor, places: Places
+    backbone: Backbone, stack: Stack, cut: int, hidden: Tensor, step: StepRows
 ) -> tuple[Tensor, Tensor]:
     with apply_adapters(backbone, stack):
         top = backbone.layers(hidden, cut, backbone.shapes.layers)
-        states = backbone.model.model.norm(top[places.rows, places.columns])
-        losses = _head_losses(backbone, states, places)
+        states = backbone.model.model.norm(top[step.rows, step.columns])
+        losses = _head_losses(backbone, states, step)
         losses.sum().backward()  # pyright: ignore[reportUnknownMemberType] - torch's own type
-    return losses.detach().view(len(stack.flat), -1).sum(1), gathered_gradient(stack)
+    return losses.detach().view(len(stack.flat), -1).sum(1), gather_gradient(stack)
 
 
-def _head_losses(backbone: Backbone, states: Tensor, places: Places) -> Tensor:
+def _head_losses(backbone: Backbone, states: Tensor, step: StepRows) -> Tensor:
     """Returns every token's weighted loss, as a node of autograd's graph."""
     family = backbone.family
     if family.softcap is None:
         scaled = states if family.logit_scale == 1 else states * family.logit_scale
-        return head_losses(backbone.open_head, scaled, places.targets, places.weights)
+        return head_losses(backbone.open_head, scaled, step.targets, step.weights)
     logits = backbone.finish_logits(backbone.head(states).float())
-    return functional.cross_entropy(logits, places.targets, reduction="none") * places.weights
+    return functional.cross_entropy(logits, step.targets, reduction="none") * step.weights
 
 
 def _by_hand(backbone: Backbone, stack: Stack, cut: int) -> Pass:
@@ -80,21 +90,21 @@ def _by_hand(backbone: Backbone, stack: Stack, cut: int) -> Pass:
     adapters = _adapters(stack, factors, gradient, backbone, range(cut, layers))
     trained = [site.layer for site in stack.factors]
     lowest = min(trained)
-    framed = cache(partial(_frame, backbone))
+    tables_of = cache(partial(_tables, backbone))
 
     @torch.no_grad()
-    def run(hidden: Tensor, places: Places) -> tuple[Tensor, Tensor]:
+    def run(hidden: Tensor, step: StepRows) -> tuple[Tensor, Tensor]:
         if factors.dtype != stack.flat.dtype:
             factors.copy_(stack.flat)
         x, positions = hidden.float(), hidden.shape[1]
-        choice = _choice(places, len(hidden), positions)
-        kept: dict[int, tuple[Kept, Frame, Choice | None]] = {}
+        choice = _choice(step, len(hidden), positions)
+        kept: dict[int, tuple[SavedLayer, AttentionTables, TopPositions | None]] = {}
         for layer in range(cut, layers):
             chosen = choice if layer == layers - 1 else None
-            bound = framed(positions, places.first if chosen else 0)
+            bound = tables_of(positions, step.first if chosen else 0)
             x, own = layer_forward(weights[layer], adapters[layer], bound, x, chosen)
             kept[layer] = own, bound, chosen
-        losses, back = _top(backbone, x, places)
+        losses, back = _top(backbone, x, step)
         for layer in reversed(range(lowest, layers)):
             own, bound, chosen = kept.pop(layer)
             found = layer_backward(
@@ -106,36 +116,36 @@ def _by_hand(backbone: Backbone, stack: Stack, cut: int) -> Pass:
     return run
 
 
-def _top(backbone: Backbone, x: Tensor, places: Places) -> tuple[Tensor, Tensor]:
+def _top(backbone: Backbone, x: Tensor, step: StepRows) -> tuple[Tensor, Tensor]:
     """Returns every token's loss and the gradient of the last layer's output."""
     norm = backbone.model.model.norm
     weight, epsilon = norm.weight.float(), norm.variance_epsilon
     states, inverse = normalise(x, weight, epsilon, backbone.dtype)
-    losses, own = losses_and_gradient(backbone.open_head, states, places.targets, places.weights)
+    losses, own = losses_and_gradient(backbone.open_head, states, step.targets, step.weights)
     back = torch.zeros_like(x)
     normalise_backward(own, x, weight, inverse, back)
     return losses, back
 
 
-def _frame(backbone: Backbone, positions: int, first: int) -> Frame:
+def _tables(backbone: Backbone, positions: int, first: int) -> AttentionTables:
     shapes = backbone.shapes
     cosine, sine = backbone.rotary(positions)
     heads = (shapes.heads, shapes.kv_heads, shapes.head_dim)
-    return frame(cosine, sine, heads, first, backbone.dtype)
+    return attention_tables(cosine, sine, heads, first, backbone.dtype)
 
 
-def _choice(places: Places, rows: int, positions: int) -> Choice:
-    queries = positions - places.first
-    take = places.rows * queries + places.columns - places.first
-    put = torch.where(places.weights > 0, take, rows * queries)
-    return Choice(first=places.first, take=take, put=put)
+def _choice(step: StepRows, rows: int, positions: int) -> TopPositions:
+    queries = positions - step.first
+    take = step.rows * queries + step.columns - step.first
+    put = torch.where(step.weights > 0, take, rows * queries)
+    return TopPositions(first=step.first, take=take, put=put)
 
 
 def _adapters(
     stack: Stack, factors: Tensor, gradient: Tensor, backbone: Backbone, layers: range
 ) -> Mapping[int, Adapters]:
     """Returns the low-rank paths of some layers, as views of factors and gradient."""
-    paths: dict[int, list[LowRank | None]] = {layer: [] for layer in layers}
+    paths: dict[int, list[LowRankPath | None]] = {layer: [] for layer in layers}
     for group in site_groups(backbone.shapes.layers):
         if group[0].layer in paths:
             paths[group[0].layer].append(_path(stack, factors, gradient, group))
@@ -147,8 +157,8 @@ def _adapters(
 
 def _path(
     stack: Stack, factors: Tensor, gradient: Tensor, group: tuple[Site, ...]
-) -> LowRank | None:
-    parts: list[Part] = []
+) -> LowRankPath | None:
+    parts: list[MatrixPath] = []
     scales: list[Tensor] = []
     row = 0
     for output, site in enumerate(group):
@@ -156,7 +166,7 @@ def _path(
             b = stack.factors[site][1]
             rank = b.shape[1]
             parts.append(
-                Part(
+                MatrixPath(
                     output=output,
                     rows=slice(row, row + rank),
                     b=stack.view(b, factors),
@@ -168,9 +178,56 @@ def _path(
     if not parts:
         return None
     first = next(stack.factors[site][0] for site in group if site in stack.factors)
-    return LowRank(
+    return LowRankPath(
         a=stack.view(first, factors, row),
         scale=torch.cat(scales, 1).to(factors.dtype),
         into_a=stack.view(first, gradient, row),
         parts=parts,
     )
+
+
+MEMORY_BYTES = 256 * 2**20
+"""Largest prefix that a process keeps in memory."""
+
+
+_TOKENS = 1024
+
+
+@contextmanager
+def cache_prefix(
+    backbone: Backbone, tokens: Tensor, lengths: Tensor, cut: int, memory_bytes: int = MEMORY_BYTES
+) -> Generator[Tensor]:
+    """Yields the input of layer `cut` of every example, ``(examples, positions, hidden)``.
+
+    Args:
+        backbone: The model.
+        tokens: Examples, ``(examples, positions)``, padded on the right.
+        lengths: How many positions of each are of use; the others hold anything finite.
+        cut: The first layer that is not computed.
+        memory_bytes: Beyond this size the states lie in a file while the block runs.
+    """
+    longest = int(lengths.max())
+    shape = (len(tokens), longest, backbone.shapes.hidden)
+    dtype = backbone.dtype
+    with TemporaryDirectory(prefix="fleettune-prefix-", ignore_cleanup_errors=True) as folder:
+        if math.prod(shape) * dtype.itemsize <= memory_bytes:
+            states = torch.zeros(shape, dtype=dtype)
+        else:
+            # a new file reads as zeros
+            file, size = str(Path(folder) / "states"), math.prod(shape)
+            states = torch.from_file(file, shared=True, size=size, dtype=dtype, device="cpu")
+            states = states.view(shape)
+        _fill(backbone, tokens, lengths, cut, states)
+        yield states
+
+
+@torch.no_grad()
+def _fill(backbone: Backbone, tokens: Tensor, lengths: Tensor, cut: int, states: Tensor) -> None:
+    """Computes examples of like length together."""
+    order = torch.argsort(lengths, stable=True)
+    rows = max(1, _TOKENS // int(lengths.max()))
+    for start in range(0, len(order), rows):
+        chosen = order[start : start + rows]
+        longest = int(lengths[chosen].max())
+        found = lower_layers(backbone, backbone.embed(tokens[chosen, :longest]), cut)
+        states[chosen.to(states.device), :longest] = found.to(states.device, states.dtype)

@@ -20,7 +20,7 @@ from safetensors.numpy import (
 
 from clients.state.state import read_state
 from fleettune.adapters.patch import Patch, from_arrays, peft_name, to_arrays, to_peft
-from fleettune.adapters.peft_format import peft_config_of, read_peft
+from fleettune.adapters.patch_files import peft_config_of, read_peft
 from fleettune.backbone.causal_lm import read_shapes
 from fleettune.deltas.frames import read_frame
 from simulations.checkpoint.device_states import DeviceStates
@@ -167,7 +167,7 @@ def import_peft(adapter: Path, release: int, base: str | None = None) -> KeptPat
         base: Folder of that release; the one that the adapter names by default.
 
     Raises:
-        ValueError: If there is no such release, or `fleettune.adapters.peft_format.read_peft`
+        ValueError: If there is no such release, or `fleettune.adapters.patch_files.read_peft`
             refuses it.
     """
     folder = base or str(peft_config_of(adapter).get("base_model_name_or_path"))

@@ -20,8 +20,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
-from fleettune.backbone.precision import REFERENCE
-from fleettune.backbone.processor import CPU
+from fleettune.backbone.processor import CPU, REFERENCE
 from fleettune.cohort.execute import RunBatches, execute, run_batches_here
 from fleettune.cohort.suspension import run_cohort
 from simulations.checkpoint.device_states import DeviceStates, MemoryStates

@@ -17,8 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from clients.policy import DevicePolicy, policy_types
 from fleettune.backbone.causal_lm import BackboneSource, read_shapes, resolve_folder
-from fleettune.backbone.precision import REFERENCE
-from fleettune.backbone.processor import CPU
+from fleettune.backbone.processor import CPU, REFERENCE
 from fleettune.data.exchanges import Population
 from fleettune.data.long_streams import StreamData
 from fleettune.data.personas import SyntheticData

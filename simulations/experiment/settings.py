@@ -7,8 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fleettune.backbone.precision import check_precision
-from fleettune.backbone.processor import check_processor
+from fleettune.backbone.processor import check_precision, check_processor
 from fleettune.cost.battery import SOC_FLOOR
 from fleettune.cost.carbon import INTENSITIES, WORLD
 from fleettune.cost.pricing import PricedModel

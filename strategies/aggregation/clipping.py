@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fleettune.adapters.patch import Patch
-from fleettune.adapters.update import Update, patch_of, total_norm, updates_of
+from fleettune.adapters.updates import Update, patch_of, total_norm, updates_of
 from fleettune.shapes import Site
 from strategies.aggregation.exact_mean import ExactAggregate, check_weights
 

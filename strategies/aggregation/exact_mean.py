@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fleettune.adapters.factors import Factors
 from fleettune.adapters.patch import Patch
-from fleettune.adapters.update import Matrix, Update, add_updates, factor_dense
+from fleettune.adapters.updates import Matrix, Update, add_updates, factor_dense
 from fleettune.shapes import Site
 
 WEIGHTS = ("uniform", "examples")

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fleettune.adapters.patch import Patch
-from fleettune.adapters.update import Matrix, Update, add_updates, updates_of
+from fleettune.adapters.updates import Matrix, Update, add_updates, updates_of
 from fleettune.deltas.rejections import RejectedError, Rejection
 from fleettune.shapes import Site
 from strategies.aggregation.exact_mean import check_weights, dense

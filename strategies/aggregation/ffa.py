@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fleettune.adapters.factors import Array
 from fleettune.adapters.patch import Patch
-from fleettune.adapters.update import Matrix, Update
+from fleettune.adapters.updates import Matrix, Update
 from fleettune.deltas.rejections import RejectedError, Rejection
 from fleettune.shapes import Site
 from strategies.aggregation.exact_mean import check_weights, dense

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fleettune.adapters.patch import Patch
-from fleettune.adapters.update import Updates, add_updates, patch_of, updates_of
+from fleettune.adapters.updates import Updates, add_updates, patch_of, updates_of
 from fleettune.shapes import Site
 
 NONE, START = "none", "start"

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fleettune.adapters.patch import Patch
-from fleettune.adapters.update import Matrix, Update, updates_of
+from fleettune.adapters.updates import Matrix, Update, updates_of
 from fleettune.seeds import Purpose, stream
 from fleettune.shapes import MODULES, Site
 from strategies.aggregation.exact_mean import dense

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fleettune.adapters.patch import Patch
-from fleettune.adapters.update import Update, add_updates, updates_of
+from fleettune.adapters.updates import Update, add_updates, updates_of
 from fleettune.shapes import Site
 from strategies.aggregation.exact_mean import check_weights, dense
 

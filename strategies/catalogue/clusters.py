@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fleettune.adapters.patch import Patch
-from fleettune.adapters.weighted_sum import merge_patches
+from fleettune.adapters.updates import merge_patches
 from fleettune.catalogue.manifest import CLUSTER
 from fleettune.seeds import Purpose, stream
 from fleettune.shapes import Site, order

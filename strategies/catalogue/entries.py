@@ -18,7 +18,7 @@ from typing import Protocol, cast
 import numpy as np
 
 from fleettune.adapters.patch import Patch
-from fleettune.adapters.patch_store import keep_patch
+from fleettune.adapters.patch_files import keep_patch
 from fleettune.catalogue.decomposition import Basis, Candidate, Floats, decompose
 from fleettune.catalogue.decomposition_released import released_basis
 from fleettune.catalogue.manifest import (

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import cast
 
 from fleettune.adapters.patch import Patch, Placement, new_patch
-from fleettune.adapters.patch_store import fetch_patch, keep_patch
+from fleettune.adapters.patch_files import fetch_patch, keep_patch
 from fleettune.catalogue.manifest import CORPUS
 from fleettune.cohort.execute import Execute
 from fleettune.data.exchanges import Exchange
 from fleettune.data.tokens import open_encoder
-from fleettune.jobs.job_digest import job_digest
-from fleettune.jobs.jobs import TuneJob, TuneResult
+from fleettune.jobs.jobs import TuneJob, TuneResult, job_digest
 from fleettune.releases.manifest import Manifest
 from fleettune.seeds import Purpose, stream
 from strategies.catalogue.entries import Entry

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from fleettune.adapters.peft_format import read_peft
+from fleettune.adapters.patch_files import read_peft
 from fleettune.catalogue.manifest import IMPORTED
 from fleettune.data.exchanges import Population
 from fleettune.releases.manifest import Manifest

@@ -5,7 +5,7 @@ precision, and shipped in half precision as every release is. From there the ven
 
 A patch that a device tuned before is relative to weights without that update. Reused, it adds what
 the fleet and its user have in common a second time; tuned anew, it is relative to the new weights.
-The patch less the fleet patch (`fleettune.adapters.update.delta`) is the old function on the new
+The patch less the fleet patch (`fleettune.adapters.updates.delta`) is the old function on the new
 weights.
 """
 
@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 from fleettune.adapters.patch import Patch, peft_name
-from fleettune.adapters.patch_store import fetch_patch, keep_patch
-from fleettune.adapters.update import updates_of
+from fleettune.adapters.patch_files import fetch_patch, keep_patch
+from fleettune.adapters.updates import updates_of
 from fleettune.backbone.causal_lm import load_backbone
 from fleettune.releases.manifest import file_digest, weights_file
 from strategies.aggregation.fleet_patch import fold_fleet_patch

@@ -19,8 +19,7 @@ from typing import Any, cast
 from fleettune.cohort.execute import Execute, execute_here
 from fleettune.data.exchanges import Exchange, Population, in_turn
 from fleettune.data.tokens import Example, open_encoder
-from fleettune.jobs.job_digest import job_digest
-from fleettune.jobs.jobs import ProbeJob, ProbeResult
+from fleettune.jobs.jobs import ProbeJob, ProbeResult, job_digest
 from fleettune.jobs.probe_jobs import probe_patch, probing_jobs
 from fleettune.releases.manifest import Manifest
 from fleettune.releases.site_ranking import ProbeRecipe, Ranking

@@ -12,7 +12,7 @@ import torch
 from fleettune.adapters.patch import Patch, Placement, new_patch
 from fleettune.backbone import precision
 from fleettune.backbone.causal_lm import POCKET_FOLDER, load_backbone
-from fleettune.backbone.precision import (
+from fleettune.backbone.processor import (
     FAST,
     REFERENCE,
     bf16_units,

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from safetensors.numpy import load_file
 
-from fleettune.adapters.update import updates_of
+from fleettune.adapters.updates import updates_of
 from fleettune.deltas.frames import read_frame
 from simulations.adapter_formats.peft import import_peft
 from simulations.cli import main

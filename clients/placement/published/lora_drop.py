@@ -22,8 +22,7 @@ from clients.work.stage_work import placing_work, validation_work
 from fleettune.adapters.factors import Tie, check_tied_alpha
 from fleettune.adapters.patch import Patch, Placement, new_patch
 from fleettune.cost.ledger import Stage
-from fleettune.jobs.jobs import Compute, TuneJob
-from fleettune.jobs.output_norm_job import OutputNormJob
+from fleettune.jobs.jobs import Compute, OutputNormJob, TuneJob
 from fleettune.seeds import Purpose, stream
 from fleettune.shapes import MODULES, Shapes, Site, order
 

@@ -13,7 +13,7 @@ from clients.tuning.first_patch import new_start, warm_start
 from clients.tuning.schedule import Tuning
 from fleettune.adapters.factors import Tie
 from fleettune.adapters.patch import Patch, Placement
-from fleettune.adapters.update import add_updates, delta, updates_of
+from fleettune.adapters.updates import add_updates, delta, updates_of
 from fleettune.deltas.codecs import TopK
 from fleettune.deltas.frames import read_frame
 from fleettune.releases.manifest import Manifest

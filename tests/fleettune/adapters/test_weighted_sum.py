@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleettune.adapters.patch import Factors, Patch
-from fleettune.adapters.weighted_sum import merge_patches, nonnegative_pair
+from fleettune.adapters.updates import merge_patches, nonnegative_pair
 from fleettune.shapes import Site
 
 SITES = (Site(0, "q"), Site(1, "up"))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fleettune.adapters.patch import Factors, Patch
-from fleettune.adapters.patch_store import fetch_patch, keep_patch
+from fleettune.adapters.patch_files import fetch_patch, keep_patch
 from fleettune.catalogue.decomposition import Basis
 from fleettune.catalogue.manifest import (
     CatalogueManifest,

@@ -16,7 +16,6 @@ from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
 from fleettune.cohort.execute import LEAST_DEVICES, execute
 from fleettune.cohort.suspension import current_compute, run_cohort
 from fleettune.data.tokens import Example
-from fleettune.jobs.job_digest import job_digest
 from fleettune.jobs.jobs import (
     EmbedJob,
     EmbedResult,
@@ -25,6 +24,7 @@ from fleettune.jobs.jobs import (
     Result,
     ScoreJob,
     TuneJob,
+    job_digest,
 )
 from fleettune.seeds import Purpose, stream
 from fleettune.shapes import Site

@@ -14,7 +14,14 @@ from safetensors.numpy import load, save
 
 from fleettune.adapters.factors import Factors, Tie
 from fleettune.adapters.patch import Patch, Placement, new_patch, to_arrays
-from fleettune.adapters.update import add_updates, delta, patch_of, restored, total_norm, updates_of
+from fleettune.adapters.updates import (
+    add_updates,
+    delta,
+    patch_of,
+    restored,
+    total_norm,
+    updates_of,
+)
 from fleettune.deltas.codecs import FP32, Codec, Fp16, Int8, TopK, unpack
 from fleettune.deltas.error_feedback import encode_delta
 from fleettune.deltas.frames import ExpectedDelta, payload_bytes, read_frame, write_frame

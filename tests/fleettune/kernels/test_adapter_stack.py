@@ -18,8 +18,8 @@ from fleettune.cohort.tune import tune_cohort
 from fleettune.data.tokens import Example
 from fleettune.jobs.jobs import Result, TuneJob
 from fleettune.kernels.adapter_stack import Stack, apply_adapters, carry, stack_patches
-from fleettune.kernels.prefix_cache import cached_prefix
-from fleettune.kernels.stacked_adamw import StackedAdamW, gathered_gradient
+from fleettune.kernels.stacked_adamw import StackedAdamW, gather_gradient
+from fleettune.kernels.training_pass import cache_prefix
 from fleettune.seeds import Purpose, stream
 from fleettune.shapes import Site
 
@@ -56,7 +56,7 @@ def one_step(backbone: Backbone, stack: Stack, optimizer: StackedAdamW, active: 
     with apply_adapters(backbone, stack):
         hidden = backbone.layers(backbone.embed(tokens), 0, backbone.shapes.layers)
         backbone.logits(hidden).logsumexp(-1).sum().backward()
-    optimizer.step(gathered_gradient(stack), active)
+    optimizer.step(gather_gradient(stack), active)
 
 
 def trainable(stack: Stack, rate: float = 1e-2) -> StackedAdamW:
@@ -128,7 +128,7 @@ def test_one_clipped_step_by_hand() -> None:
     # Device 0: gradient (30, 40), norm 50, clipped to (0.6, 0.8). Device 1: (-3, 4), norm 5, kept.
     # Adam's first step is rate * g / (|g| + 1e-8): the sign, whatever the size.
     (30 * a[0] + 40 * b[0] - 3 * a[1] + 4 * b[1]).sum().backward()
-    optimizer.step(gathered_gradient(stack), [True, True])
+    optimizer.step(gather_gradient(stack), [True, True])
     # fp32 keeps 7 digits.
     torch.testing.assert_close(flat, torch.tensor([[0.9, 0.9], [1.2, 0.8]]), rtol=1e-6, atol=1e-6)
     # Second step with gradients (0.6, 0) and (-3, 0), both below their clips. On the first number
@@ -136,7 +136,7 @@ def test_one_clipped_step_by_hand() -> None:
     # v = 0.999 * 0.001 * g^2, corrected by 1 - 0.9^2 = 0.19 and 1 - 0.999^2 = 0.001999, so
     # m / sqrt(v) = (0.09 / 0.19) / sqrt(0.000999 / 0.001999) = 0.670056.
     (0.6 * a[0] - 3 * a[1]).sum().backward()
-    optimizer.step(gathered_gradient(stack), [True, True])
+    optimizer.step(gather_gradient(stack), [True, True])
     expected = torch.tensor(
         [[0.8, 0.9 - 0.1 * 0.670056], [1.4, 0.8 - 0.2 * 0.670056]], dtype=torch.float32
     )
@@ -254,7 +254,7 @@ def test_a_prefix_file_is_gone_afterwards(backbone: Backbone, tmp_path: Path) ->
     lengths = torch.tensor([6, 4])
     tempfile.tempdir = str(tmp_path)
     try:
-        with cached_prefix(backbone, tokens, lengths, 2, memory_bytes=1) as states:
+        with cache_prefix(backbone, tokens, lengths, 2, memory_bytes=1) as states:
             assert len(list(tmp_path.iterdir())) == 1
             found = states.clone()
         assert not list(tmp_path.iterdir())

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 from transformers import LlamaForCausalLM
 
 from fleettune.adapters.patch import Patch
-from fleettune.adapters.update import updates_of
+from fleettune.adapters.updates import updates_of
 from fleettune.backbone.causal_lm import POCKET_FOLDER, load_backbone
 from fleettune.kernels.adapter_stack import apply_adapters, stack_patches
 from simulations.adapter_formats.peft import KeptPatch, export_peft, import_peft, read_patch

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from clients.tuning.first_patch import warm_start
 from fleettune.adapters.factors import Factors, Tied
 from fleettune.adapters.patch import Patch
-from fleettune.adapters.update import Matrix, Update, total_norm, updates_of
+from fleettune.adapters.updates import Matrix, Update, total_norm, updates_of
 from fleettune.deltas.rejections import RejectedError, Rejection
 from fleettune.shapes import Site
 from strategies.aggregation.clipping import NormClip

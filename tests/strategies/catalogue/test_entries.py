@@ -10,7 +10,7 @@ import pytest
 
 from clients.placement.rules import TopLayers
 from fleettune.adapters.patch import Factors, Patch
-from fleettune.adapters.patch_store import fetch_patch
+from fleettune.adapters.patch_files import fetch_patch
 from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
 from fleettune.catalogue.explanation import Cosine
 from fleettune.catalogue.manifest import decode_manifest, encode_manifest, manifest_digest

@@ -13,7 +13,7 @@ from clients.adaptation.decision import Action
 from clients.adaptation.rules import FleetOnly
 from fleettune.adapters.factors import Factors
 from fleettune.adapters.patch import Patch, Placement, new_patch
-from fleettune.adapters.update import delta, updates_of
+from fleettune.adapters.updates import delta, updates_of
 from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
 from fleettune.data.personas import SyntheticData
 from fleettune.releases.manifest import Manifest, site_weights

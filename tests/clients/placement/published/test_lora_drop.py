@@ -23,7 +23,7 @@ from fleettune.cohort.execute import execute
 from fleettune.cohort.suspension import current_compute
 from fleettune.cost.ledger import Stage
 from fleettune.data.tokens import Example
-from fleettune.jobs.output_norm_job import OutputNormJob, OutputNormResult
+from fleettune.jobs.jobs import OutputNormJob, OutputNormResult
 from fleettune.records import to_record
 from fleettune.seeds import Purpose, stream
 from fleettune.shapes import MODULES, Site

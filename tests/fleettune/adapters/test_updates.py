@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleettune.adapters.update import (
+from fleettune.adapters.updates import (
     Update,
     add_updates,
     factor_dense,

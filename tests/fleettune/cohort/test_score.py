@@ -9,11 +9,10 @@ import pytest
 import torch
 
 from fleettune.backbone.causal_lm import POCKET_FOLDER
-from fleettune.cohort.draw_tokens import gumbel_draw
 from fleettune.cohort.execute import execute
+from fleettune.cohort.score import make_gumbel_sampler
 from fleettune.data.tokens import Encoder, open_encoder
-from fleettune.jobs.job_digest import job_digest
-from fleettune.jobs.jobs import GenerateJob, GenerateResult
+from fleettune.jobs.jobs import GenerateJob, GenerateResult, job_digest
 
 NO_TOKENS = torch.zeros(0, 0, dtype=torch.long)
 
@@ -43,7 +42,7 @@ def run(*jobs: GenerateJob) -> list[tuple[tuple[int, ...], ...]]:
 
 def test_drawn_tokens_follow_the_softmax_at_the_temperature() -> None:
     logits, rows, steps, temperature = torch.tensor([0.0, 1.0, 2.0, -1.0]), 2000, 10, 0.7
-    drawn = gumbel_draw(range(rows), temperature)
+    drawn = make_gumbel_sampler(range(rows), temperature)
     batch = logits.expand(rows, 4)
     tokens = torch.cat([drawn(NO_TOKENS, batch).argmax(1) for _ in range(steps)])
     seen = np.bincount(tokens.numpy(), minlength=4) / (rows * steps)
@@ -56,7 +55,7 @@ def test_drawn_tokens_follow_the_softmax_at_the_temperature() -> None:
 
 def test_a_row_draws_the_same_among_others_and_padding_draws_nothing() -> None:
     logits = torch.zeros(3, 50)
-    together, alone = gumbel_draw([8, None, 9], 1.0), gumbel_draw([9], 1.0)
+    together, alone = make_gumbel_sampler([8, None, 9], 1.0), make_gumbel_sampler([9], 1.0)
     for _ in range(3):
         shared = together(NO_TOKENS, logits)
         assert torch.equal(shared[2], alone(NO_TOKENS, logits[:1])[0])

@@ -18,7 +18,7 @@ PACKED_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Product:
+class FrozenLinear:
     """A frozen weight: ``x -> x W^T``.
 
     Attributes:
@@ -44,7 +44,7 @@ class Product:
         return into if plus is None else into.add_(plus)
 
 
-def product(weight: Tensor, *, packs: bool = True) -> Product:
+def freeze_weight(weight: Tensor, *, packs: bool = True) -> FrozenLinear:
     """Returns the product with a frozen weight.
 
     Args:
@@ -55,8 +55,8 @@ def product(weight: Tensor, *, packs: bool = True) -> Product:
     small = weight.numel() * weight.element_size() <= PACKED_BYTES
     gains = weight.dtype == torch.bfloat16 and weight.device.type == "cpu"
     if not (packs and small and gains and _has_layout()):
-        return Product(weight, None)
-    return Product(weight, (_pack(weight), _pack(weight.t().contiguous())))
+        return FrozenLinear(weight, None)
+    return FrozenLinear(weight, (_pack(weight), _pack(weight.t().contiguous())))
 
 
 def _has_layout() -> bool:

@@ -42,7 +42,7 @@ lint: $(READY) ## check format, style, types and the direction of imports
 	$(BIN)/lint-imports
 
 bench: $(READY) ## run every benchmark in its quick form
-	@for file in $(filter-out benchmarks/lines.py,$(wildcard benchmarks/*.py)); do \
+	@for file in $(filter-out benchmarks/measure.py,$(wildcard benchmarks/*.py)); do \
 	    $(BIN)/python "$$file" --quick || exit 1; \
 	done
 

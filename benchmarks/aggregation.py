@@ -6,13 +6,12 @@
 update, one line per drift: ten devices at one 256 x 256 matrix, once all of rank 8, once of ranks
 4, 8 and 16 at alpha 16, so with true scales 4, 2 and 1. Drift is the norm of a device's own part of
 its factors over that of the common part. Devices weigh the same, or as a Dirichlet draw of
-concentration 1 says, which is how the table of docs/methods.md#errors-of-the-rules comes out:
-``ranges`` hold the least and
-the largest error of all seeds. ``aggregation_memory`` is the peak of traced memory while
-replies of mixed ranks and supports are added, over that of a hundred replies, with the milliseconds
-per reply. ``codec_bytes`` is how many times fewer bytes a delta takes than in single precision and
-than the full model, with its error. ``feedback_error`` is the error of what a server summed of
-top-k deltas over rounds, where a share of every delta is the same each night.
+concentration 1 says, which makes the table of docs/methods.md#errors-of-the-rules. ``ranges`` hold
+the least and the largest error of all seeds. ``aggregation_memory`` is the peak of traced memory
+while replies of mixed ranks and supports are added, over that of a hundred replies, with the
+milliseconds per reply. ``codec_bytes`` is how many times fewer bytes a delta takes than in single
+precision and than the full model, with its error. ``feedback_error`` is the error of what a server
+summed of top-k deltas over rounds, where a share of every delta is the same each night.
 
 Set ``OMP_NUM_THREADS=1``: matrices are small, and threads wait for each other longer than they
 compute.
@@ -20,11 +19,10 @@ compute.
 
 from __future__ import annotations
 
-from simulations.engines.environment import prepare, quieten
+from simulations.engines.environment import prepare
 
 prepare()
 
-import argparse
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,7 +30,6 @@ from dataclasses import replace
 from itertools import product
 
 import numpy as np
-import torch
 
 from clients.placement.rules import TopLayers
 from fleettune.adapters.factors import Factors
@@ -51,7 +48,7 @@ from fleettune.deltas.error_feedback import encode_delta
 from fleettune.deltas.frames import ExpectedDelta, read_frame, write_frame
 from fleettune.releases.manifest import weights_file
 from fleettune.shapes import MODULES, Site
-from lines import emit
+from measure import Figures, emit, run_figures
 from strategies.aggregation.clipping import NormClip
 from strategies.aggregation.exact_mean import Aggregation, ExactMean
 from strategies.aggregation.factor_averaging import FactorMean, ZeroPad
@@ -98,7 +95,7 @@ def error(rule: Aggregation, weighted: Weighted, *, unscaled: bool = False) -> f
 
 
 def measure_error(seeds: int) -> None:
-    """Prints the table of, one line per drift and way to weigh devices.
+    """Prints every rule's error, one line per drift and way to weigh devices.
 
     Source: docs/methods.md#errors-of-the-rules.
     """
@@ -276,23 +273,12 @@ def _sum(before: dict[Site, Update], more: Updates) -> dict[Site, Update]:
     return updates_of(patch_of({s: update.truncate() for s, update in both.items()}, 0, 1.0))
 
 
-def main() -> None:
-    """Measures the figures asked for, all by default."""
-    parser = argparse.ArgumentParser(description="Aggregation of unlike patches.")
-    parser.add_argument("--quick", action="store_true", help="fewer seeds and replies")
-    parser.add_argument("figures", nargs="*", help="names of figures; all by default")
-    asked = parser.parse_intermixed_args()
-    quieten()
-    torch.set_num_threads(1)
-    figures: dict[str, Callable[[], None]] = {
-        "aggregation_error": lambda: measure_error(1 if asked.quick else 10),
-        "aggregation_memory": lambda: measure_memory(400 if asked.quick else 10_000),
-        "codec_bytes": measure_bytes,
-        "feedback_error": lambda: measure_feedback(5 if asked.quick else 20),
-    }
-    for name in asked.figures or figures:
-        figures[name]()
-
+FIGURES: Figures = {
+    "aggregation_error": lambda quick: measure_error(1 if quick else 10),
+    "aggregation_memory": lambda quick: measure_memory(400 if quick else 10_000),
+    "codec_bytes": lambda _: measure_bytes(),
+    "feedback_error": lambda quick: measure_feedback(5 if quick else 20),
+}
 
 if __name__ == "__main__":
-    main()
+    run_figures("Aggregation of unlike patches.", FIGURES)

@@ -17,29 +17,36 @@ from simulations.engines.environment import prepare
 
 prepare()
 
-import argparse
 import tempfile
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-from rates import counted_gflop, cpu_s, kind_of, peak_gflops
 from torch.profiler import ProfilerActivity, profile
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
-from fleettune.adapters.patch import Placement, new_patch, to_peft
+from fleettune.adapters.patch import to_peft
 from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
 from fleettune.backbone.processor import bf16_units
 from fleettune.cohort.execute import TOKENS_PER_STEP, execute
-from fleettune.data.tokens import Example
 from fleettune.jobs.jobs import TuneJob
-from fleettune.shapes import MODULES, Site
-from lines import emit
+from fleettune.shapes import MODULES
+from measure import (
+    Figures,
+    TuneSize,
+    count_gflop,
+    cpu_s,
+    emit,
+    peak_gflops,
+    random_tune,
+    rounded,
+    run_figures,
+    save_random_llama,
+)
 
 SMOLLM2 = Path(".cache/models/smollm2_135m")
 
@@ -65,21 +72,11 @@ class Case:
 
 
 def job_of(case: Case, device: int, layers: int | None) -> TuneJob:
-    """Returns one device's tune: random tokens, adapters on all matrices of the last layers."""
+    """Returns one device's tune of a case, with adapters on the last layers."""
     shapes = read_shapes(case.folder)
-    rng = np.random.default_rng((device, case.tokens))
-    drawn = rng.integers(4, shapes.vocab, (case.exchanges, case.tokens)).tolist()
-    examples = [Example(tokens=tuple(row), prompt=case.tokens // 2) for row in drawn]
+    size = TuneSize(steps=case.steps, batch=case.batch, tokens=case.tokens, examples=case.exchanges)
     first = 0 if layers is None else shapes.layers - layers
-    sites = tuple(Site(layer, m) for layer in range(first, shapes.layers) for m in MODULES)
-    rows = (range(step * case.batch, (step + 1) * case.batch) for step in range(case.steps))
-    return TuneJob(
-        release=str(case.folder),
-        start=new_patch(Placement(sites=sites, rank=8, alpha=16.0), shapes, 0, rng),
-        batches=tuple(tuple(examples[row % case.exchanges] for row in step) for step in rows),
-        learning_rate=5e-3,
-        clip=1.0,
-    )
+    return random_tune(size, shapes, range(first, shapes.layers), device, str(case.folder))
 
 
 class PeftLoop:
@@ -131,7 +128,7 @@ def measure(case: Case) -> None:
     for _ in range(case.rounds):
         theirs.append(cpu_s(lambda: [loop.tune(job) for job in others]))
         ours.append(cpu_s(lambda: execute(jobs, precision=case.precision)))
-    gflop, (result,) = counted_gflop(lambda: execute(jobs[:1], precision=case.precision))
+    gflop, (result,) = count_gflop(lambda: execute(jobs[:1], precision=case.precision))
     peak = peak_gflops(torch.bfloat16 if case.precision == "fast" else torch.float32)
     engine_rate = case.steps * case.batch * case.devices / min(ours)
     peft_rate = case.steps * case.batch * case.peft_devices / min(theirs)
@@ -154,16 +151,24 @@ def measure(case: Case) -> None:
     emit(case.name, round(engine_rate / peft_rate, 2), detail)
 
 
-def rounded(values: Sequence[float]) -> list[float]:
-    """Returns values with three digits behind the point."""
-    return [round(value, 3) for value in values]
+MATMUL = ("aten::mm", "aten::bmm", "aten::addmm", "aten::baddbmm", "aten::baddbmm_")
+PACKED = "mkldnn::_linear_pointwise"
+
+
+def kind_of(name: str) -> str:
+    """Returns the kind of work that an operation of the profile is."""
+    if name in MATMUL or name == PACKED:
+        return "matmul"
+    if "scaled_dot_product" in name:
+        return "attention"
+    return "elementwise, norms, softmax, copies" if name.startswith("aten::") else "autograd"
 
 
 def measure_share(case: Case) -> None:
     """Prints the share of the machine's matrix rate, and where the time goes, by kind."""
     jobs = [job_of(case, device, case.layers) for device in range(8)]
     execute(jobs)
-    gflop, _ = counted_gflop(lambda: execute(jobs))
+    gflop, _ = count_gflop(lambda: execute(jobs))
     seconds = min(cpu_s(lambda: execute(jobs)) for _ in range(case.rounds))
     with profile(activities=[ProfilerActivity.CPU]) as recorded:
         profiled = cpu_s(lambda: execute(jobs))
@@ -215,14 +220,10 @@ def cases(folder: Path, *, quick: bool) -> list[Case]:
 
 def random_night(folder: Path) -> Path:
     """Writes the tuning night's random model into a folder and returns it."""
-    torch.manual_seed(0)
-    LlamaForCausalLM(
-        LlamaConfig(
-            hidden_size=96, num_hidden_layers=8, num_attention_heads=4, num_key_value_heads=2,
-            intermediate_size=256, vocab_size=1024, tie_word_embeddings=True,
-        )
-    ).save_pretrained(folder)  # fmt: skip
-    return folder
+    return save_random_llama(
+        folder, hidden_size=96, num_hidden_layers=8, num_attention_heads=4, num_key_value_heads=2,
+        intermediate_size=256, vocab_size=1024,
+    )  # fmt: skip
 
 
 def obstacle(case: Case) -> str:
@@ -234,27 +235,21 @@ def obstacle(case: Case) -> str:
     return ""
 
 
-def main() -> None:
-    """Measures the figures asked for, all of them by default."""
-    parser = argparse.ArgumentParser(description="The cohort engine against PEFT.")
-    parser.add_argument("--quick", action="store_true", help="fewer devices and rounds")
-    parser.add_argument("figures", nargs="*", help="names of figures; all by default")
-    asked = parser.parse_intermixed_args()
-    warnings.filterwarnings("ignore")
-    torch.set_num_threads(1)
+def measure_by_name(name: str, quick: bool) -> None:
+    """Measures the case of that name, or says why it cannot be measured here."""
     with tempfile.TemporaryDirectory() as scratch:
-        folder = random_night(Path(scratch) / "night")
-        todo = cases(folder, quick=asked.quick)
-        for case in todo:
-            if asked.figures and case.name not in asked.figures:
-                continue
-            if reason := obstacle(case):
-                emit(case.name, reason, {"at_least": case.at_least})
-            else:
-                measure(case)
-        if not asked.figures or "matmul_share" in asked.figures:
-            measure_share(todo[-1])
+        known = {case.name: case for case in cases(random_night(Path(scratch)), quick=quick)}
+        if name == "matmul_share":
+            measure_share(known["tuning_night_vs_peft"])
+        elif reason := obstacle(known[name]):
+            emit(name, reason, {"at_least": known[name].at_least})
+        else:
+            measure(known[name])
 
+
+NAMES = [case.name for case in cases(Path(), quick=True)]
+FIGURES: Figures = {name: partial(measure_by_name, name) for name in (*NAMES, "matmul_share")}
 
 if __name__ == "__main__":
-    main()
+    warnings.filterwarnings("ignore")
+    run_figures("The cohort engine against PEFT.", FIGURES)

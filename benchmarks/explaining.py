@@ -15,7 +15,7 @@ from styled import RELEASE, STYLES
 from fleettune.catalogue.explanation import explained as told
 from fleettune.cohort.execute import execute
 from fleettune.data.styles import plain_questions
-from lines import emit
+from measure import emit
 from simulations.studies.explained_words import LESS, MORE, is_right
 from strategies.catalogue import entries as catalogue
 from strategies.catalogue.explain import GRAM_SCHMIDT, RELEASED, WORDS, Explain

@@ -9,21 +9,19 @@ and upload; the observer looks at the next day. One process, one thread.
 
 from __future__ import annotations
 
-from simulations.engines.environment import prepare, quieten
+from simulations.engines.environment import prepare
 
 prepare()
 
-import argparse
 import cProfile
 import pstats
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from flwr.app import Message, MessageType, RecordDict
 
 from clients.adaptation.rules import AlwaysRetune
@@ -46,10 +44,10 @@ from fleettune.records import to_record
 from fleettune.releases.manifest import Manifest, file_digest, weights_file
 from fleettune.seeds import Purpose, stream
 from fleettune.shapes import MODULES, Site
-from lines import emit, rss_mb
+from measure import Figures, cpu_s, emit, rounded, rss_mb, run_figures
 from simulations.engines.cohort_grid import CohortGrid, Registry
+from simulations.experiment.device_fleet import HARDWARE
 
-HARDWARE = Path(__file__).parent.parent / "conf" / "hardware"
 COHORT = 64
 STOP = 3
 PLACES = {
@@ -225,37 +223,12 @@ def measure_decoding(rounds: int) -> None:
     emit("decode_batching", round(min(alone) / min(together), 2), detail)
 
 
-def cpu_s(work: Callable[[], object]) -> float:
-    """Returns the CPU seconds of a piece of work."""
-    before = time.process_time()
-    work()
-    return time.process_time() - before
-
-
-def rounded(values: Sequence[float]) -> list[float]:
-    """Returns values with three digits behind the point."""
-    return [round(value, 3) for value in values]
-
-
-def main() -> None:
-    """Measures the figures asked for, all of them by default."""
-    parser = argparse.ArgumentParser(description="The whole night of a fleet.")
-    parser.add_argument("--quick", action="store_true", help="fewer devices and rounds")
-    parser.add_argument("--devices", type=int, help="devices of the night; 1,000 by default")
-    parser.add_argument("figures", nargs="*", help="names of figures; all by default")
-    asked = parser.parse_intermixed_args()
-    quieten()
-    torch.set_num_threads(1)
-    devices = asked.devices or (32 if asked.quick else 1000)
-    figures: dict[str, Callable[[], None]] = {
-        # memory first, before the others have filled the process
-        "fleet_rss_growth": lambda: measure_memory(10 if asked.quick else 50),
-        "fleet_devices_per_s_core": lambda: measure_night(devices),
-        "decode_batching": lambda: measure_decoding(1 if asked.quick else 3),
-    }
-    for name in asked.figures or figures:
-        figures[name]()
-
+FIGURES: Figures = {
+    # memory first, before the others have filled the process
+    "fleet_rss_growth": lambda quick: measure_memory(10 if quick else 50),
+    "fleet_devices_per_s_core": lambda quick: measure_night(32 if quick else 1000),
+    "decode_batching": lambda quick: measure_decoding(1 if quick else 3),
+}
 
 if __name__ == "__main__":
-    main()
+    run_figures("The whole night of a fleet.", FIGURES)

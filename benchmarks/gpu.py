@@ -10,29 +10,21 @@ It was written without one: no figure of it exists yet.
 
 from __future__ import annotations
 
-from simulations.engines.environment import prepare, quieten
+from simulations.engines.environment import prepare
 
 prepare()
 
-import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-from fleettune.adapters.patch import Placement, new_patch
 from fleettune.backbone.causal_lm import Backbone, load_backbone
 from fleettune.backbone.processor import CUDA, FAST, fast_units, place_tensors_on
 from fleettune.cohort.tune import tune_cohort
-from fleettune.data.tokens import Example
-from fleettune.jobs.jobs import TuneJob
-from fleettune.shapes import MODULES, Site
-from lines import machine, print_line
+from measure import TuneSize, count_gflop, emit, random_tune, run_figures
 
 FIGURE = "gpu_smollm2_samples_per_s"
 SMOLLM2 = Path(".cache/models/smollm2_135m")
@@ -40,21 +32,6 @@ DEVICES = (64, 128, 256, 512)
 TOKENS = 48
 SIDE = 8192
 """Rows and columns of the matrices whose product is the yardstick."""
-
-
-def job_of(backbone: Backbone, device: int, steps: int) -> TuneJob:
-    """Returns one device's tune: an example of random tokens per step, half of it prompt."""
-    shapes = backbone.shapes
-    rng = np.random.default_rng(device)
-    drawn = rng.integers(4, shapes.vocab, (steps, TOKENS)).tolist()
-    sites = tuple(Site(layer, module) for layer in range(shapes.layers) for module in MODULES)
-    return TuneJob(
-        release="",
-        start=new_patch(Placement(sites=sites, rank=8, alpha=16.0), shapes, 0, rng),
-        batches=tuple((Example(tokens=tuple(row), prompt=TOKENS // 2),) for row in drawn),
-        learning_rate=5e-3,
-        clip=1.0,
-    )
 
 
 def best_s(work: Callable[[], object], device: torch.device, rounds: int) -> float:
@@ -74,18 +51,6 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def work_flop(work: Callable[[], object]) -> int:
-    """Returns the FLOP of all matrix products and attention of a piece of work."""
-
-    def in_place(_: Any, a: Sequence[int], b: Sequence[int], **_rest: Any) -> int:  # noqa: ANN401
-        return 2 * a[0] * a[1] * a[2] * b[2]
-
-    mapping: Any = {torch.ops.aten.baddbmm_: in_place}
-    with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
-        work()
-    return counter.get_total_flops()
-
-
 def matmul_flop_per_s(device: torch.device, side: int, rounds: int) -> float:
     """Returns the rate of a large bf16 matrix product."""
     left, right = (torch.randn(side, side, dtype=torch.bfloat16, device=device) for _ in range(2))
@@ -94,23 +59,25 @@ def matmul_flop_per_s(device: torch.device, side: int, rounds: int) -> float:
 
 def measure(backbone: Backbone, devices: int, peak: float, steps: int, rounds: int) -> None:
     """Prints the throughput of one pass of K devices."""
-    jobs = [job_of(backbone, device, steps) for device in range(devices)]
+    size = TuneSize(steps=steps, batch=1, tokens=TOKENS, examples=steps)
+    layers = range(backbone.shapes.layers)
+    jobs = [random_tune(size, backbone.shapes, layers, device) for device in range(devices)]
     tune = partial(tune_cohort, backbone, jobs)
     with place_tensors_on(backbone.device):
-        flop, seconds = work_flop(tune), best_s(tune, backbone.device, rounds)
+        gflop, _ = count_gflop(tune)
+        seconds = best_s(tune, backbone.device, rounds)
     samples = devices * steps / seconds
     detail = {
         "devices": devices,
         "tokens_per_s": round(samples * TOKENS),
-        "share_of_bf16_matmul": round(flop / seconds / peak, 4),
+        "share_of_bf16_matmul": round(1e9 * gflop / seconds / peak, 4),
         "bf16_matmul_tflop_per_s": round(peak / 1e12, 2),
-        "work_tflop": round(flop / 1e12, 4),
+        "work_tflop": round(gflop / 1e3, 4),
         "best_s": round(seconds, 4),
         "steps_tokens_rank": [steps, TOKENS, 8],
         "precision": FAST,
     }
-    record = {"figure": f"{FIGURE}_k{devices}", "value": round(samples, 1)}
-    print_line({**record, "detail": detail | machine()})
+    emit(f"{FIGURE}_k{devices}", round(samples, 1), detail)
 
 
 def obstacle() -> str:
@@ -124,16 +91,12 @@ def obstacle() -> str:
     return ""
 
 
-def main() -> None:
+def measure_all(quick: bool) -> None:
     """Measures all numbers of devices."""
-    parser = argparse.ArgumentParser(description="Tuning throughput on a GPU.")
-    parser.add_argument("--quick", action="store_true", help="fewer steps and rounds")
-    asked = parser.parse_args()
-    quieten()
-    if note := obstacle():
-        print_line({"figure": FIGURE, "value": None, "note": note})
+    if reason := obstacle():
+        emit(FIGURE, reason)
         return
-    steps, rounds = (4, 2) if asked.quick else (16, 5)
+    steps, rounds = (4, 2) if quick else (16, 5)
     backbone = load_backbone(SMOLLM2, FAST, CUDA)
     peak = matmul_flop_per_s(backbone.device, SIDE, rounds)
     for devices in DEVICES:
@@ -141,4 +104,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_figures("Tuning throughput on a GPU.", {FIGURE: measure_all})

@@ -12,11 +12,10 @@ written without a GPU: no figure of it exists yet.
 
 from __future__ import annotations
 
-from simulations.engines.environment import prepare, quieten
+from simulations.engines.environment import prepare
 
 prepare()
 
-import argparse
 import importlib
 import tempfile
 import time
@@ -26,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from placement import BATCH, LAYERS, RANK, SHARES, TOKENS, jobs_of, layers_of, random_model
+from placement import BATCH, LAYERS, SHARES, TOKENS, jobs_of, layers_of, random_model
 
 from fleettune.backbone.causal_lm import load_backbone
 from fleettune.backbone.processor import CUDA, REFERENCE, place_tensors_on
@@ -34,7 +33,7 @@ from fleettune.cohort.probe import probe_cohort
 from fleettune.cohort.tune import tune_cohort
 from fleettune.cost.work import backward_work, forward_work
 from fleettune.shapes import MODULES, Shapes, Site
-from lines import machine, print_line
+from measure import emit, run_figures
 
 FIGURE = "gpu_step_joules"
 
@@ -52,26 +51,23 @@ def joules(handle: Any, nvml: Any, run: Callable[[], object]) -> tuple[float, fl
 def counted(shapes: Shapes, case: str, *, cached: bool) -> float:
     """Returns the FLOP of a case's step as the work model counts them."""
     first = min(layers_of(case))
-    ranks = {Site(layer, module): RANK for layer in layers_of(case) for module in MODULES}
+    ranks = {Site(layer, module): 8 for layer in layers_of(case) for module in MODULES}
     lengths, head = [TOKENS] * BATCH, BATCH * TOKENS // 2
     forward = forward_work(shapes, lengths, head, ranks).flop
     below = 2 * BATCH * TOKENS * first * shapes.linear_parameters / shapes.layers if cached else 0.0
     return forward - below + backward_work(shapes, lengths, head, ranks).flop
 
 
-def main() -> None:
+def measure_cuts(quick: bool) -> None:
     """Prints one line per case and kind of pass."""
-    parser = argparse.ArgumentParser(description="Joules of a training step on a GPU.")
-    parser.add_argument("--quick", action="store_true", help="fewer steps")
-    steps = 50 if parser.parse_args().quick else 400
-    quieten()
+    steps = 50 if quick else 400
     if not torch.cuda.is_available():
-        print_line({"figure": FIGURE, "value": None, "note": "not applicable: no CUDA device"})
+        emit(FIGURE, "not applicable: no CUDA device")
         return
     try:
         nvml: Any = importlib.import_module("pynvml")
     except ImportError:
-        print_line({"figure": FIGURE, "value": None, "note": "nvidia-ml-py is not installed"})
+        emit(FIGURE, "not available: nvidia-ml-py is not installed")
         return
     nvml.nvmlInit()
     handle = nvml.nvmlDeviceGetHandleByIndex(torch.cuda.current_device())
@@ -102,9 +98,8 @@ def main() -> None:
                 "steps": steps,
                 "idle_w": round(idle_j / idle_s, 1),
             }
-            name = f"{FIGURE}_{case}{'_cached' if cached else ''}"
-            print_line({"figure": name, "value": detail["ratio"], "detail": detail | machine()})
+            emit(f"{FIGURE}_{case}{'_cached' if cached else ''}", detail["ratio"], detail)
 
 
 if __name__ == "__main__":
-    main()
+    run_figures("Joules of a training step on a GPU.", {FIGURE: measure_cuts})

@@ -19,7 +19,6 @@ os.environ |= {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 
-import argparse
 import json
 import random
 import statistics
@@ -28,18 +27,18 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 
-import torch
 from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
-from lines import emit, rss_mb
+from measure import Figures, emit, rounded, rss_mb, run_figures
 from simulations.engines.cohort_grid import RUN_ID, CohortGrid, Registry
 
 MILLION, TEN_THOUSAND = 1_000_000, 10_000
 STOCK_LIMIT_S = 240
+STOCK = "--stock"
+"""With a number of rounds, asks this script for stock Flower's seconds alone."""
 
 client = ClientApp()
 
@@ -138,8 +137,7 @@ def measure_stock(rounds: int) -> None:
         ours.extend(one_round(grid, number, 100) for number in range(10 * rounds + 1))
 
     on_server(our_grid(TEN_THOUSAND), work)
-    here = Path(__file__)
-    command = [sys.executable, str(here), "--stock", str(rounds)]
+    command = [sys.executable, __file__, STOCK, str(rounds)]
     done = subprocess.run(
         command,
         # a Ray of its own, whatever else runs on this machine
@@ -190,12 +188,7 @@ def run_stock(rounds: int) -> None:
     print(json.dumps({"stock": times}), flush=True)
 
 
-def rounded(values: list[float]) -> list[float]:
-    """Returns values with four digits behind the point."""
-    return [round(value, 4) for value in values]
-
-
-FIGURES: dict[str, Callable[[bool], None]] = {
+FIGURES: Figures = {
     "grid_round_s": lambda quick: measure_million(5 if quick else 20),
     "grid_1m_vs_10k": lambda quick: measure_ratio(10 if quick else 20),
     "grid_vs_flower": lambda quick: measure_stock(3 if quick else 8),
@@ -203,20 +196,8 @@ FIGURES: dict[str, Callable[[bool], None]] = {
 """`grid_rss_mb` is printed with `grid_round_s`, in whose process nothing ran before."""
 
 
-def main() -> None:
-    """Measures the figures asked for, all of them by default."""
-    parser = argparse.ArgumentParser(description="What a round of the grid costs.")
-    parser.add_argument("--quick", action="store_true", help="fewer rounds")
-    parser.add_argument("--stock", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("figures", nargs="*", help=f"of {', '.join(FIGURES)}; all by default")
-    asked = parser.parse_intermixed_args()
-    torch.set_num_threads(1)
-    if asked.stock:
-        run_stock(asked.stock)
-        return
-    for name in asked.figures or FIGURES:
-        FIGURES[name](asked.quick)
-
-
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == [STOCK]:
+        run_stock(int(sys.argv[2]))
+    else:
+        run_figures("What a round of the grid costs.", FIGURES)

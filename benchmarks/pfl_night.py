@@ -15,7 +15,6 @@ from simulations.engines.environment import prepare
 
 prepare()
 
-import argparse
 import importlib.util
 import tempfile
 import warnings
@@ -26,12 +25,11 @@ from typing import Any
 import torch
 from cohort import Case, PeftLoop, cases, job_of, random_night
 from peft import set_peft_model_state_dict
-from rates import cpu_s
 
 from fleettune.adapters.patch import to_peft
 from fleettune.cohort.execute import execute
 from fleettune.jobs.jobs import TuneJob
-from lines import machine, print_line
+from measure import cpu_s, emit, run_figures
 
 FIGURE = "tuning_night_vs_pfl"
 
@@ -84,18 +82,14 @@ class PflLoop:
             return float(self.peft.loss(tokens[:first], labels[:first]))
 
 
-def main() -> None:
+def measure_night(quick: bool) -> None:
     """Prints the ratio of samples per CPU second."""
-    parser = argparse.ArgumentParser(description="The tuning night against pfl-research.")
-    parser.add_argument("--quick", action="store_true", help="fewer devices and rounds")
-    quick = parser.parse_args().quick
     warnings.filterwarnings("ignore")
     if importlib.util.find_spec("pfl") is None:
-        print_line({"name": FIGURE, "value": "not applicable: pfl is not installed"})
+        emit(FIGURE, "not applicable: pfl is not installed")
         return
-    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = random_night(Path(scratch) / "night")
+        folder = random_night(Path(scratch))
         case = next(c for c in cases(folder, quick=quick) if c.name == "tuning_night_vs_peft")
         loop = PflLoop(case)
         jobs = [job_of(case, device, case.layers) for device in range(case.devices)]
@@ -113,8 +107,8 @@ def main() -> None:
         "loss_of_last_device": round(loop.tune(theirs[-1]), 4),
     }
     value = round(best["pfl"] / best["engine"], 2)
-    print_line({"name": FIGURE, "value": value, "detail": detail | machine()})
+    emit(FIGURE, value, detail)
 
 
 if __name__ == "__main__":
-    main()
+    run_figures("The tuning night against pfl-research.", {FIGURE: measure_night})

@@ -18,26 +18,18 @@ from simulations.engines.environment import prepare
 
 prepare()
 
-import argparse
 import tempfile
-import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from transformers import LlamaConfig, LlamaForCausalLM
 
-from fleettune.adapters.patch import Placement, new_patch
 from fleettune.backbone.causal_lm import Backbone, load_backbone
 from fleettune.cohort.probe import probe_cohort
 from fleettune.cohort.tune import tune_cohort
-from fleettune.data.tokens import Example
 from fleettune.jobs.jobs import ProbeJob, TuneJob
-from fleettune.shapes import MODULES, Site
-from lines import emit
+from measure import TuneSize, cpu_s, emit, random_tune, run_figures, save_random_llama
 
 LAYERS, TOKENS, BATCH, RANK = 30, 64, 2, 8
 Floats = NDArray[np.float64]
@@ -45,20 +37,12 @@ SHARES = (1.0, 0.75, 0.5, 0.25)
 STRAY = "0.5+layer0"
 
 
-def random_model(folder: Path) -> Backbone:
-    """Returns a random backbone of SmolLM2-135M's shape with 1024 tokens."""
-    config = LlamaConfig(
-        hidden_size=576,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=9,
-        num_key_value_heads=3,
-        intermediate_size=1536,
-        vocab_size=1024,
-        tie_word_embeddings=True,
-    )
-    torch.manual_seed(0)
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return load_backbone(folder)
+def random_model(folder: Path) -> Path:
+    """Writes a random model of SmolLM2-135M's shape with 1024 tokens and returns its folder."""
+    return save_random_llama(
+        folder, hidden_size=576, num_hidden_layers=LAYERS, num_attention_heads=9,
+        num_key_value_heads=3, intermediate_size=1536, vocab_size=1024,
+    )  # fmt: skip
 
 
 def layers_of(case: str) -> list[int]:
@@ -70,21 +54,9 @@ def layers_of(case: str) -> list[int]:
 
 def jobs_of(backbone: Backbone, case: str, steps: int) -> tuple[ProbeJob, TuneJob]:
     """Returns the same passes as a probe and as a tune of that many steps over one batch."""
-    rng = np.random.default_rng(0)
-    drawn = rng.integers(4, backbone.shapes.vocab, (BATCH, TOKENS)).tolist()
-    batch = tuple(Example(tokens=tuple(row), prompt=TOKENS // 2) for row in drawn)
-    sites = tuple(Site(layer, module) for layer in layers_of(case) for module in MODULES)
-    patch = new_patch(Placement(sites=sites, rank=RANK, alpha=16.0), backbone.shapes, 0, rng)
-    batches = (batch,) * steps
-    tune = TuneJob(release="", start=patch, batches=batches, learning_rate=1e-3, clip=1.0)
-    return ProbeJob(release="", probe=patch, batches=batches), tune
-
-
-def cpu_s(run: Callable[[], object]) -> float:
-    """Returns the CPU seconds of this process that a call takes."""
-    started = time.process_time()
-    run()
-    return time.process_time() - started
+    size = TuneSize(steps=steps, batch=BATCH, tokens=TOKENS, examples=BATCH)
+    tune = random_tune(size, backbone.shapes, layers_of(case))
+    return ProbeJob(release="", probe=tune.start, batches=tune.batches), tune
 
 
 def passes_s(backbone: Backbone, case: str, steps: int) -> Floats:
@@ -99,18 +71,14 @@ def passes_s(backbone: Backbone, case: str, steps: int) -> Floats:
     return np.array(found)
 
 
-def main() -> None:
-    """Prints one line per case and kind of pass."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one round of two steps")
-    quick = parser.parse_args().quick
-    torch.set_num_threads(1)
+def measure_cuts(quick: bool) -> None:
+    """Prints one line per case and kind of pass, and what a stray adapter gives back."""
     rounds, steps = (1, 2) if quick else (6, 3)
     cases = [*map(str, SHARES), STRAY]
     # the best of each pass: the least of their differences would be of a slow short one
     least: dict[str, Floats] = {}
     with tempfile.TemporaryDirectory() as folder:
-        backbone = random_model(Path(folder))
+        backbone = load_backbone(random_model(Path(folder)))
         # the first pass of the largest case pays for its memory
         passes_s(backbone, "1.0", 1)
         for _ in range(rounds):
@@ -132,4 +100,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_figures("The time of a training step by the cut.", {"steps": measure_cuts})

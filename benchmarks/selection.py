@@ -12,21 +12,19 @@ recommended.
 
 from __future__ import annotations
 
-from simulations.engines.environment import prepare, quieten
+from simulations.engines.environment import prepare
 
 prepare()
 
-import argparse
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from fleet import COHORT, HARDWARE, NightFleet, emit, rounded
+from fleet import COHORT, NightFleet
 
 import clients.device
 from clients.adaptation.rules import AlwaysRetune, NeverPersonalise
@@ -46,6 +44,8 @@ from fleettune.data.personas import SyntheticData
 from fleettune.jobs.jobs import Compute
 from fleettune.records import to_record
 from fleettune.releases.manifest import Manifest
+from measure import Figures, emit, rounded, run_figures
+from simulations.experiment.device_fleet import HARDWARE
 from simulations.experiment.lexicons import find_lexicons
 
 EXCHANGES = 100
@@ -167,8 +167,9 @@ def measure_batching(devices: int, looped: int) -> None:
     emit("selection_batching", detail[f"of_{EXCHANGES}"]["over_one_by_one"], detail)
 
 
-def measure_share(name: str, devices: int) -> None:
+def measure_share(name: str, quick: bool) -> None:
     """Prints the share of nights' host time that scoring and replacement take."""
+    devices = 8 if quick else 64
     spent: list[float] = []
     original = clients.device.select
 
@@ -203,20 +204,10 @@ def measure_share(name: str, devices: int) -> None:
     emit(name, round(max(shares), 4), detail)
 
 
-def main() -> None:
-    """Measures the figures asked for, all by default."""
-    parser = argparse.ArgumentParser(description="Selection in cohorts.")
-    parser.add_argument("--quick", action="store_true", help="fewer devices")
-    parser.add_argument("figures", nargs="*", help="names of figures; all by default")
-    asked = parser.parse_intermixed_args()
-    quieten()
-    torch.set_num_threads(1)
-    figures: dict[str, Callable[[], None]] = {
-        "selection_batching": lambda: measure_batching(*((32, 4) if asked.quick else (1000, 20))),
-    } | {name: partial(measure_share, name, 8 if asked.quick else 64) for name in FORMS}
-    for name in asked.figures or figures:
-        figures[name]()
-
+FIGURES: Figures = {
+    "selection_batching": lambda quick: measure_batching(*((32, 4) if quick else (1000, 20))),
+    **{name: partial(measure_share, name) for name in FORMS},
+}
 
 if __name__ == "__main__":
-    main()
+    run_figures("Selection in cohorts.", FIGURES)

@@ -33,7 +33,7 @@ from fleettune.catalogue.entry_shares import entry_shares
 from fleettune.catalogue.explanation import Cosine
 from fleettune.cohort.execute import execute
 from fleettune.data.styles import StyledData, plain_questions, style_corpus
-from lines import emit
+from measure import emit
 from strategies.catalogue import entries as catalogue
 from strategies.catalogue.entry_tuning import corpus_entries
 

@@ -33,7 +33,7 @@ from fleettune.cohort.execute import execute
 from fleettune.data.styles import StyledData
 from fleettune.jobs.jobs import TuneJob, TuneResult
 from fleettune.seeds import Purpose, stream
-from lines import emit
+from measure import emit
 from strategies.catalogue import entries as catalogue
 
 

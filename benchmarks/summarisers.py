@@ -30,7 +30,7 @@ from fleettune.catalogue.style_vectors import (
 from fleettune.catalogue.summariser_models import MINILM_PACKAGE, local_model
 from fleettune.cohort.execute import execute
 from fleettune.jobs.jobs import EmbedJob, EmbedResult, Job, Result
-from lines import emit
+from measure import emit
 from strategies.catalogue import entries as catalogue
 
 SMOLLM2 = BackboneSource(

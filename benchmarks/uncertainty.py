@@ -12,9 +12,6 @@ import os
 
 os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
 
-import argparse
-import json
-import platform
 import time
 
 import numpy as np
@@ -22,7 +19,8 @@ import polars as pl
 
 from fleettune.cost.hardware import load_hardware
 from fleettune.cost.radio import WIFI
-from simulations.experiment.build import HARDWARE
+from measure import Figures, emit, run_figures
+from simulations.experiment.device_fleet import HARDWARE
 from simulations.uncertainty.estimate import estimate
 
 ENTRIES = (  # stage, phase, FLOP, bytes, bursts
@@ -66,28 +64,18 @@ def made_up(rows: int) -> tuple[pl.DataFrame, pl.DataFrame]:
     return attended, pl.concat(parts)
 
 
-def main() -> None:
-    """Prints one line of JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a tenth of the rows")
-    count = 10_000 if parser.parse_args().quick else 100_000
+def measure_draws(count: int) -> None:
+    """Prints the seconds that the draws of so many rows take."""
     rows, work = made_up(count)
     profiles = list(load_hardware(HARDWARE).values())
     started, busy = time.perf_counter(), time.process_time()
     found = estimate(rows, work, profiles, "arm_0", radio=WIFI, seed=0, deadline_s=DEADLINE_S)
     seconds, busy = time.perf_counter() - started, time.process_time() - busy
-    shown = {
-        "monte_carlo_s": round(seconds, 2),
-        "cpu_s": round(busy, 2),
-        "rows": count,
-        "work_entries": work.height,
-        "draws": found.draws,
-        "cores": 1,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-    }
-    print(json.dumps(shown))
+    detail = {"cpu_s": round(busy, 2), "rows": count, "work_entries": work.height}
+    emit("monte_carlo_s", round(seconds, 2), detail | {"draws": found.draws})
 
+
+FIGURES: Figures = {"monte_carlo_s": lambda quick: measure_draws(10_000 if quick else 100_000)}
 
 if __name__ == "__main__":
-    main()
+    run_figures("What the Monte Carlo over coefficients costs.", FIGURES)

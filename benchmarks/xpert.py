@@ -64,7 +64,7 @@ from fleettune.cost.pricing import PricedModel
 from fleettune.cost.work import backward_work
 from fleettune.cost.workload import Entry as WorkEntry
 from fleettune.cost.workload import Workload
-from lines import emit
+from measure import emit
 from simulations.studies.explained_words import is_right
 from strategies.catalogue import entries as catalogue
 

@@ -47,8 +47,7 @@ from clients.selection import (
     Reservoir,
     Selection,
 )
-from clients.start.entry_mixture import Mixture
-from clients.start.rules import Explained, Rival, Scratch, StartRule
+from clients.start import Mixture, NearestEntry, Rival, Scratch, StartRule
 from clients.synthesis import NoSynthesis, SelfParaphrase, Synthesis, TemplateRewrite
 from clients.tuning.schedule import Tuning
 from fleettune.deltas.codecs import CODECS, FP32, Codec
@@ -159,7 +158,7 @@ BUILT_IN: Mapping[str, type] = {
         Tuning,
         FleetOnly,
         Scratch,
-        Explained,
+        NearestEntry,
         Mixture,
         Rival,
         *CODECS,

@@ -29,6 +29,7 @@ from simulations.engines.environment import quieten
 from simulations.experiment import lexicons
 from simulations.experiment.arms import chosen_policies
 from simulations.experiment.build import Experiment, build
+from simulations.experiment.removed import explain_removal
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +73,10 @@ def check_all(overrides: Sequence[str], *, sweep: bool) -> list[Experiment]:
             except (HydraException, OmegaConfBaseException, ValueError) as error:
                 raise ValueError(_sentence(error, job)) from error
             check_unchanged(cfg)
-            experiments += [build(part, chosen_policies(job)) for part in parts]
+            try:
+                experiments += [build(part, chosen_policies(job)) for part in parts]
+            except ValueError as error:
+                raise ValueError(explain_removal(str(error)) or str(error)) from error
     return experiments
 
 
@@ -116,7 +120,9 @@ def _key(override: str) -> str:
 
 def _sentence(error: Exception, job: Sequence[str]) -> str:
     """Returns what Hydra says in one line, with what was asked for and without its internals."""
-    if unknown := re.match("Could not override '([^']+)'", str(error)):
+    if removed := explain_removal(str(error)):
+        said = removed
+    elif unknown := re.match("Could not override '([^']+)'", str(error)):
         key = unknown[1]
         near = f"; {key.rpartition('.')[0]} has other keys" if "." in key else ""
         said = f"{key} is not a known key of the configuration{near}, see --cfg job"

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-from fleettune.backbone.causal_lm import BackboneSource
 from fleettune.fleet.joining import FROM_THE_START, Join, Joining
 from fleettune.fleet.registry import DATA_TYPES, FleetData
 from fleettune.records import OMIT_DEFAULT, Record, Types, from_record, to_record
@@ -118,10 +117,8 @@ _TYPES: Types = {
     **{cls.__name__: cls for cls in AGGREGATIONS},
     **{cls.__name__: cls for cls in (Unguided, Fitted, Fixed, Unstaged, Staged)},
     **{cls.__name__: cls for cls in (*CATALOGUES, Explain, Adapter, Joining, Join)},
-    **{
-        cls.__name__: cls for cls in (Plan, Arm, SourceModel, Schedule, ReleasePlan, Panel, Uniform)
-    },
-    **{cls.__name__: cls for cls in (ProbeRecipe, BackboneSource)},
+    **{cls.__name__: cls for cls in (Plan, Arm, SourceModel, Schedule, ReleasePlan)},
+    **{cls.__name__: cls for cls in (Panel, Uniform, ProbeRecipe)},
 }
 
 

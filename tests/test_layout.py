@@ -44,7 +44,7 @@ OPTIONS = [
 ]
 
 
-STARTS = ("warm_start", "xpert", "xpert_cost", "xpert_merge", "xpert_null", "xpert_optuna")
+STARTS = ("warm_start", "xpert", "xpert_cost", "xpert_merge", "xpert_null")
 NEEDED = {
     ("aggregation", "ffa"): ["+tuning.frozen_a=true"],
     ("release", "merged"): ["fleet_patch=start"],
@@ -103,8 +103,6 @@ def test_a_module_has_at_most_400_lines(file: Path) -> None:
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_of_the_configuration_builds(group: str, option: str) -> None:
-    if option in ("xpert_optuna", "xpert_search"):
-        pytest.importorskip("optuna")
     cfg = composed(group, option)
     if needs_a_file(cfg):
         with pytest.raises(ValueError, match=r"path|folder|files|adapters|\?\?\?"):

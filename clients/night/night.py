@@ -9,12 +9,12 @@ from clients.night.attendance import Attendance, Tonight
 from clients.night.selecting import SelectionCounts
 from clients.night.transfers import Payload, Written
 from clients.policy import DevicePolicy
-from clients.start.rules import Found
+from clients.start.rules import FoundStart
 from clients.state.state import DeviceState
 from clients.tuning.plan import TunePlan
 from clients.work.facts import Facts
 from fleettune.adapters.patch import Patch
-from fleettune.catalogue.offer import CatalogueOffer
+from fleettune.catalogue.manifest import CatalogueOffer
 from fleettune.cost.energy import Values, heat_s, work_s
 from fleettune.cost.ledger import Stage
 from fleettune.cost.workload import Entry, Workload
@@ -55,7 +55,7 @@ class Night:
     taken: SelectionCounts = field(default_factory=SelectionCounts)
     begun: Patch | None = None
     written: Written | None = None
-    found: Found | None = None
+    found: FoundStart | None = None
 
     @property
     def workload(self) -> Workload:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from clients.adaptation.device_view import nats_per_token
 from clients.night.night import NightOrder
-from clients.start.rules import Found
+from clients.start.rules import FoundStart
 from clients.state.state import DeviceState
 from fleettune.catalogue.manifest import CORPUS
 from fleettune.cost.energy import price
@@ -21,7 +21,7 @@ from fleettune.messages.report import Observation
 def observe_start(
     order: NightOrder,
     seen: Observation,
-    found: Found,
+    found: FoundStart,
     day: int,
     state: DeviceState,
     compute: Compute,

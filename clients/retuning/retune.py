@@ -20,7 +20,7 @@ from clients.retuning.plan import (
     with_probes,
 )
 from clients.retuning.synthetic_pairs import add_pairs
-from clients.start.rules import Asked
+from clients.start.rules import StartContext
 from clients.state.kept_out import held_out_examples, training_exchanges
 from clients.tuning.context import PlacementContext
 from clients.tuning.first_patch import new_start, warm_start
@@ -78,20 +78,16 @@ def _from_catalogue(
     if offer is None or state.patch is not None:
         return night
     kept = training_exchanges(facts, order.policy.adaptation, state)
-    asked = Asked(
+    context = StartContext(
         facts=facts,
         release=order.release,
         offer=offer,
         exchanges=tuple(kept),
         placement=placement,
         compute=compute,
-        holds=state.summariser,
     )
-    found = order.policy.start.find(asked)
-    night = replace(bill(order, night, found.entries), found=found)
-    # a model that was brought for it stays, whatever becomes of the tune
-    holds = state.summariser if night.over else found.holds or state.summariser
-    return replace(night, state=replace(state, summariser=holds))
+    found = order.policy.start.find(context)
+    return replace(bill(order, night, list(found.entries)), found=found)
 
 
 def _measured(

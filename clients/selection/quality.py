@@ -295,5 +295,5 @@ def _check_choices(rule: Quality) -> None:
     if rule.embedding != "backbone":
         raise ValueError(
             f"embedding must be backbone, got {rule.embedding!r}; "
-            "embeddings of another model (minilm) are not built here"
+            "embeddings of another model are not built here"
         )

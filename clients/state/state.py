@@ -50,8 +50,6 @@ class DeviceState:
         residual: What a lossy codec left out of earlier deltas (`fleettune.deltas.error_feedback`).
         shelf: Patches that are not in use.
         patch_version: How often a patch of the same release was trained before the one in use.
-        summariser: Digest of the model beside the release that catalogues are read with; empty
-            without one. As the release, it counts against no quota.
     """
 
     last_day: int = -1
@@ -69,7 +67,6 @@ class DeviceState:
     residual: Patch | None = None
     shelf: Shelf = EMPTY
     patch_version: int = 0
-    summariser: str = ""
 
     @property
     def items(self) -> tuple[Item, ...]:
@@ -190,7 +187,6 @@ def read_state(records: RecordDict, arm: str = "") -> DeviceState:
         residual=kept["residual"],
         shelf=read_shelf(records, f"{arm}/shelf"),
         patch_version=plain.get("patch_version", 0),
-        summariser=plain.get("summariser", ""),
     )
 
 
@@ -224,8 +220,6 @@ def write_state(records: RecordDict, state: DeviceState, arm: str = "") -> None:
         plain["residual"] = [residual.release, residual.alpha]
     if state.patch_version:
         plain["patch_version"] = state.patch_version
-    if state.summariser:
-        plain["summariser"] = state.summariser
     records[f"{arm}/device"] = ConfigRecord({"schema": SCHEMA, "json": json.dumps(plain)})
     for name, kept in (("patch", patch), ("residual", residual)):
         records.pop(f"{arm}/{name}", None)

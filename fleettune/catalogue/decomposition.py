@@ -1,6 +1,6 @@
 """Decomposition of a style vector into the directions of words.
 
-Source: XPerT's Algorithm 1, docs/methods.md#decomposition-ours.
+Source: XPerT's Algorithm 1, docs/methods.md#decomposition.
 
 Candidates are taken in order. One is accepted unless its cosine with an accepted word is too large
 on either side; what is left of it beside the accepted ones (Gram-Schmidt, twice, for rounding)
@@ -168,3 +168,44 @@ def _check(candidates: Sequence[Candidate], targets: Floats, gate: float, residu
             f"candidates must have vectors of {targets.shape[1]} entries, as the targets; "
             f"{wrong[0]!r} does not"
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Term:
+    """One word of an explanation.
+
+    Attributes:
+        word: The word, or its opposite where there is less of it.
+        amount: How much, > 0, in the coordinates' unit.
+    """
+
+    word: str
+    amount: float
+
+
+def describe(
+    words: Sequence[str], opposites: Sequence[str], coordinates: Floats, middle: Floats
+) -> tuple[Term, ...]:
+    """Returns what tells a style from the middle of its catalogue, the strongest word first.
+
+    Args:
+        words: What more of each coordinate is called.
+        opposites: What less of it is called.
+        coordinates: The style, ``(words,)``.
+        middle: What it is compared with, ``(words,)``; zeros for the unpersonalised model.
+    """
+    away = coordinates - middle
+    order: list[int] = np.argsort(-np.abs(away), kind="stable").tolist()
+    return tuple(
+        Term(
+            word=words[place] if away[place] > 0 else opposites[place],
+            amount=float(abs(away[place])),
+        )
+        for place in order
+        if away[place] != 0
+    )
+
+
+def format_terms(terms: Sequence[Term], count: int = 3) -> str:
+    """Returns an explanation to read: ``terse 0.8, technical 0.3``."""
+    return ", ".join(f"{term.word} {term.amount:.2g}" for term in terms[:count])

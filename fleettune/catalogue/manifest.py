@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 from safetensors.numpy import load, save
 
+from fleettune.adapters.patch import Patch
+from fleettune.adapters.patch_files import fetch_patch
 from fleettune.catalogue.decomposition import Basis, Floats
 from fleettune.catalogue.style_vectors import SUMMARISER_TYPES, Summariser
 from fleettune.records import from_record, to_record
@@ -50,7 +54,6 @@ class CatalogueManifest:
         release: SHA-256 of the weights of the release that entries were tuned and explained on.
         version: That release's version.
         summariser: How pairs of answers become vectors, on server and device alike.
-        words_from: Where the words' directions come from: measured, instructed or proposed.
         basis: The words' directions.
         scale: What every entry of a vector is divided by, ``(d,)``.
         entries: What there is to start from.
@@ -72,7 +75,6 @@ class CatalogueManifest:
     release: str
     version: int
     summariser: Summariser
-    words_from: str
     basis: Basis
     scale: Floats
     entries: tuple[Listed, ...]
@@ -145,7 +147,7 @@ def encode_manifest(manifest: CatalogueManifest) -> bytes:
         "release": manifest.release,
         "version": manifest.version,
         "summariser": to_record(manifest.summariser),
-        "words_from": manifest.words_from,
+        "words_from": "measured",
         "words": list(manifest.basis.words),
         "opposites": list(manifest.basis.opposites),
         "entries": [to_record(entry) for entry in manifest.entries],
@@ -183,7 +185,6 @@ def decode_manifest(data: bytes) -> CatalogueManifest:
         release=header["release"],
         version=header["version"],
         summariser=cast(Summariser, summariser),
-        words_from=header["words_from"],
         basis=Basis(
             words=tuple(header["words"]),
             opposites=tuple(header["opposites"]),
@@ -236,3 +237,48 @@ def _header(data: bytes) -> dict[str, Any]:
         return cast(dict[str, Any], json.loads(plain["__metadata__"]["fleettune"]))
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError("a catalogue manifest must be a safetensors file of ours") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogueOffer:
+    """A catalogue as it is offered.
+
+    Attributes:
+        data: Its manifest (`fleettune.catalogue.manifest.encode_manifest`).
+        store: Folder of its patches.
+    """
+
+    data: bytes
+    store: str
+
+    @property
+    def manifest(self) -> CatalogueManifest:
+        """What the bytes say.
+
+        Raises:
+            ValueError: If they are no manifest.
+        """
+        return _manifest(self.data)
+
+    def patches(self, wanted: tuple[str, ...]) -> tuple[Patch, ...]:
+        """Returns patches by their digests, for the release that the catalogue is about.
+
+        A digest says what a patch computes; one that was reused lies there under its first release.
+
+        Raises:
+            ValueError: If the store lacks one, or holds other bytes under its name.
+        """
+        version = self.manifest.version
+        held = (_patch(self.store, digest) for digest in wanted)
+        return tuple(replace(patch, release=version) for patch in held)
+
+
+@lru_cache(maxsize=16)
+def _manifest(data: bytes) -> CatalogueManifest:
+    """Returns a manifest; all devices of a round are sent the same one."""
+    return decode_manifest(data)
+
+
+@lru_cache(maxsize=256)
+def _patch(store: str, digest: str) -> Patch:
+    return fetch_patch(Path(store), digest)

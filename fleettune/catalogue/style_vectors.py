@@ -1,33 +1,27 @@
 """Summaries: what distinguishes two answers to one question in style, as a vector.
 
 XPerT puts both answers into a language model, asks for the style and takes the hidden state at the
-next-token position (docs/methods.md#style-vectors): `StyleQuestion`. A backbone that is too weak to
-be asked embeds
-the answers instead and the difference stands for the pair: `AnswerEmbedding`. `Stylometry` reads
-no model at all; it counts what studies of authorship count, which leaves out what an answer is
-about. The first two may read with another local model than the release; `SentenceEmbedding` always
-does, with MiniLM. Server and device must summarise alike, so a manifest names which of them it was
-and with what (`fleettune.catalogue.summariser_models`).
+next-token position (docs/methods.md#style-vectors): `StyleQuestion`. A release that is too weak to
+be asked embeds the answers instead, and the difference stands for the pair: `AnswerEmbedding`.
+`Stylometry` reads no model at all; it counts what studies of authorship count, which leaves out
+what an answer is about. Server and device must summarise alike, so a manifest names which it was.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from fleettune.catalogue.decomposition import Floats
-from fleettune.catalogue.summariser_models import LocalModel, MiniLm, SummariserModel
-from fleettune.cost.work import EncoderShapes
 from fleettune.data.tokens import Encoder, open_encoder
 from fleettune.jobs.jobs import Compute, EmbedJob
-from fleettune.records import OMIT_DEFAULT, Types
+from fleettune.records import Types
 from fleettune.releases.manifest import Manifest
-from fleettune.shapes import Shapes
 
 QUESTION = (
     "Which language style is more characteristic of <{after}> than <{before}>? "
@@ -60,13 +54,8 @@ class Pair:
 class Summariser(Protocol):
     """Turns pairs of answers into vectors; a frozen value that travels in a manifest."""
 
-    @property
-    def model(self) -> SummariserModel | None:
-        """What it reads with beside the release; None if that is the release, or no model."""
-        ...
-
     def reads(self, pairs: Sequence[Pair], release: Manifest) -> tuple[tuple[int, ...], ...]:
-        """Returns the tokens of every text that a model reads for it; nothing without a model."""
+        """Returns the tokens of every text that the release reads; nothing where it reads none."""
         ...
 
     def vectors(self, pairs: Sequence[Pair], release: Manifest, compute: Compute) -> Floats:
@@ -76,89 +65,51 @@ class Summariser(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StyleQuestion:
-    """A model is asked; its middle layer's state at the next-token position is the vector.
+    """The release is asked; its middle layer's state at the next-token position is the vector.
 
     XPerT takes the last layer's; the middle one is what `EmbedJob` gives, at half the joules.
-
-    Attributes:
-        model: Which model; None: the release.
     """
-
-    model: LocalModel | None = field(default=None, metadata=OMIT_DEFAULT)
 
     def reads(self, pairs: Sequence[Pair], release: Manifest) -> tuple[tuple[int, ...], ...]:
         """Returns one request per pair."""
-        encoder = _encoder(self.model, release)
+        encoder = _encoder(release)
         return tuple(
             encoder.request(QUESTION.format(after=pair.after, before=pair.before)) for pair in pairs
         )
 
     def vectors(self, pairs: Sequence[Pair], release: Manifest, compute: Compute) -> Floats:
         """Returns one state of norm 1 per pair."""
-        prompts, folder = self.reads(pairs, release), _folder(self.model, release)
-        job = EmbedJob(release=folder, patch=None, prompts=prompts, skip=_ALL_BUT_LAST)
+        prompts = self.reads(pairs, release)
+        job = EmbedJob(release=release.path, patch=None, prompts=prompts, skip=_ALL_BUT_LAST)
         return compute.embed(job).vectors.astype(np.float64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerEmbedding:
-    """A model embeds both answers, without their question; the difference is the vector.
-
-    Attributes:
-        model: Which model; None: the release.
-    """
-
-    model: LocalModel | None = field(default=None, metadata=OMIT_DEFAULT)
+    """The release embeds both answers, without their question; the difference is the vector."""
 
     def reads(self, pairs: Sequence[Pair], release: Manifest) -> tuple[tuple[int, ...], ...]:
         """Returns all answers after, then all before."""
-        encoder = _encoder(self.model, release)
+        encoder = _encoder(release)
         opening = encoder.ids(encoder.template.between)
         return tuple((*opening, *encoder.ids(text), encoder.stop) for text in _answers(pairs))
 
     def vectors(self, pairs: Sequence[Pair], release: Manifest, compute: Compute) -> Floats:
         """Returns the difference of two vectors of norm 1 per pair."""
-        encoder = _encoder(self.model, release)
+        encoder = _encoder(release)
         job = EmbedJob(
-            release=_folder(self.model, release),
+            release=release.path,
             patch=None,
             prompts=self.reads(pairs, release),
             skip=len(encoder.ids(encoder.template.between)),
         )
-        return _differences(job, compute)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SentenceEmbedding:
-    """MiniLM embeds both answers, without their question; the difference is the vector.
-
-    An embedding is the mean of the last hidden states of all tokens, brought to norm 1 (Reimers
-    and Gurevych 2019, arXiv:1908.10084).
-
-    Attributes:
-        model: The encoder.
-    """
-
-    model: MiniLm = field(default_factory=MiniLm)
-
-    def reads(self, pairs: Sequence[Pair], release: Manifest) -> tuple[tuple[int, ...], ...]:
-        """Returns all answers after, then all before."""
-        return tuple(map(self.model.tokens, _answers(pairs)))
-
-    def vectors(self, pairs: Sequence[Pair], release: Manifest, compute: Compute) -> Floats:
-        """Returns the difference of two vectors of norm 1 per pair."""
-        folder, prompts = str(self.model.folder), self.reads(pairs, release)
-        return _differences(EmbedJob(release=folder, patch=None, prompts=prompts), compute)
+        found, half = compute.embed(job).vectors.astype(np.float64), len(pairs)
+        return found[:half] - found[half:]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stylometry:
     """Counts of function words, marks and word lengths; the difference is the vector."""
-
-    @property
-    def model(self) -> None:
-        """None: no model reads."""
-        return None
 
     def reads(self, pairs: Sequence[Pair], release: Manifest) -> tuple[tuple[int, ...], ...]:
         """Returns nothing: no model reads."""
@@ -170,13 +121,8 @@ class Stylometry:
 
 
 SUMMARISER_TYPES: Types = {
-    kind.__name__: kind
-    for kind in (
-        *(StyleQuestion, AnswerEmbedding, Stylometry, SentenceEmbedding),
-        *(LocalModel, Shapes, MiniLm, EncoderShapes),
-    )
+    kind.__name__: kind for kind in (StyleQuestion, AnswerEmbedding, Stylometry)
 }
-"""Summarisers and what they are made of."""
 
 
 def counts(text: str) -> Floats:
@@ -204,17 +150,5 @@ def _answers(pairs: Sequence[Pair]) -> list[str]:
     return [*(pair.after for pair in pairs), *(pair.before for pair in pairs)]
 
 
-def _differences(job: EmbedJob, compute: Compute) -> Floats:
-    """Returns what the first half of a job's texts has over the second one."""
-    found, half = compute.embed(job).vectors.astype(np.float64), len(job.prompts) // 2
-    return found[:half] - found[half:]
-
-
-def _folder(model: LocalModel | None, release: Manifest) -> str:
-    return release.path if model is None else str(model.folder)
-
-
-def _encoder(model: LocalModel | None, release: Manifest) -> Encoder:
-    if model is not None:
-        return model.encoder
+def _encoder(release: Manifest) -> Encoder:
     return open_encoder(Path(release.path), release.template, release.max_tokens)

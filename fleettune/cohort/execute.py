@@ -15,16 +15,10 @@ import torch
 
 from fleettune.backbone.causal_lm import Backbone, load_backbone
 from fleettune.backbone.processor import CPU, REFERENCE, place_tensors_on
-from fleettune.backbone.sentence_encoder import (
-    SentenceEncoder,
-    is_sentence_encoder,
-    load_sentence_encoder,
-)
 from fleettune.cohort.probe import measure_cohort, probe_cohort
 from fleettune.cohort.score import (
     choose_cohort,
     embed_cohort,
-    embed_sentences,
     generate_cohort,
     score_cohort,
 )
@@ -69,17 +63,15 @@ _KERNELS: dict[type, Callable[[Backbone, Sequence[Any]], Sequence[Result]]] = {
 }
 
 
-_loaded: dict[tuple[str, str, str], Backbone | SentenceEncoder] = {}
+_loaded: dict[tuple[str, str, str], Backbone] = {}
 
 
-def _model(release: str, precision: str, processor: str) -> Backbone | SentenceEncoder:
+def _model(release: str, precision: str, processor: str) -> Backbone:
     """Returns the model of a folder; the one before leaves memory first, so two never share it."""
     key = (release, precision, processor)
     if key not in _loaded:
         _loaded.clear()
-        folder = Path(release)
-        load = load_sentence_encoder if is_sentence_encoder(folder) else load_backbone
-        _loaded[key] = load(folder, precision, processor)
+        _loaded[key] = load_backbone(Path(release), precision, processor)
     return _loaded[key]
 
 
@@ -135,7 +127,7 @@ class JobBatch:
 
     Attributes:
         kind: Type of the jobs.
-        release: Folder of the backbone, or of a sentence encoder.
+        release: Folder of the backbone.
         jobs: The jobs.
         precision: ``reference`` or ``fast``.
         processor: ``cpu`` or ``cuda``.
@@ -155,8 +147,6 @@ def run_batch(part: JobBatch) -> Sequence[Result]:
     """Returns the results of one part, in the order of its jobs."""
     model = _model(part.release, part.precision, part.processor)
     with place_tensors_on(model.device):
-        if isinstance(model, SentenceEncoder):
-            return embed_sentences(model, part.jobs)
         return _KERNELS[part.kind](model, part.jobs)
 
 

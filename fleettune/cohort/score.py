@@ -6,7 +6,7 @@ not grow with the number of exchanges.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -17,7 +17,6 @@ from torch.nn import functional
 
 from fleettune.adapters.patch import Patch
 from fleettune.backbone.causal_lm import Backbone
-from fleettune.backbone.sentence_encoder import SentenceEncoder
 from fleettune.jobs.jobs import (
     ChoiceJob,
     ChoiceResult,
@@ -25,7 +24,6 @@ from fleettune.jobs.jobs import (
     EmbedResult,
     GenerateJob,
     GenerateResult,
-    Job,
     ScoreJob,
     ScoreResult,
     embedding_layers,
@@ -156,52 +154,28 @@ def _choice_losses(
 
 @torch.no_grad()
 def embed_cohort(backbone: Backbone, jobs: Sequence[EmbedJob]) -> list[EmbedResult]:
-    """Returns embeddings and the entropy of hidden norms; all jobs share `skip`."""
-    middle = embedding_layers(backbone.shapes)
-    with _patched(backbone, [job.patch for job in jobs]):
-        return _averaged(jobs, lambda t, _: backbone.layers(backbone.embed(t), 0, middle))
+    """Returns normalised means of middle hidden states, and the entropy of their norms.
 
-
-@torch.no_grad()
-def embed_sentences(encoder: SentenceEncoder, jobs: Sequence[Job]) -> list[EmbedResult]:
-    """Returns embeddings by the last hidden states of an encoder; all jobs share `skip`.
-
-    Raises:
-        ValueError: If a job asks for something else, or for a patch.
-    """
-    texts = [job for job in jobs if isinstance(job, EmbedJob) and job.patch is None]
-    if len(texts) < len(jobs):
-        kinds = sorted({type(job).__name__ for job in jobs})
-        raise ValueError(f"a sentence encoder only embeds, without a patch, got {kinds}")
-    return _averaged(texts, encoder.hidden)
-
-
-def _averaged(
-    jobs: Sequence[EmbedJob], states: Callable[[Tensor, Tensor], Tensor]
-) -> list[EmbedResult]:
-    """Returns the normalised means of hidden states, and the entropy of their norms.
-
-    Args:
-        jobs: Texts that may share a pass.
-        states: Hidden states of padded tokens, of which those are real that the mask says.
+    All jobs share `skip`.
     """
     skip = jobs[0].skip
     found: list[list[Any]] = [[None] * len(job.prompts) for job in jobs]
     longest = max(len(p) for job in jobs for p in job.prompts)
-    for part in slices([len(job.prompts) for job in jobs], longest):
-        prompts = [jobs[d].prompts[i] if i is not None else (0,) for d, i in part]
-        tokens = pad_tokens(prompts)
-        lengths = torch.tensor([len(prompt) for prompt in prompts])
-        place = torch.arange(tokens.shape[1])[None]
-        real = place < lengths[:, None]
-        hidden = states(tokens, real)
-        meant = real & (place >= (lengths - 1).clamp(max=skip)[:, None])
-        mean = (hidden.float() * meant[..., None]).sum(1) / meant.sum(1)[:, None]
-        entropy, counted = norm_entropy(hidden.float().square().sum(2).sqrt(), real)
-        rows = zip(functional.normalize(mean), entropy, counted, strict=True)
-        for (device, index), (vector, nats, count) in zip(part, rows, strict=True):
-            if index is not None:
-                found[device][index] = vector.cpu().numpy(), float(nats), int(count)
+    with _patched(backbone, [job.patch for job in jobs]):
+        for part in slices([len(job.prompts) for job in jobs], longest):
+            prompts = [jobs[d].prompts[i] if i is not None else (0,) for d, i in part]
+            tokens = pad_tokens(prompts)
+            lengths = torch.tensor([len(prompt) for prompt in prompts])
+            place = torch.arange(tokens.shape[1])[None]
+            real = place < lengths[:, None]
+            hidden = backbone.layers(backbone.embed(tokens), 0, embedding_layers(backbone.shapes))
+            meant = real & (place >= (lengths - 1).clamp(max=skip)[:, None])
+            mean = (hidden.float() * meant[..., None]).sum(1) / meant.sum(1)[:, None]
+            entropy, counted = norm_entropy(hidden.float().square().sum(2).sqrt(), real)
+            rows = zip(functional.normalize(mean), entropy, counted, strict=True)
+            for (device, index), (vector, nats, count) in zip(part, rows, strict=True):
+                if index is not None:
+                    found[device][index] = vector.cpu().numpy(), float(nats), int(count)
     return [_embedded(rows) for rows in found]
 
 

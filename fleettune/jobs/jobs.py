@@ -199,8 +199,7 @@ class EmbedJob:
     """Embed texts: the mean of the middle layer's hidden state over the text's tokens.
 
     Attributes:
-        release: Folder of the release, of another backbone, or of a sentence encoder, whose last
-            layer counts (`fleettune.backbone.sentence_encoder`).
+        release: Folder of the release.
         patch: The patch in use, None without one.
         prompts: The tokens of every text.
         skip: Leading tokens that the mean leaves out where a text has more than these.

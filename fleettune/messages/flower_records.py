@@ -20,7 +20,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
 from fleettune.adapters.patch import Patch, from_arrays, to_arrays
-from fleettune.catalogue.offer import CatalogueOffer
+from fleettune.catalogue.manifest import CatalogueOffer
 from fleettune.cost.ledger import Cost, Ledger, Stage
 from fleettune.cost.workload import Amount, Entry, Phase, Workload
 from fleettune.deltas.frames import ExpectedDelta, read_frame, write_frame

@@ -9,9 +9,7 @@ from typing import Any
 from clients.adaptation.device_view import HoldingOut
 from clients.placement.rules import TrainingRule
 from clients.policy import DevicePolicy
-from clients.start.entry_mixture import Mixture
-from clients.start.optuna_search import SEARCHES, check_optuna
-from clients.start.rules import Rival, Scratch
+from clients.start import Mixture, Scratch
 from fleettune.data.exchanges import Population
 from fleettune.fleet.joining import FROM_THE_START, Joining
 from fleettune.records import build_value
@@ -139,8 +137,6 @@ def _check_start(name: str, policy: DevicePolicy, rule: Cataloguing) -> None:
             f"arm {name} starts from a catalogue: add catalogue=styles, corpora, imported or "
             "clusters"
         )
-    if isinstance(policy.start, Rival) and policy.start.pick in SEARCHES:
-        check_optuna()
     if isinstance(policy.start, Mixture) and rule.explain.shrink is None:
         raise ValueError(
             f"arm {name}: start.spread counts in the unit that whitening brings; "

@@ -1,15 +1,14 @@
-"""Candidate words with their directions, found on the server by asking a release, never given.
+"""Candidate words with their directions, measured in a release's own sampled answers.
 
-`Measured` serves a model that is too weak to be instructed: among its own sampled answers to one
-question, those that show most and least of a word make a pair. `Instructed` asks for an answer
-worded so (XPerT's way). Words that a model proposes itself are in
-`strategies.catalogue.proposed_words`.
+Among several sampled answers to one question, the ones that show most and least of a word make a
+pair; the mean of what tells such pairs apart is the word's direction. XPerT asks for answers worded
+so instead, which needs a release that can be instructed (docs/LOG.md).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,96 +21,9 @@ from fleettune.jobs.jobs import Compute, GenerateJob
 from fleettune.releases.manifest import Manifest
 
 Summarise = Callable[[Sequence[Pair]], Floats]
-LISTED = tuple((word.word, word.opposite) for word in STYLE_WORDS)
-"""The words of the list with their opposites."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Seen:
-    """What words are found by.
-
-    Attributes:
-        questions: Put to the base and to every entry.
-        plain: What the base answers.
-        pairs: Every entry's answers beside those, entry by entry.
-        vectors: The entries', ``(entries, d)``.
-        answering: The release.
-        summarise: Turns pairs into vectors, ``(pairs, d)``.
-    """
-
-    questions: tuple[str, ...]
-    plain: tuple[str, ...]
-    pairs: tuple[Pair, ...]
-    vectors: Floats
-    answering: Answering
-    summarise: Summarise
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    """Words by measures of text, contrasted over a release's own sampled answers.
-
-    Attributes:
-        words: The list.
-        samples: Answers drawn per question, at temperature 1.
-    """
-
-    words: tuple[StyleWord, ...] = field(default=STYLE_WORDS)
-    samples: int = 8
-
-    def __post_init__(self) -> None:
-        if self.samples < 2 or not self.words:
-            raise ValueError(
-                "explanation needs words and >= 2 samples per question to contrast, got "
-                f"{len(self.words)} words and {self.samples} samples"
-            )
-
-    def candidates(self, seen: Seen) -> tuple[Candidate, ...]:
-        """Returns the words that answers differ in, each with its mean direction."""
-        sampled = seen.answering.sampled(seen.questions, self.samples)
-        found: list[Candidate] = []
-        for word in self.words:
-            pairs = [
-                pair
-                for question, answers in zip(seen.questions, sampled, strict=True)
-                if (pair := _contrast(word, question, answers)) is not None
-            ]
-            if pairs:
-                vector = seen.summarise(pairs).mean(axis=0)
-                found.append(Candidate(word=word.word, opposite=word.opposite, vector=vector))
-        return by_strength(found, seen.vectors)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Instructed:
-    """Words as instructions: ``answer WORD: question`` against the plain answer.
-
-    Attributes:
-        words: Words with their opposites.
-        instruction: How an answer is asked for, with ``{word}`` and ``{question}``.
-    """
-
-    words: tuple[tuple[str, str], ...] = LISTED
-    instruction: str = "answer {word}: {question}"
-
-    def candidates(self, seen: Seen) -> tuple[Candidate, ...]:
-        """Returns every word with its mean direction."""
-        return by_strength(self.in_order(seen), seen.vectors)
-
-    def in_order(self, seen: Seen) -> tuple[Candidate, ...]:
-        """Returns the same in the order of the words."""
-        found: list[Candidate] = []
-        for word, opposite in self.words:
-            asked = [self.instruction.format(word=word, question=one) for one in seen.questions]
-            pairs = [
-                Pair(question=question, before=before, after=after)
-                for question, before, after in zip(
-                    seen.questions, seen.plain, seen.answering.greedy(asked), strict=True
-                )
-            ]
-            vector = seen.summarise(pairs).mean(axis=0)
-            found.append(Candidate(word=word, opposite=opposite, vector=vector))
-        return tuple(found)
+"""Turns pairs into vectors, ``(pairs, d)``."""
+SAMPLES = 8
+"""Answers drawn per question, at temperature 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +72,31 @@ class Answering:
 
     def _texts(self, job: GenerateJob) -> tuple[str, ...]:
         return tuple(self.encoder.text(tokens) for tokens in self.compute.generate(job).tokens)
+
+
+def measure_words(
+    questions: Sequence[str], vectors: Floats, answering: Answering, summarise: Summarise
+) -> tuple[Candidate, ...]:
+    """Returns the words that sampled answers differ in, each with its mean direction.
+
+    Args:
+        questions: Answered by the release.
+        vectors: The entries', ``(entries, d)``; words along which they differ most come first.
+        answering: The release.
+        summarise: Turns pairs into vectors.
+    """
+    sampled = answering.sampled(questions, SAMPLES)
+    found: list[Candidate] = []
+    for word in STYLE_WORDS:
+        pairs = [
+            pair
+            for question, answers in zip(questions, sampled, strict=True)
+            if (pair := _contrast(word, question, answers)) is not None
+        ]
+        if pairs:
+            vector = summarise(pairs).mean(axis=0)
+            found.append(Candidate(word=word.word, opposite=word.opposite, vector=vector))
+    return by_strength(found, vectors)
 
 
 def _contrast(word: StyleWord, question: str, answers: Sequence[str]) -> Pair | None:

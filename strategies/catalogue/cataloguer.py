@@ -18,23 +18,22 @@ from pathlib import Path
 from typing import Any
 
 from fleettune.adapters.patch import Patch
-from fleettune.catalogue.decomposition import WordlessError
-from fleettune.catalogue.explanation import explained as told
-from fleettune.catalogue.explanation import in_words
+from fleettune.catalogue.decomposition import WordlessError, describe, format_terms
 from fleettune.catalogue.manifest import (
     SCHEMA,
+    CatalogueOffer,
     decode_manifest,
     encode_manifest,
     manifest_digest,
 )
-from fleettune.catalogue.offer import CatalogueOffer
 from fleettune.cohort.execute import Execute, execute_here
 from fleettune.data.exchanges import Population
 from fleettune.records import to_record
 from fleettune.releases.manifest import Manifest
 from strategies.catalogue.cluster_source import ClusterCatalogue
-from strategies.catalogue.entries import Catalogue, Entry, explained, publish
+from strategies.catalogue.entries import Catalogue, Entry, publish
 from strategies.catalogue.entry_tools import Workshop
+from strategies.catalogue.explain import explain_entries
 from strategies.catalogue.shared_deltas import SharedDeltas
 from strategies.catalogue.sources import (
     Cataloguing,
@@ -195,15 +194,12 @@ class Cataloguer:
         folder = self.store / FOLDER
         questions = asked(how, self._workshop)
         listed = [(entry.name, entry.origin, entry.patch.digest()) for entry in entries]
-        explaining = how.explain.of(questions)
         made_of = [SCHEMA, release.digest, release.version, listed, to_record(how.explain)]
-        if (model := explaining.summariser.model) is not None:
-            made_of.append(model.digest)
         key = hashlib.sha256(json.dumps([*made_of, questions, self.seed]).encode()).hexdigest()
         file = folder / f"{key}.explained"
         if file.is_file():
             return (folder / f"{file.read_text()}.catalogue").read_bytes()
-        catalogue = explained(entries, explaining, release, self.run)
+        catalogue = explain_entries(entries, questions, how.explain, release, self.run)
         # written behind its manifest, so that a key always leads to one
         file.write_text(publish(catalogue, folder))
         return encode_manifest(catalogue.manifest)
@@ -227,7 +223,7 @@ def _rows(version: int, made: Made) -> list[dict[str, Any]]:
     words, opposites = manifest.basis.words, manifest.basis.opposites
     found: list[dict[str, Any]] = []
     for entry, place in zip(manifest.entries, manifest.coordinates, strict=True):
-        terms = told(words, opposites, place, manifest.middle)
+        terms = describe(words, opposites, place, manifest.middle)
         found.append(
             {
                 "release": version,
@@ -237,7 +233,7 @@ def _rows(version: int, made: Made) -> list[dict[str, Any]]:
                 "manifest_bytes": len(made.offer.data),
                 "summariser": type(manifest.summariser).__name__,
                 "strongest": terms[0].word if terms else "",
-                "reads": in_words(terms),
+                "reads": format_terms(terms),
                 "words": list(words),
                 "coordinates": [round(float(value), 6) for value in place],
             }

@@ -77,7 +77,6 @@ def held_out(
 
 def check_source(how: Source, shapes: Shapes, population: Population) -> None:
     """Raises ValueError if a source cannot make entries for a model and a population."""
-    how.explain.check()
     if isinstance(how, ImportedCatalogue):
         how.check(shapes, population)
     elif isinstance(how, ClusterCatalogue):

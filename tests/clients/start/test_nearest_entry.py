@@ -8,38 +8,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clients.start.nearest_entry import (
+from clients.start.nearest_entry import NearestEntry, choose_start
+from clients.start.placing import (
+    Comparison,
     Start,
-    WarmStart,
     assemble,
-    choose_start,
     download_work,
     place_user,
-    selection_work,
+    placing_work,
 )
-from clients.start.rivals import (
-    Picked,
-    pick_by_halving,
-    pick_exhaustively,
-    pick_random,
-    rival_work,
-)
+from clients.start.rivals import PickedEntry, pick_by_halving, pick_exhaustively, scoring_work
 from clients.work.facts import Facts
 from fleettune.adapters.patch import Factors, Patch
 from fleettune.catalogue.decomposition import Basis
-from fleettune.catalogue.explanation import Published
 from fleettune.catalogue.manifest import CatalogueManifest, Listed
-from fleettune.catalogue.style_vectors import (
-    AnswerEmbedding,
-    SentenceEmbedding,
-    Stylometry,
-    Summariser,
-)
-from fleettune.catalogue.summariser_models import local_model
+from fleettune.catalogue.style_vectors import AnswerEmbedding, Stylometry, Summariser
 from fleettune.cohort.execute import execute
 from fleettune.cost.hardware import load_hardware
 from fleettune.cost.ledger import Stage
-from fleettune.cost.pricing import PricedModel
 from fleettune.cost.work import decode_work, forward_work
 from fleettune.cost.workload import Phase
 from fleettune.data.personas import SyntheticData
@@ -47,11 +33,12 @@ from fleettune.data.tokens import Example
 from fleettune.jobs.jobs import Compute, Job, Result, ScoreJob, ScoreResult
 from fleettune.shapes import Site
 from tests.clients.phone import RELEASE as POCKET
-from tests.fleettune.catalogue.summariser_folders import LLAMA, llama, needs_minilm
 
 HARDWARE = Path(__file__).parents[3] / "conf" / "hardware"
 WORLD = SyntheticData(users=10, exchanges_per_day=4, history_days=2).open()
 RELEASE = replace(POCKET, digest="weights", size_bytes=1)
+OWN = Comparison(exchanges=40, new_tokens=48, answers="own")
+LIKE = replace(OWN, answers="like")
 PLACES = np.array([[4.0, 0.0], [-4.0, 0.0], [0.0, 4.0], [0.0, -4.0]])
 
 
@@ -63,7 +50,6 @@ def manifest(
         release="weights",
         version=0,
         summariser=Stylometry() if summariser is None else summariser,
-        words_from="measured",
         basis=Basis(
             words=tuple(f"w{n}" for n in range(words)),
             opposites=tuple(f"o{n}" for n in range(words)),
@@ -90,29 +76,29 @@ def patch(value: float) -> Patch:
 
 
 def test_the_nearest_entry_is_taken_where_it_is_near_enough() -> None:
-    found = choose_start(np.array([2.0, 0.1]), manifest(), WarmStart())
-    assert (found.kind, found.entries, found.wanted) == ("single", (0,), ("digest0",))
+    found = choose_start(np.array([2.0, 0.1]), manifest(), NearestEntry())
+    assert (found.entries, found.weights, found.wanted) == ((0,), (1.0,), ("digest0",))
 
 
 def test_two_entries_are_added_where_neither_is_near() -> None:
-    found = choose_start(np.array([2.0, 2.0]), manifest(), WarmStart(single_within=0.2))
-    assert (found.kind, found.entries) == ("merged", (0, 2))
+    found = choose_start(np.array([2.0, 2.0]), manifest(), NearestEntry(single_within=0.2))
+    assert found.entries == (0, 2)
     assert found.weights == pytest.approx((0.5, 0.5))
     assert found.wanted == ("digest0", "digest2")
     assert found.distance == pytest.approx(0)
 
 
 def test_scratch_is_what_is_left() -> None:
-    how = WarmStart(single_within=0.0, merged_within=0.0, distance=Published())
-    above = np.array([[4.0, 0.0, 0.0], [0.0, 4.0, 0.0]])
-    found = choose_start(np.array([1.0, 1.0, 5.0]), manifest(above), how)
-    assert (found.kind, found.entries, found.wanted) == ("scratch", (), ())
-    # five along the word that no entry has
-    assert found.distance == pytest.approx(5)
+    how = NearestEntry(single_within=0.0, merged_within=0.0)
+    above = np.array([[4.0, 0.0, 0.0], [-4.0, 0.0, 0.0]])
+    found = choose_start(np.array([3.0, 0.0, 4.0]), manifest(above), how)
+    assert found == Start(distance=found.distance)
+    # three along the entry's word and four along one that no entry has: a cosine of 3 / 5
+    assert found.distance == pytest.approx(0.4)
 
 
 def test_a_merged_patch_has_the_devices_rank() -> None:
-    start = Start(kind="merged", entries=(0, 1), weights=(0.5, 2.0), wanted=("a", "b"))
+    start = Start(entries=(0, 1), weights=(0.5, 2.0), wanted=("a", "b"))
     found = assemble(start, [patch(1.0), patch(3.0)], rank=1, alpha=4.0)
     assert found is not None
     assert found.ranks == {Site(0, "q"): 1}
@@ -121,18 +107,18 @@ def test_a_merged_patch_has_the_devices_rank() -> None:
 
 
 def test_a_single_patch_that_fits_is_taken_as_it_is_and_scratch_is_none() -> None:
-    own, single = patch(1.0), Start(kind="single", entries=(0,), weights=(1.0,), wanted=("a",))
+    own, single = patch(1.0), Start(entries=(0,), weights=(1.0,), wanted=("a",))
     assert assemble(single, [own], rank=2, alpha=2.0) is own
     smaller = assemble(single, [own], rank=1, alpha=2.0)
     assert smaller is not None
     assert smaller.ranks == {Site(0, "q"): 1}
-    assert assemble(Start(kind="scratch"), [], rank=2, alpha=2.0) is None
+    assert assemble(Start(), [], rank=2, alpha=2.0) is None
 
 
 def test_what_a_device_asks_for_does_not_tell_where_its_user_stands() -> None:
     """Two users at different places who choose alike send alike: digests, nothing else."""
     near, nearer = np.array([2.0, 0.3]), np.array([3.0, -0.2])
-    starts = [choose_start(point, manifest(), WarmStart()) for point in (near, nearer)]
+    starts = [choose_start(point, manifest(), NearestEntry()) for point in (near, nearer)]
     assert starts[0].wanted == starts[1].wanted == ("digest0",)
     assert all(isinstance(one, str) for one in starts[0].wanted)
     listed = {entry.digest for entry in manifest().entries}
@@ -148,7 +134,7 @@ def test_choosing_asks_nothing_but_the_devices_own_processor() -> None:
 
     exchanges = WORLD.day(0, 0)
     embedded = manifest(np.eye(2), AnswerEmbedding())
-    placed = place_user(exchanges, embedded, RELEASE, WarmStart(), Compute(run=run))
+    placed = place_user(exchanges, embedded, RELEASE, OWN, Compute(run=run))
     assert [type(job).__name__ for job in asked] == ["GenerateJob", "EmbedJob"]
     assert placed.point.shape == (2,)
     assert [pair.after for pair in placed.pairs] == [e.response for e in exchanges]
@@ -158,9 +144,9 @@ def test_without_answers_of_its_own_a_device_decodes_nothing() -> None:
     def run(job: Job) -> Result:
         raise AssertionError(job)
 
-    how = WarmStart(answers="any")
-    placed = place_user(WORLD.day(0, 0), manifest(), RELEASE, how, Compute(run=run))
-    work = selection_work(facts(), RELEASE, manifest(), placed, 5000)
+    asked = replace(manifest(), questions=("wake me up",))
+    placed = place_user(WORLD.day(0, 0), asked, RELEASE, LIKE, Compute(run=run))
+    work = placing_work(facts(), RELEASE, asked, placed, 5000)
     computed = [amount for stage, _, amount in work if stage is Stage.CHECK]
     assert all(amount.flop == 0 for amount in computed)
 
@@ -172,20 +158,18 @@ def test_like_questions_give_the_plain_answers_a_user_is_compared_with() -> None
     own = WORLD.day(0, 0)[:1]
     asked = (own[0].question, "quite another thing")
     told = replace(manifest(), plain=("alike", "unlike"), questions=asked)
-    placed = place_user(own, told, RELEASE, WarmStart(answers="like"), Compute(run=run))
+    placed = place_user(own, told, RELEASE, LIKE, Compute(run=run))
     assert [pair.before for pair in placed.pairs] == ["alike", "unlike"]
     with pytest.raises(ValueError, match="plain ones in the manifest"):
-        place_user(own, manifest(), RELEASE, WarmStart(answers="like"), Compute(run=run))
+        place_user(own, manifest(), RELEASE, LIKE, Compute(run=run))
 
 
 def test_a_choice_is_charged_for_manifest_answers_and_embeddings() -> None:
     exchanges = WORLD.day(0, 0)
     embedded = manifest(np.eye(2), AnswerEmbedding())
     compute = Compute(run=lambda job: execute([job])[0])
-    placed = place_user(exchanges, embedded, RELEASE, WarmStart(), compute)
-    work = {
-        entry[:2]: entry[2] for entry in selection_work(facts(), RELEASE, embedded, placed, 777)
-    }
+    placed = place_user(exchanges, embedded, RELEASE, OWN, compute)
+    work = {entry[:2]: entry[2] for entry in placing_work(facts(), RELEASE, embedded, placed, 777)}
     assert work[Stage.DOWNLOAD, Phase.RECEIVE].moved_bytes == 777
     encoder = facts().encoder(RELEASE)
     prompts = [len(encoder.request(pair.question)) for pair in placed.pairs]
@@ -201,43 +185,6 @@ def test_a_choice_is_charged_for_manifest_answers_and_embeddings() -> None:
     assert work[Stage.CHECK, Phase.PREFILL].flop == pytest.approx(asked + passes)
 
 
-def test_a_model_beside_the_release_is_charged_by_its_own_bytes_and_passes(tmp_path: Path) -> None:
-    model = local_model(llama(tmp_path))
-    vectors = np.eye(2, LLAMA["hidden_size"])
-    read = manifest(np.eye(2), AnswerEmbedding(model=model))
-    basis = replace(read.basis, vectors=vectors)
-    read = replace(read, basis=basis, scale=np.ones(LLAMA["hidden_size"]))
-    how, compute = WarmStart(answers="any"), Compute(run=lambda job: execute([job])[0])
-    placed = place_user(WORLD.day(0, 0), read, RELEASE, how, compute)
-    # the backbone is priced as another one and in half precision; the summariser is not
-    dear = replace(facts(), priced=PricedModel(model="llama-3.2-1b", tokens_ratio=2.0))
-    lengths = [len(text) for text in read.summariser.reads(placed.pairs, RELEASE)]
-    half = replace(model.shapes, layers=LLAMA["num_hidden_layers"] // 2)
-    passes = forward_work(half, lengths, 0, {}, model.size_bytes / model.shapes.parameters)
-    for held, brought in (("", model.size_bytes), ("other", model.size_bytes), (model.digest, 0)):
-        work = {e[:2]: e[2] for e in selection_work(dear, RELEASE, read, placed, 777, held)}
-        assert work[Stage.DOWNLOAD, Phase.RECEIVE].moved_bytes == 777 + brought
-        assert work[Stage.DOWNLOAD, Phase.WRITE].moved_bytes == 777 + brought
-        assert work[Stage.CHECK, Phase.PREFILL].flop == passes.flop
-        assert work[Stage.CHECK, Phase.PREFILL].moved_bytes == passes.traffic_bytes
-
-
-@needs_minilm
-def test_minilm_is_charged_by_its_own_bytes_and_passes() -> None:
-    read = manifest(np.eye(2), SentenceEmbedding())
-    read = replace(read, basis=replace(read.basis, vectors=np.eye(2, 384)), scale=np.ones(384))
-    how, compute = WarmStart(answers="any"), Compute(run=lambda job: execute([job])[0])
-    placed = place_user(WORLD.day(0, 0), read, RELEASE, how, compute)
-    assert placed.point.shape == (2,)
-    lengths = [len(text) for text in read.summariser.reads(placed.pairs, RELEASE)]
-    work = {e[:2]: e[2] for e in selection_work(facts(), RELEASE, read, placed, 777)}
-    assert work[Stage.DOWNLOAD, Phase.RECEIVE].moved_bytes == 777 + 90_868_376
-    # six layers of 12 x 384 x 384 weights; scores and mixes of every text
-    squares = sum(length**2 for length in lengths)
-    by_hand = 2 * sum(lengths) * 6 * 12 * 384**2 + 6 * 4 * 384 * squares
-    assert work[Stage.CHECK, Phase.PREFILL].flop == by_hand
-
-
 def test_a_downloaded_patch_is_charged_by_its_bytes() -> None:
     (_, receive, sent), (_, _, stored) = download_work(facts(), RELEASE, [patch(1.0)])
     assert receive is Phase.RECEIVE
@@ -248,9 +195,9 @@ def test_a_catalogue_of_another_release_is_refused() -> None:
     other = replace(RELEASE, digest="other")
     nothing = Compute(run=lambda job: execute([job])[0])
     with pytest.raises(ValueError, match="about the device's release other"):
-        place_user(WORLD.day(0, 0), manifest(), other, WarmStart(), nothing)
+        place_user(WORLD.day(0, 0), manifest(), other, OWN, nothing)
     with pytest.raises(ValueError, match="at least 1 exchange"):
-        place_user((), manifest(), RELEASE, WarmStart(), nothing)
+        place_user((), manifest(), RELEASE, OWN, nothing)
 
 
 def scoring(losses: dict[str, float]) -> Compute:
@@ -274,24 +221,26 @@ def test_rivals_find_the_likeliest_entry_and_pay_for_every_one_they_tried() -> N
     assert every.scored == (9,) * 9
     # one in three stays: nine with 3 exchanges, three with 9
     assert sorted(halved.scored) == [3] * 6 + [9] * 3
-    assert pick_random(9, np.random.default_rng(0)).scored == (0,) * 9
 
 
 def test_a_rivals_cost_grows_with_the_entries_that_it_tries() -> None:
     patches, examples = [patch(1.0), patch(2.0)], [Example(tokens=(1, 2, 3), prompt=1)]
-    one = rival_work(facts(), RELEASE, Picked(entry=0, scored=(1, 0)), patches, examples)
-    both = rival_work(facts(), RELEASE, Picked(entry=0, scored=(1, 1)), patches, examples)
+    one = scoring_work(facts(), RELEASE, PickedEntry(entry=0, scored=(1, 0)), patches, examples)
+    both = scoring_work(facts(), RELEASE, PickedEntry(entry=0, scored=(1, 1)), patches, examples)
     assert sum(e[2].flop for e in both) == 2 * sum(e[2].flop for e in one)
     assert sum(e[2].moved_bytes for e in both) == 2 * sum(e[2].moved_bytes for e in one)
-    none = rival_work(facts(), RELEASE, Picked(entry=1, scored=(0, 0)), patches, examples)
-    assert none == [*download_work(facts(), RELEASE, patches[1:]), none[-1]]
-    assert none[-1][2].flop == 0
 
 
 @pytest.mark.parametrize(
-    "change",
-    [{"single_within": -1.0}, {"merged_within": -1.0}, {"exchanges": 0}, {"new_tokens": 0}],
+    ("change", "said"),
+    [
+        ({"single_within": -1.0}, r"start\.single_within must be >= 0"),
+        ({"merged_within": -1.0}, r"start\.merged_within must be >= 0"),
+        ({"exchanges": 0}, r"start\.exchanges must be >= 1"),
+        ({"new_tokens": 0}, r"start\.new_tokens must be >= 1"),
+        ({"answers": "any"}, r"start\.answers must be one of \('own', 'like'\), got 'any'"),
+    ],
 )
-def test_a_choice_that_cannot_be_made_is_refused(change: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=r"warm_start\."):
-        WarmStart(**change)  # pyright: ignore[reportArgumentType] - wrong on purpose
+def test_a_choice_that_cannot_be_made_is_refused(change: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        NearestEntry(**change)  # pyright: ignore[reportArgumentType] - wrong on purpose

@@ -15,15 +15,14 @@ from clients.night.night import NightOrder
 from clients.placement.rules import TopLayers
 from clients.policy import DevicePolicy, Quota, read_policy
 from clients.selection.rules import Fifo
-from clients.start.entry_mixture import Mixture
-from clients.start.nearest_entry import WarmStart, place_user
-from clients.start.rules import Explained, Rival, Scratch, StartRule
+from clients.start import Mixture, NearestEntry, Rival, Scratch, StartRule
+from clients.start.mixture import entry_shares
+from clients.start.placing import place_user
 from clients.state.state import DeviceState, join_fleet
 from clients.synthesis.rules import NoSynthesis
 from clients.tuning.schedule import Tuning
 from clients.work.facts import Facts
-from fleettune.catalogue.entry_shares import entry_shares
-from fleettune.catalogue.offer import CatalogueOffer
+from fleettune.catalogue.manifest import CatalogueOffer
 from fleettune.cohort.suspension import current_compute
 from fleettune.cost.hardware import load_hardware
 from fleettune.cost.ledger import Stage
@@ -36,7 +35,6 @@ from fleettune.messages.report import Report
 from fleettune.records import to_record
 from strategies.catalogue.cataloguer import Cataloguer
 from tests.clients.phone import RELEASE as POCKET
-from tests.fleettune.catalogue.summariser_folders import llama
 from tests.strategies.catalogue.test_cataloguer import HOW
 
 RELEASE = replace(POCKET, digest="weights", size_bytes=1_000_000)
@@ -50,17 +48,6 @@ PROFILE = load_hardware(Path(__file__).parents[3] / "conf" / "hardware")["oneplu
 def offer(tmp_path_factory: pytest.TempPathFactory) -> CatalogueOffer:
     store = tmp_path_factory.mktemp("store")
     found = Cataloguer(how=CATALOGUE, store=store, seed=0).offer([RELEASE])
-    assert found is not None
-    return found
-
-
-@pytest.fixture(scope="module")
-def read_by_another(tmp_path_factory: pytest.TempPathFactory) -> CatalogueOffer:
-    """The same catalogue, read with a model that no device has."""
-    source = llama(tmp_path_factory.mktemp("tiny"))
-    explain = replace(CATALOGUE.explain, summariser="embedding", summariser_model=source)
-    how = replace(CATALOGUE, explain=explain)
-    found = Cataloguer(how=how, store=tmp_path_factory.mktemp("store"), seed=0).offer([RELEASE])
     assert found is not None
     return found
 
@@ -85,11 +72,11 @@ def live(night: NightOrder, state: DeviceState | None = None) -> tuple[DeviceSta
     return run_round(night, state or DeviceState(), current_compute(), observed=True)
 
 
-EXPLAINED = Explained(single_within=2.0, exchanges=8, new_tokens=8)
+NEAREST = NearestEntry(single_within=2.0, exchanges=8, new_tokens=8, answers="own")
 
 
 def test_a_first_tune_starts_from_the_chosen_entry(offer: CatalogueOffer) -> None:
-    state, report = live(night_order(offer, EXPLAINED))
+    state, report = live(night_order(offer, NEAREST))
     seen = report.observation
     assert seen is not None
     assert state.patch is not None
@@ -114,7 +101,9 @@ def test_a_first_tune_starts_from_a_part_of_the_users_entry(offer: CatalogueOffe
     seen = report.observation
     assert seen is not None
     assert seen.start_entries == 1
-    placed = place_user(state.answered, offer.manifest, RELEASE, rule.looking, current_compute())
+    placed = place_user(
+        state.answered, offer.manifest, RELEASE, rule.comparison(), current_compute()
+    )
     # exchanges one by one, and their mean is where the user stands
     assert placed.points.shape == (8, len(placed.point))
     assert placed.points.mean(axis=0) == pytest.approx(placed.point)
@@ -136,7 +125,7 @@ def test_answers_of_its_own_may_be_compared_too(offer: CatalogueOffer) -> None:
 
 def test_finding_a_start_is_charged(offer: CatalogueOffer) -> None:
     _, scratch = live(night_order(offer, Scratch()))
-    _, warm = live(night_order(offer, EXPLAINED))
+    _, warm = live(night_order(offer, NEAREST))
     before, after = scratch.statistics.ledger, warm.statistics.ledger
     brought = after.of(Stage.DOWNLOAD).down_bytes - before.of(Stage.DOWNLOAD).down_bytes
     seen = warm.observation
@@ -153,40 +142,10 @@ def test_finding_a_start_is_charged(offer: CatalogueOffer) -> None:
     assert (scratch.observation.start_entries, scratch.observation.start_j) == (0, 0.0)
 
 
-def received(report: Report) -> float:
-    assert report.observation is not None
-    assert report.observation.start_bytes is not None
-    return report.observation.start_bytes
-
-
-def test_a_model_to_read_with_is_downloaded_once(read_by_another: CatalogueOffer) -> None:
-    offer, model = read_by_another, read_by_another.manifest.summariser.model
-    assert model is not None
-    night = night_order(offer, EXPLAINED)
-    state, report = live(night)
-    own = len(offer.data) + offer.manifest.entries[0].size_bytes
-    assert received(report) == own + model.size_bytes
-    assert state.summariser == model.digest
-    # without its patch the device looks again; the model is there
-    state, again = live(replace(night, round=1), replace(state, patch=None, settled=-1))
-    assert received(again) == own
-    assert state.summariser == model.digest
-
-
-def test_a_device_that_is_taken_away_while_it_downloads_has_no_model_to_read_with(
-    read_by_another: CatalogueOffer,
-) -> None:
-    state, _ = live(night_order(None, Scratch()))
-    night = replace(night_order(read_by_another, EXPLAINED), round=1, tonight=Tonight(limit_s=1e-3))
-    state, report = live(night, replace(state, patch=None, settled=-1))
-    assert report.statistics.outcome.attendance == "interrupted"
-    assert state.summariser == ""
-
-
 def test_coordinates_of_a_user_are_in_no_message(offer: CatalogueOffer) -> None:
-    night = night_order(offer, EXPLAINED)
+    night = night_order(offer, NEAREST)
     state, report = live(night)
-    how = WarmStart(single_within=2.0, exchanges=8, new_tokens=8)
+    how = NEAREST.comparison()
     placed = place_user(state.answered, offer.manifest, RELEASE, how, current_compute())
     content = encode_report(report)
     take_observation(content)
@@ -203,7 +162,7 @@ def test_coordinates_of_a_user_are_in_no_message(offer: CatalogueOffer) -> None:
 
 
 def test_a_device_with_a_patch_looks_at_no_catalogue(offer: CatalogueOffer) -> None:
-    night = night_order(offer, EXPLAINED)
+    night = night_order(offer, NEAREST)
     state, _ = live(night)
     later = replace(night, round=1, release=replace(RELEASE, version=1))
     _, again = live(later, replace(state, settled=-1))
@@ -212,7 +171,7 @@ def test_a_device_with_a_patch_looks_at_no_catalogue(offer: CatalogueOffer) -> N
 
 
 def test_without_an_offer_nothing_is_different(offer: CatalogueOffer) -> None:
-    (_, one), (_, other) = live(night_order(None, EXPLAINED)), live(night_order(None, Scratch()))
+    (_, one), (_, other) = live(night_order(None, NEAREST)), live(night_order(None, Scratch()))
     assert one.statistics == other.statistics
     assert one.observation == other.observation
 
@@ -247,27 +206,21 @@ def test_exhaustive_takes_the_likeliest_entry(offer: CatalogueOffer) -> None:
 
 
 def test_rules_travel_as_data_and_scratch_is_not_written() -> None:
-    policy = night_order(None, EXPLAINED).policy
+    policy = night_order(None, NEAREST).policy
     assert read_policy(to_record(policy)) == policy
     assert "start" not in to_record(replace(policy, start=Scratch()))
 
 
 def test_wrong_values_are_told() -> None:
-    with pytest.raises(ValueError, match=r"start\.distance"):
-        Explained(distance="hamming")
     with pytest.raises(ValueError, match=r"start\.pick"):
         Rival(pick="best")
 
 
-def test_a_part_of_a_sum_is_started_from_alone(offer: CatalogueOffer) -> None:
-    both = replace(EXPLAINED, single_within=0.0, merged_within=2.0)
-    counts = [
-        live(night_order(offer, replace(both, keep=keep)))[1].observation
-        for keep in ("both", "heavier", "lighter")
-    ]
-    assert [seen.start_entries for seen in counts if seen is not None] in ([2, 1, 1], [0, 0, 0])
-    with pytest.raises(ValueError, match=r"start\.keep"):
-        Explained(keep="none")
+def test_the_nearest_sum_of_two_is_started_from(offer: CatalogueOffer) -> None:
+    both = replace(NEAREST, single_within=0.0, merged_within=2.0)
+    seen = live(night_order(offer, both))[1].observation
+    assert seen is not None
+    assert seen.start_entries in {0, 2}
 
 
 def test_a_device_that_joins_brings_a_few_days() -> None:

@@ -1,4 +1,4 @@
-"""Decomposition: orthogonal words and a falling residual, by hand and by property; the faults."""
+"""Decomposition: orthogonal words and a falling residual, by hand and by property."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from fleettune.catalogue.decomposition import (
     Basis,
     Candidate,
-    WordlessError,
     by_strength,
     decompose,
+    describe,
+    format_terms,
 )
-from fleettune.catalogue.decomposition_released import decompose_released, released_basis
 
 Floats = NDArray[np.float64]
 
@@ -117,59 +117,9 @@ def test_candidates_and_targets_must_have_one_size() -> None:
         Basis(words=("a",), opposites=(), vectors=np.ones((1, 2)))
 
 
-def test_released_coordinates_rebuild_the_vector_only_at_norm_1() -> None:
-    target = np.array([3.0, 0.0])
-    found = decompose_released([word("long", 2, 0)], target)
-    # <V, v> / |v| = 3, but 3 * v = (6, 0): twice the vector that it explains
-    assert found.coordinates[0] == 3
-    assert np.allclose(found.coordinates[0] * found.vectors[0], 2 * target)
-    ours = decompose([word("long", 2, 0)], target[None], gate=1.0, residual=0.0)
-    assert np.allclose(ours.coordinates(target) @ ours.vectors, target)
-
-
-def test_the_released_residual_subtracts_one_number_from_every_entry() -> None:
-    target = np.array([1.0, 0.0])
-    found = decompose_released([word("long", 1, 0)], target)
-    # the vector is explained in full, yet 1 is taken from both entries: |(0, -1)| = 1
-    assert found.residuals[0] == 1
-    basis = decompose([word("long", 1, 0)], target[None], gate=1.0, residual=0.0)
-    assert basis.residuals(target)[-1] == 0
-
-
-def test_the_released_residual_may_grow() -> None:
-    words = [word("long", 1, 0, 0), word("warm", 0, 2, 0)]
-    found = decompose_released(words, np.array([0.1, 3.0, 0.0]))
-    assert found.residuals[1] > found.residuals[0]
-
-
-def test_the_released_gate_lets_opposites_pass() -> None:
-    words = [word("long", 1, 0), word("short", -1, 0), word("again short", -1, 0)]
-    found = decompose_released(words, np.array([1.0, 0.0]), orthogonal=0.5)
-    assert found.words == ("long", "short", "again short")
-    assert decompose(words, np.array([[1.0, 0.5]]), gate=0.5, residual=0.0).words == ("long",)
-    # the same direction twice is what it was made to refuse
-    twice = [word("long", 1, 0), word("lengthy", 1, 0)]
-    assert decompose_released(twice, np.array([1.0, 0.0]), orthogonal=0.5).words == ("long",)
-
-
-@settings(max_examples=60, deadline=None)
-@given(SIZES, st.sampled_from([0.2, 0.5, 1.0]))
-def test_a_released_basis_gives_every_vector_its_released_coordinates(
-    sizes: tuple[int, int, int, int], orthogonal: float
-) -> None:
-    candidates, targets = drawn(*sizes)
-    basis = released_basis(candidates, targets, orthogonal=orthogonal)
-    for target, place in zip(targets, basis.coordinates(targets), strict=True):
-        found = decompose_released(candidates, target, orthogonal=orthogonal)
-        assert found.words == basis.words
-        # divided by the norm before the product instead of after it
-        assert np.allclose(place, found.coordinates, atol=1e-12)
-
-
-def test_a_released_basis_needs_a_direction_and_something_to_explain() -> None:
-    silent = word("silent", 0, 0)
-    with pytest.raises(WordlessError):
-        released_basis([silent], np.ones((1, 2)))
-    with pytest.raises(WordlessError):
-        released_basis([word("long", 1, 0)], np.zeros((1, 2)))
-    assert released_basis([silent, word("long", 1, 0)], np.ones((1, 2))).words == ("long",)
+def test_an_explanation_names_the_strongest_word_first_and_the_opposite_for_less() -> None:
+    terms = describe(("long", "warm"), ("terse", "cool"), np.array([-3.0, 1.5]), np.zeros(2))
+    assert [(term.word, term.amount) for term in terms] == [("terse", 3.0), ("warm", 1.5)]
+    assert format_terms(terms) == "terse 3, warm 1.5"
+    away = describe(("long", "warm"), ("terse", "cool"), np.array([2.0, 1.0]), np.array([2.0, 0.0]))
+    assert format_terms(away) == "warm 1"

@@ -31,7 +31,6 @@ def manifest(entries: int = 64) -> CatalogueManifest:
         release="a" * 64,
         version=3,
         summariser=AnswerEmbedding(),
-        words_from="measured",
         basis=Basis(
             words=tuple(f"word{n}" for n in range(WORDS)),
             opposites=tuple(f"other{n}" for n in range(WORDS)),

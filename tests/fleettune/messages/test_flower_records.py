@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleettune.adapters.patch import Factors, Patch, Placement, new_patch
-from fleettune.catalogue.offer import CatalogueOffer
+from fleettune.catalogue.manifest import CatalogueOffer
 from fleettune.cost.hardware import load_hardware
 from fleettune.cost.ledger import Cost, Ledger, Stage
 from fleettune.cost.workload import Amount, Phase, Workload

@@ -12,7 +12,7 @@ from clients.placement.rules import TopLayers
 from fleettune.adapters.patch import Factors, Patch
 from fleettune.adapters.patch_files import fetch_patch
 from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
-from fleettune.catalogue.explanation import Cosine
+from fleettune.catalogue.comparing import cosine_distances
 from fleettune.catalogue.manifest import decode_manifest, encode_manifest, manifest_digest
 from fleettune.catalogue.style_vectors import AnswerEmbedding, Pair, StyleQuestion, Summariser
 from fleettune.catalogue.style_words import STYLE_WORDS
@@ -22,10 +22,10 @@ from fleettune.data.vocabulary import REQUESTS
 from fleettune.jobs.jobs import Compute, Job, Result
 from fleettune.releases.manifest import Manifest
 from fleettune.shapes import Site
-from strategies.catalogue.candidate_words import Instructed, Measured
 from strategies.catalogue.clusters import Clustering, cluster_entries, kmeans, sketches
-from strategies.catalogue.entries import Catalogue, Entry, Explaining, explained, publish
+from strategies.catalogue.entries import Catalogue, Entry, publish
 from strategies.catalogue.entry_tuning import Recipe, corpus_entries
+from strategies.catalogue.explain import Explain, explain_entries
 
 SHAPES = read_shapes(POCKET_FOLDER)
 RELEASE = Manifest(
@@ -47,6 +47,8 @@ RECIPE = Recipe(
 )
 TERSE = Style(expertise=0, informativeness=0, tone=0)
 WORDY = Style(expertise=0, informativeness=3, tone=3)
+HOW = Explain(residual=0.05)
+QUESTIONS = plain_questions(12, seed=1)
 COMPUTE = Compute(run=lambda job: execute([job])[0])
 
 
@@ -63,8 +65,7 @@ def entries(store: Path, one_thread: None) -> tuple[Entry, ...]:
 
 @pytest.fixture(scope="module")
 def catalogue(entries: tuple[Entry, ...]) -> Catalogue:
-    how = Explaining(questions=plain_questions(12, seed=1), words=Measured(samples=4))
-    return explained(entries, how, RELEASE, execute)
+    return explain_entries(entries, QUESTIONS, HOW, RELEASE, execute)
 
 
 def test_a_corpus_is_tuned_once(entries: tuple[Entry, ...], store: Path) -> None:
@@ -84,7 +85,6 @@ def test_the_words_that_tell_two_styles_apart_are_found(catalogue: Catalogue) ->
     place = manifest.basis.words.index("lengthy")
     terse, wordy = manifest.coordinates
     assert terse[place] < 0 < wordy[place] - terse[place]
-    assert manifest.words_from == "measured"
 
 
 def test_the_word_list_does_not_name_the_generators_styles() -> None:
@@ -100,14 +100,13 @@ def test_text_in_a_style_lies_nearest_to_the_entry_of_that_style(catalogue: Cata
             for n, e in enumerate(style_corpus(style, 24, seed=9))
         ]
         point = manifest.place(manifest.summariser.vectors(pairs, RELEASE, COMPUTE))
-        assert int(np.argmin(Cosine().to(point, manifest.compared()))) == number
+        assert int(np.argmin(cosine_distances(point, manifest.compared()))) == number
 
 
 def test_equal_catalogues_have_equal_manifests(
     catalogue: Catalogue, entries: tuple[Entry, ...], tmp_path: Path
 ) -> None:
-    how = Explaining(questions=plain_questions(12, seed=1), words=Measured(samples=4))
-    again = explained(entries, how, RELEASE, execute)
+    again = explain_entries(entries, QUESTIONS, HOW, RELEASE, execute)
     assert encode_manifest(again.manifest) == encode_manifest(catalogue.manifest)
     address = publish(catalogue, tmp_path)
     data = (tmp_path / f"{address}.catalogue").read_bytes()
@@ -116,14 +115,15 @@ def test_equal_catalogues_have_equal_manifests(
         assert fetch_patch(tmp_path, listed.digest).digest() == entry.patch.digest()
 
 
-@pytest.mark.parametrize("summariser", [AnswerEmbedding(), StyleQuestion()])
-def test_a_backbone_may_be_the_summariser(
-    entries: tuple[Entry, ...], summariser: Summariser
+@pytest.mark.parametrize(
+    ("name", "summariser"), [("embedding", AnswerEmbedding()), ("question", StyleQuestion())]
+)
+def test_the_release_may_be_the_summariser(
+    entries: tuple[Entry, ...], name: str, summariser: Summariser
 ) -> None:
-    words = Instructed(words=(("warmly", "curtly"), ("briefly", "at length")))
-    how = Explaining(questions=plain_questions(6, seed=1), summariser=summariser, words=words)
-    manifest = explained(entries, how, RELEASE, execute).manifest
-    assert manifest.words_from == "instructed"
+    questions, how = plain_questions(6, seed=1), Explain(summariser=name, residual=0.05)
+    manifest = explain_entries(entries, questions, how, RELEASE, execute).manifest
+    assert manifest.summariser == summariser
     assert decode_manifest(encode_manifest(manifest)).summariser == summariser
     assert np.isfinite(manifest.coordinates).all()
 
@@ -131,13 +131,13 @@ def test_a_backbone_may_be_the_summariser(
 def test_a_catalogue_is_about_one_release_and_names_entries_once(
     entries: tuple[Entry, ...],
 ) -> None:
-    how = Explaining(questions=("wake me up",))
+    questions = ("wake me up",)
     with pytest.raises(ValueError, match="different names"):
-        explained([entries[0], entries[0]], how, RELEASE, execute)
+        explain_entries([entries[0], entries[0]], questions, HOW, RELEASE, execute)
     later = Patch(release=1, alpha=8.0, factors=entries[0].patch.factors)
     other = Entry(name="later", origin="imported", patch=later)
     with pytest.raises(ValueError, match="must be for release 0, got 1"):
-        explained([other], how, RELEASE, execute)
+        explain_entries([other], questions, HOW, RELEASE, execute)
     with pytest.raises(ValueError, match="at least a batch of 8"):
         corpus_entries({"x": style_corpus(TERSE, 7, seed=0)}, RECIPE, RELEASE, execute, Path())
 

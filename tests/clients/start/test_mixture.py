@@ -7,9 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from clients.start.entry_mixture import Mixture, shared_start
-from clients.start.nearest_entry import Start, assemble
-from clients.start.rules import kept
+from clients.start.mixture import Mixture, start_from_shares
+from clients.start.placing import Start, assemble
 from fleettune.shapes import Site
 from tests.clients.start.test_nearest_entry import manifest, patch
 
@@ -17,30 +16,27 @@ RULE = Mixture(second=0.5, least=0.3, strength=0.6)
 
 
 def started(*shares: float) -> Start:
-    return shared_start(np.array(shares), manifest(), RULE)
+    return start_from_shares(np.array(shares), manifest(), RULE)
 
 
 def test_the_largest_share_is_the_entry_and_its_weight() -> None:
     found = started(0.1, 0.7, 0.2, 0.0)
-    assert (found.kind, found.entries, found.wanted) == ("single", (1,), ("digest1",))
+    assert (found.entries, found.wanted) == ((1,), ("digest1",))
     assert found.weights == pytest.approx((0.42,))
     assert found.distance == pytest.approx(0.3)
 
 
 def test_a_second_entry_is_added_where_its_share_is_near_the_first() -> None:
     found = started(0.5, 0.1, 0.4, 0.0)
-    assert (found.kind, found.entries) == ("merged", (0, 2))
+    assert found.entries == (0, 2)
     assert found.weights == pytest.approx((0.3, 0.24))
-    assert kept(found, "lighter").entries == (2,)
-    assert kept(found, "lighter").weights == pytest.approx((0.24,))
-    assert kept(found, "heavier").weights == pytest.approx((0.3,))
 
 
 def test_small_shares_lead_to_scratch_and_ties_to_the_first_entry() -> None:
     nowhere = started(0.25, 0.25, 0.25, 0.25)
-    assert (nowhere.kind, nowhere.entries, nowhere.wanted) == ("scratch", (), ())
+    assert (nowhere.entries, nowhere.wanted) == ((), ())
     assert nowhere.distance == pytest.approx(0.75)
-    tied = shared_start(np.array([0.5, 0.5]), manifest(np.eye(2)), replace(RULE, second=2.0))
+    tied = start_from_shares(np.array([0.5, 0.5]), manifest(np.eye(2)), replace(RULE, second=2.0))
     assert tied.entries == (0,)
 
 
@@ -58,7 +54,6 @@ def test_a_part_of_a_patch_is_that_part_of_its_update() -> None:
         ({"strength": -1.0}, r"start\.strength must be > 0"),
         ({"second": -0.1}, r"start\.second must be >= 0"),
         ({"least": 1.5}, r"start\.least must be a share"),
-        ({"keep": "none"}, r"start\.keep must be one of"),
         ({"answers": "some"}, r"answers must be one of"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Whitening: what tells entries apart beside words, and how noisy each coordinate is.
+"""Comparing: how far a style is from every entry, along words and along what words leave.
 
 Words explain part of how entries differ. The rest lies along directions that no word names; the
 largest of them are kept for comparing, never for explaining. A coordinate counts for less the more
@@ -15,7 +15,25 @@ import numpy as np
 from fleettune.catalogue.decomposition import Basis, Floats
 
 
-def beside(basis: Basis, targets: Floats, count: int) -> Floats:
+def cosine_distances(point: Floats, entries: Floats) -> Floats:
+    """Returns 1 minus the cosine of coordinates from the entries' mean, ``(entries,)``: 0 to 2.
+
+    XPerT's distance is L1 between coordinates. A user of whom half the exchanges are in other
+    styles lies half way between an entry and the mean, and L1 then prefers entries near the mean;
+    the cosine leaves the length out (docs/LOG.md).
+
+    Args:
+        point: ``(words,)``.
+        entries: ``(entries, words)``; one at the mean, and every one from there, is at 2.
+    """
+    middle = entries.mean(axis=0)
+    ours, theirs = point - middle, entries - middle
+    sizes = np.linalg.norm(theirs, axis=1) * np.linalg.norm(ours)
+    cosines = theirs @ ours / np.where(sizes > 0, sizes, 1.0)
+    return np.where(sizes > 0, 1.0 - cosines, 2.0)
+
+
+def unnamed_directions(basis: Basis, targets: Floats, count: int) -> Floats:
     """Returns the principal directions of what words leave of the targets' spread.
 
     Args:
@@ -34,7 +52,7 @@ def beside(basis: Basis, targets: Floats, count: int) -> Floats:
     return directions[: min(count, real)]
 
 
-def whitening(coordinates: Floats, shrink: float) -> Floats:
+def whitening_matrix(coordinates: Floats, shrink: float) -> Floats:
     """Returns the matrix under which one entry's own answers vary alike in all directions.
 
     Args:

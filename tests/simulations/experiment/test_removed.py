@@ -1,0 +1,48 @@
+"""Options and keys of earlier versions are refused by one sentence that says where they went."""
+
+from __future__ import annotations
+
+import pytest
+
+from simulations.experiment.removed import REMOVED, explain_removal
+from simulations.launch import check_all
+
+
+@pytest.mark.parametrize(
+    ("overrides", "removed"),
+    [
+        (["start=bayesian"], "start/bayesian"),
+        (["start=hyperband"], "start/hyperband"),
+        (["arms=xpert_optuna"], "arms/xpert_optuna"),
+        (["study=xpert_search"], "study/xpert_search"),
+        (["catalogue=styles", "start=catalogue", "start.keep=lighter"], "start.keep"),
+        (["catalogue=styles", "start=nearest", "start.distance=relative"], "start.distance"),
+        # as a configuration of one's own may add them
+        (
+            ["catalogue=styles", "start=nearest", "+start.distance=published"],
+            "start.distance",
+        ),
+        (
+            ["catalogue=styles", "+arms.x.start={_target_: clients.start.Mixture, keep: both}"],
+            "start.keep",
+        ),
+        (
+            ["catalogue=styles", "catalogue.explain.words=proposed"],
+            "catalogue.explain.words",
+        ),
+        (
+            ["catalogue=styles", "+catalogue.explain.decomposition=released"],
+            "catalogue.explain.decomposition",
+        ),
+    ],
+)
+def test_what_was_removed_is_refused_with_where_it_went(overrides: list[str], removed: str) -> None:
+    with pytest.raises(ValueError, match="was deleted") as caught:
+        check_all(overrides, sweep=False)
+    assert REMOVED[removed] in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_error_about_something_else_is_left_as_it_is() -> None:
+    assert explain_removal("start.keeper is not a known key; start has ['pick']") is None
+    assert explain_removal("Could not find 'start/halvings'") is None

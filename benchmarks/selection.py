@@ -28,7 +28,8 @@ from fleet import COHORT, NightFleet
 
 import clients.device
 from clients.adaptation.rules import AlwaysRetune, NeverPersonalise
-from clients.night.selecting import Arrivals, arrivals, read_arrivals, select
+from clients.night.order import NightOrder
+from clients.night.selecting import Arrivals, read_arrivals, read_days, select
 from clients.placement.rules import TopLayers
 from clients.policy import DevicePolicy, Quota
 from clients.selection.quality import Quality
@@ -86,51 +87,54 @@ FORMS = {
 }
 
 
-def fleet(devices: int, exchanges: int) -> list[tuple[Facts, Arrivals]]:
+def fleet(devices: int, exchanges: int) -> list[tuple[NightOrder, Arrivals]]:
     """Returns devices with what arrived on each, as tokens already."""
     population = SyntheticData(exchanges_per_day=exchanges, history_days=1).open()
     profile = next(iter(load_hardware(HARDWARE).values()))
-    found: list[tuple[Facts, Arrivals]] = []
+    found: list[tuple[NightOrder, Arrivals]] = []
     for device in range(devices):
-        facts = Facts(device=device, user=device, seed=0, profile=profile, population=population)
-        found.append((facts, arrivals(facts, MANIFEST, -1, 0)))
+        order = NightOrder(
+            facts=Facts(device=device, user=device, seed=0, profile=profile),
+            round=0,
+            release=MANIFEST,
+            policy=POLICY,
+            population=population,
+            compute=Compute(run=lambda job: execute([job])[0]),
+        )
+        found.append((order, read_days(order, DeviceState())))
     return found
 
 
-def read(facts: Facts, arrived: Arrivals, compute: Compute) -> DeviceState:
+def read(order: NightOrder, arrived: Arrivals) -> DeviceState:
     """Returns a device's state after it embedded and selected what arrived."""
-    readings = read_arrivals(POLICY, MANIFEST, arrived, compute)
-    return select(facts, MANIFEST, POLICY, DeviceState(), readings)[0]
+    return select(order, DeviceState(), arrived, read_arrivals(order, arrived))[0]
 
 
-def together(known: Sequence[tuple[Facts, Arrivals]]) -> list[DeviceState]:
+def together(known: Sequence[tuple[NightOrder, Arrivals]]) -> list[DeviceState]:
     """Returns all states, the embeddings in cohort passes."""
     found: list[DeviceState] = []
     for start in range(0, len(known), COHORT):
         calls = [
-            lambda pair=pair: read(*pair, current_compute())
+            lambda pair=pair: read(replace(pair[0], compute=current_compute()), pair[1])
             for pair in known[start : start + COHORT]
         ]
         found += run_cohort(calls, execute)
     return found
 
 
-def device_by_device(known: Sequence[tuple[Facts, Arrivals]]) -> list[DeviceState]:
+def device_by_device(known: Sequence[tuple[NightOrder, Arrivals]]) -> list[DeviceState]:
     """Returns all states, every device's exchanges in passes of its own."""
-    alone = Compute(run=lambda job: execute([job])[0])
-    return [read(facts, arrived, alone) for facts, arrived in known]
+    return [read(order, arrived) for order, arrived in known]
 
 
-def one_by_one(known: Sequence[tuple[Facts, Arrivals]]) -> list[DeviceState]:
+def one_by_one(known: Sequence[tuple[NightOrder, Arrivals]]) -> list[DeviceState]:
     """Returns all states, every exchange embedded and scored as it arrives."""
-    alone = Compute(run=lambda job: execute([job])[0])
     found: list[DeviceState] = []
-    for facts, arrived in known:
+    for order, arrived in known:
         state = DeviceState()
         for exchange, example in zip(arrived.exchanges, arrived.examples, strict=True):
-            single = Arrivals(exchanges=(exchange,), examples=(example,))
-            readings = read_arrivals(POLICY, MANIFEST, single, alone)
-            state, _ = select(facts, MANIFEST, POLICY, state, readings)
+            single = replace(arrived, exchanges=(exchange,), examples=(example,))
+            state, _ = select(order, state, single, read_arrivals(order, single))
         found.append(state)
     return found
 

@@ -14,8 +14,9 @@ from pathlib import Path
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from clients.device import NightOrder, run_round
+from clients.device import run_round
 from clients.night.attendance import tonight_in
+from clients.night.order import NightOrder
 from clients.policy import read_policy
 from clients.state.state import join_fleet, read_state, write_state
 from clients.work.facts import Facts
@@ -44,21 +45,22 @@ def train(message: Message, context: Context) -> Message:
             user=device,
             seed=known.fleet.seed,
             profile=profile,
-            population=known.population,
             priced=known.fleet.priced,
             radio=known.fleet.radio,
-            writing=known.fleet.writing,
         ),
         round=request.round,
         release=request.release,
         policy=read_policy(request.policy, known.fleet.installed),
+        population=known.population,
+        compute=current_compute(),
         tonight=tonight_in(window, profile, known.fleet.floor, known.fleet.deadline_s),
         fleet=request.fleet,
-        foresight_days=known.fleet.counterfactual.days_of(request.arm),
         catalogue=request.catalogue,
+        foresight_days=known.fleet.counterfactual.days_of(request.arm),
+        writing=known.fleet.writing,
     )
     state = join_fleet(read_state(context.state, request.arm), known.fleet.joining.part_of(device))
-    state, report = run_round(order, state, current_compute(), observed=request.observe)
+    state, report = run_round(order, state, observed=request.observe)
     write_state(context.state, state, request.arm)
     return Message(encode_report(report), reply_to=message)
 

@@ -1,34 +1,30 @@
-"""Weighing: a device asks its rule of adaptation, and what that means for a tune."""
+"""A device asks its rule of adaptation about a release."""
 
 from __future__ import annotations
 
 from clients.adaptation.decision import FIRST_PATCH, Decision
 from clients.adaptation.device_view import DeviceRule, DeviceView
-from clients.policy import DevicePolicy
+from clients.night.order import NightOrder
 from clients.state.kept_out import canaries, training_exchanges
 from clients.state.state import DeviceState
-from clients.work.facts import Facts
-from fleettune.jobs.jobs import Compute
-from fleettune.releases.manifest import Manifest
 
 
-def ask_rule(
-    facts: Facts, release: Manifest, policy: DevicePolicy, state: DeviceState, compute: Compute
-) -> Decision:
+def ask_rule(order: NightOrder, state: DeviceState) -> Decision:
     """Returns what the rule says about a release that is new to the device."""
-    rule, patch = policy.adaptation, state.patch
+    rule, patch, facts = order.policy.adaptation, state.patch, order.facts
     if not isinstance(rule, DeviceRule):
-        return rule.decide(release, patch)
+        return rule.decide(order.release, patch)
     if patch is None:
         return FIRST_PATCH
+    exchanges = len(training_exchanges(facts, rule, state))
     view = DeviceView(
         facts=facts,
-        release=release,
+        release=order.release,
         patch=patch,
         before=state.before,
         canaries=canaries(facts, rule, state),
         history=state.history,
-        steps=policy.tuning.epoch_ends(max(1, len(training_exchanges(facts, rule, state))))[-1],
-        compute=compute,
+        steps=order.policy.tuning.epoch_ends(max(1, exchanges))[-1],
+        compute=order.compute,
     )
     return rule.weigh(view)

@@ -9,14 +9,14 @@ from clients.adaptation.decision import PUT_OFF, Action, Decision
 from clients.adaptation.rules import FleetOnly
 from clients.decision.ask_rule import ask_rule
 from clients.decision.recalled_release import decide_again, has_had, mark_recalled, restore_patch
-from clients.night.night import Night, NightOrder, bill
+from clients.night.night import Night, bill
+from clients.night.order import NightOrder
 from clients.observer.foresight import ask_observer
 from clients.retuning.retune import retune
 from clients.work.stage_work import decision_work, fleet_patch_work
-from fleettune.jobs.jobs import Compute
 
 
-def decide(order: NightOrder, night: Night, compute: Compute) -> Night:
+def decide(order: NightOrder, night: Night) -> Night:
     """Does what the policy decides about the patch; cut short, the next night decides again."""
     night = _take_fleet_patch(order, night)
     if night.over:
@@ -25,9 +25,9 @@ def decide(order: NightOrder, night: Night, compute: Compute) -> Night:
     returns = has_had(state, release)
     if returns:
         night = replace(night, state=restore_patch(order, state))
-        decision = decide_again(order, night.state, compute)
+        decision = decide_again(order, night.state)
     else:
-        decision = ask_rule(facts, release, order.policy, state, compute)
+        decision = ask_rule(order, state)
     decided = bill(order, night, decision_work(facts, release, night.state.patch, decision))
     if decided.over:
         return replace(decided, state=state)
@@ -36,7 +36,7 @@ def decide(order: NightOrder, night: Night, compute: Compute) -> Night:
         due = replace(decided.state, due=replace(decision, deferred=False, passes=()))
         decided = replace(decided, state=due, decision=PUT_OFF)
     elif decision.action is Action.RETUNE:
-        decided = _tried(order, decided, retune(order, decided, compute), compute)
+        decided = _tried(order, decided, retune(order, decided))
     if decided.over:
         return replace(decided, decision=night.decision, state=state)
     decided = mark_recalled(decided) if returns else decided
@@ -62,18 +62,18 @@ def _keeping(night: Night, decision: Decision) -> Night:
     return replace(night, decision=decision, state=kept)
 
 
-def _tried(order: NightOrder, kept: Night, tuned: Night, compute: Compute) -> Night:
+def _tried(order: NightOrder, kept: Night, tuned: Night) -> Night:
     """Returns the night with the retune, or without it where an oracle knows better."""
     rule = order.policy.adaptation
     if not isinstance(rule, Oracle) or kept.decision.reason != TRIAL or tuned.trained is None:
         return tuned
-    told = ask_observer(order.facts, rule, (kept.state, tuned.state), order.round, compute)
+    told = ask_observer(order, rule, (kept.state, tuned.state))
     return replace(tuned if told.action is Action.RETUNE else kept, decision=told)
 
 
-def catch_up(order: NightOrder, night: Night, due: Decision, compute: Compute) -> Night:
+def catch_up(order: NightOrder, night: Night, due: Decision) -> Night:
     """Does a retune that was put off; cut short, it stays due."""
-    done = retune(order, _keeping(night, due), compute)
+    done = retune(order, _keeping(night, due))
     if done.over:
         return replace(done, decision=night.decision, state=night.state)
     return done

@@ -10,10 +10,10 @@ from dataclasses import replace
 
 from clients.adaptation.decision import Action, Decision, PatchHistory
 from clients.decision.ask_rule import ask_rule
-from clients.night.night import Night, NightOrder
+from clients.night.night import Night
+from clients.night.order import NightOrder
 from clients.night.shelving import put_away, with_room
 from clients.state.state import DeviceState
-from fleettune.jobs.jobs import Compute
 from fleettune.messages.report import BACK
 from fleettune.releases.manifest import Manifest
 
@@ -55,14 +55,14 @@ def restore_patch(order: NightOrder, state: DeviceState) -> DeviceState:
     return with_room(loaded, order.policy.quota)
 
 
-def decide_again(order: NightOrder, state: DeviceState, compute: Compute) -> Decision:
+def decide_again(order: NightOrder, state: DeviceState) -> Decision:
     """Returns what a device does about a release that came back.
 
     Its own patch is loaded; about another one, or none, the rule is asked as ever.
     """
     patch = state.patch
     if patch is None or patch.release != order.release.version:
-        return ask_rule(order.facts, order.release, order.policy, state, compute)
+        return ask_rule(order, state)
     return Decision(
         action=Action.REUSE,
         reason="own_patch",

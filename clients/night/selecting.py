@@ -1,4 +1,4 @@
-"""Reading: what arrived since the last night is embedded, selected and asked about."""
+"""What arrived since the last night is read, selected and asked about."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from clients.adaptation.rules import Retrieve, UserPrior
+from clients.night.order import NightOrder
 from clients.policy import DevicePolicy
 from clients.selection.annotation import ask
-from clients.selection.buffer import Item, Reading, fitted, stored_vector
+from clients.selection.buffer import Reading, fitted, stored_vector
 from clients.selection.rules import Priority, Text
 from clients.state.state import DeviceState, with_buffer
 from clients.work.facts import Facts
@@ -16,7 +17,7 @@ from clients.work.stage_work import embed_work, serve_work
 from fleettune.cost.workload import Entry
 from fleettune.data.exchanges import Exchange
 from fleettune.data.tokens import Example
-from fleettune.jobs.jobs import Compute, EmbedJob
+from fleettune.jobs.jobs import EmbedJob
 from fleettune.releases.manifest import Manifest
 from fleettune.seeds import Purpose, stream
 
@@ -29,10 +30,12 @@ class Arrivals:
     """What happened since the last night.
 
     Attributes:
+        release: The release with which the device reads it.
         exchanges: In time order.
         examples: The same as tokens.
     """
 
+    release: Manifest
     exchanges: tuple[Exchange, ...]
     examples: tuple[Example, ...]
 
@@ -46,15 +49,108 @@ class SelectionCounts:
     asked: int = 0
 
 
-def arrivals(facts: Facts, release: Manifest, last_day: int, today: int) -> Arrivals:
+def read_days(order: NightOrder, state: DeviceState) -> Arrivals:
     """Returns the exchanges of all days since the last one that was read."""
+    facts = order.facts
+    # before its first download a device has the release that it was made with: the newest
+    release = order.release if state.held is None else state.held
     exchanges = tuple(
         exchange
-        for day in range(last_day + 1, today + 1)
-        for exchange in facts.population.day(facts.user, day)
+        for day in range(state.last_day + 1, order.round + 1)
+        for exchange in order.population.day(facts.user, day)
     )
-    encoder = facts.encoder(release)
-    return Arrivals(exchanges=exchanges, examples=tuple(map(encoder.example, exchanges)))
+    examples = tuple(map(facts.encoder(release).example, exchanges))
+    return Arrivals(release=release, exchanges=exchanges, examples=examples)
+
+
+def reembed(
+    order: NightOrder, state: DeviceState, arrived: Arrivals
+) -> tuple[DeviceState, list[Entry]]:
+    """Returns the state with embeddings lent to what is held, and what making them asked."""
+    policy, release = order.policy, arrived.release
+    if not (lends(policy) and state.buffer and arrived.exchanges):
+        return state, []
+    encoder = order.facts.encoder(release)
+    prompts = tuple(texts(policy, [encoder.example(exchange) for exchange in state.buffer]))
+    found = order.compute.embed(EmbedJob(release=release.path, patch=None, prompts=prompts, skip=1))
+    items = tuple(
+        replace(item, note=replace(item.note, vector=stored_vector(vector), lent=True))
+        for item, vector in zip(state.items, found.vectors, strict=True)
+    )
+    entries = embed_work(order.facts, release, list(map(len, prompts)))
+    return with_buffer(state, items, state.extra_bytes), entries
+
+
+def read_arrivals(order: NightOrder, arrived: Arrivals) -> list[Reading]:
+    """Returns the arrivals with what one pass over them says, where the selection asks for it."""
+    prompts = tuple(texts(order.policy, arrived.examples))
+    if not prompts:
+        return [Reading(exchange=exchange) for exchange in arrived.exchanges]
+    # the first token draws attention to itself whatever the text is
+    job = EmbedJob(release=arrived.release.path, patch=None, prompts=prompts, skip=1)
+    found = order.compute.embed(job)
+    return [
+        Reading(
+            exchange=exchange,
+            vector=stored_vector(vector),
+            entropy=float(entropy),
+            tokens=int(tokens),
+            lent=lends(order.policy),
+        )
+        for exchange, vector, entropy, tokens in zip(
+            arrived.exchanges, found.vectors, found.entropy, found.tokens, strict=True
+        )
+    ]
+
+
+def select(
+    order: NightOrder, state: DeviceState, arrived: Arrivals, readings: Sequence[Reading]
+) -> tuple[DeviceState, SelectionCounts]:
+    """Returns the state with what is held from now on, and what came of the arrivals."""
+    policy, quota = order.policy, order.policy.quota
+    patch = 0 if state.patch is None else state.patch.size_bytes
+    patch += state.beside_bytes - state.extra_bytes
+    room = min(quota.buffer_bytes, quota.total_bytes - patch)
+    wanted = policy.selection.keep(state.items, readings, room, keyed_numbers(order.facts))
+    kept = fitted(wanted, room)
+    beside = 0
+    if isinstance(policy.adaptation, Retrieve):
+        beside = EMBEDDING_BYTES * arrived.release.shapes.hidden
+        kept = fitted(kept, quota.total_bytes - patch, beside)
+    seen = state.seen + len(readings)
+    before = {item.order: item.note.asked for item in state.items}
+    kept, asked = ask(kept, before, policy.annotation.left(seen, state.asked))
+    kept = tuple(replace(item, note=item.note.given_back()) for item in kept)
+    state = with_buffer(state, kept, beside * len(kept))
+    counts = SelectionCounts(
+        arrived=len(readings),
+        accepted=sum(item.order not in before for item in kept),
+        asked=asked,
+    )
+    return replace(state, seen=seen, asked=state.asked + asked), counts
+
+
+def serving_work(order: NightOrder, state: DeviceState, arrived: Arrivals) -> list[Entry]:
+    """Returns what reading the lived days and the user's own questions of them asked.
+
+    Args:
+        order: The device, which serves with tonight's release.
+        state: What it holds after the selection.
+        arrived: The exchanges of those days.
+    """
+    facts, release, rule = order.facts, order.release, order.policy.adaptation
+    entries: list[Entry] = []
+    embedded = texts(order.policy, arrived.examples)
+    if embedded:
+        entries += embed_work(facts, release, list(map(len, embedded)))
+    if isinstance(rule, UserPrior):
+        return entries  # it answers without the model
+    context = 0.0
+    if isinstance(rule, Retrieve) and state.answered:
+        turns = [len(example.tokens) for example in order.examples(state.answered)]
+        context = rule.neighbours * sum(turns) / len(turns)
+        entries += embed_work(facts, release, [one.prompt for one in arrived.examples])
+    return [*entries, *serve_work(facts, release, state.applied, arrived.examples, context)]
 
 
 def texts(policy: DevicePolicy, examples: Sequence[Example]) -> list[tuple[int, ...]]:
@@ -73,109 +169,6 @@ def lends(policy: DevicePolicy) -> bool:
     return policy.selection.embedded in (Text.QUESTION_AGAIN, Text.DIALOGUE_AGAIN)
 
 
-def reembed(
-    facts: Facts,
-    release: Manifest,
-    policy: DevicePolicy,
-    state: DeviceState,
-    arrived: Arrivals,
-    compute: Compute,
-) -> tuple[DeviceState, list[Entry]]:
-    """Returns the state with embeddings lent to what is held, and what making them asked."""
-    if not (lends(policy) and state.buffer and arrived.exchanges):
-        return state, []
-    encoder = facts.encoder(release)
-    prompts = tuple(texts(policy, [encoder.example(exchange) for exchange in state.buffer]))
-    found = compute.embed(EmbedJob(release=release.path, patch=None, prompts=prompts, skip=1))
-    items = tuple(
-        replace(item, note=replace(item.note, vector=stored_vector(vector), lent=True))
-        for item, vector in zip(state.items, found.vectors, strict=True)
-    )
-    entries = embed_work(facts, release, list(map(len, prompts)))
-    return with_buffer(state, items, state.extra_bytes), entries
-
-
-def read_arrivals(
-    policy: DevicePolicy, release: Manifest, arrived: Arrivals, compute: Compute
-) -> list[Reading]:
-    """Returns the arrivals with what one pass over them says, where the selection asks for it."""
-    prompts = tuple(texts(policy, arrived.examples))
-    if not prompts:
-        return [Reading(exchange=exchange) for exchange in arrived.exchanges]
-    # the first token draws attention to itself whatever the text is
-    found = compute.embed(EmbedJob(release=release.path, patch=None, prompts=prompts, skip=1))
-    return [
-        Reading(
-            exchange=exchange,
-            vector=stored_vector(vector),
-            entropy=float(entropy),
-            tokens=int(tokens),
-            lent=lends(policy),
-        )
-        for exchange, vector, entropy, tokens in zip(
-            arrived.exchanges, found.vectors, found.entropy, found.tokens, strict=True
-        )
-    ]
-
-
-def select(
-    facts: Facts,
-    release: Manifest,
-    policy: DevicePolicy,
-    state: DeviceState,
-    readings: Sequence[Reading],
-) -> tuple[DeviceState, SelectionCounts]:
-    """Returns the state with what is held from now on, and what came of the arrivals."""
-    quota = policy.quota
-    patch = 0 if state.patch is None else state.patch.size_bytes
-    patch += state.beside_bytes - state.extra_bytes
-    room = min(quota.buffer_bytes, quota.total_bytes - patch)
-    wanted = policy.selection.keep(state.items, readings, room, keyed_numbers(facts))
-    kept = fitted(wanted, room)
-    beside = 0
-    if isinstance(policy.adaptation, Retrieve):
-        beside = EMBEDDING_BYTES * release.shapes.hidden
-        kept = fitted(kept, quota.total_bytes - patch, beside)
-    seen = state.seen + len(readings)
-    before = {item.order: item.note.asked for item in state.items}
-    kept, asked = ask(kept, before, policy.annotation.left(seen, state.asked))
-    kept = tuple(replace(item, note=item.note.given_back()) for item in kept)
-    state = with_buffer(state, kept, beside * len(kept))
-    taken = SelectionCounts(arrived=len(readings), accepted=_accepted(kept, before), asked=asked)
-    return replace(state, seen=seen, asked=state.asked + asked), taken
-
-
-def serving_work(
-    facts: Facts,
-    release: Manifest,
-    policy: DevicePolicy,
-    state: DeviceState,
-    arrived: Arrivals,
-) -> list[Entry]:
-    """Returns what reading the lived days and the user's own questions of them asked.
-
-    Args:
-        facts: The device.
-        release: What it serves with.
-        policy: Its choices.
-        state: What it holds behind the selection.
-        arrived: The exchanges of those days.
-    """
-    entries: list[Entry] = []
-    embedded = texts(policy, arrived.examples)
-    if embedded:
-        entries += embed_work(facts, release, list(map(len, embedded)))
-    if isinstance(policy.adaptation, UserPrior):
-        return entries  # it answers without the model
-    context = 0.0
-    if isinstance(policy.adaptation, Retrieve) and state.answered:
-        encoder = facts.encoder(release)
-        turns = [len(encoder.example(exchange).tokens) for exchange in state.answered]
-        context = policy.adaptation.neighbours * sum(turns) / len(turns)
-        entries += embed_work(facts, release, [one.prompt for one in arrived.examples])
-    return [*entries, *serve_work(facts, release, state.applied, arrived.examples, context)]
-
-
 def keyed_numbers(facts: Facts) -> Priority:
     """Returns the random number of every exchange of a device, the same for ever."""
     known: dict[int, float] = {}
@@ -188,7 +181,3 @@ def keyed_numbers(facts: Facts) -> Priority:
         return known[exchange.order]
 
     return of
-
-
-def _accepted(kept: Sequence[Item], before: dict[int, bool]) -> int:
-    return sum(item.order not in before for item in kept)

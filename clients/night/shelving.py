@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from clients.night.night import NightOrder
+from clients.night.order import NightOrder
 from clients.policy import Quota
 from clients.state.shelf import Shelf, Shelved
 from clients.state.state import DeviceState

@@ -71,7 +71,7 @@ def stored_bytes(facts: Facts, release: Manifest) -> float:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Written:
+class WrittenDelta:
     """A delta that is ready to be sent.
 
     Attributes:
@@ -84,19 +84,21 @@ class Written:
 
 
 def write_delta(
-    policy: DevicePolicy, state: DeviceState, trained: Patch | None, begun: Patch | None
-) -> Written | None:
+    policy: DevicePolicy, state: DeviceState, trained: Patch | None, fleet_part: Patch | None
+) -> WrittenDelta | None:
     """Returns the delta of a trained patch, None without one.
 
     Args:
         policy: The device's choices: how deltas are coded, what may be kept.
         state: What it holds, the trained patch included.
         trained: The patch.
-        begun: What of the fleet patch the tune started from.
+        fleet_part: The part of the fleet patch that the tune started from.
     """
     if trained is None:
         return None
-    change = delta(trained, begun)
+    change = delta(trained, fleet_part)
     alone = replace(state, residual=None, shelf=EMPTY)
     room = policy.quota.total_bytes - alone.stored_bytes
-    return Written(change=change, sent=encode_delta(change, policy.codec, state.residual, room))
+    return WrittenDelta(
+        change=change, sent=encode_delta(change, policy.codec, state.residual, room)
+    )

@@ -17,16 +17,16 @@ from clients.adaptation.baselines import Oracle
 from clients.adaptation.decision import Action, Decision
 from clients.adaptation.edgetune import EdgeTune
 from clients.night.attendance import Tonight
-from clients.night.night import Night, NightOrder
+from clients.night.night import Night
+from clients.night.order import NightOrder
 from clients.observer.foresight import ask_observer
 from clients.retuning.retune import retune
 from clients.state.state import DeviceState
-from fleettune.jobs.jobs import Compute
 
 TRIAL = Decision(action=Action.RETUNE, reason="trial")
 
 
-def retune_gain(order: NightOrder, before: Night, after: Night, compute: Compute) -> float | None:
+def retune_gain(order: NightOrder, before: Night, after: Night) -> float | None:
     """Returns the nats per token by which a retune of this night helps on the days to come.
 
     None where nobody asks, where there was no old patch, no decision, no retune that the device
@@ -36,27 +36,24 @@ def retune_gain(order: NightOrder, before: Night, after: Night, compute: Compute
         order: The night; `NightOrder.foresight_days` says how far to look.
         before: The night when the device was about to decide.
         after: The night when it was done.
-        compute: Its processor; nothing of this is charged.
     """
     if after.decision.gain is not None or not order.foresight_days:
         return after.decision.gain
     decided = after.decision.action in (Action.REUSE, Action.RETUNE)
     if not decided or before.over or before.state.patch is None:
         return None
-    retuned = _retuned(order, before, after, compute)
+    retuned = _retuned(order, before, after)
     if retuned is None:
         return None
     look = Oracle(margin=0.0, days=order.foresight_days)
-    return ask_observer(order.facts, look, (before.state, retuned), order.round, compute).gain
+    return ask_observer(order, look, (before.state, retuned)).gain
 
 
-def _retuned(
-    order: NightOrder, before: Night, after: Night, compute: Compute
-) -> DeviceState | None:
+def _retuned(order: NightOrder, before: Night, after: Night) -> DeviceState | None:
     """Returns the device with the patch of a retune of this night; None where it can have none."""
     if after.decision.action is Action.RETUNE:
         return None if after.trained is None else after.state
     endless, rule = replace(order, tonight=Tonight()), order.policy.adaptation
     trial = replace(TRIAL, start=rule.start) if isinstance(rule, EdgeTune) else TRIAL
-    tried = retune(endless, replace(before, decision=trial), compute)
+    tried = retune(endless, replace(before, decision=trial))
     return None if tried.trained is None else tried.state

@@ -14,14 +14,13 @@ from dataclasses import replace
 import numpy as np
 
 from clients.adaptation.rules import Retrieve, UserPrior
-from clients.policy import AdaptationRule
+from clients.night.order import NightOrder
 from clients.state.state import DeviceState
 from clients.synthesis.acceptance import rouge_1
-from clients.work.facts import Facts
-from fleettune.data.exchanges import Exchange
+from fleettune.data.exchanges import Answer, Exchange
 from fleettune.data.labels import absolute_error, predicted, user_prior
 from fleettune.data.tokens import Encoder, Example
-from fleettune.jobs.jobs import ChoiceJob, Compute, EmbedJob, GenerateJob, ScoreJob
+from fleettune.jobs.jobs import ChoiceJob, EmbedJob, GenerateJob, ScoreJob
 from fleettune.messages.report import Observation
 from fleettune.releases.manifest import Manifest
 
@@ -29,41 +28,34 @@ APPROVAL = 0.8
 """A free-text answer is approved if this share of its tokens is the model's own first choice."""
 
 
-def observe(
-    facts: Facts,
-    state: DeviceState,
-    day: int,
-    adaptation: AdaptationRule,
-    compute: Compute,
-) -> Observation:
+def observe(order: NightOrder, state: DeviceState, day: int) -> Observation:
     """Returns the quality on the user's exchanges of a day that the device has not lived yet.
 
     With the release that it holds: one that never came to download any is not evaluated.
     """
-    later = facts.population.day(facts.user, day)
+    rule, answers = order.policy.adaptation, order.population.answers
+    later = order.population.day(order.facts.user, day)
     release = state.held
     if not later or release is None:
         return Observation(exchanges=0)
-    encoder = facts.encoder(release)
-    answers = facts.population.answers
-    if isinstance(adaptation, UserPrior):
+    if isinstance(rule, UserPrior):
         index = {answer.response: place for place, answer in enumerate(answers)}
         history = [index[exchange.response] for exchange in state.answered]
-        prior = user_prior(history, len(answers), adaptation.smoothing)
-        return _labelled(facts, later, [tuple(-value for value in prior)] * len(later))
-    neighbours = adaptation.neighbours if isinstance(adaptation, Retrieve) else 0
-    contexts = retrieved(state.answered, later, neighbours, encoder, release, compute)
+        prior = user_prior(history, len(answers), rule.smoothing)
+        return _labelled(answers, later, [tuple(-value for value in prior)] * len(later))
+    encoder = order.facts.encoder(release)
+    neighbours = rule.neighbours if isinstance(rule, Retrieve) else 0
+    contexts = _retrieve(order, state, release, later, neighbours)
     examples = tuple(
         encoder.example(exchange, context)
         for exchange, context in zip(later, contexts, strict=True)
     )
     if not answers:
-        scored = compute.score(
-            ScoreJob(release=release.path, patch=state.applied, examples=examples)
-        )
+        job = ScoreJob(release=release.path, patch=state.applied, examples=examples)
+        scored = order.compute.score(job)
         seen = _free_text(examples, scored.nll, scored.hits)
-        return replace(seen, rouge1=_written(facts, state, release, later, examples, compute))
-    chosen = compute.choose(
+        return replace(seen, rouge1=_written(order, state, release, later, examples))
+    chosen = order.compute.choose(
         ChoiceJob(
             release=release.path,
             patch=state.applied,
@@ -71,30 +63,28 @@ def observe(
             answers=tuple(_answer_tokens(encoder, answer.response) for answer in answers),
         )
     )
-    return _labelled(facts, later, chosen.nll)
+    return _labelled(answers, later, chosen.nll)
 
 
-def retrieved(
-    buffer: Sequence[Exchange],
-    asked: Sequence[Exchange],
-    neighbours: int,
-    encoder: Encoder,
+def _retrieve(
+    order: NightOrder,
+    state: DeviceState,
     release: Manifest,
-    compute: Compute,
+    later: Sequence[Exchange],
+    neighbours: int,
 ) -> list[list[Exchange]]:
-    """Returns for every question its nearest buffered exchanges, nearest last."""
-    if neighbours == 0 or not buffer:
-        return [[] for _ in asked]
-    prompts = tuple(_prompt(encoder, exchange) for exchange in (*buffer, *asked))
-    vectors = compute.embed(EmbedJob(release=release.path, patch=None, prompts=prompts)).vectors
-    held, wanted = vectors[: len(buffer)], vectors[len(buffer) :]
-    nearest = np.argsort(-(wanted @ held.T), axis=1, kind="stable")[:, :neighbours]
-    return [[buffer[int(place)] for place in reversed(row)] for row in nearest]
-
-
-def _prompt(encoder: Encoder, exchange: Exchange) -> tuple[int, ...]:
-    example = encoder.example(exchange)
-    return example.tokens[: example.prompt]
+    """Returns for every question its nearest answered exchanges held, nearest last."""
+    held = state.answered
+    if neighbours == 0 or not held:
+        return [[] for _ in later]
+    encoder = order.facts.encoder(release)
+    examples = [encoder.example(exchange) for exchange in (*held, *later)]
+    prompts = tuple(example.tokens[: example.prompt] for example in examples)
+    job = EmbedJob(release=release.path, patch=None, prompts=prompts)
+    vectors = order.compute.embed(job).vectors
+    near = vectors[len(held) :] @ vectors[: len(held)].T
+    nearest = np.argsort(-near, axis=1, kind="stable")[:, :neighbours]
+    return [[held[int(place)] for place in reversed(row)] for row in nearest]
 
 
 def _answer_tokens(encoder: Encoder, response: str) -> tuple[int, ...]:
@@ -102,27 +92,25 @@ def _answer_tokens(encoder: Encoder, response: str) -> tuple[int, ...]:
 
 
 def _written(
-    facts: Facts,
+    order: NightOrder,
     state: DeviceState,
     release: Manifest,
     later: Sequence[Exchange],
     examples: Sequence[Example],
-    compute: Compute,
 ) -> float | None:
     """Returns the mean ROUGE-1 of the answers that the model writes; None where it writes none."""
-    writing = facts.writing
-    count = min(writing.answers, len(later))
+    count = min(order.writing.answers, len(later))
     if count == 0:
         return None
-    encoder = facts.encoder(release)
+    encoder = order.facts.encoder(release)
     job = GenerateJob(
         release=release.path,
         patch=state.applied,
         prompts=tuple(example.tokens[: example.prompt] for example in examples[:count]),
-        new_tokens=writing.new_tokens,
+        new_tokens=order.writing.new_tokens,
         stop=encoder.stop,
     )
-    texts = [encoder.text(tokens) for tokens in compute.generate(job).tokens]
+    texts = [encoder.text(tokens) for tokens in order.compute.generate(job).tokens]
     scores = [rouge_1(text, one.response) for text, one in zip(texts, later[:count], strict=True)]
     return math.fsum(scores) / count
 
@@ -141,10 +129,11 @@ def _free_text(
 
 
 def _labelled(
-    facts: Facts, later: Sequence[Exchange], nll_by_answer: Sequence[Sequence[float]]
+    answers: Sequence[Answer],
+    later: Sequence[Exchange],
+    nll_by_answer: Sequence[Sequence[float]],
 ) -> Observation:
     """Returns label quality: error, confirmed share, and nats within the closed set."""
-    answers = facts.population.answers
     place = {answer.response: index for index, answer in enumerate(answers)}
     true = [place[exchange.response] for exchange in later]
     guessed = [predicted(row) for row in nll_by_answer]

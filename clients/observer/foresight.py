@@ -1,4 +1,4 @@
-"""foresight."""
+"""What the observer tells an oracle, who alone may ask it."""
 
 from __future__ import annotations
 
@@ -6,32 +6,25 @@ from dataclasses import replace
 
 from clients.adaptation.baselines import Oracle
 from clients.adaptation.decision import Action, Decision
+from clients.night.order import NightOrder
 from clients.observer.evaluation import observe
 from clients.state.state import DeviceState
-from clients.work.facts import Facts
-from fleettune.jobs.jobs import Compute
 
 
 def ask_observer(
-    facts: Facts,
-    rule: Oracle,
-    states: tuple[DeviceState, DeviceState],
-    today: int,
-    compute: Compute,
+    order: NightOrder, rule: Oracle, states: tuple[DeviceState, DeviceState]
 ) -> Decision:
     """Returns what the observer tells an oracle: does a retune serve the days to come better?
 
     Args:
-        facts: The device.
+        order: The night; nothing of this is billed.
         rule: Its margin, and how far it looks.
         states: The device with its old patch, and with the one tuned on trial.
-        today: The last day that the device has lived.
-        compute: Its processor; nothing of this is charged.
     """
     loss: list[float] = []
     # either patch would be in use: both are settled on the release held
     for state in (replace(each, settled=each.release) for each in states):
-        seen = [observe(facts, state, today + d, rule, compute) for d in range(1, rule.days + 1)]
+        seen = [observe(order, state, order.round + d) for d in range(1, rule.days + 1)]
         known = [(s.nll, s.exchanges) for s in seen if s.nll is not None]
         if not known:
             return Decision(action=Action.REUSE, reason="nothing_to_foresee")

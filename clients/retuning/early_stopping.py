@@ -16,9 +16,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from clients.tuning.context import PlacementContext
 from clients.tuning.plan import TunePlan
-from clients.tuning.schedule import Tuning
-from clients.work.facts import Facts
 from clients.work.stage_work import tune_work, validation_work
 from fleettune.adapters.patch import Patch
 from fleettune.data.tokens import Example
@@ -26,19 +25,15 @@ from fleettune.jobs.jobs import Compute, ScoreJob, TuneJob
 from fleettune.releases.manifest import Manifest
 
 
-def run_tune(
-    facts: Facts, release: Manifest, tuning: Tuning, plan: TunePlan, start: Patch, compute: Compute
-) -> tuple[Patch, TunePlan]:
+def run_tune(context: PlacementContext, plan: TunePlan, start: Patch) -> tuple[Patch, TunePlan]:
     """Returns the trained patch, and the plan as far as it was carried out.
 
     Args:
-        facts: The device.
-        release: What it tunes.
-        tuning: Optimizer, and how long to wait for a lower loss.
+        context: Device, release and tuning, which says how long to wait for a lower loss.
         plan: The whole schedule.
         start: The patch to start from.
-        compute: The device's processor.
     """
+    tuning, release, compute = context.tuning, context.release, context.compute
     result = compute.tune(
         TuneJob(
             release=release.path,
@@ -57,9 +52,8 @@ def run_tune(
         losses.append(held_loss(release, snapshot, plan.held.examples, compute))
         if is_over(losses, tuning.patience):
             break
-    return result.snapshots[losses.index(min(losses))], shorten_plan(
-        facts, release, plan, len(losses)
-    )
+    best = result.snapshots[losses.index(min(losses))]
+    return best, shorten_plan(context, plan, len(losses))
 
 
 def is_over(losses: Sequence[float], patience: int | None) -> bool:
@@ -75,9 +69,10 @@ def held_loss(
     return sum(score.nll) / sum(example.supervised for example in examples)
 
 
-def shorten_plan(facts: Facts, release: Manifest, plan: TunePlan, epochs: int) -> TunePlan:
+def shorten_plan(context: PlacementContext, plan: TunePlan, epochs: int) -> TunePlan:
     """Returns a plan's first epochs, with what those ask of the device."""
-    ranks, cached = plan.placement.ranks, plan.cache_bytes > 0
+    facts, release, ranks = context.facts, context.release, plan.placement.ranks
+    cached = plan.cache_bytes > 0
     after = plan.held.after[:epochs]
     batches = plan.batches[: after[-1]]
     held = plan.held.examples

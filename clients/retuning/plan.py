@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from clients.adaptation.decision import OLD, Decision
+from clients.night.order import NightOrder
 from clients.placement.rules import ProbingRule
 from clients.policy import DevicePolicy
 from clients.state.state import DeviceState
@@ -20,22 +21,18 @@ from clients.tuning.footprint import (
     tune_entries,
 )
 from clients.tuning.plan import TunePlan
-from clients.tuning.schedule import Held, Tuning
-from clients.work.facts import Facts
+from clients.tuning.schedule import Held
 from clients.work.stage_work import probe_work
 from fleettune.adapters.patch import Patch, Placement, to_arrays
 from fleettune.data.tokens import Example
 from fleettune.jobs.jobs import ProbeJob, ProbeResult
-from fleettune.releases.manifest import Manifest
 from fleettune.seeds import Purpose, stream
 
 T = TypeVar("T")
 
 
 def open_context(
-    facts: Facts,
-    release: Manifest,
-    policy: DevicePolicy,
+    order: NightOrder,
     state: DeviceState,
     examples: Sequence[Example],
     pairs: Sequence[Example] = (),
@@ -43,37 +40,37 @@ def open_context(
     """Returns what a placement is decided from, or in one word why there can be no tune.
 
     Args:
-        facts: The device.
-        release: What it is to tune.
-        policy: What it was told.
-        state: What it holds.
+        order: The night.
+        state: What the device holds.
         examples: The answered exchanges; what is validated on is held out of them.
         pairs: Synthetic pairs, which are only trained on.
     """
     if not examples:
         return "empty_buffer"
-    kept, held = split_holdout(facts, release, policy.tuning, examples)
+    facts, release, tuning = order.facts, order.release, order.policy.tuning
+    kept, held = split_holdout(order, examples)
     training = [*kept, *pairs]
     longest = sorted((len(example.tokens) for example in training), reverse=True)
     rng = stream(facts.seed, Purpose.TUNING, facts.device, release.version)
-    after = policy.tuning.epoch_ends(len(training)) if held else ()
+    after = tuning.epoch_ends(len(training)) if held else ()
     return PlacementContext(
         facts=facts,
         release=release,
-        batches=policy.tuning.batches(training, rng),
-        largest=tuple(longest[: policy.tuning.batch]),
-        room_bytes=policy.quota.total_bytes - state.buffer_bytes - state.beside_bytes,
+        tuning=tuning,
+        compute=order.compute,
+        batches=tuning.batches(training, rng),
+        largest=tuple(longest[: tuning.batch]),
+        room_bytes=order.policy.quota.total_bytes - state.buffer_bytes - state.beside_bytes,
         held=Held(examples=held, after=after),
         training=tuple(training),
     )
 
 
-def split_holdout(
-    facts: Facts, release: Manifest, tuning: Tuning, items: Sequence[T]
-) -> tuple[tuple[T, ...], tuple[T, ...]]:
+def split_holdout(order: NightOrder, items: Sequence[T]) -> tuple[tuple[T, ...], tuple[T, ...]]:
     """Returns what a device trains on for a release and what it holds out, by its own stream."""
-    rng = stream(facts.seed, Purpose.HOLDOUT, facts.device, release.version)
-    return tuning.split(items, rng)
+    keys = (order.facts.device, order.release.version)
+    rng = stream(order.facts.seed, Purpose.HOLDOUT, *keys)
+    return order.policy.tuning.split(items, rng)
 
 
 def probe_jobs(policy: DevicePolicy, context: PlacementContext | str) -> Sequence[ProbeJob]:

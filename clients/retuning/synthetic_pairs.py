@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from clients.policy import DevicePolicy
+from clients.night.order import NightOrder
 from clients.retuning.plan import open_context, refit_plan, split_holdout
 from clients.state.kept_out import training_exchanges
 from clients.state.state import DeviceState
@@ -15,17 +15,12 @@ from clients.tuning.context import PlacementContext
 from clients.tuning.plan import TunePlan
 from clients.work.facts import Facts
 from clients.work.stage_work import synthesise_work
-from fleettune.jobs.jobs import Compute
 from fleettune.releases.manifest import Manifest
 from fleettune.seeds import Purpose, stream
 
 
 def add_pairs(
-    opened: PlacementContext,
-    policy: DevicePolicy,
-    state: DeviceState,
-    plan: TunePlan,
-    compute: Compute,
+    order: NightOrder, state: DeviceState, opened: PlacementContext, plan: TunePlan
 ) -> TunePlan:
     """Returns a tune's plan with synthetic pairs, and with what making them asks of the device.
 
@@ -35,29 +30,26 @@ def add_pairs(
     the memory. None is made from what the tune holds out. Pairs and tuning are one piece of work,
     for the pairs are gone with the tune.
     """
-    facts, release = opened.facts, opened.release
+    facts, release, policy = order.facts, order.release, order.policy
     size_bytes = plan.placement.size_bytes(release.shapes)
     present = 0 if state.patch is None else state.patch.size_bytes
     held = state.buffer_bytes + state.beside_bytes + state.shelf.size_bytes
     free = policy.quota.total_bytes - held
-    encoder = facts.encoder(release)
     own = training_exchanges(facts, policy.adaptation, state)
     source = Source(
-        buffer=split_holdout(facts, release, policy.tuning, own)[0],
-        answers=frozenset(answer.response for answer in facts.population.answers),
+        buffer=split_holdout(order, own)[0],
+        answers=frozenset(answer.response for answer in order.population.answers),
         room_bytes=free - max(size_bytes, present),
         release=release.path,
-        encoder=encoder,
+        encoder=facts.encoder(release),
         patch=state.patch,
         draw=_draw(facts, release),
     )
-    made = policy.synthesis.expand(source, compute)
+    made = policy.synthesis.expand(source, order.compute)
     if not made.candidates:
         return plan
-    examples = [encoder.example(exchange) for exchange in own]
-    pairs = [encoder.example(pair) for pair in made.pairs]
     kept = len(made.pairs)
-    context = open_context(facts, release, policy, state, examples, pairs)
+    context = open_context(order, state, order.examples(own), order.examples(made.pairs))
     longer: TunePlan | None = None
     if kept and not isinstance(context, str):
         room = free - sum(pair.size_bytes for pair in made.pairs)

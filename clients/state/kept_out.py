@@ -1,14 +1,12 @@
-"""kept_out."""
+"""Which exchanges a device never trains on, and which of them are scored as canaries."""
 
 from __future__ import annotations
 
 from clients.adaptation.device_view import HoldingOut, KeptOut
-from clients.policy import AdaptationRule, DevicePolicy
+from clients.policy import AdaptationRule
 from clients.state.state import DeviceState
 from clients.work.facts import Facts
 from fleettune.data.exchanges import Exchange
-from fleettune.data.tokens import Example
-from fleettune.releases.manifest import Manifest
 
 
 def training_exchanges(
@@ -38,14 +36,6 @@ def newest_kept_out(facts: Facts, rule: AdaptationRule, state: DeviceState) -> t
     if kept_out is None:
         return ()
     return tuple(e for e in state.answered if kept_out.holds(facts, e))[-kept_out.most :]
-
-
-def held_out_examples(
-    facts: Facts, release: Manifest, policy: DevicePolicy, state: DeviceState
-) -> tuple[Example, ...]:
-    """Returns what is kept out of every tune as a release reads it."""
-    encoder = facts.encoder(release)
-    return tuple(map(encoder.example, newest_kept_out(facts, policy.adaptation, state)))
 
 
 def _kept_out(rule: AdaptationRule) -> KeptOut | None:

@@ -1,16 +1,16 @@
-"""context."""
+"""What a rule of placement may look at: this device, tonight's release, the tune to come."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from clients.tuning.schedule import Held
+from clients.tuning.schedule import Held, Tuning
 from clients.work.facts import Facts
 from fleettune.adapters import patch as adapters
 from fleettune.cost.workload import Entry
 from fleettune.data.tokens import Example
-from fleettune.jobs.jobs import ProbeResult
+from fleettune.jobs.jobs import Compute, ProbeResult
 from fleettune.releases.manifest import Manifest
 from fleettune.shapes import Site
 
@@ -34,11 +34,13 @@ class Trained:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlacementContext:
-    """What a rule may look at: this device, tonight's release, the tune to come.
+    """A tune to come, before its adapters are placed.
 
     Attributes:
         facts: The device.
         release: What it tunes.
+        tuning: Its schedule and optimizer.
+        compute: The device's processor.
         batches: The examples of every step.
         largest: Simulated lengths of the largest step that there may be, in tokens.
         room_bytes: What the quota leaves for patch and prefix cache.
@@ -51,6 +53,8 @@ class PlacementContext:
 
     facts: Facts
     release: Manifest
+    tuning: Tuning
+    compute: Compute
     batches: tuple[tuple[Example, ...], ...]
     largest: tuple[int, ...]
     room_bytes: int

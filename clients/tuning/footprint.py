@@ -19,10 +19,7 @@ def joules(facts: Facts, entries: Iterable[Entry]) -> float:
 
     What heat adds to the idle draw is left out: it depends on the whole night.
     """
-    workload = Workload()
-    for entry in entries:
-        workload = workload.plus(*entry)
-    return price(workload, facts.at).total().energy_j
+    return price(Workload().plus_all(entries), facts.prices).total().energy_j
 
 
 def peak_bytes(context: PlacementContext, ranks: Ranks, shared: Groups = ()) -> float:

@@ -9,9 +9,7 @@ from fleettune.cost.energy import Values, central_values
 from fleettune.cost.hardware import DeviceProfile
 from fleettune.cost.pricing import PricedModel
 from fleettune.cost.radio import WIFI, Radio
-from fleettune.data.exchanges import Population
 from fleettune.data.tokens import Encoder, open_encoder
-from fleettune.messages.report import Writing
 from fleettune.releases.manifest import Manifest
 
 
@@ -24,23 +22,19 @@ class Facts:
         user: The user that it belongs to.
         seed: Key of its random streams.
         profile: Its hardware.
-        population: Where its user's exchanges come from.
         priced: Which model its costs are counted for.
         radio: How it is connected.
-        writing: What the experiment's observer lets the model write.
     """
 
     device: int
     user: int
     seed: int
     profile: DeviceProfile
-    population: Population
     priced: PricedModel = field(default_factory=PricedModel)
     radio: Radio = WIFI
-    writing: Writing = field(default_factory=Writing)
 
     @property
-    def at(self) -> Values:
+    def prices(self) -> Values:
         """Central values of the coefficients of its hardware."""
         return central_values(self.profile, self.radio)
 

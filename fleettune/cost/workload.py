@@ -7,6 +7,7 @@ coefficients: one model run can be priced under any draw of the coefficients.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from enum import StrEnum
 
@@ -99,11 +100,15 @@ class Workload:
         rest = tuple(e for e in self.entries if not (e[0] is stage and e[1] is phase))
         return Workload(entries=(*rest, (stage, phase, self.of(stage, phase) + amount)))
 
-    def __add__(self, other: Workload) -> Workload:
+    def plus_all(self, entries: Iterable[Entry]) -> Workload:
+        """Returns the workload with amounts added, one after the other."""
         total = self
-        for entry in other.entries:
+        for entry in entries:
             total = total.plus(*entry)
         return total
+
+    def __add__(self, other: Workload) -> Workload:
+        return self.plus_all(other.entries)
 
 
 def computing(work: Work) -> Amount:

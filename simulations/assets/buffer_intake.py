@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from clients.night.selecting import arrivals, keyed_numbers, read_arrivals
+from clients.night.order import NightOrder
+from clients.night.selecting import keyed_numbers, read_arrivals, read_days
 from clients.policy import DevicePolicy
 from clients.selection.buffer import Item, Reading
 from clients.selection.rules import Priority, Selection
+from clients.state.state import DeviceState
 from clients.work.facts import Facts
 from fleettune.backbone.causal_lm import read_shapes, resolve_folder
 from fleettune.cohort.execute import execute
@@ -86,15 +88,16 @@ def _of_device(experiment: Experiment, policy: DevicePolicy, device: int) -> NDA
         template=model.template,
         max_tokens=model.max_tokens,
     )
-    facts = Facts(
-        device=device,
-        user=device,
-        seed=fleet.seed,
-        profile=fleet.profile(device),
+    facts = Facts(device=device, user=device, seed=fleet.seed, profile=fleet.profile(device))
+    order = NightOrder(
+        facts=facts,
+        round=0,
+        release=release,
+        policy=policy,
         population=fleet.data.open(),
+        compute=Compute(run=lambda job: execute([job])[0]),
     )
-    alone = Compute(run=lambda job: execute([job])[0])
-    readings = read_arrivals(policy, release, arrivals(facts, release, -1, 0), alone)
+    readings = read_arrivals(order, read_days(order, DeviceState()))
     quota = policy.quota.buffer_bytes
     return taken_in(policy.selection, readings, quota, keyed_numbers(facts))
 

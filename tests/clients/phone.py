@@ -6,6 +6,7 @@ from pathlib import Path
 
 from clients.adaptation.edgetune import EdgeTune
 from clients.adaptation.rules import AlwaysRetune
+from clients.night.order import NightOrder
 from clients.placement.gradcut import GradCut
 from clients.placement.rules import PlacementRule
 from clients.policy import DevicePolicy, Quota
@@ -14,13 +15,16 @@ from clients.synthesis.rules import NoSynthesis
 from clients.tuning.schedule import Tuning
 from clients.work.facts import Facts
 from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
+from fleettune.cohort.suspension import current_compute
 from fleettune.cost.hardware import load_hardware
+from fleettune.data.exchanges import Population
 from fleettune.data.personas import SyntheticData
+from fleettune.jobs.jobs import Compute
 from fleettune.releases.manifest import Manifest
 
 PROFILE = load_hardware(Path(__file__).parents[2] / "conf" / "hardware")["oneplus_12r"]
 WORLD = SyntheticData(users=10, exchanges_per_day=3, history_days=4).open()
-FACTS = Facts(device=3, user=3, seed=5, profile=PROFILE, population=WORLD)
+FACTS = Facts(device=3, user=3, seed=5, profile=PROFILE)
 SHAPES = read_shapes(POCKET_FOLDER)
 RELEASE = Manifest(
     version=0,
@@ -61,6 +65,25 @@ HALF = GradCut(
     prefix_cache=True,
 )
 """GradCut at half the joules of every site."""
+
+
+def order_for(
+    policy: DevicePolicy,
+    release: Manifest = RELEASE,
+    *,
+    facts: Facts = FACTS,
+    population: Population = WORLD,
+    compute: Compute | None = None,
+) -> NightOrder:
+    """The first night of a phone, on a processor of its own."""
+    return NightOrder(
+        facts=facts,
+        round=0,
+        release=release,
+        policy=policy,
+        population=population,
+        compute=compute or current_compute(),
+    )
 
 
 def nightly(

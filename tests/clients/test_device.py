@@ -19,7 +19,8 @@ from clients.adaptation.rules import (
     NeverPersonalise,
     Retrieve,
 )
-from clients.device import NightOrder, run_round
+from clients.device import run_round
+from clients.night.order import NightOrder
 from clients.night.selecting import EMBEDDING_BYTES
 from clients.placement.rules import EverySite, TopLayers
 from clients.policy import DevicePolicy, Quota
@@ -72,14 +73,21 @@ def night_order(
     profile: DeviceProfile = PROFILE,
     priced: PricedModel = OWN,
 ) -> NightOrder:
-    facts = Facts(device=3, user=3, seed=5, profile=profile, population=population, priced=priced)
-    return NightOrder(facts=facts, round=round_, release=release, policy=chosen)
+    facts = Facts(device=3, user=3, seed=5, profile=profile, priced=priced)
+    return NightOrder(
+        facts=facts,
+        round=round_,
+        release=release,
+        policy=chosen,
+        population=population,
+        compute=current_compute(),
+    )
 
 
 def live(
     night: NightOrder, state: DeviceState | None = None, *, observed: bool = False
 ) -> tuple[DeviceState, Report]:
-    return run_round(night, state or DeviceState(), current_compute(), observed=observed)
+    return run_round(night, state or DeviceState(), observed=observed)
 
 
 def stages(report: Report) -> set[Stage]:

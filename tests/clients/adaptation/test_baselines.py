@@ -18,7 +18,6 @@ from fleettune.adapters.patch import Factors, Patch
 from fleettune.backbone.causal_lm import resolve_folder
 from fleettune.cohort.suspension import current_compute
 from fleettune.cost.hardware import load_hardware
-from fleettune.data.personas import SyntheticData
 from fleettune.releases.guidance import Guidance
 from fleettune.releases.manifest import Drift, Manifest, Moments, SiteDrift
 from fleettune.shapes import Shapes, Site
@@ -28,7 +27,6 @@ FACTS = Facts(
     user=0,
     seed=0,
     profile=load_hardware(Path(__file__).parents[3] / "conf" / "hardware")["meizu_21"],
-    population=SyntheticData(users=1).open(),
 )
 MOVED = SiteDrift(layer=0, module="v", drift=Moments(count=4, squares=4.0, fourths=4.0))
 RELEASE = Manifest(

@@ -21,7 +21,6 @@ from fleettune.adapters.factors import Tied
 from fleettune.adapters.patch import Factors, Patch, peft_name
 from fleettune.cohort.suspension import current_compute
 from fleettune.cost.hardware import load_hardware
-from fleettune.data.personas import SyntheticData
 from fleettune.releases.manifest import Drift, Manifest, SiteDrift, moments
 from fleettune.shapes import Shapes, Site
 
@@ -32,7 +31,6 @@ FACTS = Facts(
     user=0,
     seed=0,
     profile=load_hardware(Path(__file__).parents[3] / "conf" / "hardware")["meizu_21"],
-    population=SyntheticData(users=1).open(),
 )
 Q, V = Site(0, "q"), Site(0, "v")
 

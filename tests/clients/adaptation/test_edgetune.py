@@ -21,7 +21,6 @@ from clients.work.facts import Facts
 from fleettune.adapters.patch import Factors, Patch
 from fleettune.cohort.suspension import current_compute
 from fleettune.cost.hardware import load_hardware
-from fleettune.data.personas import SyntheticData
 from fleettune.releases.guidance import LOG_DRIFT, Guidance
 from fleettune.releases.manifest import Drift, Manifest, Moments, SiteDrift
 from fleettune.shapes import Shapes, Site
@@ -46,7 +45,6 @@ FACTS = Facts(
     user=0,
     seed=0,
     profile=load_hardware(Path(__file__).parents[3] / "conf" / "hardware")["meizu_21"],
-    population=SyntheticData(users=1).open(),
 )
 SHAPES = Shapes(hidden=2, layers=1, heads=1, kv_heads=1, head_dim=2, ffn=2, vocab=4)
 V = Site(0, "v")

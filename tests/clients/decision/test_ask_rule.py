@@ -18,8 +18,9 @@ from clients.adaptation.baselines import Oracle, RandomAtRate
 from clients.adaptation.canary import Canary
 from clients.adaptation.device_view import KeptOut
 from clients.adaptation.rules import AlwaysRetune, AlwaysReuse
-from clients.device import NightOrder, run_round
+from clients.device import run_round
 from clients.night.attendance import Attendance, Tonight
+from clients.night.order import NightOrder
 from clients.observer.evaluation import observe
 from clients.placement.rules import EverySite, TopLayers
 from clients.policy import AdaptationRule, DevicePolicy, Quota
@@ -75,8 +76,15 @@ def policy(
 def night_order(
     release: Manifest, chosen: DevicePolicy, round_: int = 0, device: int = 3
 ) -> NightOrder:
-    facts = Facts(device=device, user=device, seed=5, profile=PROFILE, population=WORLD)
-    return NightOrder(facts=facts, round=round_, release=release, policy=chosen)
+    facts = Facts(device=device, user=device, seed=5, profile=PROFILE)
+    return NightOrder(
+        facts=facts,
+        round=round_,
+        release=release,
+        policy=chosen,
+        population=WORLD,
+        compute=current_compute(),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +112,8 @@ def live(
     observed: bool = False,
 ) -> tuple[DeviceState, Report]:
     compute = (watched or Watched()).compute()
-    return run_round(night, state or DeviceState(), compute, observed=observed)
+    night = replace(night, compute=compute)
+    return run_round(night, state or DeviceState(), observed=observed)
 
 
 @pytest.fixture(scope="module")
@@ -292,7 +301,7 @@ def test_no_canary_is_ever_in_a_training_batch(
     for index, slept in enumerate(rounds):
         round_ += slept
         night = night_order(releases[index % 2], policy(rule, 2, synthesis), round_, device)
-        night = replace(night, facts=replace(night.facts, population=Numbered()))
+        night = replace(night, population=Numbered())
         drifts = tuple(replace(d, since=0) for d in releases[1].drifts)
         release = replace(night.release, version=index, drifts=drifts)
         if index > 1:
@@ -327,7 +336,7 @@ def test_canaries_that_are_not_held_out_are_scored_before_they_train(
     for version, slept in enumerate(rounds[:3]):
         round_ += slept
         watched, night = Watched(), night_order(releases[min(version, 1)], policy(rule, 40), round_)
-        night = replace(night, facts=replace(night.facts, population=Numbered()))
+        night = replace(night, population=Numbered())
         state, report = live(
             replace(night, release=replace(night.release, version=version)), state, watched
         )
@@ -525,7 +534,7 @@ def test_an_oracle_is_never_worse_than_the_better_of_both_and_pays_for_its_choic
                 state, _ = live(night_order(releases[0], policy(arm), 0, device))
                 night = night_order(release, policy(arm), 1, device)
                 state, report = live(night, state, observed=True)
-                seen = [observe(night.facts, state, day, arm, current_compute()) for day in (2, 3)]
+                seen = [observe(night, state, day) for day in (2, 3)]
                 reached[name] = (sum((s.nll or 0) * s.exchanges for s in seen), report)
             loss = {name: value for name, (value, _) in reached.items()}
             assert loss["oracle"] == pytest.approx(min(loss["reuse"], loss["retune"]), rel=1e-9)

@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from clients.adaptation.rules import AlwaysRetune, EdgeTuneReleased
-from clients.device import NightOrder, run_round
+from clients.device import run_round
 from clients.night.attendance import Attendance, Tonight
+from clients.night.order import NightOrder
 from clients.placement.rules import TopLayers
 from clients.policy import DevicePolicy, Quota
 from clients.selection.rules import Fifo
@@ -44,7 +45,6 @@ FACTS = Facts(
     user=3,
     seed=5,
     profile=PROFILE,
-    population=WORLD,
     priced=PricedModel(model="llama-3.2-1b", tokens_ratio=0.78),
 )
 Releases = tuple[Manifest, Manifest]
@@ -58,9 +58,15 @@ def live(
     policy: DevicePolicy = POLICY,
 ) -> tuple[DeviceState, Report]:
     night = NightOrder(
-        facts=FACTS, round=round_, release=release, policy=policy, tonight=tonight or Tonight()
+        facts=FACTS,
+        round=round_,
+        release=release,
+        policy=policy,
+        population=WORLD,
+        compute=current_compute(),
+        tonight=tonight or Tonight(),
     )
-    return run_round(night, state, current_compute(), observed=True)
+    return run_round(night, state, observed=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

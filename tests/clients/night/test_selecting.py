@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from clients.adaptation.rules import Adaptation, AlwaysRetune, NeverPersonalise, Retrieve
-from clients.device import NightOrder, run_round
+from clients.device import run_round
+from clients.night.order import NightOrder
 from clients.placement.rules import TopLayers
 from clients.policy import DevicePolicy, Quota, read_policy
 from clients.selection.annotation import Annotation
@@ -68,7 +69,7 @@ RULES = (
     KCenter(vectors="again"),
     Herding(text="question", vectors="again"),
 )
-DEVICE = Facts(device=3, user=3, seed=5, profile=PROFILE, population=WORLD)
+DEVICE = Facts(device=3, user=3, seed=5, profile=PROFILE)
 
 
 def policy(
@@ -88,11 +89,21 @@ def policy(
     )
 
 
+def night_order(chosen: DevicePolicy, round_: int = 0) -> NightOrder:
+    return NightOrder(
+        facts=DEVICE,
+        round=round_,
+        release=MANIFEST,
+        policy=chosen,
+        population=WORLD,
+        compute=current_compute(),
+    )
+
+
 def live(
     chosen: DevicePolicy, round_: int = 0, state: DeviceState | None = None, *, seen: bool = False
 ) -> tuple[DeviceState, Report]:
-    night = NightOrder(facts=DEVICE, round=round_, release=MANIFEST, policy=chosen)
-    return run_round(night, state or DeviceState(), current_compute(), observed=seen)
+    return run_round(night_order(chosen, round_), state or DeviceState(), observed=seen)
 
 
 @settings(
@@ -286,9 +297,8 @@ def test_answers_are_written_only_where_the_observer_asks() -> None:
     none = live(policy(Fifo()), seen=True)[1].observation
     assert none is not None
     assert none.rouge1 is None
-    writing = replace(DEVICE, writing=Writing(answers=2, new_tokens=24))
-    night = NightOrder(facts=writing, round=0, release=MANIFEST, policy=policy(Fifo()))
-    _, report = run_round(night, DeviceState(), current_compute(), observed=True)
+    night = replace(night_order(policy(Fifo())), writing=Writing(answers=2, new_tokens=24))
+    _, report = run_round(night, DeviceState(), observed=True)
     assert report.observation is not None
     assert report.observation.rouge1 is not None
     assert 0 <= report.observation.rouge1 <= 1

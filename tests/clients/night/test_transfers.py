@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from clients.adaptation.rules import NeverPersonalise
-from clients.device import NightOrder, run_round
+from clients.device import run_round
 from clients.night.attendance import Tonight
+from clients.night.order import NightOrder
 from clients.night.transfers import Payload, download
 from clients.placement.rules import TopLayers
 from clients.policy import DevicePolicy, Quota
@@ -32,7 +33,6 @@ FACTS = Facts(
     user=3,
     seed=5,
     profile=load_hardware(Path(__file__).parents[3] / "conf" / "hardware")["oneplus_12r"],
-    population=SyntheticData(users=10, exchanges_per_day=3, history_days=2).open(),
 )
 LLAMA = replace(FACTS, priced=PricedModel(model="llama-3.2-1b", tokens_ratio=0.78))
 LLAMA_BYTES = 2 * 1_235_814_400
@@ -116,9 +116,15 @@ def night(
     release: Manifest, state: DeviceState, round_: int, tonight: Tonight | None = None
 ) -> tuple[DeviceState, Report]:
     night_order = NightOrder(
-        facts=FACTS, round=round_, release=release, policy=POLICY, tonight=tonight or Tonight()
+        facts=FACTS,
+        round=round_,
+        release=release,
+        policy=POLICY,
+        population=SyntheticData(users=10, exchanges_per_day=3, history_days=2).open(),
+        compute=current_compute(),
+        tonight=tonight or Tonight(),
     )
-    return run_round(night_order, state, current_compute(), observed=False)
+    return run_round(night_order, state, observed=False)
 
 
 def test_a_device_that_skipped_releases_catches_up_from_the_one_that_it_holds(

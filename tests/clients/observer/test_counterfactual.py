@@ -9,8 +9,9 @@ import pytest
 
 from clients.adaptation.canary import Canary
 from clients.adaptation.rules import AlwaysRetune, AlwaysReuse, NeverPersonalise
-from clients.device import NightOrder, run_round
+from clients.device import run_round
 from clients.night.attendance import Tonight
+from clients.night.order import NightOrder
 from clients.observer.evaluation import observe
 from clients.placement.rules import TopLayers
 from clients.policy import AdaptationRule, DevicePolicy, Quota
@@ -48,14 +49,20 @@ def night_order(
         tuning=Tuning(steps=4, batch=2, learning_rate=1e-2, clip=1.0),
         quota=Quota(buffer_bytes=100_000, total_bytes=4_000_000),
     )
-    facts = Facts(device=3, user=3, seed=5, profile=PROFILE, population=WORLD)
+    facts = Facts(device=3, user=3, seed=5, profile=PROFILE)
     return NightOrder(
-        facts=facts, round=round_, release=release, policy=policy, foresight_days=days
+        facts=facts,
+        round=round_,
+        release=release,
+        policy=policy,
+        population=WORLD,
+        compute=current_compute(),
+        foresight_days=days,
     )
 
 
 def live(night: NightOrder, state: DeviceState | None = None) -> tuple[DeviceState, Report]:
-    return run_round(night, state or DeviceState(), current_compute(), observed=True)
+    return run_round(night, state or DeviceState(), observed=True)
 
 
 def gain(report: Report) -> float | None:
@@ -63,8 +70,8 @@ def gain(report: Report) -> float | None:
     return report.observation.retune_gain
 
 
-def loss(night: NightOrder, state: DeviceState, rule: AdaptationRule) -> float:
-    seen = [observe(night.facts, state, day, rule, current_compute()) for day in (2, 3)]
+def loss(night: NightOrder, state: DeviceState) -> float:
+    seen = [observe(night, state, day) for day in (2, 3)]
     return sum((one.nll or 0) * one.exchanges for one in seen) / sum(o.exchanges for o in seen)
 
 
@@ -88,7 +95,7 @@ def test_a_label_is_what_reuse_loses_against_a_retune_and_the_same_for_both_deci
         found = gain(report)
         assert found is not None
         labels.append(found)
-        losses.append(loss(night, state, rule))
+        losses.append(loss(night, state))
     # both arms had one history, so they have one label: that of two whole nights
     assert labels[0] == pytest.approx(labels[1], abs=1e-9)
     assert labels[0] == pytest.approx(losses[0] - losses[1], abs=1e-6)

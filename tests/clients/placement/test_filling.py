@@ -21,9 +21,11 @@ from clients.placement.knapsack import best_of_all, in_order, topped_up, total
 from clients.placement.site_costs import every_site_j
 from clients.tuning.context import PlacementContext
 from clients.tuning.footprint import cheapest_tune, fits_memory, joules, peak_bytes
+from clients.tuning.schedule import Tuning
 from clients.work.facts import Facts
 from fleettune.adapters.patch import Placement
 from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
+from fleettune.cohort.suspension import current_compute
 from fleettune.cost.pricing import PricedModel
 from fleettune.data.personas import SyntheticData
 from fleettune.data.tokens import Example
@@ -122,7 +124,6 @@ def context_of(
         user=0,
         seed=5,
         profile=PROFILE,
-        population=WORLD,
         priced=PricedModel(model=priced),
     )
     drawn = rng.integers(8, 40, (int(rng.integers(1, 16)), 2)).tolist()
@@ -151,6 +152,8 @@ def context_of(
             template="pocket",
             max_tokens=64,
         ),
+        tuning=Tuning(steps=len(batches), batch=2, learning_rate=1e-2, clip=1.0),
+        compute=current_compute(),
         batches=batches,
         largest=(39, 39),
         room_bytes=room_bytes,

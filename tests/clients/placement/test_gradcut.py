@@ -11,7 +11,7 @@ from flwr.app import RecordDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clients.device import NightOrder, run_round
+from clients.device import run_round
 from clients.placement.benefits import kendall_tau
 from clients.placement.random_profile import RandomSameProfile
 from clients.placement.rules import EverySite, PlacementRule, ProbingRule, TopLayers
@@ -34,7 +34,7 @@ from fleettune.records import to_record
 from fleettune.releases.manifest import Manifest
 from fleettune.releases.site_ranking import Ranking
 from fleettune.shapes import MODULES, Site
-from tests.clients.phone import FACTS, PROFILE, RELEASE, ROOMY, SHAPES, WORLD, nightly
+from tests.clients.phone import FACTS, PROFILE, RELEASE, ROOMY, SHAPES, WORLD, nightly, order_for
 from tests.clients.phone import HALF as RULE
 
 SERVED = replace(RULE, probe="server")
@@ -55,9 +55,8 @@ def facts(priced: str = "own", ram_gb: float | None = None) -> Facts:
 def context(
     device: Facts, quota: Quota = ROOMY, steps: int = 12, rule: PlacementRule = RULE
 ) -> PlacementContext:
-    encoder = device.encoder(RELEASE)
-    examples = [encoder.example(exchange) for exchange in WORLD.day(3, 0)]
-    found = open_context(device, RELEASE, policy(rule, quota, steps), DeviceState(), examples)
+    order = order_for(policy(rule, quota, steps), facts=device)
+    found = open_context(order, DeviceState(), order.examples(WORLD.day(3, 0)))
     assert isinstance(found, PlacementContext)
     return found
 
@@ -215,10 +214,8 @@ def test_a_smaller_budget_never_buys_more() -> None:
 def live(
     rule: PlacementRule, steps: int = 4, release: Manifest = RELEASE
 ) -> tuple[DeviceState, Report]:
-    night_order = NightOrder(
-        facts=facts(), round=0, release=release, policy=policy(rule, steps=steps)
-    )
-    return run_round(night_order, DeviceState(), current_compute(), observed=False)
+    order = order_for(policy(rule, steps=steps), release, facts=facts())
+    return run_round(order, DeviceState(), observed=False)
 
 
 def test_a_night_probes_pays_for_it_and_trains_what_it_placed() -> None:

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from clients.device import NightOrder, run_round
+from clients.device import run_round
+from clients.night.order import NightOrder
 from clients.placement.gradcut import GradCut
 from clients.placement.rules import EverySite, PlacementRule, TopLayers
 from clients.policy import DevicePolicy
@@ -30,11 +31,9 @@ from fleettune.data.personas import SyntheticData
 from fleettune.data.tokens import Example
 from fleettune.jobs.jobs import Compute, TuneJob
 from fleettune.shapes import Site
-from tests.clients.phone import FACTS as SHORT
-from tests.clients.phone import RELEASE, SHAPES, nightly
+from tests.clients.phone import FACTS, RELEASE, SHAPES, nightly, order_for
 
 LONG = SyntheticData(users=10, exchanges_per_day=3, history_days=6).open()
-FACTS = replace(SHORT, population=LONG)
 # a rate so high that the held-out loss of a few layers soon rises again
 TUNING = Tuning(
     steps=None, epochs=5, batch=4, learning_rate=3e-2, clip=1.0, holdout=0.3, patience=1
@@ -47,14 +46,13 @@ def policy(tuning: Tuning = TUNING, rule: PlacementRule = TOP) -> DevicePolicy:
 
 
 def night_order(tuning: Tuning = TUNING, rule: PlacementRule = TOP) -> NightOrder:
-    return NightOrder(facts=FACTS, round=0, release=RELEASE, policy=policy(tuning, rule))
+    return order_for(policy(tuning, rule), population=LONG)
 
 
 def context(chosen: DevicePolicy) -> PlacementContext:
-    encoder = FACTS.encoder(RELEASE)
-    days = range(4)
-    examples = [encoder.example(e) for day in days for e in FACTS.population.day(3, day)]
-    found = open_context(FACTS, RELEASE, chosen, DeviceState(), examples)
+    order = order_for(chosen)
+    examples = order.examples(e for day in range(4) for e in LONG.day(3, day))
+    found = open_context(order, DeviceState(), examples)
     assert isinstance(found, PlacementContext)
     return found
 
@@ -121,7 +119,7 @@ def test_a_tune_ends_with_the_patch_and_at_the_step_where_one_that_really_stops_
     plan = planned(chosen, compute)
     assert bool(plan.placement.ties) == (rule is SHARING)
     start = new_start(FACTS, RELEASE, plan.placement, shared=False)
-    patch, done = run_tune(FACTS, RELEASE, tuning, plan, start, compute)
+    patch, done = run_tune(context(chosen), plan, start)
     best, steps, losses = really_stopped(plan, tuning, start, compute)
     assert_close(patch, best)
     assert len(done.batches) == steps
@@ -135,7 +133,7 @@ def test_a_tune_ends_with_the_patch_and_at_the_step_where_one_that_really_stops_
 
 
 def test_a_night_is_charged_up_to_its_stop_validations_included() -> None:
-    state, report = run_round(night_order(), DeviceState(), current_compute(), observed=True)
+    state, report = run_round(night_order(), DeviceState(), observed=True)
     plan = planned_night(state)
     steps, after = report.statistics.tune_steps, plan.held.after
     epochs = after.index(steps) + 1
@@ -152,10 +150,8 @@ def test_a_night_is_charged_up_to_its_stop_validations_included() -> None:
 
 
 def planned_night(state: DeviceState) -> TunePlan:
-    encoder = FACTS.encoder(RELEASE)
-    examples = [encoder.example(exchange) for exchange in state.answered]
-    found = open_context(FACTS, RELEASE, policy(), DeviceState(), examples)
-    plan = plan_tune(policy(), found)
+    examples = night_order().examples(state.answered)
+    plan = plan_tune(policy(), open_context(night_order(), DeviceState(), examples))
     assert isinstance(plan, TunePlan)
     return plan
 
@@ -209,7 +205,6 @@ def test_a_budget_counts_validations_on_both_sides() -> None:
 def test_what_is_held_out_is_not_trained_on_nor_reworded() -> None:
     synthesis = TemplateRewrite(per_exchange=2, rouge_low=0.0, rouge_high=1.0)
     chosen = replace(policy(), synthesis=synthesis)
-    night = NightOrder(facts=FACTS, round=0, release=RELEASE, policy=chosen)
     seen: list[TuneJob] = []
     inner = current_compute()
 
@@ -218,13 +213,14 @@ def test_what_is_held_out_is_not_trained_on_nor_reworded() -> None:
             seen.append(job)
         return inner.run(job)  # type: ignore[arg-type]
 
-    state, report = run_round(night, DeviceState(), Compute(run), observed=False)  # type: ignore[arg-type]
+    night = order_for(chosen, population=LONG, compute=Compute(run))  # type: ignore[arg-type]
+    state, report = run_round(night, DeviceState(), observed=False)
     assert report.statistics.synthetic_kept > 0
     plan = planned_night(state)
     trained = {example for batch in seen[0].batches for example in batch}
     encoder = FACTS.encoder(RELEASE)
     answers = [encoder.example(exchange) for exchange in state.answered]
-    kept, held = split_holdout(FACTS, RELEASE, TUNING, answers)
+    kept, held = split_holdout(night_order(), answers)
     assert held == plan.held.examples
     # a user who says the same thing twice may have one on either side
     assert trained & set(answers) <= set(kept)
@@ -256,6 +252,6 @@ def test_without_a_holdout_nothing_is_scored_and_the_last_patch_is_kept() -> Non
     tied = replace(plan, placement=replace(plan.placement, sites=(), ties=(tie,)))
     for each in (plan, tied):
         start = new_start(FACTS, RELEASE, each.placement, shared=False)
-        patch, done = run_tune(FACTS, RELEASE, tuning, each, start, current_compute())
+        patch, done = run_tune(context(policy(tuning)), each, start)
         assert done is each
         assert patch.ranks == each.placement.ranks

@@ -21,10 +21,10 @@ from fleettune.cost.hardware import load_hardware
 from fleettune.cost.ledger import Stage
 from fleettune.cost.pricing import PricedModel
 from fleettune.cost.workload import Phase
-from fleettune.data.personas import SyntheticData
 from fleettune.data.tokens import Example
 from fleettune.releases.manifest import Manifest
 from fleettune.shapes import Shapes
+from tests.clients.phone import order_for
 
 SHAPES = Shapes(hidden=8, layers=32, heads=2, kv_heads=1, head_dim=4, ffn=12, vocab=16)
 RELEASE = Manifest(
@@ -43,7 +43,6 @@ FACTS = Facts(
     user=0,
     seed=0,
     profile=load_hardware(Path(__file__).parents[3] / "conf" / "hardware")["meizu_21"],
-    population=SyntheticData(users=1).open(),
 )
 POLICY = DevicePolicy(
     selection=Fifo(),
@@ -53,6 +52,13 @@ POLICY = DevicePolicy(
     tuning=Tuning(steps=3, batch=2, learning_rate=1e-2, clip=1.0, prefix_cache=True),
     quota=Quota(buffer_bytes=1000, total_bytes=10**6),
 )
+
+
+def planned(
+    policy: DevicePolicy, examples: tuple[Example, ...] = EXAMPLES, *, facts: Facts = FACTS
+) -> TunePlan | str:
+    order = order_for(policy, RELEASE, facts=facts)
+    return plan_tune(policy, open_context(order, DeviceState(), examples))
 
 
 @pytest.mark.parametrize(
@@ -69,7 +75,7 @@ def test_a_cache_is_kept_only_where_the_priced_model_has_layers_below(
 ) -> None:
     facts = replace(FACTS, priced=PricedModel(model=model))
     policy = replace(POLICY, placement=TopLayers(layers=layers, rank=1, alpha=2.0))
-    plan = plan_tune(policy, open_context(facts, RELEASE, policy, DeviceState(), EXAMPLES))
+    plan = planned(policy, facts=facts)
     assert isinstance(plan, TunePlan)
     # two bytes for each of 8 numbers of 4 + 3 tokens
     assert plan.cache_bytes == (2 * 8 * 7 if cached else 0)
@@ -80,18 +86,10 @@ def test_a_cache_is_kept_only_where_the_priced_model_has_layers_below(
 
 
 def test_what_hinders_a_tune_is_named_in_one_word() -> None:
-    assert (
-        plan_tune(POLICY, open_context(FACTS, RELEASE, POLICY, DeviceState(), ())) == "empty_buffer"
-    )
+    assert planned(POLICY, ()) == "empty_buffer"
     tight = replace(POLICY, quota=Quota(buffer_bytes=1, total_bytes=100))
-    assert (
-        plan_tune(tight, open_context(FACTS, RELEASE, tight, DeviceState(), EXAMPLES))
-        == "patch_over_quota"
-    )
+    assert planned(tight) == "patch_over_quota"
     large = replace(FACTS, priced=PricedModel(model="llama-3.2-3b"))
     ram_gb = replace(FACTS.profile.ram_gb, value=1.0, low=1.0)
     large = replace(large, profile=replace(FACTS.profile, ram_gb=ram_gb))
-    assert (
-        plan_tune(POLICY, open_context(large, RELEASE, POLICY, DeviceState(), EXAMPLES))
-        == "over_memory"
-    )
+    assert planned(POLICY, facts=large) == "over_memory"

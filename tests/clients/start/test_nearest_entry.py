@@ -67,7 +67,7 @@ def manifest(
 
 def facts(number: int = 0) -> Facts:
     profile = load_hardware(HARDWARE)["oneplus_12r"]
-    return Facts(device=number, user=number, seed=0, profile=profile, population=WORLD)
+    return Facts(device=number, user=number, seed=0, profile=profile)
 
 
 def patch(value: float) -> Patch:

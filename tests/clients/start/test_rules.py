@@ -10,8 +10,7 @@ import pytest
 
 from clients.adaptation.rules import AlwaysRetune
 from clients.device import run_round
-from clients.night.attendance import Tonight
-from clients.night.night import NightOrder
+from clients.night.order import NightOrder
 from clients.placement.rules import TopLayers
 from clients.policy import DevicePolicy, Quota, read_policy
 from clients.selection.rules import Fifo
@@ -62,14 +61,20 @@ def night_order(offer: CatalogueOffer | None, start: StartRule, steps: int = 1) 
         quota=Quota(buffer_bytes=100_000, total_bytes=4_000_000),
         start=start,
     )
-    facts = Facts(device=1, user=1, seed=5, profile=PROFILE, population=WORLD.open())
+    facts = Facts(device=1, user=1, seed=5, profile=PROFILE)
     return NightOrder(
-        facts=facts, round=0, release=RELEASE, policy=policy, tonight=Tonight(), catalogue=offer
+        facts=facts,
+        round=0,
+        release=RELEASE,
+        policy=policy,
+        population=WORLD.open(),
+        compute=current_compute(),
+        catalogue=offer,
     )
 
 
 def live(night: NightOrder, state: DeviceState | None = None) -> tuple[DeviceState, Report]:
-    return run_round(night, state or DeviceState(), current_compute(), observed=True)
+    return run_round(night, state or DeviceState(), observed=True)
 
 
 NEAREST = NearestEntry(single_within=2.0, exchanges=8, new_tokens=8, answers="own")

@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from clients.adaptation.rules import AlwaysRetune
-from clients.device import NightOrder, run_round
+from clients.device import run_round
 from clients.night.attendance import Tonight
+from clients.night.order import NightOrder
 from clients.placement.rules import TopLayers
 from clients.policy import DevicePolicy, Quota, read_policy
 from clients.retuning.plan import open_context, plan_tune
@@ -90,12 +91,20 @@ def policy(synthesis: Synthesis, quota: Quota = ROOMY) -> DevicePolicy:
 
 
 def night_order(release: Manifest, chosen: DevicePolicy, device: int = 3) -> NightOrder:
-    facts = Facts(device=device, user=device, seed=5, profile=PROFILE, population=WORLD)
-    return NightOrder(facts=facts, round=0, release=release, policy=chosen)
+    facts = Facts(device=device, user=device, seed=5, profile=PROFILE)
+    return NightOrder(
+        facts=facts,
+        round=0,
+        release=release,
+        policy=chosen,
+        population=WORLD,
+        compute=current_compute(),
+    )
 
 
 def live(night: NightOrder, state: DeviceState | None = None) -> tuple[DeviceState, Report]:
-    return run_round(night, state or DeviceState(), current_compute(), observed=True)
+    night = replace(night, compute=current_compute())
+    return run_round(night, state or DeviceState(), observed=True)
 
 
 def source(encoder: Encoder, buffer: tuple[Exchange, ...], room: int = 10**6) -> Source:
@@ -326,7 +335,7 @@ def test_a_device_writes_with_its_present_patch(release: Manifest) -> None:
         return current_compute().run(job)
 
     before = replace(state, settled=-1)
-    again, second = run_round(night, before, Compute(noted), observed=True)
+    again, second = run_round(replace(night, compute=Compute(noted)), before, observed=True)
     assert patches == [state.patch]
     flop = [r.workload.of(Stage.SYNTHESISE, Phase.PREFILL).flop for r in (first, second)]
     # One layer at rank 1: 2 FLOP per token, rank and input or output of its seven matrices.
@@ -359,13 +368,11 @@ def test_a_night_cut_short_wastes_what_it_wrote(release: Manifest) -> None:
 
 def planned(night: NightOrder, state: DeviceState) -> tuple[TunePlan, TunePlan]:
     """The plan of a tune without and with synthetic pairs."""
-    facts, chosen, encoder = night.facts, night.policy, night.facts.encoder(night.release)
-    examples = [encoder.example(exchange) for exchange in state.buffer]
-    opened = open_context(facts, night.release, chosen, state, examples)
+    opened = open_context(night, state, night.examples(state.buffer))
     assert isinstance(opened, PlacementContext)
-    plan = plan_tune(chosen, opened)
+    plan = plan_tune(night.policy, opened)
     assert isinstance(plan, TunePlan)
-    return plan, add_pairs(opened, chosen, state, plan, current_compute())
+    return plan, add_pairs(night, state, opened, plan)
 
 
 @settings(
@@ -455,10 +462,8 @@ def test_pairs_that_would_not_fit_the_memory_are_left_out(release: Manifest) -> 
     def at(ram_gb: float) -> TunePlan | None:
         ram = Coefficient(value=ram_gb, low=ram_gb, high=ram_gb, tier="E", source="a test")
         small = replace(night, facts=replace(night.facts, profile=replace(PROFILE, ram_gb=ram)))
-        examples = [small.facts.encoder(release).example(one) for one in state.buffer]
-        plan = plan_tune(
-            small.policy, open_context(small.facts, release, small.policy, state, examples)
-        )
+        opened = open_context(small, state, small.examples(state.buffer))
+        plan = plan_tune(small.policy, opened)
         return None if isinstance(plan, str) else planned(small, state)[1]
 
     sizes = [1e-3 * 1.1**power for power in range(60)]

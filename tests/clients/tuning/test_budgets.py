@@ -23,14 +23,13 @@ from clients.tuning.plan import TunePlan
 from clients.tuning.schedule import Tuning
 from clients.work.stage_work import probe_work, tune_work, upload_work, validation_work
 from fleettune.adapters.patch import Placement
-from fleettune.cohort.suspension import current_compute
 from fleettune.cost.pricing import PricedModel
 from fleettune.deltas.frames import write_frame
 from fleettune.jobs.jobs import ProbeResult
 from fleettune.shapes import MODULES, Site
 from tests.clients.phone import FACTS as OWN
 from tests.clients.phone import HALF as RULE
-from tests.clients.phone import RELEASE, SHAPES, nightly
+from tests.clients.phone import RELEASE, SHAPES, WORLD, nightly, order_for
 
 FACTS = replace(OWN, priced=PricedModel(model="llama-3.2-1b", tokens_ratio=1.0))
 EVERY = EverySite(rank=4, alpha=8.0).on(SHAPES).ranks
@@ -54,10 +53,9 @@ def found_by_chance(seed: int) -> ProbeResult:
 
 
 def opened(chosen: DevicePolicy) -> tuple[DeviceState, PlacementContext]:
-    exchanges = tuple(e for day in range(3) for e in FACTS.population.day(3, day))
-    state, encoder = DeviceState(buffer=exchanges), FACTS.encoder(RELEASE)
-    examples = [encoder.example(exchange) for exchange in exchanges]
-    found = open_context(FACTS, RELEASE, chosen, state, examples)
+    exchanges = tuple(e for day in range(3) for e in WORLD.day(3, day))
+    state, order = DeviceState(buffer=exchanges), order_for(chosen, facts=FACTS)
+    found = open_context(order, state, order.examples(exchanges))
     assert isinstance(found, PlacementContext)
     return state, found
 
@@ -108,7 +106,7 @@ def test_a_tune_with_synthetic_pairs_stays_within_the_budget_of_its_own_schedule
     if isinstance(plan, str):
         assert plan == "over_budget"
         return
-    longer = add_pairs(place, chosen, state, plan, current_compute())
+    longer = add_pairs(order_for(chosen, facts=FACTS), state, place, plan)
     spent_j = probe_j if counted else 0.0
     for each in (plan, longer):
         assert joules(FACTS, each.entries) + spent_j <= budget * every_j(each) * SLACK
@@ -127,7 +125,7 @@ def test_a_placement_that_pairs_make_too_dear_is_made_anew() -> None:
         place = with_probes(place, RULE.probes(place), [found_by_chance(seed)])
         plan = plan_tune(chosen, place)
         assert isinstance(plan, TunePlan)
-        longer = add_pairs(place, chosen, state, plan, current_compute())
+        longer = add_pairs(order_for(chosen, facts=FACTS), state, place, plan)
         assert joules(FACTS, longer.entries) <= budget * every_j(longer) * SLACK
         moved += longer.placement != plan.placement
     assert moved > 0

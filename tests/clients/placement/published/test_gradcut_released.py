@@ -8,7 +8,7 @@ from typing import cast
 import numpy as np
 import pytest
 
-from clients.device import NightOrder, run_round
+from clients.device import run_round
 from clients.placement.published.gradcut_released import (
     GradCutReleased,
     ReleasedRecipe,
@@ -33,7 +33,7 @@ from fleettune.jobs.jobs import Compute, Job, Result, TuneJob, TuneResult
 from fleettune.messages.report import Report
 from fleettune.records import to_record
 from fleettune.shapes import MODULES, Site
-from tests.clients.phone import FACTS, RELEASE, SHAPES, nightly
+from tests.clients.phone import FACTS, RELEASE, SHAPES, WORLD, nightly, order_for
 
 RECIPE = ReleasedRecipe(
     rank=4,
@@ -193,14 +193,13 @@ class Seen:
 @pytest.fixture(scope="module")
 def night() -> tuple[Seen, DeviceState, Report]:
     seen = Seen()
-    night_order = NightOrder(facts=FACTS, round=0, release=RELEASE, policy=POLICY)
-    return seen, *run_round(night_order, DeviceState(), seen.compute, observed=True)
+    order = order_for(POLICY, compute=seen.compute)
+    return seen, *run_round(order, DeviceState(), observed=True)
 
 
 def context(facts: Facts = FACTS) -> PlacementContext:
-    encoder = facts.encoder(RELEASE)
-    examples = [encoder.example(exchange) for exchange in facts.population.day(3, 0)]
-    found = open_context(facts, RELEASE, POLICY, DeviceState(), examples)
+    order = order_for(POLICY, facts=facts)
+    found = open_context(order, DeviceState(), order.examples(WORLD.day(3, 0)))
     assert isinstance(found, PlacementContext)
     return found
 
@@ -285,8 +284,7 @@ def test_phase_1_is_charged_as_probing_step_by_step(
 
 
 def test_equal_nights_are_equal(night: tuple[Seen, DeviceState, Report]) -> None:
-    night_order = NightOrder(facts=FACTS, round=0, release=RELEASE, policy=POLICY)
-    again, _ = run_round(night_order, DeviceState(), current_compute(), observed=False)
+    again, _ = run_round(order_for(POLICY), DeviceState(), observed=False)
     assert again.patch is not None
     assert night[1].patch is not None
     assert again.patch.digest() == night[1].patch.digest()
@@ -296,8 +294,8 @@ def test_a_device_without_memory_for_phase_1_trains_nothing() -> None:
     gigabytes = replace(FACTS.profile.ram_gb, value=0.001, low=0.0005)
     small = replace(FACTS, profile=replace(FACTS.profile, ram_gb=gigabytes))
     seen = Seen()
-    night_order = NightOrder(facts=small, round=0, release=RELEASE, policy=POLICY)
-    state, report = run_round(night_order, DeviceState(), seen.compute, observed=False)
+    order = order_for(POLICY, facts=small, compute=seen.compute)
+    state, report = run_round(order, DeviceState(), observed=False)
     assert seen.tunes == []
     assert state.patch is None
     assert report.statistics.outcome.reason == "over_memory"

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from clients.device import NightOrder, run_round
+from clients.device import run_round
 from clients.placement.published.lora_drop import LoraDrop
 from clients.placement.rules import EverySite, TrainingRule
 from clients.policy import read_policy
@@ -27,15 +27,14 @@ from fleettune.jobs.jobs import OutputNormJob, OutputNormResult
 from fleettune.records import to_record
 from fleettune.seeds import Purpose, stream
 from fleettune.shapes import MODULES, Site
-from tests.clients.phone import FACTS, RELEASE, SHAPES, nightly
+from tests.clients.phone import FACTS, RELEASE, SHAPES, WORLD, nightly, order_for
 
 RULE = LoraDrop(rank=2, alpha=4.0, warm_up_steps=3, threshold=0.6)
 POLICY = nightly(RULE)
 
 
 def examples() -> list[Example]:
-    encoder = FACTS.encoder(RELEASE)
-    return [encoder.example(exchange) for exchange in FACTS.population.day(3, 0)]
+    return list(order_for(POLICY).examples(WORLD.day(3, 0)))
 
 
 def trained(key: int) -> Patch:
@@ -113,8 +112,7 @@ def test_the_most_important_sites_stay_dedicated_by_hand() -> None:
 
 
 def test_a_night_pays_for_its_short_tune_and_its_look() -> None:
-    night_order = NightOrder(facts=FACTS, round=0, release=RELEASE, policy=POLICY)
-    state, report = run_round(night_order, DeviceState(), current_compute(), observed=True)
+    state, report = run_round(order_for(POLICY), DeviceState(), observed=True)
     assert state.patch is not None
     assert state.patch.ranks.keys() == {Site(n, m) for n in range(8) for m in MODULES}
     assert state.patch.ties
@@ -135,7 +133,7 @@ def test_a_night_pays_for_its_short_tune_and_its_look() -> None:
 def test_without_memory_for_every_site_there_is_no_tune() -> None:
     gigabytes = replace(FACTS.profile.ram_gb, value=0.001, low=0.0005)
     small = replace(FACTS, profile=replace(FACTS.profile, ram_gb=gigabytes))
-    place = open_context(small, RELEASE, POLICY, DeviceState(), examples())
+    place = open_context(order_for(POLICY, facts=small), DeviceState(), examples())
     assert not isinstance(place, str)
     assert RULE.train(place, POLICY.tuning, current_compute()) == "over_memory"
     assert RULE.place(place) == "untrained"

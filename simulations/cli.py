@@ -116,16 +116,16 @@ def _report(parsed: argparse.Namespace) -> int:
 
 def _compare(parsed: argparse.Namespace) -> int:
     from simulations.report.compare import (  # noqa: PLC0415
-        changed_conclusions,
-        compare,
-        compare_rows,
+        compare_runs,
+        find_changed_conclusions,
+        make_comparison_table,
     )
 
-    rows = compare_rows(cast(list[Path], parsed.runs))
+    arms = compare_runs(cast(list[Path], parsed.runs))
     console = _console()
-    console.print(compare(rows))
-    if len({row.run for row in rows}) > 1:
-        changed = changed_conclusions(rows) or ["none"]
+    console.print(make_comparison_table(arms))
+    if len({one.run for one in arms}) > 1:
+        changed = find_changed_conclusions(arms) or ["none"]
         told = ["Conclusions whose sign differs between runs (intervals over devices):", *changed]
         console.print("\n".join(told), soft_wrap=True, highlight=False, markup=False)
     return 0
@@ -133,10 +133,10 @@ def _compare(parsed: argparse.Namespace) -> int:
 
 def _devices(_: argparse.Namespace) -> int:
     from fleettune.cost.hardware import load_hardware  # noqa: PLC0415
-    from simulations.report.device_table import devices_table  # noqa: PLC0415
+    from simulations.report.terminal_tables import make_devices_table  # noqa: PLC0415
 
     profiles = load_hardware(Path(str(files("conf") / "hardware")))
-    _console().print(devices_table(profiles.values()))
+    _console().print(make_devices_table(profiles.values()))
     return 0
 
 

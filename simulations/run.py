@@ -35,7 +35,7 @@ from simulations.engines.round_clock import RoundClock, timeline
 from simulations.experiment.build import Experiment
 from simulations.experiment.server_probes import probe_flop
 from simulations.report.run_page import write_report
-from simulations.report.tables import headline_table
+from simulations.report.terminal_tables import make_headline_table
 from simulations.results.extrapolation import represented
 from simulations.results.recorder import Recorder, write_frame
 from simulations.results.server_tables import write_learned
@@ -87,7 +87,7 @@ def run_experiment(experiment: Experiment, folder: Path, console: Console) -> di
     summary["memory_flipped"] = memory_flips(rows, profiles, radio, known.seed, known.draws)
     _finish(folder, summary)
     page = write_report(folder)
-    console.print(headline_table(summary))
+    console.print(make_headline_table(summary))
     console.print(f"Report: {page.resolve()}", soft_wrap=True)
     return summary
 

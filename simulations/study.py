@@ -15,9 +15,8 @@ from simulations.checkpoint.resume import end, is_finished
 from simulations.experiment.build import Experiment
 from simulations.results.derived_columns import with_decided, with_derived
 from simulations.run import run_experiment
-from simulations.studies.judge import judge
+from simulations.studies.judge import judge_claims, judge_everywhere
 from simulations.studies.study_page import write_study_page
-from simulations.studies.worlds_grid import over_worlds
 from strategies.app import CATALOGUE_FILE
 
 
@@ -57,10 +56,10 @@ def run_study(
         frames.append(rows.with_columns(people, pl.lit(seed).alias("part")))
     first = experiments[0]
     rows = {world: pl.concat(frames) for world, frames in worlds.items()}
-    outcomes = judge(rows, first.study.claims, first.metric, catalogues)
+    outcomes = judge_claims(rows, first.study.claims, first.metric, catalogues)
     (folder / "study.json").write_text(json.dumps(outcomes, indent=1))
     end(folder)
-    grid = over_worlds(rows, first.study.claims, first.metric) if first.study.grid else []
+    grid = judge_everywhere(rows, first.study.claims, first.metric) if first.study.grid else []
     if grid:
         (folder / "study_worlds.json").write_text(json.dumps(grid, indent=1))
     page = write_study_page(folder, first.study, rows, outcomes, grid, catalogues)

@@ -1,5 +1,7 @@
 """Runs side by side: which settings differ, and what each arm of each run cost and reached."""
 
+from __future__ import annotations
+
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -11,32 +13,22 @@ from typing import Any, cast
 import yaml
 from rich.table import Table
 
-from simulations.report.tables import (
-    METRICS,
-    arm_order,
-    as_table,
-    energy_range,
-    percent_with_interval,
-    with_interval,
-)
+from simulations.report.formats import format_interval, format_joules_range, format_share_interval
+from simulations.report.page import Row
+from simulations.report.summary_tables import METRICS, Summary, order_arms
+from simulations.report.terminal_tables import make_table
 
 ABSENT = "absent"
 _FRAMEWORK = "hydra"
 _UNKNOWN: Mapping[str, Any] = {"mean": None, "ci95": [None, None]}
 _OPTION = "._target_"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
-    """A mean and its 95 % interval; None where unknown."""
-
-    mean: float | None
-    low: float | None
-    high: float | None
+Estimate = Mapping[str, Any]
+"""A ``mean`` and its 95 % interval ``ci95``, as in summary.json; None where unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CompareRow:
+class ComparedArm:
     """One arm of one run; overrides are the settings in which the compared runs differ."""
 
     run: str
@@ -55,7 +47,7 @@ class CompareRow:
 
 
 def find_runs(paths: Sequence[Path]) -> list[Path]:
-    """The finished run directories at or below the paths, each once, 2 before 10.
+    """Returns the finished run directories at or below the paths, each once, 2 before 10.
 
     Raises:
         ValueError: If a path holds no finished run.
@@ -74,62 +66,24 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
     return list(found)
 
 
-def compare_rows(paths: Sequence[Path]) -> list[CompareRow]:
-    """One row per run and arm, runs in the order of `find_runs`, the reference arm first."""
+def compare_runs(paths: Sequence[Path]) -> list[ComparedArm]:
+    """Returns every arm of every run, runs in the order of `find_runs`, the reference arm first."""
     runs = find_runs(paths)
     names = _names(runs)
     overrides = _differences([_settings(run / "config.yaml") for run in runs])
-    rows: list[CompareRow] = []
+    arms: list[ComparedArm] = []
     for run, name, changed in zip(runs, names, overrides, strict=True):
         summary: dict[str, Any] = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-        rows += [_row(name, changed, arm, summary) for arm in arm_order(summary)]
-    return rows
+        arms += [_read_arm(name, changed, arm, summary) for arm in order_arms(summary)]
+    return arms
 
 
-def compare(rows: Sequence[CompareRow]) -> Table:
-    """The rows of `compare_rows` as a table for the terminal."""
-    columns = [
-        "run",
-        "overrides",
-        "arm",
-        "quality [95 %]",
-        "simulated energy (low to high)",
-        "saving [95 %]",
-        "serving left out [95 %]",
-        "quality vs reference [95 %]",
-    ]
-    references = sorted({row.reference for row in rows})
-    metrics = sorted({METRICS[row.metric] for row in rows})
-    models = sorted({row.priced_as for row in rows})
-    caption = (
-        f"simulated joules, device-total ledger, priced as {' or '.join(models)}; low to high hold "
-        "95 % of the draws of the coefficients; intervals of savings are over devices; quality is "
-        f"{' or '.join(metrics)}; differences are paired per device against "
-        f"{' or '.join(references)} of the same run"
-    )
-    return as_table(columns, [_cells(row) for row in rows], caption=caption)
-
-
-def _cells(row: CompareRow) -> list[str]:
-    is_reference = row.arm == row.reference
-    return [
-        row.run,
-        "\n".join(f"{key}={value}" for key, value in row.overrides),
-        row.arm,
-        with_interval(_as_json(row.quality)),
-        energy_range(row.energy_j, row.energy_low_j, row.energy_high_j),
-        "reference" if is_reference else percent_with_interval(_as_json(row.saving)),
-        "" if is_reference else percent_with_interval(_as_json(row.saving_without_serving)),
-        "reference" if is_reference else with_interval(_as_json(row.quality_difference), "+.3f"),
-    ]
-
-
-def _row(
-    run: str, overrides: tuple[tuple[str, str], ...], arm: str, summary: Mapping[str, Any]
-) -> CompareRow:
+def _read_arm(
+    run: str, overrides: tuple[tuple[str, str], ...], arm: str, summary: Summary
+) -> ComparedArm:
     part = summary["arms"][arm]
     versus, joules = part["vs_reference"], part["energy_j"]
-    return CompareRow(
+    return ComparedArm(
         run=run,
         overrides=overrides,
         arm=arm,
@@ -137,23 +91,49 @@ def _row(
         metric=part["quality"]["metric"],
         # runs of earlier versions do not say
         priced_as=summary["run"].get("priced_as", "unknown"),
-        quality=_estimate(part["quality"]),
+        quality=part["quality"],
         energy_j=joules["total"],
         energy_low_j=joules["low"],
         energy_high_j=joules["high"],
-        saving=_estimate(versus["energy_saving"]),
+        saving=versus["energy_saving"],
         # nor how much of a saving serving hides
-        saving_without_serving=_estimate(versus.get("energy_saving_without_serving", _UNKNOWN)),
-        quality_difference=_estimate(versus["quality_difference"]),
+        saving_without_serving=versus.get("energy_saving_without_serving", _UNKNOWN),
+        quality_difference=versus["quality_difference"],
     )
 
 
-def _estimate(part: Mapping[str, Any]) -> Estimate:
-    return Estimate(mean=part["mean"], low=part["ci95"][0], high=part["ci95"][1])
+def make_comparison_table(arms: Sequence[ComparedArm]) -> Table:
+    """Returns the arms of `compare_runs` as a table for the terminal."""
+    references = sorted({one.reference for one in arms})
+    metrics = sorted({METRICS[one.metric] for one in arms})
+    models = sorted({one.priced_as for one in arms})
+    caption = (
+        f"simulated joules, device-total ledger, priced as {' or '.join(models)}; low to high hold "
+        "95 % of the draws of the coefficients; intervals of savings are over devices; quality is "
+        f"{' or '.join(metrics)}; differences are paired per device against "
+        f"{' or '.join(references)} of the same run"
+    )
+    return make_table([_tabulate(one) for one in arms], caption)
 
 
-def _as_json(estimate: Estimate) -> dict[str, Any]:
-    return {"mean": estimate.mean, "ci95": [estimate.low, estimate.high]}
+def _tabulate(one: ComparedArm) -> Row:
+    saving = format_share_interval(one.saving)
+    unserved = format_share_interval(one.saving_without_serving)
+    difference = format_interval(one.quality_difference, "+.3f")
+    if one.arm == one.reference:
+        saving, unserved, difference = "reference", "", "reference"
+    return {
+        "run": one.run,
+        "overrides": "\n".join(f"{key}={value}" for key, value in one.overrides),
+        "arm": one.arm,
+        "quality [95 %]": format_interval(one.quality),
+        "simulated energy (low to high)": format_joules_range(
+            one.energy_j, one.energy_low_j, one.energy_high_j
+        ),
+        "saving [95 %]": saving,
+        "serving left out [95 %]": unserved,
+        "quality vs reference [95 %]": difference,
+    }
 
 
 def _names(runs: Sequence[Path]) -> list[str]:
@@ -207,45 +187,47 @@ def _natural(path: Path) -> list[tuple[int, str]]:
     return [(int(piece), "") if piece.isdigit() else (-1, piece) for piece in pieces]
 
 
-MEASURES: Mapping[str, Callable[[CompareRow], Estimate]] = {
-    "saves energy": lambda row: row.saving,
-    "saves energy, serving left out": lambda row: row.saving_without_serving,
-    "differs in quality": lambda row: row.quality_difference,
+_CONCLUSIONS: Mapping[str, Callable[[ComparedArm], Estimate]] = {
+    "saves energy": lambda one: one.saving,
+    "saves energy, serving left out": lambda one: one.saving_without_serving,
+    "differs in quality": lambda one: one.quality_difference,
 }
 
 
-def changed_conclusions(rows: Sequence[CompareRow]) -> list[str]:
+def find_changed_conclusions(arms: Sequence[ComparedArm]) -> list[str]:
     """Returns one sentence per conclusion whose sign is not the same in every run."""
-    runs = list(dict.fromkeys(row.run for row in rows))
-    by_run = {run: {row.arm: row for row in rows if row.run == run} for run in runs}
-    shared = [arm for arm in by_run[runs[0]] if all(arm in arms for arms in by_run.values())]
+    runs = list(dict.fromkeys(one.run for one in arms))
+    by_run = {run: {one.arm: one for one in arms if one.run == run} for run in runs}
+    shared = [arm for arm in by_run[runs[0]] if all(arm in known for known in by_run.values())]
     found: list[str] = []
-    for measure, of in MEASURES.items():
+    for conclusion, of in _CONCLUSIONS.items():
         for arm in shared:
-            signs = {run: sign(of(by_run[run][arm])) for run in runs}
-            found += _told(f"{arm} {measure}", signs)
+            signs = {run: get_sign(of(by_run[run][arm])) for run in runs}
+            found += _state_signs(f"{arm} {conclusion}", signs)
     for one, other in combinations(shared, 2):
-        signs = {run: _cheaper(by_run[run][one], by_run[run][other]) for run in runs}
-        found += _told(f"{one} uses more energy than {other}", signs)
+        signs = {run: _compare_joules(by_run[run][one], by_run[run][other]) for run in runs}
+        found += _state_signs(f"{one} uses more energy than {other}", signs)
     return found
 
 
-def sign(estimate: Estimate) -> str:
+def get_sign(estimate: Estimate) -> str:
     """Returns the sign of an estimate: +, - or 0; ? where it is unknown."""
-    if estimate.low is None or estimate.high is None:
+    low, high = estimate["ci95"]
+    if low is None or high is None:
         return "?"
-    if estimate.low > 0:
+    if low > 0:
         return "+"
-    return "-" if estimate.high < 0 else "0"
+    return "-" if high < 0 else "0"
 
 
-def _cheaper(one: CompareRow, other: CompareRow) -> str:
+def _compare_joules(one: ComparedArm, other: ComparedArm) -> str:
     if one.energy_j is None or other.energy_j is None:
         return "?"
     return "+" if one.energy_j > other.energy_j else "-" if one.energy_j < other.energy_j else "0"
 
 
-def _told(conclusion: str, signs: Mapping[str, str]) -> list[str]:
+def _state_signs(conclusion: str, signs: Mapping[str, str]) -> list[str]:
+    """Returns a conclusion with its sign in every run; nothing where it is the same in all."""
     if len(set(signs.values())) == 1:
         return []
-    return [f"{conclusion}: {', '.join(f'{run} {found}' for run, found in signs.items())}"]
+    return [f"{conclusion}: {', '.join(f'{run} {sign}' for run, sign in signs.items())}"]

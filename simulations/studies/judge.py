@@ -6,6 +6,7 @@ A claim compares two arms, paired by device, over all seeds of a world.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -25,8 +26,13 @@ from simulations.studies.explained_words import strongest_right
 from simulations.studies.forecast_resampling import forecast_coverage, forecast_half_width
 from simulations.studies.graded_styles import ordered
 
+HOLDS, NOT_SHOWN = "holds", "not shown"
+"""How a claim's verdict begins, but where the interval rules the claim out."""
+_OF_MANY_DEVICES = ("forecast_coverage", "forecast_half_width")
+"""Measures that need more devices than a small world has."""
 
-def judge(
+
+def judge_claims(
     worlds: Mapping[str, pl.DataFrame],
     claims: Sequence[Claim],
     metric: str,
@@ -46,13 +52,13 @@ def judge(
     arms = {name: split_arms(rows) for name, rows in worlds.items()}
     first = next(iter(worlds))
     offered = [catalogues.get(claim.world or first, ()) for claim in claims]
-    return [_judged(*claim, arms, metric) for claim in zip(claims, offered, strict=True)]
+    return [_judge(*claim, arms, metric) for claim in zip(claims, offered, strict=True)]
 
 
 Arms = Mapping[str, pl.DataFrame]
 
 
-def _judged(
+def _judge(
     claim: Claim, offered: Sequence[Mapping[str, Any]], worlds: Mapping[str, Arms], metric: str
 ) -> dict[str, Any]:
     here = worlds[claim.world or next(iter(worlds))]
@@ -61,14 +67,14 @@ def _judged(
         missing = [name for name in ladder if name not in arms]
         if missing:
             raise ValueError(f"claim {claim.claim} is about arm {missing[0]!r}, which did not run")
-    earlier = _of_releases(here, claim.less_releases) if claim.less_releases else None
-    here, there = (_of_releases(arms, claim.releases) for arms in (here, there))
+    earlier = _keep_releases(here, claim.less_releases) if claim.less_releases else None
+    here, there = (_keep_releases(arms, claim.releases) for arms in (here, there))
     if claim.measure == "words":
         found = strongest_right(offered)
     elif claim.measure == "levels":
         found = ordered(offered, claim.column)
     else:
-        found = _measured(claim, here, there, earlier, metric)
+        found = _measure(claim, here, there, earlier, metric)
     low, high = found["ci95"]
     return {
         "claim": claim.claim,
@@ -80,7 +86,7 @@ def _judged(
     }
 
 
-def _of_releases(arms: Arms, releases: Sequence[str]) -> Arms:
+def _keep_releases(arms: Arms, releases: Sequence[str]) -> Arms:
     if not releases:
         return arms
     return {
@@ -88,11 +94,11 @@ def _of_releases(arms: Arms, releases: Sequence[str]) -> Arms:
     }
 
 
-def _measured(
+def _measure(
     claim: Claim, here: Arms, there: Arms, earlier: Arms | None, metric: str
 ) -> dict[str, Any]:
     if claim.measure in SINGLE_MEASURES:
-        return _alone(claim, here[claim.arm])
+        return _measure_alone(claim, here[claim.arm])
     if claim.measure == "above_line":
         line = [there[name] for name in claim.against_ladder]
         return above_line(here[claim.arm], line, claim.column, metric)
@@ -114,7 +120,7 @@ def _measured(
     return compared(*both, seed=0)[claim.measure]
 
 
-def _alone(claim: Claim, rows: pl.DataFrame) -> dict[str, Any]:
+def _measure_alone(claim: Claim, rows: pl.DataFrame) -> dict[str, Any]:
     if claim.measure == "retune_rate":
         return retune_rate(rows)
     if claim.measure == "forecast_coverage":
@@ -138,3 +144,53 @@ def _holds(claim: Claim, low: float | None, high: float | None) -> bool:
         "not_above": low <= claim.threshold,
         "within": -claim.threshold <= low and high <= claim.threshold,
     }[claim.direction]
+
+
+def judge_everywhere(
+    worlds: Mapping[str, pl.DataFrame], claims: Sequence[Claim], metric: str
+) -> list[dict[str, Any]]:
+    """Returns for every claim that names no world the estimate and verdict in each, and the share.
+
+    Args:
+        worlds: The rows of every world, as `judge_claims` takes them.
+        claims: The study's claims.
+        metric: The headline metric.
+    """
+    arms = {world: set(rows["arm"].unique()) for world, rows in worlds.items()}
+    found: list[dict[str, Any]] = []
+    for claim in claims:
+        if claim.world or claim.against_world or claim.measure in _OF_MANY_DEVICES:
+            continue
+        asked = {*claim.ladder, *claim.against_ladder}
+        judged = {
+            world: judge_claims({world: rows}, [replace(claim, world=world)], metric)[0]
+            for world, rows in worlds.items()
+            if asked <= arms[world]
+            and _has_releases(rows, claim.releases)
+            and _has_releases(rows, claim.less_releases)
+        }
+        held = sum(one["holds"] for one in judged.values())
+        found.append({"claim": claim.claim, "worlds": judged, "share": held / len(judged)})
+    return found
+
+
+def _has_releases(rows: pl.DataFrame, releases: Sequence[str]) -> bool:
+    return not releases or bool(rows["release_name"].is_in(releases).any())
+
+
+def explain_verdict(outcome: Mapping[str, Any]) -> str:
+    """Returns whether a claim holds; where not, if the interval rules it out or leaves it open."""
+    if outcome["holds"]:
+        return HOLDS
+    low, high = outcome["ci95"]
+    if low is None and high is None:
+        return f"{NOT_SHOWN}: unknown"
+    threshold, direction = outcome["threshold"], outcome["direction"]
+    out = {
+        "above": high is not None and high <= threshold,
+        "below": low is not None and low >= threshold,
+        "at_most": low is not None and low > threshold,
+        "not_above": True,
+        "within": (low is not None and low > threshold) or (high is not None and high < -threshold),
+    }[direction]
+    return "does not hold" if out else f"{NOT_SHOWN}: the interval holds the threshold"

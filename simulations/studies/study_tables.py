@@ -1,4 +1,4 @@
-"""The tables of a study's page: every claim with its verdict, the arms of a world side by side."""
+"""The tables of a study's page: claims, the arms of a world side by side, what arms decided."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from typing import Any
 import polars as pl
 
 from simulations.experiment.study_settings import Claim
-from simulations.report.tables import (
-    METRICS,
-    energy_range,
-    joules_caption,
-    marked,
-    number,
-    reference_arm,
-    with_interval,
+from simulations.report.formats import (
+    UNKNOWN,
+    format_interval,
+    format_joules_range,
+    format_number,
+    format_share,
+    mark_estimates,
 )
-from simulations.results.derived_columns import PATCH_BYTES, TUNING_J
+from simulations.report.page import Row
+from simulations.report.summary_tables import METRICS, Summary, get_reference
+from simulations.results.derived_columns import PATCH_BYTES, RETUNING_J, TUNING_J
 from simulations.results.device_means import (
     fold_devices,
     mean_by,
@@ -27,12 +28,18 @@ from simulations.results.device_means import (
     split_arms,
     total,
 )
+from simulations.studies.decision_measures import LABEL, score_auc
+from simulations.studies.forecast_resampling import resampled_releases
+from simulations.studies.judge import HOLDS, NOT_SHOWN, explain_verdict
 
-Summary = Mapping[str, Any]
+Arms = Mapping[str, pl.DataFrame]
+"""The rows of every arm with the columns of `simulations.results.derived_columns`."""
+Range = tuple[float | None, float | None, float | None]
+"""A value with its low and high end; None where unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ArmFold:
+class StudyArm:
     """One arm of a world over all its seeds; joules are simulated.
 
     Attributes:
@@ -51,8 +58,8 @@ class ArmFold:
 
     quality: Mapping[str, Any]
     nll: float | None
-    tuning_j: tuple[float | None, float | None, float | None]
-    total_j: tuple[float | None, float | None, float | None]
+    tuning_j: Range
+    total_j: Range
     tiers: Mapping[str, float]
     total_tiers: Mapping[str, float]
     tunes: float
@@ -62,95 +69,115 @@ class ArmFold:
     cache_bytes: float | None
 
 
-def fold_world(rows: pl.DataFrame, summaries: Sequence[Summary], metric: str) -> dict[str, ArmFold]:
-    """Returns every arm of a world, in the order of the first part's summary, the reference first.
+def summarise_arms(
+    rows: pl.DataFrame, summaries: Sequence[Summary], metric: str
+) -> dict[str, StudyArm]:
+    """Returns every arm of a world, the reference of the first summary first, then by name.
 
     Args:
         rows: The rows of all parts, with derived columns; devices of different seeds differ.
         summaries: The summary of every part.
         metric: The headline metric.
     """
-    arms = split_arms(rows)
-    names = sorted(arms, key=lambda name: (name != reference_arm(summaries[0]), name))
+    arms, reference = split_arms(rows), get_reference(summaries[0])
     return {
-        name: _fold(arms[name], [one["arms"][name] for one in summaries], metric) for name in names
+        name: _summarise(arms[name], [one["arms"][name] for one in summaries], metric)
+        for name in sorted(arms, key=lambda name: (name != reference, name))
     }
 
 
-def _fold(rows: pl.DataFrame, parts: Sequence[Summary], metric: str) -> ArmFold:
+def _summarise(rows: pl.DataFrame, parts: Sequence[Mapping[str, Any]], metric: str) -> StudyArm:
     devices = rows["device"].n_unique()
     tuned = rows.filter(pl.col("tune_steps") > 0)
     joules = [part["energy_j"] for part in parts]
     spent = total(rows, TUNING_J)
     low, high = (
-        _added([one["by_stage_range"][stage][end] for one in joules for stage in ("probe", "tune")])
+        _add([one["by_stage_range"][stage][end] for one in joules for stage in ("probe", "tune")])
         for end in (0, 1)
     )
+    whole, least, most = (_add([one[end] for one in joules]) for end in ("total", "low", "high"))
     peak: Any = rows["peak_bytes"].max()
-    return ArmFold(
+    return StudyArm(
         quality=mean_with_interval(fold_devices(rows, metric).quality, seed=0),
         nll=mean_with_interval(mean_by(rows, "device", "nll")[1], seed=0)["mean"],
-        tuning_j=(_per(spent, devices), _per(low, devices), _per(high, devices)),
-        total_j=(
-            _added([one["total"] for one in joules]),
-            _added([one["low"] for one in joules]),
-            _added([one["high"] for one in joules]),
-        ),
-        tiers=_mean([one["ledgers"]["device_marginal"]["tiers"] for one in joules]),
-        total_tiers=_mean([one["ledgers"]["device_total"]["tiers"] for one in joules]),
+        tuning_j=(_divide(spent, devices), _divide(low, devices), _divide(high, devices)),
+        total_j=(whole, least, most),
+        tiers=_average([one["ledgers"]["device_marginal"]["tiers"] for one in joules]),
+        total_tiers=_average([one["ledgers"]["device_total"]["tiers"] for one in joules]),
         tunes=tuned.height / devices,
-        steps=_mean_of(tuned, "tune_steps"),
+        steps=_divide(total(tuned, "tune_steps"), tuned.height),
         peak_bytes=float(peak) if peak else None,
-        patch_bytes=_mean_of(tuned, PATCH_BYTES),
-        cache_bytes=_mean_of(tuned, "cache_bytes"),
+        patch_bytes=_divide(total(tuned, PATCH_BYTES), tuned.height),
+        cache_bytes=_divide(total(tuned, "cache_bytes"), tuned.height),
     )
 
 
-def claim_cells(
+def _divide(value: float | None, count: int) -> float | None:
+    return value / count if value is not None and count else None
+
+
+def _add(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return math.fsum(known) if len(known) == len(values) else None
+
+
+def _average(shares: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Returns the mean share of every tier; none where a part has none."""
+    if not all(shares):
+        return {}
+    return {tier: math.fsum(one[tier] for one in shares) / len(shares) for tier in shares[0]}
+
+
+def tabulate_arms(arms: Mapping[str, StudyArm], metric: str) -> list[Row]:
+    """Returns a row per arm of a world."""
+    rows: list[Row] = []
+    for name, arm in arms.items():
+        tuning, whole = format_joules_range(*arm.tuning_j), format_joules_range(*arm.total_j)
+        tuning = mark_estimates(tuning, arm.tiers if arm.tuning_j[0] else {})
+        rows.append(
+            {
+                "arm": name,
+                f"quality: {METRICS[metric]} [95 %]": format_interval(arm.quality),
+                "nll, nats": format_number(arm.nll),
+                "simulated energy of tuning, per device (low to high)": tuning,
+                "simulated energy, whole fleet (low to high)": mark_estimates(
+                    whole, arm.total_tiers
+                ),
+                "tunes per device": format_number(arm.tunes, ".2f"),
+                "steps per tune": format_number(arm.steps, ".1f"),
+                "peak memory, GB": format_number(arm.peak_bytes, ".2f", per=1e9),
+                "patch, kB": format_number(arm.patch_bytes, ",.0f", per=1e3),
+                "cache, kB": format_number(arm.cache_bytes, ",.0f", per=1e3),
+            }
+        )
+    return rows
+
+
+def tabulate_claims(
     claims: Sequence[Claim], outcomes: Sequence[Mapping[str, Any]], metric: str
-) -> tuple[list[str], list[list[str]]]:
-    """Column titles and one row of cells per claim, in the order of the study."""
-    columns = ["claim", "estimate [95 %]", "asked", "verdict", "what is compared"]
-    rows = [
-        [
-            one["claim"],
-            _estimate(one),
-            f"{one['direction'].replace('_', ' ')} {one['threshold']:g}",
-            verdict(one),
-            compared_words(claim, metric),
-        ]
+) -> list[Row]:
+    """Returns a row per claim, in the order of the study."""
+    return [
+        {
+            "claim": one["claim"],
+            "estimate [95 %]": _format_estimate(one),
+            "asked": f"{one['direction'].replace('_', ' ')} {one['threshold']:g}",
+            "verdict": explain_verdict(one),
+            "what is compared": describe_comparison(claim, metric),
+        }
         for claim, one in zip(claims, outcomes, strict=True)
     ]
-    return columns, rows
 
 
-def _estimate(outcome: Mapping[str, Any]) -> str:
-    """An estimate with its interval; an end that no number can give is named so."""
-    if outcome["ci95"] == [None, None]:
-        return number(outcome["estimate"], "+.4f")
-    low, high = (number(end, "+.4f") for end in outcome["ci95"])
-    return f"{number(outcome['estimate'], '+.4f')} [{low}, {high}]"
+def _format_estimate(outcome: Mapping[str, Any]) -> str:
+    """Returns an estimate with its interval; an end that no number can give is named so."""
+    mean, low, high = (
+        format_number(one, "+.4f") for one in (outcome["estimate"], *outcome["ci95"])
+    )
+    return mean if outcome["ci95"] == [None, None] else f"{mean} [{low}, {high}]"
 
 
-def verdict(outcome: Mapping[str, Any]) -> str:
-    """Returns whether a claim holds; where not, if the interval rules it out or leaves it open."""
-    if outcome["holds"]:
-        return "holds"
-    low, high = outcome["ci95"]
-    if low is None and high is None:
-        return "not shown: unknown"
-    threshold, direction = outcome["threshold"], outcome["direction"]
-    out = {
-        "above": high is not None and high <= threshold,
-        "below": low is not None and low >= threshold,
-        "at_most": low is not None and low > threshold,
-        "not_above": True,
-        "within": (low is not None and low > threshold) or (high is not None and high < -threshold),
-    }[direction]
-    return "does not hold" if out else "not shown: the interval holds the threshold"
-
-
-def compared_words(claim: Claim, metric: str) -> str:
+def describe_comparison(claim: Claim, metric: str) -> str:
     """Returns in words what a claim's estimate is."""
     arm, against = (
         f"{name} in {world}" if world else name
@@ -176,78 +203,109 @@ def compared_words(claim: Claim, metric: str) -> str:
         "retune_rate": f"share of retunes among the decisions of {arm}",
         "forecast_coverage": f"share of first cohorts of {arm} whose interval covers the outcome",
         "forecast_half_width": f"half-width of such an interval of {arm}, as cohorts grew",
-    }[claim.measure] + _which_releases(claim)
+    }[claim.measure] + _name_releases(claim)
 
 
-def _which_releases(claim: Claim) -> str:
+def _name_releases(claim: Claim) -> str:
     less = f", less that on {', '.join(claim.less_releases)}" if claim.less_releases else ""
     return f"; releases {', '.join(claim.releases)}{less}" if claim.releases else ""
 
 
-def arm_cells(folds: Mapping[str, ArmFold], metric: str) -> tuple[list[str], list[list[str]]]:
-    """Column titles and one row of cells per arm of a world."""
-    columns = [
-        "arm",
-        f"quality: {METRICS[metric]} [95 %]",
-        "nll, nats",
-        "simulated energy of tuning, per device (low to high)",
-        "simulated energy, whole fleet (low to high)",
-        "tunes per device",
-        "steps per tune",
-        "peak memory, GB",
-        "patch, kB",
-        "cache, kB",
+def list_deciders(arms: Arms) -> list[str]:
+    """Returns the arms that decide anything, in order."""
+    return [name for name, rows in arms.items() if rows["decided"].sum()]
+
+
+def list_releases(arms: Arms) -> list[str]:
+    """Returns the names of the releases that were decided about, in their order."""
+    every = pl.concat([rows.filter(pl.col("decided") == 1) for rows in arms.values()])
+    order = every.group_by("release_name").agg(pl.col("release").min()).sort("release")
+    return order["release_name"].to_list()
+
+
+def has_decisions(arms: Arms) -> bool:
+    """Returns whether there is anything to show: decisions with labels of the observer's."""
+    wanted = ("decided", LABEL, "release_name")
+    return any(
+        all(name in rows.columns for name in wanted)
+        and rows.filter((pl.col("decided") == 1) & pl.col(LABEL).is_not_null()).height
+        for rows in arms.values()
+    ) and bool(list_releases(arms))
+
+
+def tabulate_retunes(arms: Arms) -> list[Row]:
+    """Returns a row per arm: retunes of its decisions by release, with their simulated joules."""
+    rows: list[Row] = []
+    for name in list_deciders(arms):
+        part = arms[name].filter(pl.col("decided") == 1)
+        devices = arms[name]["device"].n_unique()
+        row = {"arm": name}
+        for release in list_releases(arms):
+            own = part.filter(pl.col("release_name") == release)
+            retuned = f"{int(own['retuned'].sum())} of {own.height}"
+            row[release] = retuned if own.height else UNKNOWN
+        row["retunes per device"] = format_number(float(part["retuned"].sum()) / devices, ".2f")
+        joules = float(part[RETUNING_J].sum()) / devices
+        rows.append(row | {"J deciding and retuning": format_number(joules, ",.0f")})
+    return rows
+
+
+def tabulate_scores(arms: Arms, margin: float) -> list[Row]:
+    """Returns a row per arm: how well its score tells whom a retune helps, in all and by release.
+
+    Args:
+        arms: Rows by arm.
+        margin: Nats per token that a retune has to gain to count as help.
+    """
+    rows: list[Row] = []
+    for name in list_deciders(arms):
+        part = arms[name].filter((pl.col("decided") == 1) & pl.col(LABEL).is_not_null())
+        if not part.height:
+            continue
+        row = {
+            "arm": name,
+            "a retune helps": f"{int((part[LABEL] > margin).sum())} of {part.height}",
+            "ROC-AUC [95 %]": format_interval(score_auc(part, margin, within=False)),
+            "within releases [95 %]": format_interval(score_auc(part, margin, within=True)),
+        }
+        for release in list_releases(arms):
+            own = part.filter(pl.col("release_name") == release)
+            row[release] = format_number(score_auc(own, margin, within=True)["mean"])
+        rows.append(row)
+    return rows
+
+
+def tabulate_forecasts(rows: pl.DataFrame) -> list[Row]:
+    """Returns a row per release: how first cohorts, drawn again, forecast an arm's outcome.
+
+    No row where the fleet is too small for a first cohort.
+    """
+    found: list[Row] = []
+    for one in resampled_releases(rows):
+        row = {"release": one.name, "retuned": format_share(one.first.retune_rate, digits=0)}
+        for heading, study in (("first cohort", one.first), ("grown", one.grown)):
+            rate = study.quantities["retune_rate"]
+            row[f"covered, {heading}"] = (
+                f"{format_share(rate.covered, digits=0)} +-{100 * rate.mean_half_width:.1f} "
+                f"points, {study.sampled:.0f} devices"
+            )
+        joules = one.grown.quantities["energy_j"].covered
+        found.append(row | {"joules, grown": format_share(joules, digits=0)})
+    return found
+
+
+def tabulate_grid(grid: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """Returns a row per claim: its estimate in every world, and the share in which it holds."""
+    worlds = list(dict.fromkeys(world for one in grid for world in one["worlds"]))
+    return [
+        {"claim": one["claim"]}
+        | {world: _format_outcome(one["worlds"].get(world)) for world in worlds}
+        | {"holds in": format_share(one["share"], digits=0)}
+        for one in grid
     ]
-    rows = [
-        [
-            name,
-            with_interval(fold.quality),
-            number(fold.nll),
-            marked(energy_range(*fold.tuning_j), fold.tiers if fold.tuning_j[0] else {}),
-            marked(energy_range(*fold.total_j), fold.total_tiers),
-            number(fold.tunes, ".2f"),
-            number(fold.steps, ".1f"),
-            _scaled(fold.peak_bytes, 1e9, ".2f"),
-            _scaled(fold.patch_bytes, 1e3, ",.0f"),
-            _scaled(fold.cache_bytes, 1e3, ",.0f"),
-        ]
-        for name, fold in folds.items()
-    ]
-    return columns, rows
 
 
-def arms_caption(summary: Summary, seeds: int) -> str:
-    """Returns what the columns of `arm_cells` are."""
-    return (
-        "Energy of tuning: probes and tunes, above the idle draw (device-marginal ledger), as a "
-        "mean over devices. Energy of the whole fleet: everything, idle included. Peak memory: of "
-        "the largest step of a tune, as priced, whether it fitted or not. Patch: what is sent of "
-        "it, as priced. Cache: hidden states below the cut, kept while tuning, in simulated bytes. "
-        f"Quality intervals over devices of {seeds} seed{'s' if seeds > 1 else ''}; low to high "
-        f"added over seeds. {joules_caption(summary, 'device-marginal and device-total')} "
-        "E: rests mostly on estimates."
-    )
-
-
-def _scaled(value: float | None, unit: float, spec: str) -> str:
-    return number(None if value is None else value / unit, spec)
-
-
-def _per(value: float | None, count: int) -> float | None:
-    return None if value is None else value / count
-
-
-def _added(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return math.fsum(known) if len(known) == len(values) else None
-
-
-def _mean(shares: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Returns the mean share of every tier; none where a part has none."""
-    if not all(shares):
-        return {}
-    return {tier: math.fsum(one[tier] for one in shares) / len(shares) for tier in shares[0]}
-
-
-def _mean_of(rows: pl.DataFrame, column: str) -> float | None:
-    return _per(total(rows, column), rows.height) if rows.height else None
+def _format_outcome(outcome: Mapping[str, Any] | None) -> str:
+    if outcome is None or outcome["estimate"] is None:
+        return UNKNOWN
+    return f"{outcome['estimate']:+.3f} {HOLDS if outcome['holds'] else NOT_SHOWN}"

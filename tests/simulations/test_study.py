@@ -10,7 +10,7 @@ import pytest
 
 from simulations.experiment.study_settings import Claim, StudySettings, World
 from simulations.results.recorder import SCHEMA
-from simulations.studies.judge import judge
+from simulations.studies.judge import judge_claims
 
 CLAIM = Claim(
     claim="reuse_saves",
@@ -45,7 +45,7 @@ EQUAL = rows([(100.0, 0.5)] * 4, [(25.0, 0.25)] * 4)
 
 
 def verdict(frame: pl.DataFrame, claim: Claim) -> dict[str, Any]:
-    (outcome,) = judge({"": frame}, [claim], "exact_match")
+    (outcome,) = judge_claims({"": frame}, [claim], "exact_match")
     return outcome
 
 
@@ -120,15 +120,15 @@ def test_one_device_proves_nothing() -> None:
 
 def test_claims_are_judged_in_order_and_the_order_of_rows_changes_nothing() -> None:
     claims = [CLAIM, replace(CLAIM, claim="other", direction="below")]
-    forward = judge({"": EQUAL}, claims, "exact_match")
+    forward = judge_claims({"": EQUAL}, claims, "exact_match")
     assert [outcome["claim"] for outcome in forward] == ["reuse_saves", "other"]
-    assert judge({"": EQUAL.reverse()}, claims, "exact_match") == forward
+    assert judge_claims({"": EQUAL.reverse()}, claims, "exact_match") == forward
 
 
 def test_a_claim_about_an_arm_that_did_not_run_is_refused() -> None:
     for changed in (replace(CLAIM, arm="oracle"), replace(CLAIM, against="oracle")):
         with pytest.raises(ValueError, match="claim reuse_saves is about arm 'oracle'"):
-            judge({"": EQUAL}, [changed], "exact_match")
+            judge_claims({"": EQUAL}, [changed], "exact_match")
 
 
 def test_a_claim_without_a_known_measure_or_direction_is_refused() -> None:
@@ -177,7 +177,7 @@ def test_a_claim_may_compare_two_worlds() -> None:
         CLAIM, measure="quality_difference", arm="retune", against="retune", threshold=0.2
     )
     across = replace(claim, world="bursty", against_world="even")
-    (outcome,) = judge({"bursty": EQUAL, "even": worse}, [across], "exact_match")
+    (outcome,) = judge_claims({"bursty": EQUAL, "even": worse}, [across], "exact_match")
     assert outcome["estimate"] == 0.25
 
 

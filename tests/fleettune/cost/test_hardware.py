@@ -27,7 +27,7 @@ from fleettune.cost.hardware import (
     profile_from_json,
     profile_to_json,
 )
-from simulations.report.device_table import devices_table
+from simulations.report.terminal_tables import make_devices_table
 
 CONF = Path(__file__).parents[3] / "conf"
 HARDWARE = load_hardware(CONF / "hardware")
@@ -119,7 +119,7 @@ def test_a_mix_survives_json() -> None:
 
 
 def test_the_table_says_that_joules_are_simulated_and_counts_tiers() -> None:
-    table = devices_table(HARDWARE.values())
+    table = make_devices_table(HARDWARE.values())
     console = Console(width=160)
     with console.capture() as printed:
         console.print(table)

@@ -10,7 +10,7 @@ from clients.selection.buffer import Reading
 from clients.selection.rules import Fifo, Reservoir
 from fleettune.data.exchanges import Exchange
 from simulations.assets.buffer_intake import main, taken_in
-from simulations.report.sections import intake_cells
+from simulations.report.row_tables import tabulate_intake
 
 STREAM = [
     Reading(exchange=Exchange(question="q" * 9, response="a", day=0, order=order))
@@ -65,9 +65,9 @@ def test_the_reports_table_by_hand() -> None:
         }
     )
     none = pl.lit(0).alias("synthesised")
-    assert intake_cells({"one": rows.with_columns(none), "two": rows.with_columns(none)})[1] == []
-    columns, cells = intake_cells({"one": rows})
-    assert dict(zip(columns, cells[0], strict=True)) == {
+    assert tabulate_intake({"one": rows.with_columns(none), "two": rows.with_columns(none)}) == []
+    (shown,) = tabulate_intake({"one": rows})
+    assert shown == {
         "arm": "one",
         "arrived": "50",
         "accepted": "50.0 %",

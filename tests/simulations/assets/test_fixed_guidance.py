@@ -10,7 +10,7 @@ import pytest
 
 from fleettune.releases.guidance import FEATURES, features_of
 from simulations.assets.fixed_guidance import DEFAULT, fitted_from, overrides, read_rows
-from simulations.report.sections import learned_section
+from simulations.report.run_page import tabulate_learned
 from simulations.results.recorder import SCHEMA
 from strategies.learning.arm_learning import Learning
 from strategies.learning.decision_sums import DecisionTotals
@@ -80,14 +80,14 @@ def test_only_finished_runs_with_the_arm_are_read(tmp_path: Path) -> None:
 def test_a_report_shows_what_the_server_learnt_and_nothing_where_it_did_not(
     tmp_path: Path,
 ) -> None:
-    assert learned_section(tmp_path) == ""
+    assert not any(tabulate_learned(tmp_path).values())
     counted = {"arm": ["ours"] * 2, "release": [1, 1], "device_class": ["all", "phone"]}
     counted |= {name: [4, 4] for name in ("devices", "reused", "retuned", "explored")}
     counted |= {"retune_rate": [0.5, 0.5], "joules_per_retune": [300.0, 300.0]}
     counted |= {f"gain_q{share}": [0.1, 0.1] for share in ("05", "50", "95")}
     pl.DataFrame(counted).write_parquet(tmp_path / "decisions.parquet")
-    text = learned_section(tmp_path)
-    assert "50.0 %" in text
-    assert "300 J" in text
-    assert "0.100 (0.100 to 0.100)" in text.replace("<br><small>", " ").replace("</small>", "")
-    assert text.count("<td>ours</td>") == 1  # classes are summed in the row shown
+    (shown,) = tabulate_learned(tmp_path)["decisions"]  # classes are summed in the row shown
+    assert shown["arm"] == "ours"
+    assert shown["retune rate"] == "50.0 %"
+    assert shown["joules per retune"] == "300 J"
+    assert shown["median gain (5 % to 95 %)"] == "0.100 (0.100 to 0.100)"

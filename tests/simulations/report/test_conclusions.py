@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from simulations.report.compare import CompareRow, Estimate, changed_conclusions, sign
+from simulations.report.compare import ComparedArm, find_changed_conclusions, get_sign
 
-NOTHING = Estimate(mean=0.0, low=0.0, high=0.0)
+NOTHING = {"mean": 0.0, "ci95": [0.0, 0.0]}
 
 
-def row(run: str, arm: str, energy_j: float, saving: tuple[float, float]) -> CompareRow:
-    return CompareRow(
+def row(run: str, arm: str, energy_j: float, saving: tuple[float, float]) -> ComparedArm:
+    return ComparedArm(
         run=run,
         overrides=(),
         arm=arm,
@@ -21,7 +21,7 @@ def row(run: str, arm: str, energy_j: float, saving: tuple[float, float]) -> Com
         energy_j=energy_j,
         energy_low_j=None,
         energy_high_j=None,
-        saving=Estimate(mean=sum(saving) / 2, low=saving[0], high=saving[1]),
+        saving={"mean": sum(saving) / 2, "ci95": list(saving)},
         saving_without_serving=NOTHING,
         quality_difference=NOTHING,
     )
@@ -34,12 +34,12 @@ def row(run: str, arm: str, energy_j: float, saving: tuple[float, float]) -> Com
 def test_a_sign_is_sure_where_the_interval_leaves_zero(
     low: float | None, high: float | None, expected: str
 ) -> None:
-    assert sign(Estimate(mean=0.0, low=low, high=high)) == expected
+    assert get_sign({"mean": 0.0, "ci95": [low, high]}) == expected
 
 
 def test_runs_that_agree_change_nothing() -> None:
     rows = [row(run, arm, 5.0, (0.1, 0.2)) for run in "ab" for arm in ("retune", "reuse")]
-    assert changed_conclusions(rows) == []
+    assert find_changed_conclusions(rows) == []
 
 
 def test_what_changes_is_told_with_the_sign_of_every_run() -> None:
@@ -50,7 +50,7 @@ def test_what_changes_is_told_with_the_sign_of_every_run() -> None:
         row("b", "reuse", 6.0, (-0.3, -0.1)),
         row("b", "only_here", 1.0, (0.8, 0.9)),
     ]
-    assert changed_conclusions(rows) == [
+    assert find_changed_conclusions(rows) == [
         "reuse saves energy: a +, b -",
         "retune uses more energy than reuse: a +, b -",
     ]

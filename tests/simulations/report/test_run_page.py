@@ -6,25 +6,23 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import jinja2
 import plotly.graph_objects as go
 import polars as pl
 import pytest
-from plotly.offline import get_plotlyjs
 
 from simulations.report import figures
-from simulations.report.run_page import charts, write_report
-from simulations.report.tables import energy
+from simulations.report.formats import format_joules
+from simulations.report.page import split_bounds, write_page
+from simulations.report.plots import REFERENCE_COLOUR
+from simulations.report.run_page import write_report
 from simulations.results.device_means import split_arms
 from tests.simulations.browser import draw, needs_chromium
+from tests.simulations.page_text import read_page
 
 MakeRun = Callable[..., Path]
-
-
-def own_text(page: Path) -> str:
-    """The page without the Plotly library that stands in it."""
-    text = page.read_text(encoding="utf-8")
-    assert text.count(get_plotlyjs()) == 1
-    return text.replace(get_plotlyjs(), "")
+EVIL = ("<script>alert(1)</script>", '<b>&"')
+"""Names that would be read as HTML, were they not escaped."""
 
 
 def bare(rows: pl.DataFrame) -> pl.DataFrame:
@@ -38,34 +36,45 @@ def bare(rows: pl.DataFrame) -> pl.DataFrame:
 def test_the_page_holds_every_arm_and_its_joules(
     tmp_path: Path, make_run: MakeRun, rows: pl.DataFrame
 ) -> None:
-    text = own_text(write_report(make_run(tmp_path / "run")))
+    page = read_page(write_report(make_run(tmp_path / "run")))
+    shown = {row["arm"]: row for row in page.table_with("MB down / up")}
+    assert next(iter(shown)) == "always_retune"
     for arm, part in split_arms(rows).items():
         fold_j = math.fsum(part["energy_j"].to_list())
-        assert f"{arm}</td>" in text
-        assert f"<td>{energy(fold_j)} E<br><small>(" in text  # estimates decide it
+        # estimates decide it
+        assert shown[arm]["simulated energy (low to high)"].startswith(
+            f"{format_joules(fold_j)} E ("
+        )
 
 
 def test_the_joules_of_the_stage_chart_equal_the_fold_of_the_rows(
     tmp_path: Path, make_run: MakeRun, rows: pl.DataFrame
 ) -> None:
-    summary = json.loads((make_run(tmp_path / "run") / "summary.json").read_text())
-    figure = figures.energy_by_stage(summary)
-    drawn = math.fsum(sum(trace["x"]) for trace in figure["data"] if trace["type"] == "bar")
-    assert drawn == pytest.approx(rows["energy_j"].sum(), rel=1e-9)  # stages are rounded shares
+    page = read_page(write_report(make_run(tmp_path / "run")))
+    drawn = page.charts["energy-by-stage"]["data"]
+    stages = math.fsum(sum(trace["x"]) for trace in drawn if trace["type"] == "bar")
+    assert stages == pytest.approx(rows["energy_j"].sum(), rel=1e-9)  # stages are rounded shares
 
 
 def test_the_page_says_what_deltas_are_beside_whole_releases(
     tmp_path: Path, make_run: MakeRun
 ) -> None:
-    text = own_text(write_report(make_run(tmp_path / "run")))
+    page = read_page(write_report(make_run(tmp_path / "run")))
     # 4 MB were received and 0.2 MB sent, 1,024 bytes of which are the report
-    assert "as whole releases" in text
-    assert "<td>20.1</td>" in text
+    assert {row["times fewer bytes"] for row in page.table_with("as whole releases")} == {"20.1"}
+
+
+def test_a_table_without_a_row_is_left_out_with_its_note(tmp_path: Path, make_run: MakeRun) -> None:
+    page = read_page(write_report(make_run(tmp_path / "run")))
+    assert "What the server refused of replies" not in page.text  # nothing was refused
+    assert not page.cells("reason")
+    assert "What the server learnt of decisions" not in page.headings  # it learnt nothing
 
 
 def test_the_page_loads_nothing(tmp_path: Path, make_run: MakeRun) -> None:
-    text = own_text(write_report(make_run(tmp_path / "run")))
-    assert not re.findall(r"https?://|//cdn|@import|url\(|<link|<iframe|<img|\ssrc=", text)
+    page = read_page(write_report(make_run(tmp_path / "run")))
+    assert not re.findall(r"https?://|//cdn|@import|url\(", page.own)
+    assert not {"src", "href"} & {name for _, name, _ in page.attributes}
 
 
 def test_equal_runs_give_equal_bytes(tmp_path: Path, make_run: MakeRun) -> None:
@@ -74,40 +83,71 @@ def test_equal_runs_give_equal_bytes(tmp_path: Path, make_run: MakeRun) -> None:
     assert write_report(first.parent).read_bytes() == second.read_bytes()
 
 
-def test_every_string_is_escaped(tmp_path: Path, make_run: MakeRun, rows: pl.DataFrame) -> None:
-    evil = "<script>alert(1)</script>"
+@pytest.mark.parametrize("evil", EVIL)
+def test_what_a_user_named_is_read_as_text_wherever_it_stands(
+    tmp_path: Path, make_run: MakeRun, rows: pl.DataFrame, evil: str
+) -> None:
     renamed = rows.with_columns(pl.col("arm").replace("always_reuse", evil))
     run = make_run(tmp_path / "run", frame=renamed, config=f"note: {evil}\n")
     (run / "versions.json").write_text(json.dumps({evil: evil}))
-    text = own_text(write_report(run))
-    assert "alert(1)" in text
-    assert "<script>alert" not in text
+    summary = json.loads((run / "summary.json").read_text())
+    summary["run"]["data"] = evil
+    (run / "summary.json").write_text(json.dumps(summary))
+    page = read_page(write_report(run))
+    assert page.table_with("package") == [{"package": evil, "version": evil}]
+    assert evil in page.cells("arm")
+    assert f"data {evil}, engine ray" in page.text
+    assert f"note: {evil}" in page.text
+    # Plotly reads labels as HTML
+    labels = {trace["name"] for trace in page.charts["quality-against-energy"]["data"]}
+    assert not labels & set(EVIL)
+    assert len(labels) == 4
+
+
+def test_a_template_that_names_an_unknown_value_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(jinja2.UndefinedError, match="'title' is undefined"):
+        write_page("run.html", tmp_path / "page.html", {})
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("0.5 [0.4, 0.6]", ("0.5", "[0.4, 0.6]")),
+        ("5 J E (4 to 6)", ("5 J E", "(4 to 6)")),
+        ("drift (RMS)", ("drift (RMS)", "")),
+        ("", ("", "")),
+    ],
+)
+def test_bounds_stand_apart_from_their_value(text: str, parts: tuple[str, str]) -> None:
+    assert split_bounds(text) == parts
 
 
 @pytest.mark.parametrize("metric", ["exact_match", "neg_mae", "neg_nll"])
 def test_every_figure_is_valid_plotly(tmp_path: Path, make_run: MakeRun, metric: str) -> None:
-    run = make_run(tmp_path / "run", metric=metric)
-    rows = split_arms(pl.read_parquet(run / "rows.parquet"))
-    releases = pl.read_parquet(run / "releases.parquet")
-    summary = json.loads((run / "summary.json").read_text())
-    for chart in charts(rows, releases, summary):
-        assert go.Figure(chart.figure).data, chart.key  # raises on any unknown attribute
+    page = read_page(write_report(make_run(tmp_path / "run", metric=metric)))
+    assert len(page.charts) == 5
+    for key, figure in page.charts.items():
+        assert go.Figure(figure).data, key  # raises on any unknown attribute
 
 
 def test_a_run_of_one_round_without_quality_still_has_a_page(
     tmp_path: Path, make_run: MakeRun, rows: pl.DataFrame
 ) -> None:
-    text = own_text(write_report(make_run(tmp_path / "run", frame=bare(rows))))
-    assert text.count("nothing to show for this run") == 3  # two of quality, one of decisions
-    assert "NaN" not in text
+    page = read_page(write_report(make_run(tmp_path / "run", frame=bare(rows))))
+    empty = [key for key, figure in page.charts.items() if not figure["data"]]
+    assert empty == ["quality-against-energy", "quality-over-rounds", "decisions-per-release"]
+    for key in empty:
+        notes = page.charts[key]["layout"]["annotations"]
+        assert [note["text"] for note in notes] == ["nothing to show for this run"]
+    assert "NaN" not in page.own
 
 
 def test_a_run_of_one_arm_says_that_there_is_nothing_to_compare(
     tmp_path: Path, make_run: MakeRun, rows: pl.DataFrame
 ) -> None:
     alone = rows.filter(pl.col("arm") == "always_retune")
-    text = own_text(write_report(make_run(tmp_path / "run", frame=alone)))
-    assert "No arm is shown to use less simulated energy than always_retune" in text
+    page = read_page(write_report(make_run(tmp_path / "run", frame=alone)))
+    assert "No arm is shown to use less simulated energy than always_retune" in page.text
 
 
 def test_an_unfinished_run_is_named(tmp_path: Path, make_run: MakeRun) -> None:
@@ -117,13 +157,15 @@ def test_an_unfinished_run_is_named(tmp_path: Path, make_run: MakeRun) -> None:
         write_report(run)
 
 
-def test_arms_keep_their_colours_in_all_figures(tmp_path: Path, make_run: MakeRun) -> None:
-    summary = json.loads((make_run(tmp_path / "run") / "summary.json").read_text())
-    points = figures.quality_against_energy(summary)["data"]
+def test_arms_keep_their_colours_in_figures_and_tables(tmp_path: Path, make_run: MakeRun) -> None:
+    page = read_page(write_report(make_run(tmp_path / "run")))
+    points = page.charts["quality-against-energy"]["data"]
     colours = {point["name"]: point["marker"]["color"] for point in points}
-    assert colours == figures.arm_colours(list(colours))
-    assert colours["always_retune"] == figures.REFERENCE_COLOUR
+    assert colours == figures.colour_arms(list(colours))
+    assert colours["always_retune"] == REFERENCE_COLOUR
     assert len(set(colours.values())) == len(colours)
+    swatches = [value for tag, name, value in page.attributes if (tag, name) == ("span", "style")]
+    assert swatches == [f"background:{colour}" for colour in colours.values()]
 
 
 @needs_chromium

@@ -9,7 +9,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from simulations.report.tables import headline_cells, headline_table, verdict
+from simulations.report.summary_tables import PAGE_ONLY, conclude, tabulate_headline
+from simulations.report.terminal_tables import make_headline_table
 from simulations.results.device_means import STAGES, split_arms
 from simulations.results.extrapolation import represented
 from simulations.results.summary import RunInfo
@@ -222,7 +223,7 @@ def test_errors_name_the_rule_and_the_value(summary_of: SummaryOf) -> None:
 
 
 def test_the_verdict_names_what_cannot_be_ruled_out(summary_of: SummaryOf) -> None:
-    sentence = verdict(summary_of(small(), info()))
+    sentence = conclude(summary_of(small(), info()))
     assert sentence.startswith("cheap used 50.0 % less simulated energy than always_retune")
     assert "a loss of up to 0.100 is not ruled out" in sentence
 
@@ -231,24 +232,29 @@ def test_the_verdict_does_not_hide_a_significant_loss(summary_of: SummaryOf) -> 
     worse = small().with_columns(
         pl.when(pl.col("arm") == "cheap").then(pl.col("exact_match") - 0.3).otherwise("exact_match")
     )
-    assert "without a significant loss" in verdict(summary_of(worse, info()))
+    assert "without a significant loss" in conclude(summary_of(worse, info()))
 
 
 def test_the_verdict_claims_nothing_without_quality(summary_of: SummaryOf) -> None:
     blind = small().with_columns(pl.lit(None).alias("exact_match"))
-    assert verdict(summary_of(blind, info())).startswith("Too few devices were evaluated")
+    assert conclude(summary_of(blind, info())).startswith("Too few devices were evaluated")
 
 
 def test_the_headline_puts_the_reference_first(summary_of: SummaryOf) -> None:
     summary = summary_of(small(), info(reference="cheap"))
-    columns, cells = headline_cells(summary)
-    assert [line[0] for line in cells] == ["cheap", "always_retune"]
-    assert all(len(line) == len(columns) for line in cells)
-    assert re.fullmatch(r"50\.0 J E \([\d.]+ to [\d.]+\)", cells[0][7])
-    assert cells[0][8:12] == ["reference", "", "", ""]
-    assert cells[1][9] == "-100.0 % [-100.0, -100.0]"  # both arms only tune: common draws cancel
-    assert cells[1][11] == "scale-free"
-    assert "Coefficient tiers M 2 F 0 S 0 V 0 E 1" in str(headline_table(summary).caption)
+    cheap, other = tabulate_headline(summary)
+    assert (cheap["arm"], other["arm"]) == ("cheap", "always_retune")
+    assert list(cheap) == list(other)
+    energy = cheap["simulated energy (low to high)"]
+    assert re.fullmatch(r"50\.0 J E \([\d.]+ to [\d.]+\)", energy)
+    assert cheap["saving vs cheap [95 % devices]"] == "reference"
+    assert [cheap[column] for column in PAGE_ONLY] == ["", "", ""]
+    # both arms only tune: common draws cancel
+    assert other["saving [95 % coefficients]"] == "-100.0 % [-100.0, -100.0]"
+    assert other["scale"] == "scale-free"
+    table = make_headline_table(summary)
+    assert not {str(column.header) for column in table.columns} & {*PAGE_ONLY}
+    assert "Coefficient tiers M 2 F 0 S 0 V 0 E 1" in str(table.caption)
 
 
 def test_a_represented_fleet_has_its_devices_mean_as_many_times() -> None:

@@ -20,9 +20,14 @@ from simulations.studies.forecast_resampling import (
     forecast_half_width,
     resampled_releases,
 )
-from simulations.studies.judge import judge
-from simulations.studies.reuse_section import decision_cells, mix_saving, score_cells
-from simulations.studies.worlds_grid import grid_cells, over_worlds
+from simulations.studies.judge import judge_claims, judge_everywhere
+from simulations.studies.study_figures import mix_saving
+from simulations.studies.study_tables import (
+    tabulate_forecasts,
+    tabulate_grid,
+    tabulate_retunes,
+    tabulate_scores,
+)
 from strategies.learning.guidance_rules import Unguided
 
 MARGIN = 0.05
@@ -199,9 +204,9 @@ CLAIM = Claim(
 
 
 def test_a_claim_about_releases_sees_those_alone() -> None:
-    (outcome,) = judge({"": fleet()}, [CLAIM], "exact_match")
+    (outcome,) = judge_claims({"": fleet()}, [CLAIM], "exact_match")
     assert outcome["estimate"] == pytest.approx(0.1)
-    (severe,) = judge({"": fleet()}, [replace(CLAIM, releases=("severe",))], "exact_match")
+    (severe,) = judge_claims({"": fleet()}, [replace(CLAIM, releases=("severe",))], "exact_match")
     assert severe["estimate"] == pytest.approx(0.75)
     assert severe["holds"] is False
 
@@ -228,12 +233,12 @@ def test_a_schedule_of_another_mix_by_hand() -> None:
 
 def test_tables_count_retunes_by_release_and_show_areas() -> None:
     arms = {str(name): part for (name,), part in fleet().group_by("arm", maintain_order=True)}
-    columns, cells = decision_cells(arms)
-    assert columns[1:3] == ["mild", "severe"]
-    assert cells[0][:4] == ["ours", "4 of 40", "30 of 40", "0.85"]
-    _, scores = score_cells(arms, MARGIN)
-    assert scores[0][1] == "34 of 80"
-    assert scores[0][3].startswith("0.500")  # one drift for all of a release
+    ours = tabulate_retunes(arms)[0]
+    assert list(ours)[:4] == ["arm", "mild", "severe", "retunes per device"]
+    assert list(ours.values())[:4] == ["ours", "4 of 40", "30 of 40", "0.85"]
+    scores = tabulate_scores(arms, MARGIN)[0]
+    assert scores["a retune helps"] == "34 of 80"
+    assert scores["within releases [95 %]"].startswith("0.500")  # one drift for all of a release
 
 
 def test_first_cohorts_of_a_fleet_are_forecast_from_rows() -> None:
@@ -246,8 +251,12 @@ def test_first_cohorts_of_a_fleet_are_forecast_from_rows() -> None:
     assert coverage["mean"] is not None
     assert coverage["mean"] > 0.85
     assert width["ci95"][1] <= 0.1  # what a cohort grows until
+    mild, severe = tabulate_forecasts(frame)
+    assert (mild["retuned"], severe["retuned"]) == ("10 %", "75 %")
+    assert mild["covered, first cohort"].endswith("points, 20 devices")
     few = fleet(20).filter(pl.col("arm") == "ours")
     assert forecast_coverage(few) == {"mean": None, "ci95": [None, None]}
+    assert tabulate_forecasts(few) == []
 
 
 def test_a_grid_judges_every_claim_in_every_world_that_has_its_arms() -> None:
@@ -257,12 +266,12 @@ def test_a_grid_judges_every_claim_in_every_world_that_has_its_arms() -> None:
         replace(CLAIM, claim="named", world="b"),
         replace(CLAIM, claim="two", measure="energy_saving", against="always_retune", releases=()),
     ]
-    grid = over_worlds({"a": fleet(), "b": lone}, claims, "exact_match")
+    grid = judge_everywhere({"a": fleet(), "b": lone}, claims, "exact_match")
     assert [(one["claim"], list(one["worlds"])) for one in grid] == [
         ("mild", ["a", "b"]),
         ("two", ["a"]),
     ]
     assert grid[0]["share"] in {0.0, 0.5, 1.0}
-    columns, cells = grid_cells(grid)
-    assert columns == ["claim", "a", "b", "holds in"]
-    assert cells[1][2] == "n/a"
+    rows = tabulate_grid(grid)
+    assert [list(row) for row in rows] == [["claim", "a", "b", "holds in"]] * 2
+    assert rows[1]["b"] == "n/a"

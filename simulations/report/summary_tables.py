@@ -1,0 +1,307 @@
+"""What a run's ``summary.json`` says, as sentences and rows of tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fleettune.cost.carbon import INTENSITIES, WORLD, grams
+from simulations.report.formats import (
+    TIER_WORDS,
+    UNKNOWN,
+    format_interval,
+    format_joules,
+    format_joules_range,
+    format_number,
+    format_share,
+    format_share_interval,
+    format_tiers,
+    mark_estimates,
+)
+from simulations.report.page import Row
+from simulations.results.device_means import DECISIONS, TIERS
+from simulations.results.summary import ATTENDANCE
+
+Summary = Mapping[str, Any]
+"""What ``summary.json`` holds."""
+
+OWN = "own"
+METRICS: Mapping[str, str] = {
+    "exact_match": "exact match",
+    "neg_mae": "negative mean absolute error",
+    "neg_nll": "negative log-likelihood loss, nats",
+    "rouge1": "ROUGE-1 F1 of greedy answers",
+}
+"""Headline metric in words; all are higher is better."""
+PAGE_ONLY = ("saving [95 % coefficients]", "saving [95 % both]", "scale")
+"""Columns of the headline for which a terminal has no room."""
+_LEDGERS: Mapping[str, str] = {
+    "device_marginal": "device, marginal",
+    "device_total": "device, total",
+    "wall": "wall",
+    "network": "network",
+    "server": "server",
+}
+_QUANTITIES: Mapping[str, str] = {
+    "energy_j": "simulated energy, device total",
+    "energy_j_wasted": "simulated energy wasted",
+    "down_bytes": "received",
+    "up_bytes": "sent",
+}
+
+
+def get_reference(summary: Summary) -> str:
+    """Returns the name of the arm that the others are compared with."""
+    return str(next(iter(summary["arms"].values()))["vs_reference"]["reference"])
+
+
+def get_metric(summary: Summary) -> str:
+    """Returns the name of the headline metric."""
+    return str(next(iter(summary["arms"].values()))["quality"]["metric"])
+
+
+def order_arms(summary: Summary) -> list[str]:
+    """Returns the arms as they are shown: the reference first, then by name."""
+    reference = get_reference(summary)
+    return sorted(summary["arms"], key=lambda name: (name != reference, name))
+
+
+def describe_pricing(summary: Summary) -> str:
+    """Returns whose shapes decided the costs."""
+    model = summary["run"]["priced_as"]
+    return "priced at the backbone's own shapes" if model == OWN else f"priced as {model}"
+
+
+def describe_joules(summary: Summary, ledger: str = "device-total") -> str:
+    """Returns ledger, pricing, range and tiers behind every number of joules, as a sentence."""
+    draws, shares = summary["monte_carlo"]["draws"], summary["coefficient_shares"]
+    return (
+        f"Simulated joules, {ledger} ledger, {describe_pricing(summary)}; low to high hold 95 % of "
+        f"{draws:,} draws of the coefficients, which weigh {format_tiers(shares)}."
+    )
+
+
+def describe_headline(summary: Summary) -> str:
+    """Returns what the headline numbers are, which coefficients they rest on, the reference."""
+    tiers = " ".join(f"{tier} {summary['coefficients'][tier]}" for tier in TIERS)
+    return (
+        f"{describe_joules(summary)} Coefficient tiers {tiers}. Savings and quality differences "
+        f"are paired per device against {get_reference(summary)}; intervals are bootstrapped over "
+        "devices, those over coefficients hold 95 % of common draws. E: rests mostly on estimates."
+    )
+
+
+def conclude(summary: Summary) -> str:
+    """Returns one sentence: the arm that saves most at no significant loss of quality.
+
+    A saving counts where it is sure over devices and coefficients together, a loss where the whole
+    interval of the difference is below zero.
+    """
+    reference, measure = get_reference(summary), METRICS[get_metric(summary)]
+    versus = {name: summary["arms"][name]["vs_reference"] for name in order_arms(summary)}
+    savers = [name for name in versus if (versus[name]["energy_saving"]["ci95_both"][0] or 0) > 0]
+    if not savers:
+        return f"No arm is shown to use less simulated energy than {reference}."
+    savers.sort(key=lambda name: -versus[name]["energy_saving"]["mean"])
+    judged = [name for name in savers if versus[name]["quality_difference"]["ci95"][1] is not None]
+    if not judged:
+        saving = format_share_interval(versus[savers[0]]["energy_saving"])
+        return (
+            f"Too few devices were evaluated to tell whether any arm keeps the quality of "
+            f"{reference}; the largest saving of simulated energy is {saving}, by {savers[0]}."
+        )
+    for name in judged:
+        if versus[name]["quality_difference"]["ci95"][1] >= 0:
+            return _praise(name, versus[name], measure)
+    least = max(judged, key=lambda name: versus[name]["quality_difference"]["mean"])
+    return (
+        f"No arm saved simulated energy over {reference} without a significant loss of quality; "
+        f"the one that lost least, {least}, saved "
+        f"{format_share_interval(versus[least]['energy_saving'])} and changed {measure} by "
+        f"{format_interval(versus[least]['quality_difference'], '+.3f')}."
+    )
+
+
+def _praise(name: str, versus: Mapping[str, Any], measure: str) -> str:
+    saving, change = versus["energy_saving"], versus["quality_difference"]
+    low, high = saving["ci95"]
+    worst = change["ci95"][0]
+    kept = "no significant loss of quality" if worst <= 0 else "a significant gain in quality"
+    doubt = f"; a loss of up to {-worst:.3f} is not ruled out" if worst < 0 else ""
+    least, most = saving["ci95_coefficients"]
+    bounds = f", {100 * least:.1f} to {100 * most:.1f} % over coefficients; {_scale(saving)}"
+    return (
+        f"{name} used {100 * saving['mean']:.1f} % less simulated energy than "
+        f"{versus['reference']} (95 % interval {100 * low:.1f} to {100 * high:.1f} % over devices"
+        f"{bounds}) with {kept}: "
+        f"{measure} changed by {format_interval(change, '+.3f')}{doubt}."
+    )
+
+
+def _scale(saving: Mapping[str, Any]) -> str:
+    return "scale-free" if saving["scale_free"] else "scale-bound"
+
+
+def tabulate_headline(summary: Summary) -> list[Row]:
+    """Returns a row per arm: quality, decisions, simulated joules, savings, bytes."""
+    return [_compare_arm(name, summary) for name in order_arms(summary)]
+
+
+def _compare_arm(name: str, summary: Summary) -> Row:
+    arm, reference = summary["arms"][name], get_reference(summary)
+    total, versus = arm["energy_j"]["ledgers"]["device_total"], arm["vs_reference"]
+    saving = versus["energy_saving"]
+    savings = [format_share_interval(saving)]
+    savings += [format_share_interval(saving, f"ci95_{kind}") for kind in ("coefficients", "both")]
+    savings += [_scale(saving), format_interval(versus["quality_difference"], "+.3f")]
+    if name == reference:
+        savings = ["reference", "", "", "", "reference"]
+    columns = (f"saving vs {reference} [95 % devices]", *PAGE_ONLY)
+    columns += (f"quality vs {reference} [95 %]",)
+    received, sent = (format_number(arm["bytes"][way], ",.1f", 1e6) for way in ("down", "up"))
+    return {
+        "arm": name,
+        f"quality: {METRICS[get_metric(summary)]} [95 %]": format_interval(arm["quality"]),
+        **{decision: f"{arm['counts'][decision]:,}" for decision in DECISIONS},
+        "simulated energy (low to high)": _format_ledger(total),
+        **dict(zip(columns, savings, strict=True)),
+        "MB down / up": f"{received} / {sent}",
+    }
+
+
+def _format_ledger(ledger: Mapping[str, Any]) -> str:
+    joules = format_joules_range(ledger["joules"], ledger["low"], ledger["high"])
+    return mark_estimates(joules, ledger["tiers"])
+
+
+def tabulate_attendance(summary: Summary) -> list[Row]:
+    """Returns a row per arm: its device nights by how they ended, and what was wasted."""
+    rows: list[Row] = []
+    for name in order_arms(summary):
+        arm = summary["arms"][name]
+        wasted = arm["energy_j"]["wasted_j"]
+        tiers: dict[str, float] = arm["energy_j"]["ledgers"]["device_marginal"]["tiers"]
+        joules = format_joules_range(wasted["total"], wasted["low"], wasted["high"])
+        late = arm["vs_reference"]["share_flipped"]
+        full = summary.get("memory_flipped", {}).get(name)
+        row = {"arm": name} | {word: f"{arm['attendance'][word]:,}" for word in ATTENDANCE}
+        row["infeasible"] = f"{arm['counts']['infeasible']:,}"
+        row["wasted energy (low to high)"] = mark_estimates(
+            joules, tiers if wasted["total"] else {}
+        )
+        row["lateness flips under a draw"] = (
+            "no deadline" if late is None else f"{format_share(late)} of nights"
+        )
+        row["memory flips under a draw"] = (
+            UNKNOWN if full is None else f"{format_share(full)} of tunes"
+        )
+        rows.append(row)
+    return rows
+
+
+def tabulate_classes(summary: Summary) -> list[Row]:
+    """Returns a row per arm and device class; wasted energy as a share of the arm's."""
+    counted = ("devices", *ATTENDANCE, "infeasible")
+    return [
+        {"arm": name, "device class": profile}
+        | {word: f"{part[word]:,}" for word in counted}
+        | {"share of the waste": format_share(part["wasted_j"], whole or 0, digits=0)}
+        for name in order_arms(summary)
+        for whole in [summary["arms"][name]["energy_j"]["wasted_j"]["total"]]
+        for profile, part in summary["arms"][name]["by_class"].items()
+    ]
+
+
+def tabulate_ledgers(summary: Summary) -> list[Row]:
+    """Returns a row per arm and ledger; carbon as a view of the wall's, the host at the end."""
+    lines: list[tuple[str, ...]] = []
+    for name in order_arms(summary):
+        ledgers = summary["arms"][name]["energy_j"]["ledgers"]
+        for ledger, words in _LEDGERS.items():
+            one = ledgers[ledger]
+            tiers = format_tiers(one["tiers"]) if one["tiers"] else ""
+            lines.append((name, words, _format_ledger(one), tiers, one["note"]))
+        lines.append((name, "carbon", *_price_carbon(ledgers["wall"], summary)))
+    host = summary["host"]
+    seconds = f"{format_number(host['seconds'], ',.1f')} s measured; {host['note']}"
+    lines.append(("all arms", "host", format_joules(host["joules"]), "", seconds))
+    columns = ("arm", "ledger", "energy (low to high)", "tiers", "what is counted")
+    return [dict(zip(columns, line, strict=True)) for line in lines]
+
+
+def _price_carbon(wall: Mapping[str, Any], summary: Summary) -> tuple[str, str, str]:
+    """Returns grams of a wall ledger's joules, the tiers behind them, and at which intensity."""
+    country = summary.get("country", WORLD)
+    here = INTENSITIES[country]
+    source = f"wall at {here.g_per_kwh:.0f} g/kWh, {here.country} {here.year}: a view, no ledger"
+    if wall["joules"] is None or wall["low"] is None:
+        return UNKNOWN, "", source
+    value, low, high = (grams(wall[end], country) for end in ("joules", "low", "high"))
+    text = f"{value:,.3g} g CO2e ({low:,.3g} to {high:,.3g})"
+    return mark_estimates(text, wall["tiers"]), format_tiers(wall["tiers"]), source
+
+
+def tabulate_serving(summary: Summary) -> list[Row]:
+    """Returns a row per arm but the reference: savings with the user's own use, and without it."""
+    return [
+        {
+            "arm": name,
+            "saving, serving included [95 %]": format_share_interval(versus["energy_saving"]),
+            "saving, serving left out [95 %]": format_share_interval(
+                versus["energy_saving_without_serving"]
+            ),
+        }
+        for name in order_arms(summary)
+        if name != (versus := summary["arms"][name]["vs_reference"])["reference"]
+    ]
+
+
+def tabulate_represented(summary: Summary) -> list[Row]:
+    """Returns totals of the fleet that the devices stand for; none without such a fleet."""
+    rows: list[Row] = []
+    fleets: dict[str, dict[str, Any]] = summary.get("represents") or {}
+    for name, quantities in fleets.items():
+        for quantity, found in quantities.items():
+            total, low, high = (
+                format_joules(found[end])
+                if quantity.startswith("energy_j")
+                else f"{format_number(found[end], ',.3g', 1e9)} GB"
+                for end in ("total", "low", "high")
+            )
+            bounds = "" if found["low"] is None else f" [{low}, {high}]"
+            spread = _spread_total(summary["arms"][name]["energy_j"], quantity, found["total"])
+            rows.append(
+                {
+                    "arm": name,
+                    "quantity": _QUANTITIES[quantity],
+                    "total [95 %, sampling of devices]": total + bounds,
+                    "low to high": spread,
+                    "pooled classes": ", ".join(found["pooled"]) or "none",
+                }
+            )
+    return rows
+
+
+def _spread_total(joules: Mapping[str, Any], quantity: str, total: float) -> str:
+    """Returns what the coefficients' ranges make of a total of joules; empty for bytes."""
+    known = {"energy_j": joules, "energy_j_wasted": joules["wasted_j"]}
+    if quantity not in known:
+        return ""
+    simulated = known[quantity]
+    if not simulated["total"] or simulated["low"] is None:
+        return UNKNOWN
+    low, high = (total * simulated[end] / simulated["total"] for end in ("low", "high"))
+    tiers = joules["ledgers"]["device_total"]["tiers"]
+    return mark_estimates(f"{format_joules(low)} to {format_joules(high)}", tiers)
+
+
+def tabulate_tiers(summary: Summary) -> list[Row]:
+    """Returns a row per tier: how many coefficients, their share in what decides the joules."""
+    return [
+        {
+            "tier": f"{tier}: {TIER_WORDS[tier]}",
+            "coefficients": f"{summary['coefficients'][tier]}",
+            "share in what decides the joules": format_share(summary["coefficient_shares"][tier]),
+        }
+        for tier in TIERS
+    ]

@@ -1,0 +1,70 @@
+"""Tables for the terminal: the headline of a run, and device profiles with where they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from fleettune.cost.hardware import TIERS, DeviceProfile
+from simulations.report.page import Row
+from simulations.report.summary_tables import (
+    PAGE_ONLY,
+    Summary,
+    describe_headline,
+    tabulate_headline,
+)
+
+_TIER_COUNTS = {
+    "M": "measured", "F": "fitted", "S": "second-hand", "V": "vendor", "E": "estimate"
+}  # fmt: skip
+
+
+def make_table(rows: Sequence[Row], caption: str, title: str | None = None) -> Table:
+    """Returns a table of plain text cells; nothing in a cell is read as markup."""
+    table = Table(title=title, caption=Text(caption), caption_justify="left")
+    for index, column in enumerate(rows[0] if rows else ()):
+        table.add_column(Text(column), justify="right" if index else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row.values()))
+    return table
+
+
+def make_headline_table(summary: Summary) -> Table:
+    """Returns the arms of a summary side by side, in the columns that a terminal has room for."""
+    rows = [
+        {column: cell for column, cell in row.items() if column not in PAGE_ONLY}
+        for row in tabulate_headline(summary)
+    ]
+    return make_table(rows, describe_headline(summary))
+
+
+def make_devices_table(profiles: Iterable[DeviceProfile]) -> Table:
+    """Returns a row per coefficient of each profile, and a caption that counts the tiers."""
+    shown = sorted(profiles, key=lambda profile: profile.name)
+    table = Table(title="Device profiles", caption=_count_tiers(shown))
+    for heading in ("device", "coefficient"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("value", "range"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("tier", justify="center")
+    table.add_column("source", overflow="fold")
+    for profile in shown:
+        label = f"{profile.name} ({profile.power_scope} power)"
+        for name, one in profile.coefficients():
+            spread = f"{one.low:g} to {one.high:g}"
+            table.add_row(label, name, f"{one.value:g}", spread, one.tier, one.source)
+            label = ""
+        table.add_section()
+    return table
+
+
+def _count_tiers(profiles: Sequence[DeviceProfile]) -> str:
+    """Returns the sentence that keeps a reader from taking joules for measurements."""
+    counts = {tier: sum(profile.tiers()[tier] for profile in profiles) for tier in TIERS}
+    parts = ", ".join(f"{counts[tier]} {_TIER_COUNTS[tier]} ({tier})" for tier in TIERS)
+    return (
+        "Joules are simulated from these coefficients; none was measured by this project. "
+        f"Of {sum(counts.values())} coefficients: {parts}."
+    )

@@ -164,7 +164,7 @@ def _calibrate(parsed: argparse.Namespace) -> int:
 
 
 def _export(parsed: argparse.Namespace) -> int:
-    from simulations.adapter_formats.edgetune import export_published  # noqa: PLC0415
+    from simulations.adapter_formats.edgetune import export_edgetune  # noqa: PLC0415
     from simulations.adapter_formats.peft import export_peft, read_fleet_patch, read_patch  # noqa: PLC0415
 
     run, arm = cast(Path, parsed.run), cast(str | None, parsed.arm)
@@ -174,19 +174,19 @@ def _export(parsed: argparse.Namespace) -> int:
         device = cast(int, parsed.device)
         kept, name = read_patch(run, device, arm), f"adapter_{device}"
     into = cast(Path | None, parsed.into) or Path(name)
-    write = export_published if parsed.format == "gradcut" else export_peft
+    write = export_edgetune if parsed.format == "gradcut" else export_peft
     write(kept, into)
     _console().print(str(into.resolve()), soft_wrap=True, highlight=False, markup=False)
     return 0
 
 
 def _import(parsed: argparse.Namespace) -> int:
-    from simulations.adapter_formats.peft import import_peft, keep_patch  # noqa: PLC0415
+    from simulations.adapter_formats.peft import import_peft, save_patch  # noqa: PLC0415
 
     base = cast(str | None, parsed.base)
     found = import_peft(cast(Path, parsed.adapter), cast(int, parsed.release), base)
     into, arm = cast(Path, parsed.into), cast(str, parsed.arm)
-    file = keep_patch(found, arm, cast(int, parsed.device), into)
+    file = save_patch(found, arm, cast(int, parsed.device), into)
     _console().print(str(file.resolve()), soft_wrap=True, highlight=False, markup=False)
     return 0
 

@@ -23,7 +23,7 @@ from fleettune.backbone.causal_lm import read_shapes, resolve_folder
 from fleettune.backbone.processor import resolve_precision
 from fleettune.cost.energy import coefficients
 from fleettune.cost.hardware import TIERS
-from simulations.adapter_formats.peft import keep_patches
+from simulations.adapter_formats.peft import save_patches
 from simulations.checkpoint.resume import STATE_FILE, end
 from simulations.checkpoint.store import Store
 from simulations.checkpoint.versions import write_versions
@@ -140,7 +140,7 @@ def _simulate(
             progress.devices_done((store.last_round + 1) * sampled)
             _run_on_grid(experiment, registry, plan_file, store, done)
             count = min(experiment.run.keep_patches, experiment.fleet_settings.devices)
-            keep_patches(store, experiment.arms, count, folder)
+            save_patches(store, experiment.arms, count, folder)
             recorder = Recorder(store)
             return recorder.frame(), recorder.work(), store.host_seconds
 

@@ -1,7 +1,7 @@
-"""Patches that a finished run keeps, and PEFT's adapter format of them, both ways.
+"""Saves the patches that a finished run keeps, and reads and writes them in PEFT's format.
 
-A run's device states go with its checkpoint. The last patch of its first devices stays, one
-safetensors file per arm and device: factors as they were trained (a tied pair once), and in the
+A run's device states are deleted with its checkpoint. The last patch of its first devices stays,
+one safetensors file per arm and device: factors as they were trained (a tied pair once), and in the
 header what they belong to. No file holds a user's text.
 """
 
@@ -43,7 +43,7 @@ class KeptPatch:
     base: str
 
 
-def keep_patches(states: DeviceStates, arms: Iterable[str], devices: int, folder: Path) -> int:
+def save_patches(states: DeviceStates, arms: Iterable[str], devices: int, folder: Path) -> int:
     """Writes the patches of the first devices and returns how many of them held one.
 
     Args:
@@ -59,12 +59,12 @@ def keep_patches(states: DeviceStates, arms: Iterable[str], devices: int, folder
             state = read_state(states.load([holder])[holder], arm)
             if state.patch is None or state.held is None:
                 continue
-            keep_patch(KeptPatch(patch=state.patch, base=state.held.path), arm, device, folder)
+            save_patch(KeptPatch(patch=state.patch, base=state.held.path), arm, device, folder)
             kept += 1
     return kept
 
 
-def keep_patch(kept: KeptPatch, arm: str, device: int, folder: Path) -> Path:
+def save_patch(kept: KeptPatch, arm: str, device: int, folder: Path) -> Path:
     """Writes a patch where `read_patch` finds it, and returns the file."""
     file = _file(folder, arm, device)
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -36,7 +36,7 @@ DEFAULT = Fitted(
 """Margin, costs and prior as in conf/guidance/fitted.yaml."""
 
 
-def fitted_from(rows: pl.DataFrame, guiding: Fitted) -> CalibratedRule:
+def fit_score(rows: pl.DataFrame, guiding: Fitted) -> CalibratedRule:
     """Returns the score that the reported decisions of an arm ask for.
 
     Args:
@@ -47,7 +47,7 @@ def fitted_from(rows: pl.DataFrame, guiding: Fitted) -> CalibratedRule:
     return guiding.calibration.fit(with_features(reports))
 
 
-def overrides(found: CalibratedRule) -> list[str]:
+def overrides_of(found: CalibratedRule) -> list[str]:
     """Returns a command line that uses a score, to four digits."""
     named = {"intercept": found.rule.intercept, **dict(found.rule.weights)}
     named["threshold"] = found.rule.threshold
@@ -114,7 +114,7 @@ def main() -> None:
         guiding = replace(
             DEFAULT, min_explored=asked.least, false_reuse_cost=asked.false_reuse_cost
         )
-        found = fitted_from(read_rows(asked.runs, asked.arm), guiding)
+        found = fit_score(read_rows(asked.runs, asked.arm), guiding)
     except ValueError as error:
         parser.error(str(error))
     console = Console(soft_wrap=True, highlight=False)
@@ -122,7 +122,7 @@ def main() -> None:
         parser.error(
             f"too few retunes at random to fit: {found.explored} of {found.devices} of known gain"
         )
-    console.print(" ".join(overrides(found)))
+    console.print(" ".join(overrides_of(found)))
     rests = f"{found.devices} retunes of known gain, {found.explored} of them explored"
     console.print(f"# from {rests}, {found.effective_devices:.1f} effective")
 

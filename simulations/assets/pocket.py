@@ -32,7 +32,7 @@ SPECIAL = ("<pad>", POCKET.before, POCKET.between, POCKET.after)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
+class PocketRecipe:
     """Everything that decides the pocket model's weights."""
 
     world_version: int = WORLD_VERSION
@@ -57,7 +57,7 @@ class Recipe:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
-def pocket_texts(recipe: Recipe) -> Iterator[str]:
+def pocket_texts(recipe: PocketRecipe) -> Iterator[str]:
     """Yields the corpus, one conversation at a time."""
     mix = CorpusMix(conversations=recipe.conversations, paraphrases=recipe.paraphrases)
     outside = SyntheticData().open().outside(mix.conversations, recipe.seed)
@@ -83,7 +83,7 @@ def train_tokenizer(texts: list[str], vocabulary: int) -> Tokenizer:
     return tokenizer
 
 
-def initial_model(recipe: Recipe) -> Any:  # noqa: ANN401 - transformers' own types are too loose
+def initial_model(recipe: PocketRecipe) -> Any:  # noqa: ANN401 - transformers' own types are too loose
     """Returns the untrained model, its weights drawn from the recipe's own stream."""
     config = LlamaConfig(
         vocab_size=recipe.vocabulary,
@@ -108,7 +108,9 @@ def initial_model(recipe: Recipe) -> Any:  # noqa: ANN401 - transformers' own ty
     return model
 
 
-def train_pocket(recipe: Recipe, on_step: Callable[[int, float], bool]) -> tuple[Any, Tokenizer]:
+def train_pocket(
+    recipe: PocketRecipe, on_step: Callable[[int, float], bool]
+) -> tuple[Any, Tokenizer]:
     """Returns the trained model and its tokenizer."""
     texts = list(pocket_texts(recipe))
     tokenizer = train_tokenizer(texts[:10_000], recipe.vocabulary)
@@ -141,7 +143,7 @@ def main() -> None:
     """Trains the pocket model and writes it into the repository's folder."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(1)
-    recipe = Recipe()
+    recipe = PocketRecipe()
     losses: list[float] = []
 
     def note(step: int, loss: float) -> bool:

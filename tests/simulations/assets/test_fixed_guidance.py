@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from fleettune.releases.guidance import FEATURES, features_of
-from simulations.assets.fixed_guidance import DEFAULT, fitted_from, overrides, read_rows
+from simulations.assets.fixed_guidance import DEFAULT, fit_score, overrides_of, read_rows
 from simulations.report.run_page import tabulate_learned
 from simulations.results.recorder import SCHEMA
 from strategies.learning.arm_learning import Learning
@@ -33,20 +33,20 @@ def frame(rows: list[dict[str, Any]]) -> pl.DataFrame:
 
 def test_a_score_follows_canaries_that_tell_and_ignores_what_the_observer_saw() -> None:
     told = frame([night(i, 0.01 * (i % 10), 0.2 if i % 10 > 4 else 0.0) for i in range(40)])
-    found = fitted_from(told, DEFAULT)
+    found = fit_score(told, DEFAULT)
     assert (found.fitted, found.devices, found.explored) == (True, 40, 40)
     weights = dict(found.rule.weights)
     assert weights["canary"] > 10
     seen = told.with_columns(retune_gain=pl.lit(9.9))
-    assert fitted_from(seen, DEFAULT) == found
-    words = dict(word.split("=") for word in overrides(found))
+    assert fit_score(seen, DEFAULT) == found
+    words = dict(word.split("=") for word in overrides_of(found))
     assert words["guidance"] == "fixed"
     assert {f"guidance.{name}" for name in FEATURES} <= set(words)
 
 
 def test_reuses_have_no_gain_and_too_few_explored_retunes_fit_nothing() -> None:
     few = frame([night(i, 0.1, 0.2 if i < 4 else None) for i in range(20)])
-    found = fitted_from(few, DEFAULT)
+    found = fit_score(few, DEFAULT)
     assert (found.fitted, found.devices, found.rule) == (False, 4, DEFAULT.calibration.prior)
 
 

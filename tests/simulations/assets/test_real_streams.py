@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from fleettune.data.real_users import TableData
-from simulations.assets.real_streams import corpora, deal, main, shortened
+from simulations.assets.real_streams import corpora, deal, main, shorten
 
 
 def source(name: str, rows: int) -> pl.DataFrame:
@@ -69,7 +69,7 @@ def test_too_few_rows_are_refused() -> None:
     ],
 )
 def test_long_answers_end_with_a_sentence_or_a_word(text: str, short: str) -> None:
-    assert shortened(text, 14) == short
+    assert shorten(text, 14) == short
 
 
 def test_corpora_are_filtered_and_feelings_are_asked_for(tmp_path: Path) -> None:

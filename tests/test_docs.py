@@ -1,16 +1,45 @@
-"""What code and configuration cite stands on the page of methods."""
+"""What the pages say about files, names and headings holds; citations of methods resolve."""
 
 from __future__ import annotations
 
+import ast
 import importlib
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-METHODS = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
-ROOMS = ("fleettune", "clients", "strategies", "simulations")
+WINGS = ("clients", "strategies", "simulations", "fleettune")
+FOLDERS = (*WINGS, "conf", "docs", "tests", "benchmarks")
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
+PAGES = tuple(
+    str(page.relative_to(ROOT))
+    for page in (
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *sorted((ROOT / "docs").rglob("*.md")),
+    )
+    if page.name != "LOG.md"  # tells what was, so its paths may be gone
+)
+SOURCE = re.compile(rf"(?<![\w/.-])(?:{'|'.join(FOLDERS)})/[\w./*-]*\w\.(?:py|yaml|md|csv)\b")
+"""A path of a file of this repository, wherever it stands in a text."""
+
+
+@cache
+def text_of(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def prose_of(page: str) -> str:
+    """The page without fenced blocks of code."""
+    return re.sub(r"^```.*?^```", "", text_of(page), flags=re.MULTILINE | re.DOTALL)
+
+
+def spans_of(page: str) -> set[str]:
+    """What stands between backticks."""
+    return set(re.findall(r"`([^`\n]+)`", prose_of(page)))
 
 
 def slug(heading: str) -> str:
@@ -18,35 +47,43 @@ def slug(heading: str) -> str:
     return re.sub(r"\s+", "-", re.sub(r"[^\w\- ]", "", heading.lower()).strip())
 
 
-ANCHORS = {slug(heading) for heading in re.findall(r"^#+ (.+)$", METHODS, re.MULTILINE)}
+@cache
+def anchors_of(page: Path) -> frozenset[str]:
+    prose = prose_of(str(page.relative_to(ROOT)))
+    return frozenset(slug(found) for found in re.findall(r"^#+ (.+)$", prose, re.MULTILINE))
 
 
-def citing_files() -> list[Path]:
-    places = (*ROOMS, "conf", "benchmarks", "tests", "docs")
-    found = [
-        f for place in places for kind in ("*.py", "*.yaml") for f in (ROOT / place).rglob(kind)
-    ]
-    return sorted(found)
+def links_of(page: str) -> list[tuple[str, Path, str]]:
+    """Text, file and anchor of every link of a page that stays in the repository."""
+    found: list[tuple[str, Path, str]] = []
+    for text, target in re.findall(r"\[([^\]]*)\]\(([^)\s]+)\)", prose_of(page)):
+        if "://" not in target:
+            path, _, anchor = target.partition("#")
+            place = ROOT / page
+            found.append((text, (place.parent / path).resolve() if path else place, anchor))
+    return found
 
 
-def test_every_citation_of_a_method_names_a_heading_of_the_page() -> None:
-    cited = {
-        (str(file.relative_to(ROOT)), anchor)
-        for file in citing_files()
-        for anchor in re.findall(r"docs/methods\.md#([\w-]+)", file.read_text(encoding="utf-8"))
-    }
-    assert len(cited) > 50
-    assert {place for place in cited if place[1] not in ANCHORS} == set()
+@cache
+def defined_in(file: Path) -> frozenset[str]:
+    """Names that a module defines: functions, classes, their methods and fields, constants."""
+    names: set[str] = set()
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        names |= {f"{own}" for own in _names(node)}
+        if isinstance(node, ast.ClassDef):
+            names |= {f"{node.name}.{own}" for child in node.body for own in _names(child)}
+    return frozenset(names)
 
 
-def test_every_heading_within_the_page_that_is_linked_exists() -> None:
-    assert set(re.findall(r"\]\(#([\w-]+)\)", METHODS)) <= ANCHORS
+def _names(node: ast.stmt) -> list[str]:
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return [node.name]
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
-@pytest.mark.parametrize(
-    "name", sorted(set(re.findall(rf"`((?:{'|'.join(ROOMS)})\.[\w.]+)`", METHODS)))
-)
-def test_a_module_that_the_page_names_exists(name: str) -> None:
+def importable(name: str) -> bool:
+    """Whether a dotted name is a module, or something that a module holds."""
     parts = name.split(".")
     for cut in range(len(parts), 0, -1):
         try:
@@ -54,6 +91,88 @@ def test_a_module_that_the_page_names_exists(name: str) -> None:
         except ModuleNotFoundError:
             continue
         for part in parts[cut:]:
-            found = getattr(found, part)
-        return
-    pytest.fail(f"{name} cannot be imported")
+            # a field without a default is no attribute of its class
+            fields = getattr(found, "__dataclass_fields__", {})
+            if not hasattr(found, part) and part not in fields:
+                return False
+            found = getattr(found, part, None)
+        return True
+    return False
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_of_a_page_leads_to_a_file_and_heading_that_exist(page: str) -> None:
+    links = links_of(page)
+    assert {str(file) for _, file, _ in links if not file.exists()} == set()
+    broken = [
+        (file.name, anchor)
+        for _, file, anchor in links
+        if anchor and file.suffix == ".md" and anchor not in anchors_of(file)
+    ]
+    assert broken == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_link_that_is_called_after_a_definition_leads_to_the_module_that_has_it(
+    page: str,
+) -> None:
+    named = [
+        (name, file)
+        for text, file, _ in links_of(page)
+        if file.suffix == ".py"
+        for name in re.findall(r"^`([\w.]+)`$", text)
+    ]
+    missing = {f"{file.name}: {name}" for name, file in named if name not in defined_in(file)}
+    assert missing == set()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_path_of_the_repository_that_a_page_names_exists(page: str) -> None:
+    in_backticks = {
+        span for span in spans_of(page) if re.fullmatch(rf"(?:{'|'.join(FOLDERS)})/[\w./*-]*", span)
+    }
+    paths = set(SOURCE.findall(text_of(page))) | in_backticks
+    assert {path for path in paths if not any(ROOT.glob(path.rstrip("/")))} == set()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_dotted_name_of_our_code_that_a_page_names_exists(page: str) -> None:
+    dotted = {
+        span for span in spans_of(page) if re.fullmatch(rf"(?:{'|'.join(WINGS)})(?:\.\w+)+", span)
+    }
+    assert {name for name in dotted if not importable(name)} == set()
+
+
+def test_the_architecture_takes_at_most_200_lines() -> None:
+    assert len(text_of("docs/architecture.md").splitlines()) <= 200
+
+
+def rooms() -> list[str]:
+    found = [file.parent for wing in WINGS for file in (ROOT / wing).rglob("*/__init__.py")]
+    return sorted(f"{room.relative_to(ROOT)}/" for room in found)
+
+
+@pytest.mark.parametrize("room", rooms())
+def test_the_architecture_names_every_room(room: str) -> None:
+    """Write into docs/architecture.md what stands in a new room and what one may do there."""
+    assert f"`{room}`" in text_of("docs/architecture.md")
+
+
+def citing_files() -> list[Path]:
+    places = (*WINGS, "conf", "benchmarks", "tests", "docs")
+    found = [
+        f for place in places for kind in ("*.py", "*.yaml") for f in (ROOT / place).rglob(kind)
+    ]
+    return sorted(found)
+
+
+def test_every_citation_of_a_page_in_code_names_a_heading_of_it() -> None:
+    cited = {
+        (str(file.relative_to(ROOT)), page, anchor)
+        for file in citing_files()
+        for page, anchor in re.findall(
+            r"(docs/[\w/]+\.md)#([\w-]+)", file.read_text(encoding="utf-8")
+        )
+    }
+    assert len(cited) > 50
+    assert {place for place in cited if place[2] not in anchors_of(ROOT / place[1])} == set()

@@ -49,11 +49,16 @@ from fleettune.deltas.frames import ExpectedDelta, read_frame, write_frame
 from fleettune.releases.manifest import weights_file
 from fleettune.shapes import MODULES, Site
 from measure import Figures, emit, run_figures
-from strategies.aggregation.clipping import NormClip
-from strategies.aggregation.exact_mean import Aggregation, ExactMean
-from strategies.aggregation.factor_averaging import FactorMean, ZeroPad
-from strategies.aggregation.robust import MedianOfMeans, TrimmedMean
-from strategies.aggregation.svd import Svd
+from strategies.aggregation import (
+    Aggregation,
+    ExactMean,
+    FactorMean,
+    MedianOfMeans,
+    NormClip,
+    Svd,
+    TrimmedMean,
+    ZeroPad,
+)
 
 SITE = Site(0, "q")
 SIDE, DEVICES, ALPHA = 256, 10, 16.0
@@ -184,7 +189,6 @@ def measure_memory(count: int) -> None:
         many_mb, many_ms = spent(rule, count)
         detail = {
             "rule": name,
-            "is_exact": rule.is_exact,
             "replies": count,
             "at_most": 1.5,
             "peak_mb": {"100": round(few_mb, 2), str(count): round(many_mb, 2)},

@@ -12,13 +12,18 @@ from fleettune.fleet.joining import FROM_THE_START, Join, Joining
 from fleettune.fleet.registry import DATA_TYPES, FleetData
 from fleettune.records import OMIT_DEFAULT, Record, Types, from_record, to_record
 from fleettune.releases.site_ranking import ProbeRecipe
-from strategies.aggregation.clipping import NormClip
-from strategies.aggregation.exact_mean import Aggregation, ExactMean
-from strategies.aggregation.factor_averaging import FactorMean, ZeroPad
-from strategies.aggregation.ffa import Ffa
+from strategies.aggregation import (
+    Aggregation,
+    ExactMean,
+    FactorMean,
+    Ffa,
+    MedianOfMeans,
+    NormClip,
+    Svd,
+    TrimmedMean,
+    ZeroPad,
+)
 from strategies.aggregation.fleet_patch import NONE, check_use
-from strategies.aggregation.robust import MedianOfMeans, TrimmedMean
-from strategies.aggregation.svd import Svd
 from strategies.catalogue.cluster_source import ClusterCatalogue
 from strategies.catalogue.explain import Explain
 from strategies.catalogue.peft_source import Adapter, ImportedCatalogue

@@ -21,7 +21,7 @@ from fleettune.fleet.joining import FROM_THE_START, Joining
 from fleettune.messages.flower_records import Request, encode_request
 from fleettune.records import Record
 from fleettune.releases.manifest import Manifest
-from strategies.aggregation.exact_mean import Aggregate, Aggregation
+from strategies.aggregation import Aggregate, Aggregation
 from strategies.aggregation.fleet_patch import NONE, START, grow_fleet_patch
 from strategies.catalogue.cataloguer import Cataloguer
 from strategies.learning.arm_learning import Learning
@@ -69,7 +69,7 @@ class FleetStrategy(Strategy):
     aggregation: Aggregation = STACK
     fleet_patch: str = NONE
     fleet_rank: int = 8
-    updates: dict[str, Aggregate] = field(default_factory=dict[str, Aggregate])
+    updates: dict[str, Aggregate[Any]] = field(default_factory=dict[str, Aggregate[Any]])
     fleets: dict[str, Patch] = field(default_factory=dict[str, Patch])
     learning: Learning = field(default_factory=Learning)
     rollouts: Rollouts = field(default_factory=Rollouts)

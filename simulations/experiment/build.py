@@ -34,7 +34,7 @@ from simulations.experiment.server_probes import asked, check_text
 from simulations.experiment.settings import CostSettings, EngineSettings, FleetSettings, Run
 from simulations.experiment.study_settings import StudySettings
 from simulations.experiment.targets import configured
-from strategies.aggregation.exact_mean import Aggregation
+from strategies.aggregation import Aggregation
 from strategies.catalogue.cataloguer import Cataloguing
 from strategies.learning.guidance_rules import GuidanceRule
 from strategies.plan import Arm, Plan

@@ -15,8 +15,7 @@ from fleettune.fleet.joining import FROM_THE_START, Joining
 from fleettune.records import build_value
 from fleettune.shapes import Shapes
 from simulations.experiment.targets import configured
-from strategies.aggregation.exact_mean import Aggregation
-from strategies.aggregation.ffa import Ffa
+from strategies.aggregation import Aggregation, Ffa
 from strategies.catalogue.cluster_source import ClusterCatalogue
 from strategies.catalogue.sources import Cataloguing, Uncatalogued, check_source
 from strategies.learning.guidance_rules import Fitted, GuidanceRule

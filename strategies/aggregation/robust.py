@@ -12,16 +12,14 @@ groups of devices, Chen et al. 2017 (arXiv:1705.05491), here by coordinate.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fleettune.adapters.patch import Patch
-from fleettune.adapters.updates import Matrix, Update, updates_of
+from fleettune.adapters.updates import Matrix, Update
 from fleettune.seeds import Purpose, stream
-from fleettune.shapes import MODULES, Site
-from strategies.aggregation.exact_mean import dense
+from fleettune.shapes import MODULES
+from strategies.aggregation.aggregate import Aggregate, SiteDelta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,42 +38,35 @@ class TrimmedMean:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check(trim=self.trim, columns=self.columns)
+        _check_positive(trim=self.trim, columns=self.columns)
 
     @property
     def weights(self) -> str:
         """Every device counts as one."""
         return "uniform"
 
-    @property
-    def is_exact(self) -> bool:
-        """False."""
-        return False
-
-    def open(self) -> SketchAggregate:
+    def open(self) -> Aggregate[_Sketches]:
         """Returns an aggregate of nothing yet."""
-        return SketchAggregate(rule=self)
+        return Aggregate(add_site=self._add, mean_site=self._mean, least=2 * self.trim + 1)
 
-    def least(self) -> int:
-        """Returns how many devices a site needs."""
-        return 2 * self.trim + 1
-
-    def taken(self, kept: list[Matrix], seen: Matrix, count: int) -> list[Matrix]:
+    def _add(self, held: _Sketches | None, delta: SiteDelta, _weight: float) -> _Sketches:
         """Returns the sum of what lies between the extremes, and these, with one sketch more.
 
         An extreme value is never added, so a huge one leaves no rounding behind.
         """
-        middle, *ends = kept or [0 * seen]
+        before = held or _no_sketches(delta, self.columns, self.seed)
+        seen, count = _sketch(delta, before.basis), before.count + 1
+        middle, *ends = before.kept or (0 * seen,)
         ends.append(seen)
-        if count < self.least():
-            return [middle, *ends]
-        ordered = np.sort(np.stack(ends), axis=0)
-        rest = [ordered[place] for place in range(len(ends)) if place != self.trim]
-        return [middle + ordered[self.trim], *rest]
+        if count > 2 * self.trim:
+            ordered = np.sort(np.stack(ends), axis=0)
+            middle = middle + ordered[self.trim]
+            ends = [ordered[place] for place in range(len(ends)) if place != self.trim]
+        return _Sketches(before.basis, (middle, *ends), count)
 
-    def result(self, kept: list[Matrix], count: int) -> Matrix:
-        """Returns the trimmed mean of a site's sketches."""
-        return kept[0] / (count - 2 * self.trim)
+    def _mean(self, held: _Sketches, _weight: float) -> Update:
+        left = held.kept[0] / (held.count - 2 * self.trim)
+        return Update(left=left, right=held.basis.T)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,92 +87,57 @@ class MedianOfMeans:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check(groups=self.groups, columns=self.columns)
+        _check_positive(groups=self.groups, columns=self.columns)
 
     @property
     def weights(self) -> str:
         """Every device counts as one."""
         return "uniform"
 
-    @property
-    def is_exact(self) -> bool:
-        """False."""
-        return False
-
-    def open(self) -> SketchAggregate:
+    def open(self) -> Aggregate[_Sketches]:
         """Returns an aggregate of nothing yet."""
-        return SketchAggregate(rule=self)
+        return Aggregate(add_site=self._add, mean_site=self._mean)
 
-    def least(self) -> int:
-        """Returns how many devices a site needs."""
-        return 1
-
-    def taken(self, kept: list[Matrix], seen: Matrix, count: int) -> list[Matrix]:
+    def _add(self, held: _Sketches | None, delta: SiteDelta, _weight: float) -> _Sketches:
         """Returns the sums of the groups with one sketch more."""
-        if count <= self.groups:
-            return [*kept, seen]
-        place = (count - 1) % self.groups
-        return [one + seen if index == place else one for index, one in enumerate(kept)]
+        before = held or _no_sketches(delta, self.columns, self.seed)
+        seen, place = _sketch(delta, before.basis), before.count % self.groups
+        kept = list(before.kept)
+        if before.count < self.groups:
+            kept.append(seen)
+        else:
+            kept[place] = kept[place] + seen
+        return _Sketches(before.basis, tuple(kept), before.count + 1)
 
-    def result(self, kept: list[Matrix], count: int) -> Matrix:
-        """Returns the median over the groups of a site's sketches."""
-        sizes = [len(range(place, count, self.groups)) for place in range(len(kept))]
-        means = [one / size for one, size in zip(kept, sizes, strict=True)]
-        return np.asarray(np.median(np.stack(means), axis=0), dtype=np.float64)
+    def _mean(self, held: _Sketches, _weight: float) -> Update:
+        sizes = [len(range(place, held.count, self.groups)) for place in range(len(held.kept))]
+        means = [one / size for one, size in zip(held.kept, sizes, strict=True)]
+        median = np.asarray(np.median(np.stack(means), axis=0), dtype=np.float64)
+        return Update(left=median, right=held.basis.T)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Sketches:
-    """What is kept of one site's sketches."""
+    """One site: the orthonormal columns of its sketch, what is kept of sketches, their number."""
 
     basis: Matrix
-    kept: list[Matrix] = field(default_factory=list[Matrix])
+    kept: tuple[Matrix, ...] = ()
     count: int = 0
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class SketchAggregate:
-    """Sketches by site, as much of them as the rule keeps."""
-
-    rule: TrimmedMean | MedianOfMeans
-    sites: dict[Site, _Sketches] = field(default_factory=dict[Site, _Sketches])
-
-    @property
-    def counts(self) -> dict[Site, int]:
-        """How many devices adapted each site that has an aggregate."""
-        least = self.rule.least()
-        return {site: entry.count for site, entry in self.sites.items() if entry.count >= least}
-
-    def add(self, patch: Patch, weight: float = 1.0) -> None:
-        """Adds one device's delta."""
-        for site, update in updates_of(patch).items():
-            if site not in self.sites:
-                self.sites[site] = _Sketches(self._basis(site, update.right.shape[1]))
-            entry = self.sites[site]
-            entry.count += 1
-            seen = update.left @ (update.right @ entry.basis)
-            entry.kept = self.rule.taken(entry.kept, seen, entry.count)
-
-    def updates(self) -> dict[Site, Update]:
-        """Returns the aggregate of every site, back from its sketch."""
-        return {
-            site: Update(
-                left=self.rule.result(self.sites[site].kept, count), right=self.sites[site].basis.T
-            )
-            for site, count in self.counts.items()
-        }
-
-    def mean(self) -> dict[Site, NDArray[np.float32]]:
-        """Returns it as dense matrices."""
-        return dense(self.updates())
-
-    def _basis(self, site: Site, n_in: int) -> Matrix:
-        """Returns orthonormal columns, the same for every device and round."""
-        rng = stream(self.rule.seed, Purpose.SKETCH, site.layer, MODULES.index(site.module))
-        return np.linalg.qr(rng.normal(size=(n_in, min(self.rule.columns, n_in)))).Q
+def _no_sketches(delta: SiteDelta, columns: int, seed: int) -> _Sketches:
+    """Returns a site's start, whose basis is the same for every device and round."""
+    site, n_in = delta.site, delta.factors.a.shape[1]
+    rng = stream(seed, Purpose.SKETCH, site.layer, MODULES.index(site.module))
+    return _Sketches(np.linalg.qr(rng.normal(size=(n_in, min(columns, n_in)))).Q)
 
 
-def _check(**values: int) -> None:
+def _sketch(delta: SiteDelta, basis: Matrix) -> Matrix:
+    update = delta.update()
+    return update.left @ (update.right @ basis)
+
+
+def _check_positive(**values: int) -> None:
     for name, value in values.items():
         if value < 1:
             raise ValueError(f"aggregation.{name} must be >= 1, got {value}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from flwr.app import Message
 
@@ -17,13 +18,8 @@ from fleettune.deltas.frames import ExpectedDelta
 from fleettune.deltas.rejections import RejectedError, Rejection
 from fleettune.messages.flower_records import decode_statistics, read_delta
 from fleettune.messages.report import Statistics
-from strategies.aggregation.exact_mean import (
-    Aggregate,
-    Aggregation,
-    ExactAggregate,
-    ExactMean,
-    mean_norm,
-)
+from strategies.aggregation import Aggregate, Aggregation, ExactMean
+from strategies.aggregation.aggregate import mean_norm
 from strategies.learning.decision_reports import read_decision
 from strategies.learning.decision_sums import DecisionAccumulator
 
@@ -93,7 +89,7 @@ class RunningSum:
 
     Attributes:
         arm: The arm.
-        weights: How a device counts (`strategies.aggregation.exact_mean.WEIGHTS`).
+        weights: How a device counts (`strategies.aggregation.aggregate.WEIGHTS`).
         update: Aggregate of the deltas so far.
         last_device: The device that was added last; -1 before the first one.
         decided: What the devices decided about releases.
@@ -102,7 +98,7 @@ class RunningSum:
 
     arm: str
     weights: str = "uniform"
-    update: Aggregate = field(default_factory=ExactAggregate)
+    update: Aggregate[Any] = field(default_factory=STACK.open)
     last_device: int = -1
     devices: int = 0
     failed: int = 0

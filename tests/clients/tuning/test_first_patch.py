@@ -18,7 +18,7 @@ from fleettune.deltas.codecs import TopK
 from fleettune.deltas.frames import read_frame
 from fleettune.releases.manifest import Manifest
 from fleettune.shapes import Site
-from strategies.aggregation.exact_mean import ExactMean
+from strategies.aggregation import ExactMean
 from strategies.aggregation.fleet_patch import fold_fleet_patch, grow_fleet_patch
 from tests.clients.test_device import live, night_order, policy
 

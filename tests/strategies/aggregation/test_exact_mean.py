@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,16 @@ from numpy.typing import NDArray
 
 from fleettune.adapters.patch import Factors, Patch
 from fleettune.shapes import Site
-from strategies.aggregation.exact_mean import ExactAggregate, mean_norm
+from strategies.aggregation import Aggregate, ExactMean
+from strategies.aggregation.aggregate import mean_norm
+from tests.strategies.aggregation.deltas import (
+    OTHER,
+    SITE,
+    added,
+    error,
+    fleet,
+    truth,
+)
 
 SHAPES: Mapping[Site, tuple[int, int]] = {
     Site(0, "q"): (6, 6),
@@ -31,8 +42,8 @@ def random_patch(rng: np.random.Generator, ranks: Mapping[Site, int], alpha: flo
     return Patch(release=0, alpha=alpha, factors=factors)
 
 
-def updated(patches: Sequence[Patch]) -> ExactAggregate:
-    update = ExactAggregate()
+def updated(patches: Sequence[Patch]) -> Aggregate[Any]:
+    update = ExactMean().open()
     for patch in patches:
         update.add(patch)
     return update
@@ -148,5 +159,25 @@ def test_the_scale_of_each_patch_is_its_own_by_hand() -> None:
 
 
 def test_nothing_adapted_is_nothing() -> None:
-    assert ExactAggregate().mean() == {}
-    assert mean_norm(ExactAggregate()) == 0
+    assert ExactMean().open().mean() == {}
+    assert mean_norm(ExactMean().open()) == 0
+
+
+@settings(derandomize=True, deadline=None, max_examples=25)
+@given(seed=st.integers(0, 999), ranks=st.lists(st.integers(1, 8), min_size=1, max_size=7))
+def test_stack_is_the_weighted_mean_of_effective_updates(seed: int, ranks: list[int]) -> None:
+    patches, weights = fleet(seed, ranks)
+    # small fleets stay in factors, large ones are summed as matrices, of single-precision products
+    assert error(added(ExactMean(), patches, weights).updates(), truth(patches, weights)) <= 1e-6
+
+
+def test_pitfall_1_products_without_their_scale_are_wrong() -> None:
+    patches, weights = fleet(1, (2, 3, 6))
+    forgotten = [replace(one, alpha=float(one.ranks[SITE])) for one in patches]
+    assert error(added(ExactMean(), forgotten, weights).updates(), truth(patches, weights)) > 0.3
+
+
+def test_pitfall_4_a_stack_has_the_ranks_of_those_that_took_part() -> None:
+    patches, weights = fleet(1, (1, 3, 2))
+    found = added(ExactMean(), patches, weights).updates()
+    assert {site: update.rank for site, update in found.items()} == {SITE: 6, OTHER: 3}

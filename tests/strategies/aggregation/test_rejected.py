@@ -17,9 +17,7 @@ from fleettune.messages.flower_records import DELTA, FRAME, decode_report, encod
 from fleettune.messages.report import Report
 from fleettune.shapes import Site
 from simulations.engines.flower_internals import take_identity
-from strategies.aggregation.exact_mean import Aggregation, ExactMean
-from strategies.aggregation.factor_averaging import FactorMean
-from strategies.aggregation.ffa import Ffa
+from strategies.aggregation import Aggregation, ExactMean, FactorMean, Ffa
 from strategies.rounds.checkpoint import ServerState, read_server_state
 from strategies.rounds.sums import sum_replies
 from tests.fleettune.deltas.test_codecs import EXPECTED, PLAIN, WRONG, trained

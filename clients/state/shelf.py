@@ -121,8 +121,7 @@ def write_shelf(records: RecordDict, name: str, shelf: Shelf) -> None:
         return
     told = [
         {
-            **{"release": item.patch.release, "alpha": item.patch.alpha, "task": item.task},
-            **{"version": item.version, "used": item.used},
+            **{"task": item.task, "version": item.version, "used": item.used},
             "history": asdict(item.history),
         }
         for item in shelf.patches
@@ -142,9 +141,8 @@ def read_shelf(records: RecordDict, name: str) -> Shelf:
 
 def _read(records: RecordDict, name: str, told: Iterable[dict[str, Any]]) -> Iterable[Shelved]:
     for place, plain in enumerate(told):
-        array = records.array_records[f"{name}/{place}"]
         yield Shelved(
-            patch=decode_patch(array, plain["release"], plain["alpha"]),
+            patch=decode_patch(records.array_records[f"{name}/{place}"]),
             task=plain["task"],
             version=plain["version"],
             used=plain["used"],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, cast
 
@@ -25,7 +25,7 @@ from fleettune.messages.flower_records import decode_patch, encode_patch, read_m
 from fleettune.records import to_record
 from fleettune.releases.manifest import Manifest
 
-SCHEMA = 4
+SCHEMA = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,8 +166,7 @@ def read_state(records: RecordDict, arm: str = "") -> DeviceState:
     if config["schema"] != SCHEMA:
         raise ValueError(f"device state must have schema {SCHEMA}, got {config['schema']}")
     plain = json.loads(cast(str, config["json"]))
-    told = {name: plain.get(name) for name in ("patch", "residual")}
-    kept = {name: _read_patch(records, f"{arm}/{name}", value) for name, value in told.items()}
+    kept = {name: _read_patch(records, f"{arm}/{name}") for name in ("patch", "residual")}
     return DeviceState(
         last_day=plain["last_day"],
         held=None if plain["held"] is None else read_manifest(plain["held"]),
@@ -190,21 +189,17 @@ def read_state(records: RecordDict, arm: str = "") -> DeviceState:
     )
 
 
-def _read_patch(records: RecordDict, name: str, told: Sequence[float] | None) -> Patch | None:
-    if told is None:
-        return None
-    return decode_patch(records.array_records[name], int(told[0]), told[1])
+def _read_patch(records: RecordDict, name: str) -> Patch | None:
+    return decode_patch(records.array_records[name]) if name in records else None
 
 
 def write_state(records: RecordDict, state: DeviceState, arm: str = "") -> None:
     """Writes the state of a device into its records."""
-    patch, residual = state.patch, state.residual
     plain: dict[str, Any] = {
         "last_day": state.last_day,
         "held": None if state.held is None else to_record(state.held),
         "settled": state.settled,
         "buffer": [asdict(exchange) for exchange in state.buffer],
-        "patch": None if patch is None else [patch.release, patch.alpha],
         "extra_bytes": state.extra_bytes,
         "notes": [
             [base64.b64encode(note.vector).decode(), note.scores, note.asked]
@@ -216,12 +211,10 @@ def write_state(records: RecordDict, state: DeviceState, arm: str = "") -> None:
         "history": asdict(state.history),
         "due": None if state.due is None else asdict(replace(state.due, passes=())),
     }
-    if residual is not None:
-        plain["residual"] = [residual.release, residual.alpha]
     if state.patch_version:
         plain["patch_version"] = state.patch_version
     records[f"{arm}/device"] = ConfigRecord({"schema": SCHEMA, "json": json.dumps(plain)})
-    for name, kept in (("patch", patch), ("residual", residual)):
+    for name, kept in (("patch", state.patch), ("residual", state.residual)):
         records.pop(f"{arm}/{name}", None)
         if kept is not None:
             records[f"{arm}/{name}"] = encode_patch(kept)

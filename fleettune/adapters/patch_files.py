@@ -1,4 +1,7 @@
-"""PEFT adapters as patches: a LoRA folder read back, whatever wrote it.
+"""Patches as bytes, as files of a store, and read from PEFT's LoRA folders.
+
+A patch's own form is safetensors: its factors under stable names, and in the header its alpha and
+release. A store names each file by the digest of what the patch computes.
 
 PEFT scales every site by ``lora_alpha / r``, both of which patterns may set site by site, or by
 ``lora_alpha / sqrt(r)`` (rsLoRA, arXiv:2312.03732). A patch has one alpha, so what differs from
@@ -15,8 +18,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 from safetensors.torch import (
     load_file,  # pyright: ignore[reportUnknownVariableType] - a path of any kind of text
 )
@@ -37,10 +40,52 @@ _PLAIN: Mapping[str, tuple[object, ...]] = {
     "trainable_token_indices": (None, [], {}),
 }
 """What an adapter may say besides ranks and alphas, so that its factors are all of it."""
-
-
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 """The files of an adapter; one whose weights are a pickle is not read."""
+
+
+def patch_to_bytes(patch: Patch) -> bytes:
+    """Returns a patch as safetensors, its release and alpha in the header."""
+    header = json.dumps({"alpha": patch.alpha, "release": patch.release})
+    return save(to_arrays(patch), metadata={"fleettune": header})
+
+
+def patch_from_bytes(data: bytes) -> Patch:
+    """Returns the patch that `patch_to_bytes` wrote."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(json.loads(data[8:end])["__metadata__"]["fleettune"])
+    return from_arrays(load(data), header["release"], header["alpha"])
+
+
+def keep_patch(store: Path, patch: Patch) -> str:
+    """Writes a patch into a store that lacks it; returns its digest."""
+    digest = patch.digest()
+    file = _file(store, digest)
+    if not file.is_file():
+        store.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(".partial")
+        partial.write_bytes(patch_to_bytes(patch))
+        partial.rename(file)
+    return digest
+
+
+def fetch_patch(store: Path, digest: str) -> Patch:
+    """Returns the patch of a digest.
+
+    Raises:
+        ValueError: If the store holds none, or holds other bytes under that name.
+    """
+    file = _file(store, digest)
+    if not file.is_file():
+        raise ValueError(f"patch store {store} must hold the patch {digest}, does not")
+    patch = patch_from_bytes(file.read_bytes())
+    if patch.digest() != digest:
+        raise ValueError(f"patch {digest} in {store} must have that digest, got {patch.digest()}")
+    return patch
+
+
+def _file(store: Path, digest: str) -> Path:
+    return store / f"{digest}.safetensors"
 
 
 def read_peft(adapter: Path, release: int, shapes: Shapes) -> Patch:
@@ -134,39 +179,3 @@ def _rescaled(b: Array, scale: float, plain: Patch, site: Site) -> Array:
     if scale == plain.scale(site):
         return b
     return (b.astype(np.float64) * (scale / plain.scale(site))).astype(np.float32)
-
-
-def keep_patch(store: Path, patch: Patch) -> str:
-    """Writes a patch where it is not there yet and returns its digest."""
-    digest = patch.digest()
-    file = _file(store, digest)
-    if not file.is_file():
-        store.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(".partial")
-        header = json.dumps({"alpha": patch.alpha, "release": patch.release})
-        partial.write_bytes(save(to_arrays(patch), metadata={"fleettune": header}))
-        partial.rename(file)
-    return digest
-
-
-def fetch_patch(store: Path, digest: str) -> Patch:
-    """Returns the patch of a digest.
-
-    Raises:
-        ValueError: If the store holds none, or holds other bytes under that name.
-    """
-    file = _file(store, digest)
-    if not file.is_file():
-        raise ValueError(f"patch store {store} must hold the patch {digest}, does not")
-    opened: Any = safe_open(file, framework="numpy")  # safetensors has no types
-    with opened as tensors:
-        header = json.loads(tensors.metadata()["fleettune"])
-        arrays = {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
-    patch = from_arrays(arrays, header["release"], header["alpha"])
-    if patch.digest() != digest:
-        raise ValueError(f"patch {digest} in {store} must have that digest, got {patch.digest()}")
-    return patch
-
-
-def _file(store: Path, digest: str) -> Path:
-    return store / f"{digest}.safetensors"

@@ -1,4 +1,4 @@
-"""Records on the wire: values to Flower's records and back. The only module here that knows Flower.
+"""Values as Flower's records and back. No other module of fleettune imports Flower.
 
 Upwards there are exactly three records: ``delta`` (a frame), ``statistics`` (numbers) and
 ``outcome`` (short words), and in a simulation two more, ``observation`` and ``workload``, which
@@ -9,17 +9,14 @@ base weights.
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
-from io import BytesIO
 from typing import Any, cast
 
-import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
-from numpy.typing import NDArray
 
-from fleettune.adapters.patch import Patch, from_arrays, to_arrays
+from fleettune.adapters.patch import Patch
+from fleettune.adapters.patch_files import patch_from_bytes, patch_to_bytes
 from fleettune.catalogue.manifest import CatalogueOffer
 from fleettune.cost.ledger import Cost, Ledger, Stage
 from fleettune.cost.workload import Amount, Entry, Phase, Workload
@@ -36,12 +33,11 @@ DELTA, STATISTICS, OUTCOME = "delta", "statistics", "outcome"
 OBSERVATION, WORKLOAD = "observation", "workload"
 REQUEST, FLEET = "request", "fleet"
 CATALOGUE, STORE = "catalogue", "catalogue_store"
-_NPY, _NPY_1_0 = "numpy.ndarray", b"\x93NUMPY\x01\x00"
-"""Flower's name for arrays in NumPy's format, and how version 1.0 of that begins."""
+FRAME, _BYTES = "frame", "bytes"
+"""Key of the one array in a record of bytes, and its type: the bytes are the data as they are."""
 STATISTICS_BYTES = 1024
-"""Bytes charged for a report beside its delta's arrays: at most about a hundred numbers, a few
+"""Bytes that a report counts beside its delta's arrays: at most about a hundred numbers, a few
 words, and the header of the delta's frame."""
-FRAME = "frame"
 
 _MANIFEST_TYPES: Types = {
     "Manifest": Manifest,
@@ -151,23 +147,12 @@ def encode_report(report: Report) -> RecordDict:
     return content
 
 
-def decode_report(content: RecordDict) -> Report:
-    """Returns a device's report, without observation and workload if the grid took them out.
+def decode_statistics(content: RecordDict) -> Statistics:
+    """Returns the statistics of a device's report.
 
     Raises:
-        ValueError: If a record is unknown or holds what a report may not hold; `RejectedError`
-            where that is the delta.
+        ValueError: If a record is unknown, or holds what statistics may not hold.
     """
-    return Report(
-        statistics=decode_statistics(content),
-        delta=read_delta(content),
-        observation=_observation(content),
-        workload=_workload(content),
-    )
-
-
-def decode_statistics(content: RecordDict) -> Statistics:
-    """Returns a device's statistics alone; errors as `decode_report`."""
     unknown = set(content) - {DELTA, STATISTICS, OUTCOME, OBSERVATION, WORKLOAD}
     if unknown:
         raise ValueError(f"a report may hold deltas and statistics only, got {sorted(unknown)}")
@@ -196,36 +181,13 @@ def read_manifest(record: Record) -> Manifest:
 
 
 def encode_patch(patch: Patch) -> ArrayRecord:
-    """Returns a patch's factors as arrays under stable names."""
-    return ArrayRecord({name: Array(array) for name, array in to_arrays(patch).items()})
+    """Returns a patch as a record of bytes, for a device's own state."""
+    return _framed(patch_to_bytes(patch))
 
 
-def decode_patch(record: ArrayRecord, release: int, alpha: float) -> Patch:
+def decode_patch(record: ArrayRecord) -> Patch:
     """Returns the patch that `encode_patch` wrote."""
-    arrays = {name: _numpy(array).astype(np.float32) for name, array in record.items()}
-    return from_arrays(arrays, release, alpha)
-
-
-def _numpy(array: Array) -> NDArray[Any]:
-    """Returns an array of Flower's, its header parsed once per kind of array.
-
-    `Array.numpy` parses every header as Python source, which for small factors is most of the time.
-    """
-    data = array.data
-    start = data[8:10]
-    if array.stype != _NPY or data[:8] != _NPY_1_0 or len(start) != 2:
-        return array.numpy()
-    end = 10 + int.from_bytes(start, "little")
-    shape, is_fortran, dtype = _npy_header(data[:end])
-    if dtype.hasobject or len(data) - end != dtype.itemsize * math.prod(shape):
-        return array.numpy()  # which refuses it
-    found = np.frombuffer(data, dtype, offset=end)
-    return found.reshape(shape, order="F" if is_fortran else "C")
-
-
-@lru_cache(maxsize=256)
-def _npy_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    return np.lib.format.read_array_header_1_0(BytesIO(header[8:]))
+    return patch_from_bytes(record[FRAME].data)
 
 
 def _encode_observation(seen: Observation) -> MetricRecord:
@@ -279,8 +241,8 @@ def read_delta(content: RecordDict, expected: ExpectedDelta | None = None) -> Pa
     return read_frame(_frame(content, DELTA), expected)
 
 
-def _framed(frame: bytes) -> ArrayRecord:
-    return ArrayRecord({FRAME: Array(np.frombuffer(frame, dtype=np.uint8))})
+def _framed(data: bytes) -> ArrayRecord:
+    return ArrayRecord({FRAME: Array("uint8", (len(data),), _BYTES, data)})
 
 
 def _frame(content: RecordDict, name: str) -> bytes:
@@ -288,10 +250,10 @@ def _frame(content: RecordDict, name: str) -> bytes:
     if record is None or set(record) != {FRAME}:
         told = f"a {name} must be one array called {FRAME}"
         raise RejectedError(Rejection.UNREADABLE, told)
-    try:
-        return _numpy(record[FRAME]).tobytes()
-    except (ValueError, TypeError) as error:
-        raise RejectedError(Rejection.UNREADABLE, f"no array of bytes: {error}") from error
+    if record[FRAME].stype != _BYTES:
+        told = f"a {name} must be an array of bytes, got {record[FRAME].stype}"
+        raise RejectedError(Rejection.UNREADABLE, told)
+    return record[FRAME].data
 
 
 def _observation(content: RecordDict) -> Observation | None:

@@ -40,7 +40,7 @@ from fleettune.data.exchanges import Answer, Exchange
 from fleettune.data.personas import SyntheticData
 from fleettune.data.tokens import Example
 from fleettune.jobs.jobs import Compute, Job, Result, ScoreJob, TuneJob
-from fleettune.messages.flower_records import decode_report, encode_report, take_observation
+from fleettune.messages.flower_records import decode_statistics, encode_report, take_observation
 from fleettune.messages.report import WORD, Report
 from fleettune.releases.manifest import Manifest, drift_between, file_digest, weights_file
 from tests.clients.phone import EDGETUNE
@@ -575,6 +575,5 @@ def test_nothing_of_an_observation_reaches_the_server_and_statistics_hold_no_tex
     assert not {"retune_gain", "nll", "approval"} & set(numbers)
     words = [value for value in content.config_records["outcome"].values() if type(value) is str]
     assert all(WORD.fullmatch(word) for word in words)
-    received = decode_report(content)
-    assert received.observation is None
-    assert received.statistics == seen.statistics
+    assert take_observation(content)[0] is None
+    assert decode_statistics(content) == seen.statistics

@@ -130,13 +130,13 @@ def test_no_records_are_a_fresh_device() -> None:
     assert read_state(RecordDict()) == DeviceState()
 
 
-@pytest.mark.parametrize("schema", [1, 2, 3, 99])
+@pytest.mark.parametrize("schema", [1, 2, 3, 4, 99])
 def test_a_state_of_another_schema_is_refused(schema: int) -> None:
     records = RecordDict()
     write_state(records, DeviceState())
     (config,) = records.config_records.values()
     config["schema"] = schema
-    with pytest.raises(ValueError, match=f"must have schema 4, got {schema}"):
+    with pytest.raises(ValueError, match=f"must have schema 5, got {schema}"):
         read_state(records)
 
 
@@ -144,7 +144,7 @@ def test_the_state_that_schema_1_wrote_is_refused() -> None:
     # it knew the version of the release held, and not the release
     plain = {"last_day": 3, "release": 1, "buffer": [], "patch": None, "extra_bytes": 0}
     written = ConfigRecord({"schema": 1, "json": json.dumps(plain)})
-    with pytest.raises(ValueError, match="must have schema 4, got 1"):
+    with pytest.raises(ValueError, match="must have schema 5, got 1"):
         read_state(RecordDict({"/device": written}))
 
 
@@ -152,7 +152,7 @@ def test_what_is_written_is_json_with_no_more_than_the_fields() -> None:
     records = RecordDict()
     write_state(records, TUNED)
     plain = json.loads(cast(str, records.config_records["/device"]["json"]))
-    fields = {"last_day", "held", "settled", "buffer", "patch", "extra_bytes"}
+    fields = {"last_day", "held", "settled", "buffer", "extra_bytes"}
     fields |= {"notes", "seen", "asked", "before", "history", "due"}
     assert plain.keys() == fields
 

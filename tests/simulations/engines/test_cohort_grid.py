@@ -15,7 +15,7 @@ from fleettune.cohort.suspension import current_compute
 from fleettune.cost.ledger import Ledger, Stage
 from fleettune.cost.workload import Amount, Phase, Workload
 from fleettune.jobs.jobs import Compute, EmbedJob, Result
-from fleettune.messages.flower_records import decode_report, encode_report
+from fleettune.messages.flower_records import encode_report, take_observation
 from fleettune.messages.report import Observation, Outcome, Report, Statistics
 from simulations.engines.cohort_grid import RUN_ID, CohortGrid, DeviceFailedError, Registry
 from simulations.engines.flower_internals import empty_run, number_message, take_identity
@@ -142,8 +142,7 @@ def test_observation_and_workload_reach_the_recorder_and_never_the_caller() -> N
     assert len(replies) == 10
     for reply in replies:
         assert set(reply.content) == {"statistics", "outcome"}
-        assert decode_report(reply.content).observation is None
-        assert decode_report(reply.content).workload == Workload()
+        assert take_observation(reply.content) == (None, Workload())
     rows = fleet.recorder.frame()
     assert rows["eval_exchanges"].to_list() == [1] * 10
     assert rows["nll"].to_list() == [0.5] * 10

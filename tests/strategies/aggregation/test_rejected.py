@@ -13,7 +13,7 @@ from fleettune.adapters.factors import Factors
 from fleettune.adapters.patch import Patch
 from fleettune.deltas.frames import write_frame
 from fleettune.deltas.rejections import Rejection
-from fleettune.messages.flower_records import DELTA, FRAME, decode_report, encode_report
+from fleettune.messages.flower_records import DELTA, decode_statistics, encode_report
 from fleettune.messages.report import Report
 from fleettune.shapes import Site
 from simulations.engines.flower_internals import take_identity
@@ -26,10 +26,10 @@ from tests.strategies.rounds.test_sums import reply
 
 def sent(device: int, frame: bytes, exchanges: int = 0) -> Message:
     """A reply whose delta is any bytes."""
-    report = decode_report(reply(device).content)
-    statistics = replace(report.statistics, buffer_exchanges=exchanges)
-    content = encode_report(Report(statistics=statistics, delta=None, observation=None))
-    content[DELTA] = ArrayRecord({FRAME: Array(np.frombuffer(frame, dtype=np.uint8))})
+    statistics = replace(decode_statistics(reply(device).content), buffer_exchanges=exchanges)
+    content = encode_report(
+        Report(statistics=statistics, delta=of(1.0), observation=None, frame=frame)
+    )
     take_identity(1)
     asked = Message(RecordDict(), device + 1, MessageType.TRAIN, group_id="a")
     return Message(content, reply_to=asked)

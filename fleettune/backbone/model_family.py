@@ -3,7 +3,7 @@
 The layers themselves are transformers' own. What a causal language model does outside of them is
 done here by hand, because a pass of many devices starts and ends in the middle of a model: the
 scale of embeddings and logits, the soft cap of logits, which layers see a sliding window, and
-which rotary positions a layer gets. `fleettune.backbone.model_check` compares the result with the
+which rotary positions a layer gets. `fleettune.cohort.model_check` compares the result with the
 model's own forward pass before anything runs.
 """
 

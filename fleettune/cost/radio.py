@@ -187,7 +187,7 @@ def read_link(plain: Mapping[str, object]) -> RadioChoice:
     Raises:
         ValueError: If it is not one.
     """
-    makers = {f"{__name__}.{make.__name__}": make for make in (cellular, wifi)}
+    makers = {f"{__package__}.{make.__name__}": make for make in (cellular, wifi)}
     target, name = str(plain.get("_target_")), plain.get("name")
     if target not in makers or not isinstance(name, str):
         rule = f"must have a name and a _target_ in {sorted(makers)}"

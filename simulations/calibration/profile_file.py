@@ -48,7 +48,7 @@ def profile_text(calibration: FittedProfile, name: str, like: DeviceProfile | No
     lines = [
         f"# Fitted from {calibration.source}.",
         "# Each coefficient: [value, low, high, tier, source]",
-        "_target_: fleettune.cost.hardware.device_profile",
+        "_target_: fleettune.cost.device_profile",
         f"name: {name}",
         "power_scope: total",
     ]

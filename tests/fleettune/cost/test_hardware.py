@@ -86,7 +86,7 @@ def test_a_configuration_file_is_a_constructor_call(profile: DeviceProfile) -> N
     path = CONF / "hardware" / f"{profile.name}.yaml"
     assert instantiate(OmegaConf.load(path)) == profile
     fields = yaml.safe_load(path.read_text(encoding="utf-8"))
-    assert fields.pop("_target_") == "fleettune.cost.hardware.device_profile"
+    assert fields.pop("_target_") == "fleettune.cost.device_profile"
     assert device_profile(**fields) == profile
 
 

@@ -46,7 +46,7 @@ from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
 from fleettune.deltas.codecs import FP32, Codec, Fp16, Int8, TopK
 from fleettune.deltas.error_feedback import encode_delta
 from fleettune.deltas.frames import ExpectedDelta, read_frame, write_frame
-from fleettune.releases.manifest import weights_file
+from fleettune.releases.model_files import weights_bytes
 from fleettune.shapes import MODULES, Site
 from measure import Figures, emit, run_figures
 from strategies.aggregation import (
@@ -219,7 +219,7 @@ def distance(one: Updates, other: Updates) -> float:
 def measure_bytes() -> None:
     """Prints bytes of a delta by codec, headers included."""
     patch = trained_like(0)
-    plain, model = len(write_frame(patch)), weights_file(POCKET_FOLDER).stat().st_size
+    plain, model = len(write_frame(patch)), weights_bytes(POCKET_FOLDER)
     codecs: tuple[Codec, ...] = (FP32, Fp16(), Int8(), TopK(fraction=0.1))
     for codec in codecs:
         frame = write_frame(patch, codec)

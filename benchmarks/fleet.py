@@ -41,7 +41,8 @@ from fleettune.fleet.registry import Fleet
 from fleettune.jobs.jobs import GenerateJob, TuneJob
 from fleettune.messages.flower_records import Request, encode_request
 from fleettune.records import to_record
-from fleettune.releases.manifest import Manifest, file_digest, weights_file
+from fleettune.releases.manifest import Manifest
+from fleettune.releases.model_files import folder_digest, weights_bytes
 from fleettune.seeds import Purpose, stream
 from fleettune.shapes import MODULES, Site
 from measure import Figures, cpu_s, emit, rounded, rss_mb, run_figures
@@ -83,8 +84,8 @@ class NightFleet:
             version=0,
             name="night",
             path=str(POCKET_FOLDER),
-            digest=file_digest(weights_file(POCKET_FOLDER)),
-            size_bytes=weights_file(POCKET_FOLDER).stat().st_size,
+            digest=folder_digest(POCKET_FOLDER),
+            size_bytes=weights_bytes(POCKET_FOLDER),
             shapes=read_shapes(POCKET_FOLDER),
             template="pocket",
             max_tokens=64,

@@ -23,7 +23,8 @@ from clients.work.facts import Facts
 from fleettune.cohort.suspension import current_compute
 from fleettune.fleet.registry import OpenFleet, open_fleet
 from fleettune.messages.flower_records import decode_request, encode_report
-from fleettune.releases.manifest import Manifest, file_digest, weights_file
+from fleettune.releases.manifest import Manifest
+from fleettune.releases.model_files import folder_digest
 
 FLEET_VARIABLE = "FLEETTUNE_FLEET"
 
@@ -86,4 +87,4 @@ def _verify(release: Manifest) -> None:
 
 @lru_cache(maxsize=64)
 def _digest(folder: str) -> str:
-    return file_digest(weights_file(Path(folder)))
+    return folder_digest(Path(folder))

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from clients.adaptation.device_view import DeviceView
 from clients.adaptation.rules import dense_flop, pool_moments
 from fleettune.adapters.patch import Factors, Patch
-from fleettune.releases.manifest import Manifest, moments, weights_at
+from fleettune.releases.manifest import Manifest, moments
+from fleettune.releases.model_files import weights_at
 
 TARGET_MODULES, PATCHED, PROJECTED = "target_modules", "patched", "projected"
 SCOPES = (TARGET_MODULES, PATCHED, PROJECTED)

@@ -310,5 +310,5 @@ def prepare_model(model: Any, folder: Path, shapes: Shapes) -> Backbone:  # noqa
     model.eval()
     for parameter in model.parameters():
         parameter.requires_grad_(requires_grad=False)
-    split_fused(model)
+    split_fused(model, shapes)
     return Backbone(model, shapes)

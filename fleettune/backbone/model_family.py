@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fleettune.shapes import Shapes
+
 FULL, SLIDING = "full_attention", "sliding_attention"
 KINDS = (FULL, SLIDING)
 """Kinds of attention that a layer may have; both look at earlier positions only."""
@@ -126,12 +128,12 @@ class Split(nn.Module):
         return torch.cat([getattr(self.owner[0], name)(x) for name in self.names], -1)
 
 
-def split_fused(model: Any) -> None:  # noqa: ANN401 - a transformers model
+def split_fused(model: Any, shapes: Shapes) -> None:  # noqa: ANN401 - a transformers model
     """Gives every part of a fused matrix a module of its own, in place.
 
     Weights are views of the fused ones. `fuse_split` undoes it.
     """
-    widths = fused_widths(model.config)
+    widths = fused_widths(shapes)
     for owner, fused, names in _fused_places(model):
         whole = getattr(owner, fused)
         if not isinstance(whole, nn.Linear) or whole.out_features != sum(widths[fused]):
@@ -158,14 +160,12 @@ def fuse_split(model: Any) -> None:  # noqa: ANN401 - a transformers model
             delattr(owner, name)
 
 
-def fused_widths(config: Any) -> dict[str, list[int]]:  # noqa: ANN401 - a transformers config
+def fused_widths(shapes: Shapes) -> dict[str, list[int]]:
     """Returns the outputs of every part of a fused matrix, by the fused matrix's name."""
-    heads = config.num_attention_heads
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
-    kv_heads = getattr(config, "num_key_value_heads", None) or heads
+    sizes = shapes.matrices()
     return {
-        "qkv_proj": [heads * head_dim, kv_heads * head_dim, kv_heads * head_dim],
-        "gate_up_proj": [config.intermediate_size] * 2,
+        fused: [sizes[part.removesuffix("_proj")][1] for part in parts]
+        for fused, parts in FUSED.values()
     }
 
 

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from fleettune.backbone.causal_lm import Backbone, prepare_model, read_shapes
 from fleettune.backbone.model_family import FUSED
 from fleettune.data.tokens import Encoder, open_encoder
 from fleettune.kernels.training_pass import lower_layers
+from fleettune.releases.model_files import open_weights
 from fleettune.seeds import Purpose, stream
 from fleettune.shapes import MODULES, Shapes, Site
 
@@ -206,7 +206,8 @@ def _check_matrices(folder: Path, shapes: Shapes) -> None:
     Raises:
         ValueError: If one is missing, or no safetensors file can be read.
     """
-    names = tensor_names(folder)
+    with open_weights(folder) as tensors:
+        names = frozenset(tensors.keys())
     for layer in range(shapes.layers):
         for parent, modules in (("self_attn", MODULES[:4]), ("mlp", MODULES[4:])):
             fused, parts = FUSED[parent]
@@ -225,27 +226,6 @@ def _check_matrices(folder: Path, shapes: Shapes) -> None:
                     f"{', '.join(f'{module}_proj' for module in missing)}; choose a model whose "
                     "layers have q, k, v, o, gate, up and down"
                 )
-
-
-def tensor_names(folder: Path) -> frozenset[str]:
-    """Returns the names of all weights of a folder, shards included, without loading them."""
-    names: set[str] = set()
-    for file in sorted(folder.glob("*.safetensors")):
-        try:
-            with safe_open(file, framework="pt") as tensors:
-                names.update(tensors.keys())
-        except (SafetensorError, OSError) as error:
-            raise ValueError(f"weights file {file} cannot be read: {_one_line(error)}") from error
-    if not names:
-        others = sorted(
-            file.name for kind in ("*.bin", "*.pt", "*.pth") for file in folder.glob(kind)
-        )
-        raise ValueError(
-            f"model folder {folder} holds no safetensors file"
-            + (f", only {others[0]}, which is a pickle and is not read" if others else "")
-            + "; save the model with save_pretrained of transformers"
-        )
-    return frozenset(names)
 
 
 def _one_line(error: BaseException) -> str:

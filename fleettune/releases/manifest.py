@@ -8,21 +8,18 @@ a device decides without holding two models (docs/methods.md#drift-statistics-in
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import safe_open
 
-from fleettune.adapters.patch import peft_name
 from fleettune.records import OMIT_DEFAULT
 from fleettune.releases.guidance import Guidance
+from fleettune.releases.model_files import site_weights
 from fleettune.releases.site_ranking import ProbeRecipe, Ranking
-from fleettune.shapes import MODULES, Shapes, Site
+from fleettune.shapes import Shapes, Site
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +110,8 @@ class Manifest:
         version: 0 for the first release, then counting up.
         name: What the vendor calls it.
         path: Folder of the release in the store.
-        digest: SHA-256 of its weights file.
+        digest: SHA-256 of the files that decide what it computes
+            (`fleettune.releases.model_files`).
         size_bytes: Bytes of a full download.
         bits: Mean bits of a weight in a full download of a quantised release; None for others.
         parent: Version that it was made from; None if it was made from none of them.
@@ -165,44 +163,6 @@ class Manifest:
                 return {entry.site: entry.drift for entry in drift.sites}
         covered = [drift.since for drift in self.drifts]
         raise ValueError(f"release {self.version} holds drift since {covered}, not since {version}")
-
-
-def weights_file(folder: Path) -> Path:
-    """Returns the weights of a model's folder.
-
-    Raises:
-        ValueError: If there is not exactly one safetensors file.
-    """
-    files = sorted(folder.glob("*.safetensors"))
-    if len(files) != 1:
-        raise ValueError(
-            f"model folder {folder} must hold exactly one safetensors file, got {len(files)}"
-        )
-    return files[0]
-
-
-def file_digest(file: Path) -> str:
-    """Returns the SHA-256 of a file."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def site_weights(folder: Path, layers: int) -> Iterable[tuple[Site, NDArray[np.float32]]]:
-    """Returns every site's weight, ``(n_out, n_in)``, one at a time."""
-    return weights_at(folder, (Site(layer, m) for layer in range(layers) for m in MODULES))
-
-
-def weights_at(folder: Path, sites: Iterable[Site]) -> Iterator[tuple[Site, NDArray[np.float32]]]:
-    """Yields the weights of some sites, ``(n_out, n_in)``, in the order given."""
-    with open_weights(folder) as tensors:
-        for site in sites:
-            name = f"{peft_name(site)}.weight"
-            yield site, tensors.get_tensor(name).float().numpy()
-
-
-def open_weights(folder: Path) -> Any:  # noqa: ANN401 - safetensors has no types
-    """Returns a model's weights, to be read one by one within a ``with`` statement."""
-    return safe_open(weights_file(folder), framework="pt")  # numpy has no bfloat16
 
 
 def drift_between(earlier: Path, later: Path, shapes: Shapes, since: int) -> Drift:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from fleettune.releases.manifest import file_digest
+from fleettune.releases.model_files import file_digest
 
 PATTERNS = ("*.json", "*.safetensors")
 """What a backbone is loaded from; other files, pickles above all, never travel."""

@@ -25,7 +25,7 @@ from fleettune.data.styles import StyledData
 from fleettune.data.tokens import open_encoder
 from fleettune.fleet.registry import Fleet, FleetData
 from fleettune.records import build_value, to_record
-from fleettune.releases.manifest import weights_file
+from fleettune.releases.model_files import weight_files
 from simulations.experiment import lexicons
 from simulations.experiment import server_settings as server
 from simulations.experiment.arms import POLICY_KEYS, build_arms, fitting, foreign
@@ -245,7 +245,7 @@ def _model_folder(model: BackboneSource) -> Path:
     """Returns the model's folder after checking shapes, weights file, tokenizer and template."""
     model.check()
     folder = resolve_folder(model.path)
-    weights_file(folder)
+    weight_files(folder)
     open_encoder(folder, model.template, model.max_tokens)
     return folder
 

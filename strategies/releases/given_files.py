@@ -22,7 +22,7 @@ import polars as pl
 from fleettune.backbone.causal_lm import read_shapes, resolve_folder
 from fleettune.data.exchanges import Exchange
 from fleettune.data.row_file import SUFFIXES, RowFile
-from fleettune.releases.manifest import file_digest, weights_file
+from fleettune.releases.model_files import file_digest, weight_files
 from fleettune.seeds import Purpose, stream
 from strategies.releases.schedule import ReleasePlan, Schedule
 
@@ -43,7 +43,7 @@ def external_folder(plan: ReleasePlan, source: Path) -> Path:
     """
     try:
         folder = resolve_folder(plan.path)
-        weights_file(folder)
+        weight_files(folder)
         own, other = read_shapes(source), read_shapes(folder)
     except ValueError as error:
         told = str(error).replace("model.path", "path")

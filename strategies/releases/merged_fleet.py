@@ -21,7 +21,7 @@ from fleettune.adapters.patch import Patch, peft_name
 from fleettune.adapters.patch_files import fetch_patch, keep_patch
 from fleettune.adapters.updates import updates_of
 from fleettune.backbone.causal_lm import load_backbone
-from fleettune.releases.manifest import file_digest, weights_file
+from fleettune.releases.model_files import folder_digest
 from strategies.aggregation.fleet_patch import fold_fleet_patch
 from strategies.releases.training import (
     RECIPE_VERSION,
@@ -62,7 +62,7 @@ def fold_release(parent: TrainedRelease, fleet: Patch, vendor: Vendor) -> Traine
         fold(model, fleet)
         write_release(model, parent.folder, folder)
         (folder / RECORD).write_text(json.dumps(parts))
-    digest = file_digest(weights_file(folder))
+    digest = folder_digest(folder)
     return TrainedRelease(folder=folder, digest=digest, loss_before=None, loss_after=None)
 
 

@@ -17,7 +17,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fleettune.releases.manifest import ReleaseDelta, open_weights
+from fleettune.releases.manifest import ReleaseDelta
+from fleettune.releases.model_files import open_weights
 from fleettune.shapes import MODULES, Shapes
 from strategies.releases.schedule import ReleasePlan
 

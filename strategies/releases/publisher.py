@@ -11,7 +11,8 @@ from pathlib import Path
 from fleettune.adapters.patch import Patch
 from fleettune.backbone.causal_lm import read_shapes
 from fleettune.data.tokens import open_encoder
-from fleettune.releases.manifest import Drift, Manifest, ReleaseDelta, drift_between, weights_file
+from fleettune.releases.manifest import Drift, Manifest, ReleaseDelta, drift_between
+from fleettune.releases.model_files import weights_bytes
 from fleettune.shapes import Shapes
 from strategies.releases.given_files import corpus_digest
 from strategies.releases.merged_fleet import fetch_fleet, fold_release, keep_fleet
@@ -165,7 +166,7 @@ class Publisher:
 def _full_bytes(trained: TrainedRelease, plan: ReleasePlan | None) -> int:
     """Returns the bytes of a full download."""
     if plan is None or not _is_quantised(plan):
-        return weights_file(trained.folder).stat().st_size
+        return weights_bytes(trained.folder)
     return quantised_bytes(trained.folder, plan.bits, embeddings=plan.embeddings)
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from fleettune.releases.manifest import open_weights
+from fleettune.releases.model_files import open_weights
 from fleettune.seeds import Purpose, stream
 
 INT4_GROUP = 64
@@ -62,7 +62,7 @@ def quantised_bytes(folder: Path, bits: int, *, embeddings: bool) -> int:
     total = 0
     with open_weights(folder) as tensors:
         for name in tensors.keys():  # noqa: SIM118 - it is no mapping
-            shape: list[int] = tensors.get_slice(name).get_shape()
+            shape: list[int] = tensors.shape(name)
             if _is_rounded(name, embeddings=embeddings):
                 n_out, n_in = shape
                 groups = -(-n_in // _group(n_in, bits))

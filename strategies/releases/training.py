@@ -23,7 +23,7 @@ from fleettune.backbone.causal_lm import load_backbone
 from fleettune.data.exchanges import Population
 from fleettune.data.tokens import Encoder
 from fleettune.data.vendor_text import CorpusMix, mix_corpus
-from fleettune.releases.manifest import file_digest, weights_file
+from fleettune.releases.model_files import folder_digest
 from fleettune.shapes import MODULES
 from strategies.releases.given_files import corpus_rows, external_folder, plan_identity
 from strategies.releases.pretraining import PretrainPlan, pretrain
@@ -79,7 +79,7 @@ class TrainedRelease:
 
 def ship_unchanged(folder: Path) -> TrainedRelease:
     """Returns a model that is released as it is."""
-    digest = file_digest(weights_file(folder))
+    digest = folder_digest(folder)
     return TrainedRelease(folder=folder, digest=digest, loss_before=None, loss_after=None)
 
 
@@ -106,7 +106,7 @@ def train_release(
             loss_after=found["loss_after"],
         )
     before, after = _make_into(folder, parent.folder, plan, vendor, encoder, version)
-    digest = file_digest(weights_file(folder))
+    digest = folder_digest(folder)
     # written last, so that a folder with a record is whole
     record.write_text(
         json.dumps(

@@ -15,7 +15,7 @@ from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
 from fleettune.adapters.patch import Patch, Placement, new_patch, to_peft
-from fleettune.backbone.causal_lm import load_backbone
+from fleettune.backbone.causal_lm import load_backbone, read_shapes
 from fleettune.backbone.model_family import fuse_split, split_fused
 from fleettune.cohort.model_check import TOLERANCE, check_model
 from fleettune.cohort.score import score_cohort
@@ -49,7 +49,9 @@ def folder(family: str, folders: dict[str, Path], tmp_path_factory: pytest.TempP
 
 def their_model(folder: Path) -> Any:  # noqa: ANN401 - a transformers model
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    split_fused(model)  # a fused matrix takes one adapter for all its parts otherwise
+    split_fused(
+        model, read_shapes(folder)
+    )  # a fused matrix takes one adapter for all its parts otherwise
     return model
 
 
@@ -146,7 +148,7 @@ def test_a_family_without_the_seven_matrices_is_refused_in_one_sentence(folder: 
 def test_splitting_fused_matrices_and_fusing_them_again_changes_no_weight(folder: Path) -> None:
     model: Any = AutoModelForCausalLM.from_pretrained(folder)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    split_fused(model)
+    split_fused(model, read_shapes(folder))
     assert "model.layers.0.mlp.gate_proj.weight" in model.state_dict()
     fuse_split(model)
     after = model.state_dict()

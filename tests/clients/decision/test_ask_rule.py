@@ -42,7 +42,8 @@ from fleettune.data.tokens import Example
 from fleettune.jobs.jobs import Compute, Job, Result, ScoreJob, TuneJob
 from fleettune.messages.flower_records import decode_statistics, encode_report, take_observation
 from fleettune.messages.report import WORD, Report
-from fleettune.releases.manifest import Manifest, drift_between, file_digest, weights_file
+from fleettune.releases.manifest import Manifest, drift_between
+from fleettune.releases.model_files import file_digest, weight_files
 from tests.clients.phone import EDGETUNE
 
 PROFILE = load_hardware(Path(__file__).parents[3] / "conf" / "hardware")["oneplus_12r"]
@@ -128,7 +129,7 @@ def changed(
         for file in old.iterdir():
             if file.suffix != ".safetensors" and file.is_file():
                 (new / file.name).write_bytes(file.read_bytes())
-        tensors = load_file(weights_file(old))
+        tensors = load_file(weight_files(old)[0])
         save_file(
             {key: change(key, value).contiguous() for key, value in tensors.items()},
             new / "model.safetensors",

@@ -37,7 +37,8 @@ from fleettune.deltas.frames import read_frame
 from fleettune.messages.flower_records import encode_report, take_observation
 from fleettune.messages.report import Report, Writing
 from fleettune.records import to_record
-from fleettune.releases.manifest import Manifest, file_digest, weights_file
+from fleettune.releases.manifest import Manifest
+from fleettune.releases.model_files import folder_digest, weights_bytes
 
 CONF = Path(__file__).parents[3] / "conf"
 PROFILE = load_hardware(CONF / "hardware")["oneplus_12r"]
@@ -48,8 +49,8 @@ MANIFEST = Manifest(
     version=0,
     name="pocket",
     path=str(POCKET_FOLDER),
-    digest=file_digest(weights_file(POCKET_FOLDER)),
-    size_bytes=weights_file(POCKET_FOLDER).stat().st_size,
+    digest=folder_digest(POCKET_FOLDER),
+    size_bytes=weights_bytes(POCKET_FOLDER),
     shapes=read_shapes(POCKET_FOLDER),
     template="pocket",
     max_tokens=128,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +12,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch_file
 
-from fleettune.releases.manifest import (
-    Drift,
-    Manifest,
-    Moments,
-    SiteDrift,
-    drift_between,
-    file_digest,
-    moments,
-    site_weights,
-    weights_file,
-)
+from fleettune.releases.manifest import Drift, Manifest, Moments, SiteDrift, drift_between, moments
+from fleettune.releases.model_files import site_weights
 from fleettune.seeds import Purpose, stream
 from fleettune.shapes import MODULES, Shapes, Site
 
@@ -182,15 +172,3 @@ def test_a_version_that_the_manifest_does_not_cover_is_named() -> None:
         manifest(covered).drift_since(3)
     with pytest.raises(ValueError, match=r"since \[\], not since 5"):
         manifest().drift_since(5)
-
-
-def test_a_folder_must_hold_exactly_one_weights_file(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="exactly one safetensors file, got 0"):
-        weights_file(tmp_path)
-    one = tmp_path / "a.safetensors"
-    one.write_bytes(b"weights")
-    assert weights_file(tmp_path) == one
-    assert file_digest(one) == hashlib.sha256(b"weights").hexdigest()
-    (tmp_path / "b.safetensors").write_bytes(b"")
-    with pytest.raises(ValueError, match="exactly one safetensors file, got 2"):
-        weights_file(tmp_path)

@@ -14,7 +14,7 @@ import pytest
 from fleettune.backbone.causal_lm import POCKET_FOLDER
 from fleettune.data.exchanges import Answer, Exchange
 from fleettune.data.tokens import open_encoder
-from fleettune.releases.manifest import file_digest
+from fleettune.releases.model_files import file_digest
 from strategies.releases.given_files import check_given_files, corpus_rows, plan_identity
 from strategies.releases.publisher import Publisher, SourceModel
 from strategies.releases.schedule import ReleasePlan, Schedule

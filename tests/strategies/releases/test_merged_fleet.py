@@ -16,7 +16,8 @@ from fleettune.adapters.patch import Patch, Placement, new_patch
 from fleettune.adapters.updates import delta, updates_of
 from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
 from fleettune.data.personas import SyntheticData
-from fleettune.releases.manifest import Manifest, site_weights
+from fleettune.releases.manifest import Manifest
+from fleettune.releases.model_files import site_weights
 from fleettune.shapes import Site
 from strategies.aggregation.fleet_patch import NONE, START
 from strategies.releases.merged_fleet import fold_release

@@ -16,7 +16,8 @@ from fleettune.data.personas import SyntheticData
 from fleettune.jobs.jobs import Job, ProbeJob, Result
 from fleettune.messages.flower_records import Request, decode_request, encode_request
 from fleettune.records import to_record
-from fleettune.releases.manifest import Manifest, file_digest, weights_file
+from fleettune.releases.manifest import Manifest
+from fleettune.releases.model_files import folder_digest
 from fleettune.releases.site_ranking import ProbeRecipe, Ranking
 from strategies.releases.ranking import BATCH, Ranker, outside_exchanges
 
@@ -25,7 +26,7 @@ RELEASE = Manifest(
     version=0,
     name="pocket",
     path=str(POCKET_FOLDER),
-    digest=file_digest(weights_file(POCKET_FOLDER)),
+    digest=folder_digest(POCKET_FOLDER),
     size_bytes=2 * SHAPES.parameters,
     shapes=SHAPES,
     template="pocket",

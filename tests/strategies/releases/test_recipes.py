@@ -19,7 +19,8 @@ from fleettune.backbone.causal_lm import POCKET_FOLDER, load_backbone, read_shap
 from fleettune.data.personas import SyntheticData
 from fleettune.data.tokens import open_encoder
 from fleettune.records import to_record
-from fleettune.releases.manifest import ReleaseDelta, drift_between, weights_file
+from fleettune.releases.manifest import ReleaseDelta, drift_between
+from fleettune.releases.model_files import weight_files, weights_bytes
 from fleettune.seeds import Purpose, stream
 from strategies.releases.given_files import check_given_files
 from strategies.releases.publisher import Publisher, SourceModel, rms
@@ -251,7 +252,7 @@ def test_an_external_release_that_cannot_follow_is_refused(tmp_path: Path) -> No
     (words / "tokenizer.json").write_text(json.dumps(tokenizer))
     with pytest.raises(ValueError, match="must have the tokenizer of"):
         check(words)
-    weights_file(words).unlink()
+    weight_files(words)[0].unlink()
     with pytest.raises(ValueError, match="exactly one safetensors file, got 0"):
         check(words)
 
@@ -279,7 +280,7 @@ def test_a_manifest_says_what_a_release_was_made_from_and_what_it_takes(vendor: 
     )
     manifests = [publisher.newest(night) for night in range(5)]
     assert [manifest.parent for manifest in manifests] == [None, 0, None, None, 3]
-    on_disk = weights_file(POCKET_FOLDER).stat().st_size
+    on_disk = weights_bytes(POCKET_FOLDER)
     assert manifests[1].size_bytes == quantised_bytes(POCKET_FOLDER, 8, embeddings=False) < on_disk
     assert manifests[1].bits == 8 * manifests[1].size_bytes / SHAPES.parameters
     assert [manifest.bits for manifest in manifests if manifest.version != 1] == [None] * 4

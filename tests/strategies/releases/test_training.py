@@ -15,7 +15,7 @@ from fleettune.backbone.causal_lm import POCKET_FOLDER, load_backbone, read_shap
 from fleettune.data.exchanges import Answer, Exchange
 from fleettune.data.personas import SyntheticData
 from fleettune.data.tokens import open_encoder
-from fleettune.releases.manifest import file_digest, site_weights, weights_file
+from fleettune.releases.model_files import file_digest, site_weights, weight_files
 from strategies.releases.schedule import ReleasePlan
 from strategies.releases.training import TrainedRelease, Vendor, ship_unchanged, train_release
 
@@ -71,7 +71,7 @@ def drift(release: TrainedRelease) -> dict[str, NDArray[np.float32]]:
 
 def test_a_release_is_trained_once_and_found_again(vendor: Vendor) -> None:
     first = train(FULL, vendor)
-    file = weights_file(first.folder)
+    file = weight_files(first.folder)[0]
     written = file.stat().st_mtime_ns
     again = train(FULL, replace(vendor, population=Outsiders()))
     assert again == first
@@ -112,7 +112,7 @@ def test_a_full_release_moves_every_matrix_and_loads_as_a_model(vendor: Vendor) 
 
 
 def test_weights_are_shipped_in_half_precision(vendor: Vendor) -> None:
-    weights = load_file(weights_file(train(FULL, vendor).folder))
+    weights = load_file(weight_files(train(FULL, vendor)[0].folder))
     assert {array.dtype for array in weights.values()} == {np.dtype(np.float16)}
 
 
@@ -134,7 +134,7 @@ def test_a_low_rank_release_moves_by_its_rank_in_its_top_layers_only(vendor: Ven
 
 def test_a_low_rank_release_leaves_embedding_and_norms_alone(vendor: Vendor) -> None:
     old, new = (
-        load_file(weights_file(folder))
+        load_file(weight_files(folder)[0])
         for folder in (POCKET_FOLDER, train(LOW_RANK, vendor).folder)
     )
     others = [name for name in old if "_proj." not in name]

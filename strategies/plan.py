@@ -11,6 +11,7 @@ from typing import cast
 from fleettune.fleet.joining import FROM_THE_START, Join, Joining
 from fleettune.fleet.registry import DATA_TYPES, FleetData
 from fleettune.records import OMIT_DEFAULT, Record, Types, from_record, to_record
+from fleettune.releases.model_files import file_digest
 from fleettune.releases.site_ranking import ProbeRecipe
 from strategies.aggregation import (
     Aggregation,
@@ -103,12 +104,26 @@ class Plan:
 
     @property
     def data_key(self) -> str:
-        """What identifies the data in a release's key."""
-        return json.dumps(to_record(self.data), sort_keys=True)
+        """What identifies the data in a release's key: settings, and files by content."""
+        record = to_record(self.data)
+        contents = {str(file): file_digest(file) for file in named_files(record)}
+        return json.dumps([record, contents], sort_keys=True)
 
     def write(self, file: Path) -> None:
         """Writes the plan as JSON."""
         file.write_text(json.dumps(to_record(self)))
+
+
+def named_files(record: object) -> list[Path]:
+    """Returns the files that a record of settings names under ``path``, as far as they exist."""
+    if isinstance(record, list):
+        return [file for part in cast(list[object], record) for file in named_files(part)]
+    if not isinstance(record, dict):
+        return []
+    fields = cast(dict[str, object], record)
+    own = fields.get("path")
+    files = [Path(own)] if isinstance(own, str) and Path(own).is_file() else []
+    return files + [file for part in fields.values() for file in named_files(part)]
 
 
 AGGREGATIONS = (ExactMean, Svd, Ffa, FactorMean, ZeroPad, NormClip, TrimmedMean, MedianOfMeans)

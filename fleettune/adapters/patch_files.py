@@ -27,6 +27,7 @@ from safetensors.torch import (
 from fleettune.adapters.factors import Array, Factors
 from fleettune.adapters.patch import Patch, from_arrays, peft_name, to_arrays
 from fleettune.shapes import Shapes, Site, parse_site
+from fleettune.whole_files import write_whole
 
 _KEY = re.compile(
     r"base_model\.model\.model\.layers\.(\d+)\.(?:self_attn|mlp)\.(\w+)_proj\.lora_([AB])\.weight"
@@ -62,10 +63,7 @@ def keep_patch(store: Path, patch: Patch) -> str:
     digest = patch.digest()
     file = _file(store, digest)
     if not file.is_file():
-        store.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(".partial")
-        partial.write_bytes(patch_to_bytes(patch))
-        partial.rename(file)
+        write_whole(file, patch_to_bytes(patch))
     return digest
 
 

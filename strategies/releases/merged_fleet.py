@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,15 +23,9 @@ from fleettune.adapters.patch import Patch, peft_name
 from fleettune.adapters.patch_files import fetch_patch, keep_patch
 from fleettune.adapters.updates import updates_of
 from fleettune.backbone.causal_lm import load_backbone
-from fleettune.releases.model_files import folder_digest
 from strategies.aggregation.fleet_patch import fold_fleet_patch
-from strategies.releases.training import (
-    RECIPE_VERSION,
-    RECORD,
-    TrainedRelease,
-    Vendor,
-    write_release,
-)
+from strategies.releases.store import make_release, write_model
+from strategies.releases.training import RECIPE_VERSION, TrainedRelease, Vendor
 
 _PATCHES = "fleet_patches"
 
@@ -57,12 +53,14 @@ def fold_release(parent: TrainedRelease, fleet: Patch, vendor: Vendor) -> Traine
     parts = {"recipe": RECIPE_VERSION, "parent": parent.digest, "fleet": fleet.digest()}
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
     folder = vendor.store / key
-    if not (folder / RECORD).is_file():
+
+    def make(partial: Path) -> Mapping[str, Any]:
         model = load_backbone(parent.folder).model
         fold(model, fleet)
-        write_release(model, parent.folder, folder)
-        (folder / RECORD).write_text(json.dumps(parts))
-    digest = folder_digest(folder)
+        write_model(model, parent.folder, partial)
+        return parts
+
+    digest: str = make_release(folder, make)["digest"]
     return TrainedRelease(folder=folder, digest=digest, loss_before=None, loss_after=None)
 
 

@@ -23,6 +23,7 @@ from fleettune.jobs.jobs import ProbeJob, ProbeResult, job_digest
 from fleettune.jobs.probe_jobs import probe_patch, probing_jobs
 from fleettune.releases.manifest import Manifest
 from fleettune.releases.site_ranking import ProbeRecipe, Ranking
+from fleettune.whole_files import write_whole
 
 BATCH = 8
 """Exchanges of a batch."""
@@ -73,10 +74,7 @@ class Ranker:
         file = self.store / f"{_key(jobs, release)}.ranking"
         if not file.is_file():
             benefits = _benefits(cast(Sequence[ProbeResult], self.run(jobs)))
-            self.store.mkdir(parents=True, exist_ok=True)
-            partial_file = file.with_suffix(".partial")
-            partial_file.write_text(json.dumps(benefits))
-            partial_file.replace(file)
+            write_whole(file, json.dumps(benefits).encode())
         kept: list[tuple[str, float]] = json.loads(file.read_text())
         return Ranking(recipe=recipe, benefits=tuple((site, value) for site, value in kept))
 

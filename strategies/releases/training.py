@@ -1,8 +1,8 @@
 """Making of releases: trained on text of users outside the fleet, rewritten, or taken over.
 
 A release's folder is named by the digest of everything that decides its weights: the parent's
-weights, the plan, the data and the seed. So it is made once and found again by content. An
-external release stays where it lies.
+files, the plan, the data, the template, the seed and the libraries that compute it. So it is made
+once and found again by content. An external release stays where it lies.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import shutil
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +29,15 @@ from strategies.releases.given_files import corpus_rows, external_folder, plan_i
 from strategies.releases.pretraining import PretrainPlan, pretrain
 from strategies.releases.rewritten import quantise, refresh, reparametrise
 from strategies.releases.schedule import ReleasePlan
+from strategies.releases.store import make_release, write_model
 
 log = logging.getLogger(__name__)
 
-RECIPE_VERSION = 2
+RECIPE_VERSION = 3
 """Part of every release's key: raised when this module makes other weights from the same plan."""
 
 TRAINING_THREADS = 1
 """Threads that train a release, whatever the machine has: part of the bytes of its weights."""
-
-RECORD = "release.json"
-"""What a whole release's folder holds beside the model, written last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +63,7 @@ class TrainedRelease:
 
     Attributes:
         folder: Its folder.
-        digest: SHA-256 of its weights.
+        digest: SHA-256 of the files that decide what it computes.
         loss_before: Mean training loss of the first steps, nats per token; None where nothing was
             trained.
         loss_after: Mean training loss of the last steps.
@@ -93,35 +91,27 @@ def train_release(
     """
     if plan.kind == "external":
         return ship_unchanged(external_folder(plan, parent.folder))
-    key = _key(parent, plan, vendor, version)
-    folder = vendor.store / key
-    record = folder / RECORD
-    if record.is_file():
-        found = json.loads(record.read_text())
+    folder = vendor.store / _key(parent, plan, vendor, encoder, version)
+
+    if folder.exists():
         log.info("release %d (%s) is in the store", version, plan.name)
-        return TrainedRelease(
-            folder=folder,
-            digest=found["digest"],
-            loss_before=found["loss_before"],
-            loss_after=found["loss_after"],
-        )
-    before, after = _make_into(folder, parent.folder, plan, vendor, encoder, version)
-    digest = folder_digest(folder)
-    # written last, so that a folder with a record is whole
-    record.write_text(
-        json.dumps(
-            {
-                "digest": digest,
-                "loss_before": before,
-                "loss_after": after,
-                "plan": plan_identity(plan),
-            }
-        )
+
+    def make(partial: Path) -> Mapping[str, Any]:
+        before, after = _make_into(partial, parent.folder, plan, vendor, encoder, version)
+        return {"loss_before": before, "loss_after": after, "plan": plan_identity(plan)}
+
+    record = make_release(folder, make)
+    return TrainedRelease(
+        folder=folder,
+        digest=record["digest"],
+        loss_before=record["loss_before"],
+        loss_after=record["loss_after"],
     )
-    return TrainedRelease(folder=folder, digest=digest, loss_before=before, loss_after=after)
 
 
-def _key(parent: TrainedRelease, plan: ReleasePlan, vendor: Vendor, version: int) -> str:
+def _key(
+    parent: TrainedRelease, plan: ReleasePlan, vendor: Vendor, encoder: Encoder, version: int
+) -> str:
     parts = {
         "recipe": RECIPE_VERSION,
         "parent": parent.digest,
@@ -130,6 +120,9 @@ def _key(parent: TrainedRelease, plan: ReleasePlan, vendor: Vendor, version: int
         "data": "" if plan.corpus else vendor.data,
         "seed": vendor.seed,
         "version": version,
+        # text becomes tokens by the parent's tokenizer, which is in its digest, and these
+        "template": asdict(encoder.template),
+        "libraries": [version_of("torch"), version_of("transformers")],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
@@ -147,14 +140,14 @@ def _make_into(
     if plan.is_trained:
         losses: list[float] = []
         made = _trained(model, plan, vendor, encoder, version, losses)
-        write_release(made, parent, folder)
+        write_model(made, parent, folder)
         edge = max(1, len(losses) // 10)
         return sum(losses[:edge]) / edge, sum(losses[-edge:]) / edge
     if plan.kind == "reparametrised":
         reparametrise(model, plan.scale)
     else:
         quantise(model, plan.bits, embeddings=plan.embeddings)
-    write_release(model, parent, folder)
+    write_model(model, parent, folder)
     return None, None
 
 
@@ -243,14 +236,3 @@ def _progress(losses: list[float], plan: ReleasePlan, version: int) -> Callable[
         return True
 
     return note
-
-
-def write_release(model: Any, parent: Path, folder: Path) -> None:  # noqa: ANN401 - a transformers model
-    """Writes a release as a vendor ships it: weights in half precision, the parent's tokenizer."""
-    partial = folder.with_suffix(".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    model.to(torch.float16).save_pretrained(partial)
-    for file in parent.glob("*token*"):
-        shutil.copy(file, partial / file.name)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)

@@ -70,18 +70,6 @@ def logits(folder: Path) -> Tensor:
     return torch.cat(found)
 
 
-@pytest.mark.parametrize(
-    ("plan", "key"),
-    [(FULL, "61504d4ea4790784504a8d6e47e63851"), (LOW_RANK, "28345a7cffb05e8b11ed650530cad00f")],
-    ids=["full", "low_rank"],
-)
-def test_a_trained_release_keeps_the_key_that_it_had_before_other_kinds_came(
-    vendor: Vendor, plan: ReleasePlan, key: str
-) -> None:
-    """The keys were noted with the plan's eleven first fields; a store would be made anew."""
-    assert make(plan, vendor).folder.name == key
-
-
 def test_every_later_field_makes_another_key() -> None:
     plans = [
         TWICE,

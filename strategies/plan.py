@@ -25,11 +25,16 @@ from strategies.aggregation import (
     ZeroPad,
 )
 from strategies.aggregation.fleet_patch import NONE, check_use
-from strategies.catalogue.cluster_source import ClusterCatalogue
-from strategies.catalogue.explain import Explain
-from strategies.catalogue.peft_source import Adapter, ImportedCatalogue
-from strategies.catalogue.sources import Cataloguing, Uncatalogued
-from strategies.catalogue.text_sources import CorporaCatalogue, StyleCatalogue
+from strategies.catalogue import (
+    Adapter,
+    CatalogueSource,
+    ClusterCatalogue,
+    CorporaCatalogue,
+    Explain,
+    ImportedCatalogue,
+    StyleCatalogue,
+    Uncatalogued,
+)
 from strategies.learning.guidance_rules import Fitted, Fixed, GuidanceRule, Unguided
 from strategies.releases.publisher import SourceModel
 from strategies.releases.schedule import ReleasePlan, Schedule, check_merged
@@ -90,7 +95,7 @@ class Plan:
     probes: tuple[ProbeRecipe, ...] = field(default=(), metadata=OMIT_DEFAULT)
     guidance: GuidanceRule = field(default_factory=Unguided)
     rollout: Staging = field(default_factory=Unstaged)
-    catalogue: Cataloguing = field(default=NO_CATALOGUE, metadata=OMIT_DEFAULT)
+    catalogue: CatalogueSource = field(default=NO_CATALOGUE, metadata=OMIT_DEFAULT)
     joining: Joining = field(default=FROM_THE_START, metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:

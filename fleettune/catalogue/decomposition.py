@@ -116,7 +116,7 @@ def decompose(
     )
 
 
-def by_strength(candidates: Sequence[Candidate], targets: Floats) -> tuple[Candidate, ...]:
+def sort_by_strength(candidates: Sequence[Candidate], targets: Floats) -> tuple[Candidate, ...]:
     """Returns candidates by how much of the targets' spread lies along them, largest first.
 
     Stands for the order in which a summariser proposes words, where it is too weak to propose any.

@@ -200,11 +200,11 @@ class CorporaPopulation:
         for number in range(count):
             name = files[number % len(files)].name
             rng = stream(seed, Purpose.OUTSIDE, 1, number)
-            found.append(drawn_exchanges(self.config.text, name, size, rng))
+            found.append(draw_exchanges(self.config.text, name, size, rng))
         return tuple(found)
 
 
-def drawn_exchanges(
+def draw_exchanges(
     text: Corpora, name: str, count: int, rng: np.random.Generator
 ) -> tuple[Exchange, ...]:
     """Returns drawn rows of the server's part of a corpus; all of them where there are fewer."""

@@ -35,7 +35,7 @@ from simulations.experiment.settings import CostSettings, EngineSettings, FleetS
 from simulations.experiment.study_settings import StudySettings
 from simulations.experiment.targets import configured
 from strategies.aggregation import Aggregation
-from strategies.catalogue.cataloguer import Cataloguing
+from strategies.catalogue import CatalogueSource
 from strategies.learning.guidance_rules import GuidanceRule
 from strategies.plan import Arm, Plan
 from strategies.releases.publisher import SourceModel
@@ -91,7 +91,7 @@ class Experiment:
     aggregation: Aggregation
     guidance: GuidanceRule
     rollout: Staging
-    catalogue: Cataloguing
+    catalogue: CatalogueSource
 
     @property
     def reference(self) -> str:

@@ -16,8 +16,7 @@ from fleettune.records import build_value
 from fleettune.shapes import Shapes
 from simulations.experiment.targets import configured
 from strategies.aggregation import Aggregation, Ffa
-from strategies.catalogue.cluster_source import ClusterCatalogue
-from strategies.catalogue.sources import Cataloguing, Uncatalogued, check_source
+from strategies.catalogue import CatalogueSource, ClusterCatalogue, Uncatalogued
 from strategies.learning.guidance_rules import Fitted, GuidanceRule
 from strategies.plan import AGGREGATIONS, CATALOGUES
 from strategies.releases.given_files import check_given_files
@@ -101,7 +100,7 @@ def catalogue_rule(
     population: Population,
     devices: int,
     fleet_patch: str,
-) -> Cataloguing:
+) -> CatalogueSource:
     """Returns what first tunes may start from.
 
     Args:
@@ -117,20 +116,20 @@ def catalogue_rule(
             catalogue that is not there or that it could not take up.
     """
     rule = configured(node, "catalogue")
-    if not isinstance(rule, Cataloguing):
+    if not isinstance(rule, CATALOGUES):
         known = ", ".join(kind.__name__ for kind in CATALOGUES)
         raise ValueError(f"catalogue must be one of {known}, got {type(rule).__name__}")
     for name, policy in arms.items():
         if not isinstance(policy.start, Scratch):
             _check_start(name, policy, rule)
     if not isinstance(rule, Uncatalogued):
-        check_source(rule, shapes, population)
+        rule.check(shapes, population)
     if isinstance(rule, ClusterCatalogue):
         rule.check_fleet(devices, fleet_patch)
     return rule
 
 
-def _check_start(name: str, policy: DevicePolicy, rule: Cataloguing) -> None:
+def _check_start(name: str, policy: DevicePolicy, rule: CatalogueSource) -> None:
     if isinstance(rule, Uncatalogued):
         raise ValueError(
             f"arm {name} starts from a catalogue: add catalogue=styles, corpora, imported or "

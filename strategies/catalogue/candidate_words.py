@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fleettune.catalogue.decomposition import Candidate, Floats, by_strength
+from fleettune.catalogue.decomposition import Candidate, Floats, sort_by_strength
 from fleettune.catalogue.style_vectors import Pair
 from fleettune.catalogue.style_words import STYLE_WORDS, StyleWord
 from fleettune.data.tokens import Encoder, open_encoder
@@ -46,11 +46,11 @@ class Answering:
         release = self.release
         return open_encoder(Path(release.path), release.template, release.max_tokens)
 
-    def greedy(self, questions: Sequence[str]) -> tuple[str, ...]:
+    def answer(self, questions: Sequence[str]) -> tuple[str, ...]:
         """Returns one answer per question."""
         return self._texts(self._job(questions, 0.0, ()))
 
-    def sampled(self, questions: Sequence[str], samples: int) -> tuple[tuple[str, ...], ...]:
+    def sample(self, questions: Sequence[str], samples: int) -> tuple[tuple[str, ...], ...]:
         """Returns drawn answers per question; their streams are keyed by their number."""
         rows = [question for question in questions for _ in range(samples)]
         texts = self._texts(self._job(rows, 1.0, tuple(range(len(rows)))))
@@ -85,7 +85,7 @@ def measure_words(
         answering: The release.
         summarise: Turns pairs into vectors.
     """
-    sampled = answering.sampled(questions, SAMPLES)
+    sampled = answering.sample(questions, SAMPLES)
     found: list[Candidate] = []
     for word in STYLE_WORDS:
         pairs = [
@@ -96,7 +96,7 @@ def measure_words(
         if pairs:
             vector = summarise(pairs).mean(axis=0)
             found.append(Candidate(word=word.word, opposite=word.opposite, vector=vector))
-    return by_strength(found, vectors)
+    return sort_by_strength(found, vectors)
 
 
 def _contrast(word: StyleWord, question: str, answers: Sequence[str]) -> Pair | None:

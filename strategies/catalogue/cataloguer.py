@@ -1,4 +1,4 @@
-"""Cataloguing: the catalogue that is offered with every release, and how it outlives a release.
+"""Cataloguer: makes the catalogue that is offered with every release.
 
 Entries are made (`strategies.catalogue.sources`), explained, and kept by content, so a catalogue is
 made once. Where a new release comes, an entry whose held-out text the release with the old patch
@@ -31,19 +31,11 @@ from fleettune.data.exchanges import Population
 from fleettune.records import to_record
 from fleettune.releases.manifest import Manifest
 from strategies.catalogue.cluster_source import ClusterCatalogue
-from strategies.catalogue.entries import Catalogue, Entry, publish
-from strategies.catalogue.entry_tools import Workshop
+from strategies.catalogue.entries import Catalogue, Entry, EntryTools, publish
 from strategies.catalogue.explain import explain_entries
 from strategies.catalogue.shared_deltas import SharedDeltas
-from strategies.catalogue.sources import (
-    Cataloguing,
-    Source,
-    Uncatalogued,
-    asked,
-    held_out,
-    made_entries,
-)
-from strategies.catalogue.still_valid import Outlived, outlive
+from strategies.catalogue.sources import CatalogueSource, EntrySource, Uncatalogued
+from strategies.catalogue.still_valid import EntryValidity, check_entries
 
 log = logging.getLogger(__name__)
 
@@ -51,12 +43,12 @@ FOLDER = "catalogues"
 """Where patches and manifests lie in the release store."""
 SHARED = "shared_deltas"
 """Where deltas lie that clusters are made of."""
-FEWEST = 2
+LEAST_ENTRIES = 2
 """Entries below which there is no catalogue: the words of one would tell it from nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
+class ReleaseCatalogue:
     """A release's catalogue: what is in it, which entries were reused, what devices are sent."""
 
     catalogue: Catalogue
@@ -75,18 +67,20 @@ class Cataloguer:
         run: Runs jobs.
         population: Where questions come from that no source has of its own.
         made: What was made so far, by release; None where it came to no catalogue.
-        outlived: Which entries of the release before hold, by release.
+        validity: Which entries of the release before are still valid, by release.
         shared: The deltas that clusters are made of.
         resumed: Digests of the manifests that an interrupted run had made, by release.
     """
 
-    how: Cataloguing = field(default_factory=Uncatalogued)
+    how: CatalogueSource = field(default_factory=Uncatalogued)
     store: Path = Path()
     seed: int = 0
     run: Execute = execute_here
     population: Population | None = None
-    made: dict[int, Made | None] = field(default_factory=dict[int, Made | None])
-    outlived: dict[int, Outlived] = field(default_factory=dict[int, Outlived])
+    made: dict[int, ReleaseCatalogue | None] = field(
+        default_factory=dict[int, ReleaseCatalogue | None]
+    )
+    validity: dict[int, EntryValidity] = field(default_factory=dict[int, EntryValidity])
     shared: SharedDeltas = field(init=False)
     resumed: dict[int, str] = field(default_factory=dict[int, str])
 
@@ -141,8 +135,8 @@ class Cataloguer:
         return [row for version, one in made for row in _rows(version, one)]
 
     @property
-    def _workshop(self) -> Workshop:
-        return Workshop(
+    def _tools(self) -> EntryTools:
+        return EntryTools(
             store=self.store / FOLDER,
             seed=self.seed,
             run=self.run,
@@ -150,35 +144,35 @@ class Cataloguer:
             shared=self.shared,
         )
 
-    def _make(self, how: Source, release: Manifest, before: Manifest | None) -> None:
+    def _make(self, how: EntrySource, release: Manifest, before: Manifest | None) -> None:
         """Makes a release's catalogue, unless it cannot be made yet."""
-        workshop, version = self._workshop, release.version
-        workshop.store.mkdir(parents=True, exist_ok=True)
-        if before is not None and version not in self.outlived:
-            self.outlived[version] = self._outlived(how, release, before)
-        outlived = self.outlived.get(version)
-        entries = made_entries(how, release, outlived, workshop)
+        tools, version = self._tools, release.version
+        tools.store.mkdir(parents=True, exist_ok=True)
+        if before is not None and version not in self.validity:
+            self.validity[version] = self._check_entries(how, release, before)
+        validity = self.validity.get(version)
+        entries = how.make_entries(release, validity, tools)
         if entries is None:
             return
         self.made[version] = None
-        if len(entries) < FEWEST:
+        if len(entries) < LEAST_ENTRIES:
             log.warning(
                 "release %d has no catalogue: there are %d entries, and it takes %d",
-                *(version, len(entries), FEWEST),
+                *(version, len(entries), LEAST_ENTRIES),
             )
             return
         try:
-            data = self._explained(how, entries, release)
+            data = self._explain(how, entries, release)
         except WordlessError as error:
             log.warning("release %d has no catalogue: no word explains it: %s", version, error)
             return
         self._check(version, data)
-        held = () if outlived is None else outlived.kept
-        digests = {entry.patch.digest() for entry in held}
-        self.made[version] = Made(
+        valid = () if validity is None else validity.valid
+        digests = {entry.patch.digest() for entry in valid}
+        self.made[version] = ReleaseCatalogue(
             catalogue=Catalogue(manifest=decode_manifest(data), entries=entries),
             reused=tuple(e.name for e in entries if e.patch.digest() in digests),
-            offer=CatalogueOffer(data=data, store=str(workshop.store)),
+            offer=CatalogueOffer(data=data, store=str(tools.store)),
         )
 
     def _check(self, version: int, data: bytes) -> None:
@@ -189,10 +183,10 @@ class Cataloguer:
                 f"when the run was interrupted, got {digest}; are its files still what they were?"
             )
 
-    def _explained(self, how: Source, entries: tuple[Entry, ...], release: Manifest) -> bytes:
+    def _explain(self, how: EntrySource, entries: tuple[Entry, ...], release: Manifest) -> bytes:
         """Returns the manifest of some entries, made or found by what it is made of."""
         folder = self.store / FOLDER
-        questions = asked(how, self._workshop)
+        questions = how.draw_questions(self._tools)
         listed = [(entry.name, entry.origin, entry.patch.digest()) for entry in entries]
         made_of = [SCHEMA, release.digest, release.version, listed, to_record(how.explain)]
         key = hashlib.sha256(json.dumps([*made_of, questions, self.seed]).encode()).hexdigest()
@@ -204,21 +198,23 @@ class Cataloguer:
         file.write_text(publish(catalogue, folder))
         return encode_manifest(catalogue.manifest)
 
-    def _outlived(self, how: Source, release: Manifest, before: Manifest) -> Outlived:
-        """Returns the entries of the release before, and those that hold for a new one."""
+    def _check_entries(
+        self, how: EntrySource, release: Manifest, before: Manifest
+    ) -> EntryValidity:
+        """Returns the entries of the release before, and those still valid for a new one."""
         made = self.made.get(before.version)
         if made is None:
-            return Outlived()
+            return EntryValidity()
         old = made.catalogue.entries
-        text = held_out(how, old, before, self._workshop)
-        found = outlive(old, text, (before, release), how.worse, self.run)
+        text = how.hold_out(old, before, self._tools)
+        found = check_entries(old, text, (before, release), how.worse, self.run)
         if found.lost:
             named = ", ".join(found.lost)
             log.info("release %d: these entries do not hold: %s", release.version, named)
         return found
 
 
-def _rows(version: int, made: Made) -> list[dict[str, Any]]:
+def _rows(version: int, made: ReleaseCatalogue) -> list[dict[str, Any]]:
     manifest = made.catalogue.manifest
     words, opposites = manifest.basis.words, manifest.basis.opposites
     found: list[dict[str, Any]] = []

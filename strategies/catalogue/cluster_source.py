@@ -7,19 +7,37 @@ all live with the releases that the first arm's fleet patch is folded into.
 A delta is what a device's tune changed beyond what the server sent. Until a release has a catalogue
 nothing was sent, without a fleet patch, so its deltas are whole patches, all against one base. Once
 it has one, no more of its deltas are taken.
+
+Patches are compared by a sketch of their effective updates, ``L' B A R`` with fixed Gaussian L and
+R: factors of equal patches differ, products do not, and no dense product is made. k-means with
+k-means++ starts (Arthur and Vassilvitskii 2007) groups the sketches.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
+from fleettune.adapters.patch import Patch
+from fleettune.adapters.updates import merge_patches
+from fleettune.catalogue.manifest import CLUSTER
+from fleettune.data.exchanges import Population
+from fleettune.data.tokens import Example
 from fleettune.releases.manifest import Manifest
+from fleettune.seeds import Purpose, stream
+from fleettune.shapes import Shapes, Site, order
 from strategies.aggregation.fleet_patch import NONE
-from strategies.catalogue.clusters import Clustering, cluster_entries
-from strategies.catalogue.entries import Entry
-from strategies.catalogue.entry_tools import Workshop
+from strategies.catalogue.entries import Entry, EntryTools
+from strategies.catalogue.entry_questions import check_outside, outside_questions, own_answers
 from strategies.catalogue.explain import Explain, check_counts, check_worse
-from strategies.catalogue.still_valid import Outlived
+from strategies.catalogue.still_valid import EntryValidity
+
+Floats = NDArray[np.float64]
+
+_ITERATIONS = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,24 +102,113 @@ class ClusterCatalogue:
                 "a fleet patch, another one every round, are not patches to compare"
             )
 
-    def made(
-        self, release: Manifest, outlived: Outlived | None, workshop: Workshop
+    def check(self, shapes: Shapes, population: Population) -> None:
+        """Raises ValueError if there is too little to ask."""
+        check_outside(self.explain, population)
+
+    def make_entries(
+        self, release: Manifest, before: EntryValidity | None, tools: EntryTools
     ) -> tuple[Entry, ...] | None:
         """Returns the entries of a release; None until enough of its deltas came.
 
         A partition is reused whole or made anew: with one of its clusters gone, the devices like
         that one would find entries of all others but of none like them.
         """
-        if outlived is not None and outlived.whole:
-            return outlived.kept
-        if workshop.shared.count(release.version) < self.least:
+        if before is not None and before.whole:
+            return before.valid
+        if tools.shared.count(release.version) < self.least:
             return None
-        how = Clustering(
-            clusters=self.clusters,
-            rank=self.rank,
-            alpha=self.alpha,
-            width=self.width,
-            members=self.members,
-            seed=workshop.seed,
+        return cluster_entries(tools.shared.of(release.version), self, tools.seed)
+
+    def draw_questions(self, tools: EntryTools) -> tuple[str, ...]:
+        """Returns questions of users outside the fleet."""
+        return outside_questions(self.explain, tools)
+
+    def hold_out(
+        self, entries: Sequence[Entry], release: Manifest, tools: EntryTools
+    ) -> Mapping[str, tuple[Example, ...]]:
+        """Returns the entries' own answers."""
+        return own_answers(self.explain, entries, release, tools)
+
+
+def cluster_entries(
+    patches: Sequence[Patch], how: ClusterCatalogue, seed: int
+) -> tuple[Entry, ...]:
+    """Returns one entry per cluster that has enough members: their mean update, recompressed.
+
+    Args:
+        patches: The shared deltas.
+        how: How many clusters, and of what rank.
+        seed: Key of sketch and starts.
+
+    Raises:
+        ValueError: If there are fewer patches than clusters.
+    """
+    if len(patches) < how.clusters:
+        raise ValueError(
+            f"catalogue.clusters must be at most the {len(patches)} shared deltas, "
+            f"got {how.clusters}"
         )
-        return cluster_entries(workshop.shared.of(release.version), how)
+    groups = kmeans(sketches(patches, how.width, seed), how.clusters, seed)
+    found: list[Entry] = []
+    for number in range(how.clusters):
+        own = [patch for patch, group in zip(patches, groups, strict=True) if group == number]
+        if len(own) >= how.members:
+            patch = merge_patches(own, [1 / len(own)] * len(own), how.rank, how.alpha)
+            found.append(Entry(name=f"cluster{number}", origin=CLUSTER, patch=patch))
+    return tuple(found)
+
+
+def sketches(patches: Sequence[Patch], width: int, seed: int) -> Floats:
+    """Returns one row per patch, ``(patches, sites * width ** 2)``; absent sites are zero."""
+    plain = [patch.untie() for patch in patches]
+    sites = sorted({site for patch in plain for site in patch.factors}, key=order)
+    rows = np.zeros((len(plain), len(sites), width * width))
+    for place, site in enumerate(sites):
+        held = [(row, patch) for row, patch in enumerate(plain) if site in patch.factors]
+        left, right = _projections(held[0][1], site, place, width, seed)
+        for row, patch in held:
+            item = patch.factors[site]
+            small = (left @ item.b.astype(float)) @ (item.a.astype(float) @ right)
+            rows[row, place] = (patch.scale(site) * small).ravel()
+    return rows.reshape(len(plain), -1)
+
+
+def kmeans(points: Floats, clusters: int, seed: int) -> NDArray[np.int64]:
+    """Returns the number of every point's cluster, ``(points,)``; equal inputs, equal numbers."""
+    centres = _starts(points, clusters, stream(seed, Purpose.CATALOGUE, 3))
+    groups = np.zeros(len(points), dtype=np.int64)
+    for _ in range(_ITERATIONS):
+        squares = np.square(points[:, None] - centres[None]).sum(axis=2)
+        nearest = squares.argmin(axis=1).astype(np.int64)
+        members = [points[nearest == number] for number in range(clusters)]
+        centres = np.stack(
+            [
+                own.mean(axis=0) if len(own) else centres[number]
+                for number, own in enumerate(members)
+            ]
+        )
+        if np.array_equal(nearest, groups):
+            break
+        groups = nearest
+    return groups
+
+
+def _starts(points: Floats, clusters: int, rng: np.random.Generator) -> Floats:
+    """Returns starting centres, each far from those before with k-means++'s probability."""
+    chosen = [int(rng.integers(len(points)))]
+    while len(chosen) < clusters:
+        apart = np.square(points[:, None] - points[chosen][None]).sum(axis=2).min(axis=1)
+        total = float(apart.sum())
+        share = apart / total if total > 0 else np.full(len(points), 1 / len(points))
+        chosen.append(int(rng.choice(len(points), p=share)))
+    return points[chosen]
+
+
+def _projections(
+    patch: Patch, site: Site, place: int, width: int, seed: int
+) -> tuple[Floats, Floats]:
+    item = patch.factors[site]
+    rng = stream(seed, Purpose.CATALOGUE, 2, place)
+    left = rng.normal(size=(width, item.b.shape[0])) / np.sqrt(width)
+    return left, rng.normal(size=(item.a.shape[1], width)) / np.sqrt(width)

@@ -16,9 +16,11 @@ from fleettune.adapters.patch import Patch
 from fleettune.adapters.patch_files import keep_patch
 from fleettune.catalogue.manifest import CatalogueManifest, encode_manifest, manifest_digest
 from fleettune.cohort.execute import Execute
+from fleettune.data.exchanges import Population
 from fleettune.data.tokens import open_encoder
 from fleettune.jobs.jobs import GenerateJob, GenerateResult
 from fleettune.releases.manifest import Manifest
+from strategies.catalogue.shared_deltas import SharedDeltas
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,26 @@ class Catalogue:
     entries: tuple[Entry, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryTools:
+    """What the server makes entries with.
+
+    Attributes:
+        store: Folder of the catalogues' patches.
+        seed: Key of corpora, questions and adapters.
+        run: Runs jobs.
+        population: Where text of users outside the fleet comes from; None where no source of the
+            run asks for any.
+        shared: The deltas that devices shared.
+    """
+
+    store: Path
+    seed: int
+    run: Execute
+    population: Population | None
+    shared: SharedDeltas
+
+
 def publish(catalogue: Catalogue, store: Path) -> str:
     """Writes all patches and the manifest into a store and returns the manifest's digest."""
     for entry in catalogue.entries:
@@ -54,7 +76,7 @@ def publish(catalogue: Catalogue, store: Path) -> str:
     return digest
 
 
-def answers(
+def answer_questions(
     entries: Sequence[Entry],
     questions: Sequence[str],
     new_tokens: int,

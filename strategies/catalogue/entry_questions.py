@@ -13,23 +13,22 @@ from pathlib import Path
 from fleettune.data.exchanges import Population, in_turn
 from fleettune.data.tokens import Example, open_encoder
 from fleettune.releases.manifest import Manifest
-from strategies.catalogue.entries import Entry, answers
-from strategies.catalogue.entry_tools import Workshop
+from strategies.catalogue.entries import Entry, EntryTools, answer_questions
 from strategies.catalogue.explain import Explain
 
 TEXT = 900
 """Questions are keyed by it, so no release and no ranking below it was made of the same text."""
 
 
-def outside_questions(explain: Explain, workshop: Workshop) -> tuple[str, ...]:
+def outside_questions(explain: Explain, tools: EntryTools) -> tuple[str, ...]:
     """Returns questions of users outside the fleet.
 
     Raises:
-        ValueError: If the workshop knows none, or too few.
+        ValueError: If the tools know none, or too few.
     """
-    if workshop.population is None:
+    if tools.population is None:
         raise ValueError("a catalogue without text needs a population to ask, got none")
-    found = in_turn(workshop.population, explain.questions, workshop.seed * 1000 + TEXT)
+    found = in_turn(tools.population, explain.questions, tools.seed * 1000 + TEXT)
     check_questions(explain, len(found))
     return tuple(exchange.question for exchange in found)
 
@@ -49,7 +48,7 @@ def check_questions(explain: Explain, count: int) -> None:
 
 
 def own_answers(
-    explain: Explain, entries: Sequence[Entry], release: Manifest, workshop: Workshop
+    explain: Explain, entries: Sequence[Entry], release: Manifest, tools: EntryTools
 ) -> Mapping[str, tuple[Example, ...]]:
     """Returns what every entry answers to the catalogue's questions under its release.
 
@@ -57,9 +56,9 @@ def own_answers(
     how unlikely that is would drown the rest.
     """
     encoder = open_encoder(Path(release.path), release.template, release.max_tokens)
-    questions, most = outside_questions(explain, workshop), explain.new_tokens
+    questions, most = outside_questions(explain, tools), explain.new_tokens
     prompts = [encoder.request(question) for question in questions]
-    written = answers(entries, questions, most, release, workshop.run)
+    written = answer_questions(entries, questions, most, release, tools.run)
     return {
         entry.name: tuple(
             Example(

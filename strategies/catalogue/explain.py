@@ -29,7 +29,7 @@ from fleettune.data.tokens import open_encoder
 from fleettune.jobs.jobs import Compute
 from fleettune.releases.manifest import Manifest
 from strategies.catalogue.candidate_words import Answering, Summarise, measure_words
-from strategies.catalogue.entries import Catalogue, Entry, answers
+from strategies.catalogue.entries import Catalogue, Entry, answer_questions
 
 SUMMARISERS: Mapping[str, Callable[[], Summariser]] = {
     "embedding": AnswerEmbedding,
@@ -114,7 +114,7 @@ def explain_entries(
     compute = Compute(run=lambda job: execute([job])[0])
     summariser = SUMMARISERS[how.summariser]()
     answering = Answering(release=release, new_tokens=how.new_tokens, compute=compute)
-    plain = answering.greedy(questions)
+    plain = answering.answer(questions)
     pairs = _pairs(entries, questions, plain, answering, execute)
     found = summariser.vectors(pairs, release, compute)
     spread = found.std(axis=0)
@@ -159,7 +159,7 @@ def _pairs(
     encoder = open_encoder(Path(release.path), release.template, release.max_tokens)
     return [
         Pair(question=question, before=before, after=encoder.text(tokens))
-        for own in answers(entries, questions, answering.new_tokens, release, execute)
+        for own in answer_questions(entries, questions, answering.new_tokens, release, execute)
         for question, before, tokens in zip(questions, plain, own, strict=True)
     ]
 

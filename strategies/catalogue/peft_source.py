@@ -6,18 +6,20 @@ a later release breaks is dropped for good.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fleettune.adapters.patch_files import read_peft
 from fleettune.catalogue.manifest import IMPORTED
 from fleettune.data.exchanges import Population
+from fleettune.data.tokens import Example
 from fleettune.releases.manifest import Manifest
 from fleettune.shapes import Shapes
-from strategies.catalogue.entries import Entry
-from strategies.catalogue.entry_questions import check_outside
+from strategies.catalogue.entries import Entry, EntryTools
+from strategies.catalogue.entry_questions import check_outside, outside_questions, own_answers
 from strategies.catalogue.explain import Explain, check_worse
-from strategies.catalogue.still_valid import Outlived
+from strategies.catalogue.still_valid import EntryValidity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,20 +64,28 @@ class ImportedCatalogue:
 
     def check(self, shapes: Shapes, population: Population) -> None:
         """Raises ValueError if an adapter cannot be read, or there is too little to ask."""
-        self.read(0, shapes)
+        self._read(0, shapes)
         check_outside(self.explain, population)
 
-    def read(self, release: int, shapes: Shapes) -> tuple[Entry, ...]:
-        """Returns an entry per adapter.
-
-        Raises:
-            ValueError: If one cannot be read or does not fit the shapes.
-        """
-        return tuple(_entry(adapter, release, shapes) for adapter in self.adapters)
-
-    def made(self, release: Manifest, outlived: Outlived | None) -> tuple[Entry, ...]:
+    def make_entries(
+        self, release: Manifest, before: EntryValidity | None, tools: EntryTools
+    ) -> tuple[Entry, ...]:
         """Returns the entries of a release: what is left of those before it, or all of them."""
-        return self.read(release.version, release.shapes) if outlived is None else outlived.kept
+        return self._read(release.version, release.shapes) if before is None else before.valid
+
+    def draw_questions(self, tools: EntryTools) -> tuple[str, ...]:
+        """Returns questions of users outside the fleet."""
+        return outside_questions(self.explain, tools)
+
+    def hold_out(
+        self, entries: Sequence[Entry], release: Manifest, tools: EntryTools
+    ) -> Mapping[str, tuple[Example, ...]]:
+        """Returns the entries' own answers."""
+        return own_answers(self.explain, entries, release, tools)
+
+    def _read(self, release: int, shapes: Shapes) -> tuple[Entry, ...]:
+        """Returns an entry per adapter."""
+        return tuple(_entry(adapter, release, shapes) for adapter in self.adapters)
 
 
 def _entry(adapter: Adapter, release: int, shapes: Shapes) -> Entry:

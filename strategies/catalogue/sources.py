@@ -1,33 +1,22 @@
-"""Sources of catalogues: where entries come from. All are explained and offered alike.
+"""Sources of entries: what a catalogue's entries are made from, as one protocol.
 
-Text of the server's own (`strategies.catalogue.text_sources`), adapters that somebody else tuned
-(`strategies.catalogue.peft_source`), or deltas that devices shared
-(`strategies.catalogue.cluster_source`).
+A source of one's own has these four methods, is written into `strategies.plan.CATALOGUES`, and is
+named by a file of ``conf/catalogue/``. All entries are explained and offered alike.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from fleettune.data.exchanges import Population
 from fleettune.data.tokens import Example
 from fleettune.releases.manifest import Manifest
 from fleettune.shapes import Shapes
-from strategies.catalogue.cluster_source import ClusterCatalogue
-from strategies.catalogue.entries import Entry
-from strategies.catalogue.entry_questions import check_outside, outside_questions, own_answers
-from strategies.catalogue.entry_tools import Workshop
-from strategies.catalogue.peft_source import ImportedCatalogue
-from strategies.catalogue.still_valid import Outlived
-from strategies.catalogue.text_sources import (
-    CorporaCatalogue,
-    StyleCatalogue,
-    check_layers,
-    text_entries,
-    text_held_out,
-)
+from strategies.catalogue.entries import Entry, EntryTools
+from strategies.catalogue.explain import Explain
+from strategies.catalogue.still_valid import EntryValidity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,51 +24,46 @@ class Uncatalogued:
     """No catalogue."""
 
 
-Source: TypeAlias = StyleCatalogue | CorporaCatalogue | ImportedCatalogue | ClusterCatalogue
-"""What makes a catalogue."""
-Cataloguing: TypeAlias = Uncatalogued | Source
+@runtime_checkable
+class EntrySource(Protocol):
+    """Where entries come from; a frozen value that travels in a plan."""
+
+    @property
+    def explain(self) -> Explain:
+        """How entries are explained."""
+        ...
+
+    @property
+    def worse(self) -> float:
+        """Nats per token by which a release may make an entry worse and it is still reused."""
+        ...
+
+    def check(self, shapes: Shapes, population: Population) -> None:
+        """Raises ValueError if it cannot make entries for a model and a population."""
+        ...
+
+    def make_entries(
+        self, release: Manifest, before: EntryValidity | None, tools: EntryTools
+    ) -> tuple[Entry, ...] | None:
+        """Returns the entries of a release; None where they cannot be made yet.
+
+        Args:
+            release: The release.
+            before: The entries of the release before; None for the first release.
+            tools: What they are made with.
+        """
+        ...
+
+    def draw_questions(self, tools: EntryTools) -> tuple[str, ...]:
+        """Returns the questions that base and entries answer."""
+        ...
+
+    def hold_out(
+        self, entries: Sequence[Entry], release: Manifest, tools: EntryTools
+    ) -> Mapping[str, tuple[Example, ...]]:
+        """Returns the examples by which entries of a release are judged when the next one comes."""
+        ...
+
+
+CatalogueSource: TypeAlias = Uncatalogued | EntrySource
 """What a plan may name."""
-
-
-def made_entries(
-    how: Source, release: Manifest, outlived: Outlived | None, workshop: Workshop
-) -> tuple[Entry, ...] | None:
-    """Returns the entries of a release; None where they cannot be made yet.
-
-    Args:
-        how: Where they come from.
-        release: The release.
-        outlived: The entries of the release before; None for the first release.
-        workshop: What they are made with.
-    """
-    if isinstance(how, ImportedCatalogue):
-        return how.made(release, outlived)
-    if isinstance(how, ClusterCatalogue):
-        return how.made(release, outlived, workshop)
-    return text_entries(how, release, outlived, workshop)
-
-
-def asked(how: Source, workshop: Workshop) -> tuple[str, ...]:
-    """Returns the questions that base and entries answer."""
-    if isinstance(how, ImportedCatalogue | ClusterCatalogue):
-        return outside_questions(how.explain, workshop)
-    return how.asked(workshop.seed)
-
-
-def held_out(
-    how: Source, entries: Sequence[Entry], release: Manifest, workshop: Workshop
-) -> Mapping[str, tuple[Example, ...]]:
-    """Returns the examples by which entries of a release are judged when the next one comes."""
-    if isinstance(how, ImportedCatalogue | ClusterCatalogue):
-        return own_answers(how.explain, entries, release, workshop)
-    return text_held_out(how, release, workshop)
-
-
-def check_source(how: Source, shapes: Shapes, population: Population) -> None:
-    """Raises ValueError if a source cannot make entries for a model and a population."""
-    if isinstance(how, ImportedCatalogue):
-        how.check(shapes, population)
-    elif isinstance(how, ClusterCatalogue):
-        check_outside(how.explain, population)
-    else:
-        check_layers(how, shapes)

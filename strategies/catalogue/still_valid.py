@@ -1,7 +1,7 @@
-"""Outlived: which entries of a catalogue hold for a new release.
+"""Which entries of a catalogue are still valid for a new release.
 
-The reuse-or-retune rule of canaries on text of the server's: an entry holds if the new release with
-the old patch predicts what is held out of it no worse than the release before did.
+A catalogue entry is reused on a new release if its loss on held-out text rises by at most `worse`
+nats per token; else it is made again. This is the canary rule of devices, on text of the server's.
 """
 
 from __future__ import annotations
@@ -18,37 +18,37 @@ from strategies.catalogue.entries import Entry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outlived:
+class EntryValidity:
     """The entries of the release before, in view of a new one.
 
     Attributes:
         entries: All of them, for the release before.
-        kept: Those that hold for the new one, for that.
+        valid: Those that are reused, for the new one.
     """
 
     entries: tuple[Entry, ...] = ()
-    kept: tuple[Entry, ...] = ()
+    valid: tuple[Entry, ...] = ()
 
     @property
     def whole(self) -> bool:
-        """True if there were entries and all of them hold."""
-        return bool(self.entries) and len(self.kept) == len(self.entries)
+        """True if there were entries and all of them are still valid."""
+        return bool(self.entries) and len(self.valid) == len(self.entries)
 
     @property
     def lost(self) -> tuple[str, ...]:
-        """Names of the entries that do not hold."""
-        held = {entry.name for entry in self.kept}
+        """Names of the entries that are not."""
+        held = {entry.name for entry in self.valid}
         return tuple(entry.name for entry in self.entries if entry.name not in held)
 
 
-def outlive(
+def check_entries(
     entries: tuple[Entry, ...],
     text: Mapping[str, tuple[Example, ...]],
     releases: tuple[Manifest, Manifest],
     worse: float,
     execute: Execute,
-) -> Outlived:
-    """Returns the entries with those of them that hold.
+) -> EntryValidity:
+    """Returns the entries with those of them that are still valid.
 
     Args:
         entries: Of the release before.
@@ -65,12 +65,12 @@ def outlive(
     nats = [_nats(job, result) for job, result in zip(jobs, execute(jobs), strict=True)]
     pairs = zip(entries, nats[: len(entries)], nats[len(entries) :], strict=True)
     version = releases[1].version
-    kept = tuple(
+    valid = tuple(
         replace(entry, patch=replace(entry.patch, release=version))
         for entry, earlier, now in pairs
         if now - earlier <= worse
     )
-    return Outlived(entries=entries, kept=kept)
+    return EntryValidity(entries=entries, valid=valid)
 
 
 def _nats(job: ScoreJob, result: object) -> float:

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from fleettune.catalogue.decomposition import (
     Basis,
     Candidate,
-    by_strength,
     decompose,
     describe,
     format_terms,
+    sort_by_strength,
 )
 
 Floats = NDArray[np.float64]
@@ -93,7 +93,7 @@ def test_it_stops_when_every_target_is_explained() -> None:
 
 def test_the_strongest_word_is_the_one_along_which_targets_differ() -> None:
     targets = np.array([[10.0, 1.0], [10.0, -1.0]])
-    ordered = by_strength([word("common", 1, 0), word("telling", 0, 1)], targets)
+    ordered = sort_by_strength([word("common", 1, 0), word("telling", 0, 1)], targets)
     assert [candidate.word for candidate in ordered] == ["telling", "common"]
 
 

@@ -1,4 +1,4 @@
-"""Cataloguing: what is offered with a release, and which entries outlive it."""
+"""The cataloguer: what is offered with a release, and which entries are still valid then."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def shaken(folder: Path) -> Manifest:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("steps", 0), ("entries", 1), ("worse", -0.1)],
+    [("steps", 0), ("entries", 1), ("worse", -0.1), ("learning_rate", 0.0)],
 )
 def test_wrong_values_are_told(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"catalogue.{field}"):

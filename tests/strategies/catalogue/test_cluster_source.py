@@ -15,8 +15,7 @@ from fleettune.adapters.patch import Factors, Patch, Placement, new_patch
 from fleettune.data.personas import SyntheticData
 from fleettune.shapes import Site
 from strategies.catalogue.cataloguer import SHARED, Cataloguer
-from strategies.catalogue.cluster_source import ClusterCatalogue
-from strategies.catalogue.clusters import Clustering, cluster_entries
+from strategies.catalogue.cluster_source import ClusterCatalogue, cluster_entries
 from strategies.catalogue.explain import Explain
 from strategies.catalogue.shared_deltas import SharedDeltas
 from tests.strategies.catalogue.test_cataloguer import RELEASE, shaken
@@ -98,8 +97,7 @@ def test_devices_are_given_no_delta_of_another_device(tmp_path: Path) -> None:
 
 def test_a_cluster_of_too_few_devices_is_not_offered(tmp_path: Path) -> None:
     lonely = [drawn(0, device) for device in range(5)] + [drawn(1, 9)]
-    how = Clustering(clusters=2, rank=2, alpha=4.0, members=2)
-    (entry,) = cluster_entries(lonely, how)
+    (entry,) = cluster_entries(lonely, replace(HOW, members=2), 0)
     assert entry.patch.digest() not in {patch.digest() for patch in lonely}
     # one entry is no choice
     made = cataloguer(tmp_path)

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clients.placement.rules import TopLayers
 from fleettune.adapters.patch import Factors, Patch
 from fleettune.adapters.patch_files import fetch_patch
 from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
@@ -16,16 +15,22 @@ from fleettune.catalogue.comparing import cosine_distances
 from fleettune.catalogue.manifest import decode_manifest, encode_manifest, manifest_digest
 from fleettune.catalogue.style_vectors import AnswerEmbedding, Pair, StyleQuestion, Summariser
 from fleettune.catalogue.style_words import STYLE_WORDS
-from fleettune.cohort.execute import execute
+from fleettune.cohort.execute import Execute, execute
 from fleettune.data.styles import Style, plain_questions, style_corpus
 from fleettune.data.vocabulary import REQUESTS
 from fleettune.jobs.jobs import Compute, Job, Result
 from fleettune.releases.manifest import Manifest
 from fleettune.shapes import Site
-from strategies.catalogue.clusters import Clustering, cluster_entries, kmeans, sketches
-from strategies.catalogue.entries import Catalogue, Entry, publish
-from strategies.catalogue.entry_tuning import Recipe, corpus_entries
+from strategies.catalogue.cluster_source import (
+    ClusterCatalogue,
+    cluster_entries,
+    kmeans,
+    sketches,
+)
+from strategies.catalogue.entries import Catalogue, Entry, EntryTools, publish
 from strategies.catalogue.explain import Explain, explain_entries
+from strategies.catalogue.shared_deltas import SharedDeltas
+from strategies.catalogue.text_sources import StyleCatalogue, tune_entries
 
 SHAPES = read_shapes(POCKET_FOLDER)
 RELEASE = Manifest(
@@ -38,18 +43,30 @@ RELEASE = Manifest(
     template="pocket",
     max_tokens=128,
 )
-RECIPE = Recipe(
-    placement=TopLayers(layers=2, rank=4, alpha=8.0).on(SHAPES),
-    steps=30,
-    batch=8,
-    learning_rate=5e-3,
-    clip=1.0,
-)
+TUNED = StyleCatalogue(layers=2, rank=4, alpha=8.0, steps=30, batch=8, learning_rate=5e-3)
 TERSE = Style(expertise=0, informativeness=0, tone=0)
 WORDY = Style(expertise=0, informativeness=3, tone=3)
 HOW = Explain(residual=0.05)
 QUESTIONS = plain_questions(12, seed=1)
 COMPUTE = Compute(run=lambda job: execute([job])[0])
+
+
+GROUPED = ClusterCatalogue(
+    clusters=2,
+    members=2,
+    least=4,
+    most=10,
+    rank=4,
+    alpha=8.0,
+    width=4,
+    explain=HOW,
+    worse=0.0,
+)
+
+
+def tools(store: Path, run: Execute = execute) -> EntryTools:
+    shared = SharedDeltas(store=store, seed=0, most=0)
+    return EntryTools(store=store, seed=0, run=run, population=None, shared=shared)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +77,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def entries(store: Path, one_thread: None) -> tuple[Entry, ...]:
     corpora = {style.name: style_corpus(style, 60, seed=0) for style in (TERSE, WORDY)}
-    return corpus_entries(corpora, RECIPE, RELEASE, execute, store)
+    return tune_entries(corpora, TUNED, RELEASE, tools(store))
 
 
 @pytest.fixture(scope="module")
@@ -74,10 +91,11 @@ def test_a_corpus_is_tuned_once(entries: tuple[Entry, ...], store: Path) -> None
         return ()
 
     corpora = {style.name: style_corpus(style, 60, seed=0) for style in (TERSE, WORDY)}
-    again = corpus_entries(corpora, RECIPE, RELEASE, nothing, store)
+    again = tune_entries(corpora, TUNED, RELEASE, tools(store, nothing))
     assert [e.patch.digest() for e in again] == [e.patch.digest() for e in entries]
+    longer = {"x": style_corpus(TERSE, 61, seed=0)}
     with pytest.raises(AssertionError):
-        corpus_entries({"x": style_corpus(TERSE, 61, seed=0)}, RECIPE, RELEASE, nothing, store)
+        tune_entries(longer, TUNED, RELEASE, tools(store, nothing))
 
 
 def test_the_words_that_tell_two_styles_apart_are_found(catalogue: Catalogue) -> None:
@@ -139,7 +157,7 @@ def test_a_catalogue_is_about_one_release_and_names_entries_once(
     with pytest.raises(ValueError, match="must be for release 0, got 1"):
         explain_entries([other], questions, HOW, RELEASE, execute)
     with pytest.raises(ValueError, match="at least a batch of 8"):
-        corpus_entries({"x": style_corpus(TERSE, 7, seed=0)}, RECIPE, RELEASE, execute, Path())
+        tune_entries({"x": style_corpus(TERSE, 7, seed=0)}, TUNED, RELEASE, tools(Path()))
 
 
 def shared(seed: int, like: Patch, noise: float) -> Patch:
@@ -167,9 +185,9 @@ def test_clusters_of_shared_deltas_are_the_groups_they_came_from(
     assert len({groups[n] for n in range(0, 10, 2)}) == 1
     assert len({groups[n] for n in range(1, 10, 2)}) == 1
     assert groups[0] != groups[1]
-    found = cluster_entries(deltas, Clustering(clusters=2, rank=4, alpha=8.0))
+    found = cluster_entries(deltas, GROUPED, 0)
     assert [entry.origin for entry in found] == ["cluster", "cluster"]
-    again = cluster_entries(deltas, Clustering(clusters=2, rank=4, alpha=8.0))
+    again = cluster_entries(deltas, GROUPED, 0)
     assert [e.patch.digest() for e in found] == [e.patch.digest() for e in again]
     site = next(iter(entries[0].patch.factors))
     mean = np.mean([deltas[n].dense(site) for n in range(0, 10, 2)], axis=0)
@@ -180,4 +198,4 @@ def test_clusters_of_shared_deltas_are_the_groups_they_came_from(
 
 def test_more_clusters_than_deltas_are_refused(entries: tuple[Entry, ...]) -> None:
     with pytest.raises(ValueError, match="at most the 1 shared deltas, got 2"):
-        cluster_entries([entries[0].patch], Clustering(clusters=2, rank=4, alpha=8.0))
+        cluster_entries([entries[0].patch], GROUPED, 0)

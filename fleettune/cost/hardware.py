@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal, TypeAlias, cast
+from typing import cast
 
 import yaml
 
@@ -20,9 +20,6 @@ TIERS = ("M", "F", "S", "V", "E")
 """Tiers of a coefficient, from the best founded to the least."""
 POWER_SCOPES = ("total", "net", "unknown")
 """Whether phase powers include the idle draw; `unknown` sources are read as `total`."""
-
-Json: TypeAlias = dict[str, object]
-PowerScope: TypeAlias = Literal["total", "net", "unknown"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +80,7 @@ class DeviceProfile:
     """
 
     name: str
-    power_scope: PowerScope
+    power_scope: str
     eff_forward_gflops: Coefficient
     backward_ratio: Coefficient
     eff_prefill_gops: Coefficient
@@ -169,7 +166,9 @@ class FleetMix:
         return self.parts[-1][0]  # the last sum can round below the whole
 
 
-def device_profile(name: str, power_scope: str, **coefficients: object) -> DeviceProfile:
+def device_profile(
+    name: object = None, power_scope: object = None, **coefficients: object
+) -> DeviceProfile:
     """Returns a profile from five-item lists, the form of a configuration file.
 
     Args:
@@ -180,53 +179,12 @@ def device_profile(name: str, power_scope: str, **coefficients: object) -> Devic
     Raises:
         ValueError: If a coefficient is missing, unknown or breaks a rule; names all of them.
     """
-    unknown = sorted(coefficients.keys() - set(COEFFICIENTS))
-    missing = [coefficient for coefficient in COEFFICIENTS if coefficient not in coefficients]
-    if unknown or missing:
-        rule = f"must have {', '.join(COEFFICIENTS)}"
-        raise ValueError(f"profile {name} {rule}; unknown {unknown}, missing {missing}")
-    read = {
-        key: None
-        if item is None and key in MAINS
-        else read_coefficient(f"profile {name}", key, item)
-        for key, item in coefficients.items()
-    }
-    # Keys were checked above, each value by its own constructor, the scope by the profile's.
-    return DeviceProfile(name=name, power_scope=power_scope, **read)  # pyright: ignore[reportArgumentType]
-
-
-def profile_to_json(profile: DeviceProfile) -> Json:
-    """Returns a profile as plain JSON values, coefficients as five-item lists."""
-    plain: Json = {"name": profile.name, "power_scope": profile.power_scope}
-    present = dict(profile.coefficients())
-    for name in COEFFICIENTS:
-        c = present.get(name)
-        plain[name] = None if c is None else [c.value, c.low, c.high, c.tier, c.source]
-    return plain
-
-
-def profile_from_json(plain: Mapping[str, object]) -> DeviceProfile:
-    """Returns the profile that `profile_to_json` wrote; unknown or missing keys are refused."""
-    for key in ("name", "power_scope"):
-        if not isinstance(plain.get(key), str):
-            raise ValueError(f"{key} of a profile must be a text, got {plain.get(key)!r}")
-    rest = {key: item for key, item in plain.items() if key not in ("name", "power_scope")}
-    return device_profile(str(plain["name"]), str(plain["power_scope"]), **rest)
-
-
-def mix_to_json(mix: FleetMix) -> Json:
-    """Returns a mix as plain JSON values, its profiles in full."""
-    parts = [[profile_to_json(profile), share] for profile, share in mix.parts]
-    return {"name": mix.name, "parts": parts}
-
-
-def mix_from_json(plain: Mapping[str, object]) -> FleetMix:
-    """Returns the mix that `mix_to_json` wrote; unknown or missing keys are refused."""
-    if set(plain) != {"name", "parts"}:
-        raise ValueError(f"a mix must have the keys name and parts, got {sorted(plain)}")
-    parts = cast("Sequence[tuple[Mapping[str, object], float]]", plain["parts"])
-    read = tuple((profile_from_json(profile), float(share)) for profile, share in parts)
-    return FleetMix(name=str(plain["name"]), parts=read)
+    for key, text in (("name", name), ("power_scope", power_scope)):
+        if not isinstance(text, str):
+            raise ValueError(f"{key} of a profile must be a text, got {text!r}")
+    read = read_coefficients(f"profile {name}", coefficients, COEFFICIENTS, MAINS)
+    # the constructor checks the scope
+    return DeviceProfile(name=str(name), power_scope=str(power_scope), **read)  # pyright: ignore[reportArgumentType]
 
 
 def load_hardware(folder: Path) -> Mapping[str, DeviceProfile]:
@@ -241,7 +199,7 @@ def load_hardware(folder: Path) -> Mapping[str, DeviceProfile]:
         if not isinstance(content, dict):
             raise ValueError(f"{path.name} must be a mapping, got {type(content).__name__}")
         plain = cast("dict[str, object]", content)
-        profile = profile_from_json({k: item for k, item in plain.items() if k != "_target_"})
+        profile = device_profile(**{k: item for k, item in plain.items() if k != "_target_"})
         if profile.name != path.stem:
             raise ValueError(f"{path.name} must define the profile {path.stem}, got {profile.name}")
         profiles[profile.name] = profile
@@ -250,7 +208,32 @@ def load_hardware(folder: Path) -> Mapping[str, DeviceProfile]:
     return profiles
 
 
-def read_coefficient(owner: str, name: str, item: object) -> Coefficient:
+def read_coefficients(
+    owner: str, given: Mapping[str, object], names: Sequence[str], optional: Sequence[str] = ()
+) -> dict[str, Coefficient | None]:
+    """Returns coefficients from five-item lists.
+
+    Args:
+        owner: Whose they are, for the errors.
+        given: The lists by name.
+        names: The names that must be there, and no others.
+        optional: The names whose item may be None.
+
+    Raises:
+        ValueError: If a name is missing or unknown, or a list breaks a rule.
+    """
+    unknown = sorted(given.keys() - set(names))
+    missing = [name for name in names if name not in given]
+    if unknown or missing:
+        rule = f"must have {', '.join(names)}"
+        raise ValueError(f"{owner} {rule}; unknown {unknown}, missing {missing}")
+    return {
+        name: None if item is None and name in optional else _read_coefficient(owner, name, item)
+        for name, item in given.items()
+    }
+
+
+def _read_coefficient(owner: str, name: str, item: object) -> Coefficient:
     """Returns one coefficient from its five-item list; errors name its owner and it."""
     is_list = isinstance(item, Sequence) and not isinstance(item, str)
     if not is_list or len(cast("list[object]", item)) != 5:

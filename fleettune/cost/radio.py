@@ -14,16 +14,14 @@ network behind the radio. The intercepts are differences of large numbers: +-0.3
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol, TypeAlias, cast
+from typing import Protocol, TypeAlias
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
-from fleettune.cost.hardware import Coefficient, DeviceProfile, read_coefficient
+from fleettune.cost.hardware import Coefficient, DeviceProfile, read_coefficients
 
 Floats: TypeAlias = NDArray[np.float64]
 """One number, or one per device or draw."""
@@ -141,44 +139,16 @@ def cellular(name: str, **coefficients: object) -> Link:
     Raises:
         ValueError: If a coefficient is missing, unknown or breaks a rule.
     """
-    _check_names(name, coefficients, COEFFICIENTS)
-    optional = ("down_j_per_mb", "up_j_per_mb")
-    read = {
-        key: None
-        if item is None and key in optional
-        else read_coefficient(f"link {name}", key, item)
-        for key, item in coefficients.items()
-    }
-    # keys were checked above, each value by its own constructor
-    return Link(name=name, **read)  # pyright: ignore[reportArgumentType]
+    read = read_coefficients(
+        f"link {name}", coefficients, COEFFICIENTS, ("down_j_per_mb", "up_j_per_mb")
+    )
+    return Link(name=name, **read)  # pyright: ignore[reportArgumentType] - only those two are None
 
 
 def wifi(name: str, **coefficients: object) -> Wifi:
     """Returns Wi-Fi from five-item lists for rtt_s and tail_j; errors as `cellular`."""
-    own = ("rtt_s", "tail_j")
-    _check_names(name, coefficients, own)
-    return Wifi(
-        name=name, **{key: read_coefficient(f"link {name}", key, coefficients[key]) for key in own}
-    )
-
-
-def load_links(folder: Path) -> Mapping[str, RadioChoice]:
-    """Returns the links of a folder of YAML files by name, in order of name.
-
-    Raises:
-        ValueError: If the folder holds none, or a file is not a link named like itself.
-    """
-    links: dict[str, RadioChoice] = {}
-    for path in sorted(folder.glob("*.yaml")):
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError(f"{path.name} must be a mapping, got {type(content).__name__}")
-        links[path.stem] = read_link(cast("dict[str, object]", content))
-        if links[path.stem].name != path.stem:
-            raise ValueError(f"{path.name} must define {path.stem}, got {links[path.stem].name}")
-    if not links:
-        raise ValueError(f"the folder of links must hold some, got none in {folder}")
-    return links
+    read = read_coefficients(f"link {name}", coefficients, ("rtt_s", "tail_j"))
+    return Wifi(name=name, **read)  # pyright: ignore[reportArgumentType] - none of them is None
 
 
 def read_link(plain: Mapping[str, object]) -> RadioChoice:
@@ -194,11 +164,3 @@ def read_link(plain: Mapping[str, object]) -> RadioChoice:
         raise ValueError(f"link {rule}, got {name!r} and {target!r}")
     rest = {key: item for key, item in plain.items() if key not in ("_target_", "name")}
     return makers[target](name, **rest)
-
-
-def _check_names(name: str, given: Mapping[str, object], known: Sequence[str]) -> None:
-    unknown = sorted(given.keys() - set(known))
-    missing = [key for key in known if key not in given]
-    if unknown or missing:
-        rule = f"must have {', '.join(known)}"
-        raise ValueError(f"link {name} {rule}; unknown {unknown}, missing {missing}")

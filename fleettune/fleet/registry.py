@@ -11,16 +11,10 @@ import json
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from fleettune.cost.battery import SOC_FLOOR
-from fleettune.cost.hardware import (
-    Coefficient,
-    DeviceProfile,
-    FleetMix,
-    profile_from_json,
-    profile_to_json,
-)
+from fleettune.cost.hardware import Coefficient, DeviceProfile, FleetMix
 from fleettune.cost.pricing import PricedModel
 from fleettune.cost.radio import WIFI, Link, RadioChoice, Wifi
 from fleettune.data.exchanges import Population
@@ -71,18 +65,8 @@ DATA_TYPES: Types = {
 FACT_TYPES: Types = {
     kind.__name__: kind
     for kind in (
-        *(
-            PricedModel,
-            Link,
-            Wifi,
-            Coefficient,
-            Always,
-            Nightly,
-            Trace,
-            Writing,
-            CounterfactualSettings,
-        ),
-        *(Joining, Join),
+        *(FleetMix, DeviceProfile, Coefficient, PricedModel, Link, Wifi),
+        *(Always, Nightly, Trace, Writing, CounterfactualSettings, Joining, Join),
     )
 }
 
@@ -127,52 +111,7 @@ class Fleet:
 
     def write(self, file: Path) -> None:
         """Writes the fleet as JSON."""
-        plain = {
-            "seed": self.seed,
-            "mix": [[profile_to_json(profile), share] for profile, share in self.mix.parts],
-            "data": to_record(self.data),
-            "installed": list(self.installed),
-            "priced": to_record(self.priced),
-            "radio": to_record(self.radio),
-            "availability": to_record(self.availability),
-            "floor": self.floor,
-            "deadline_s": self.deadline_s,
-            "writing": to_record(self.writing),
-            "counterfactual": to_record(self.counterfactual),
-        }
-        if self.joining != FROM_THE_START:
-            plain["joining"] = to_record(self.joining)
-        file.write_text(json.dumps(plain))
-
-
-def read_fleet(file: Path) -> Fleet:
-    """Returns the fleet that `Fleet.write` wrote.
-
-    Raises:
-        ValueError: If the file does not describe a fleet.
-    """
-    plain: dict[str, Any] = json.loads(file.read_text())
-    return Fleet(
-        seed=plain["seed"],
-        mix=FleetMix(
-            name="fleet",
-            parts=tuple((profile_from_json(item), share) for item, share in plain["mix"]),
-        ),
-        data=from_record(plain["data"], DATA_TYPES, "data"),
-        installed=tuple(plain["installed"]),
-        priced=from_record(plain["priced"], FACT_TYPES, "cost"),
-        radio=from_record(plain["radio"], FACT_TYPES, "link"),
-        availability=from_record(plain["availability"], FACT_TYPES, "availability"),
-        floor=plain["floor"],
-        deadline_s=plain["deadline_s"],
-        writing=from_record(plain["writing"], FACT_TYPES, "writing"),
-        counterfactual=from_record(plain["counterfactual"], FACT_TYPES, "counterfactual"),
-        joining=(
-            from_record(plain["joining"], FACT_TYPES, "joining")
-            if "joining" in plain
-            else FROM_THE_START
-        ),
-    )
+        file.write_text(json.dumps(to_record(self)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +124,11 @@ class OpenFleet:
 
 @lru_cache(maxsize=4)
 def open_fleet(file: Path) -> OpenFleet:
-    """Returns the fleet of a file; reads file and data once per process."""
-    fleet = read_fleet(file)
+    """Returns the fleet of a file; reads file and data once per process.
+
+    Raises:
+        ValueError: If the file does not describe a fleet.
+    """
+    types = {**DATA_TYPES, **FACT_TYPES, "Fleet": Fleet}
+    fleet = cast(Fleet, from_record(json.loads(file.read_text()), types, "fleet"))
     return OpenFleet(fleet, fleet.data.open())

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
 from rich.table import Table
 
-from fleettune.cost.hardware import COEFFICIENTS, DeviceProfile, profile_to_json
+from fleettune.cost.hardware import COEFFICIENTS, DeviceProfile
 from simulations.calibration.fit_profile import HELD_OUT_EVERY, FittedProfile, max_error, mean_error
 
 
@@ -44,7 +43,6 @@ def profile_text(calibration: FittedProfile, name: str, like: DeviceProfile | No
     """
     if like is not None and like.power_scope == "net":
         raise ValueError(f"--like {like.name} states net power, the log that of the whole device")
-    others: Mapping[str, object] = {} if like is None else profile_to_json(like)
     lines = [
         f"# Fitted from {calibration.source}.",
         "# Each coefficient: [value, low, high, tier, source]",
@@ -54,13 +52,11 @@ def profile_text(calibration: FittedProfile, name: str, like: DeviceProfile | No
     ]
     for coefficient in COEFFICIENTS:
         found = calibration.coefficients.get(coefficient)
-        if found is not None:
-            item: object = [found.value, found.low, found.high, found.tier, found.source]
-        elif coefficient in others:
-            item = others[coefficient]
-        else:
+        if found is None and like is None:
             lines.append(f"# {coefficient}: not in the log, fill it in")
             continue
+        found = found or getattr(like, coefficient)
+        item = found and [found.value, found.low, found.high, found.tier, found.source]
         lines.append(f"{coefficient}: {_inline(item)}")
     return "\n".join(lines) + "\n"
 

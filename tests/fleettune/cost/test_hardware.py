@@ -1,10 +1,10 @@
-"""Profiles say where each number comes from, refuse nonsense, and survive JSON."""
+"""Profiles say where each number comes from, and refuse nonsense."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import pytest
@@ -22,10 +22,6 @@ from fleettune.cost.hardware import (
     FleetMix,
     device_profile,
     load_hardware,
-    mix_from_json,
-    mix_to_json,
-    profile_from_json,
-    profile_to_json,
 )
 from simulations.report.terminal_tables import make_devices_table
 
@@ -33,6 +29,13 @@ CONF = Path(__file__).parents[3] / "conf"
 HARDWARE = load_hardware(CONF / "hardware")
 PHONE = HARDWARE["oneplus_12r"]
 every_profile = pytest.mark.parametrize("profile", HARDWARE.values(), ids=HARDWARE.keys())
+
+
+def file_of(profile: DeviceProfile) -> dict[str, object]:
+    """What a configuration file says of a profile."""
+    lists = {name: list(astuple(item)) for name, item in profile.coefficients()}
+    absent = {name: None for name in COEFFICIENTS if name not in lists}
+    return {"name": profile.name, "power_scope": profile.power_scope, **lists, **absent}
 
 
 def test_eleven_profiles_are_shipped_and_most_of_their_numbers_are_estimates() -> None:
@@ -77,11 +80,6 @@ def test_shares_of_a_device_are_shares_and_its_powers_stand_above_idle(
 
 
 @every_profile
-def test_a_profile_survives_json(profile: DeviceProfile) -> None:
-    assert profile_from_json(json.loads(json.dumps(profile_to_json(profile)))) == profile
-
-
-@every_profile
 def test_a_configuration_file_is_a_constructor_call(profile: DeviceProfile) -> None:
     path = CONF / "hardware" / f"{profile.name}.yaml"
     assert instantiate(OmegaConf.load(path)) == profile
@@ -109,13 +107,6 @@ def test_a_mix_gives_each_profile_its_share_of_the_draws() -> None:
 def test_every_draw_finds_a_profile(draw: float, shares: list[float]) -> None:
     parts = tuple(zip(HARDWARE.values(), shares, strict=False))
     assert FleetMix(name="any", parts=parts).profile_of(draw) in HARDWARE.values()
-
-
-def test_a_mix_survives_json() -> None:
-    mix = FleetMix(name="two", parts=((PHONE, 1.0), (HARDWARE["mid_phone"], 3.0)))
-    assert mix_from_json(json.loads(json.dumps(mix_to_json(mix)))) == mix
-    with pytest.raises(ValueError, match=r"keys name and parts, got \['name'\]"):
-        mix_from_json({"name": "two"})
 
 
 def test_the_table_says_that_joules_are_simulated_and_counts_tiers() -> None:
@@ -172,20 +163,20 @@ def test_impossible_coefficients_are_refused(
 )
 def test_broken_profiles_are_refused_by_name(change: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        profile_from_json({**profile_to_json(PHONE), **change})
+        device_profile(**{**file_of(PHONE), **change})
 
 
 def test_a_missing_coefficient_is_named() -> None:
-    plain = profile_to_json(PHONE)
+    plain = file_of(PHONE)
     del plain["ram_gb"]
     with pytest.raises(ValueError, match=r"unknown \[\], missing \['ram_gb'\]"):
-        profile_from_json(plain)
+        device_profile(**plain)
 
 
 def test_a_folder_must_hold_profiles_named_like_their_files(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="must hold profiles"):
         load_hardware(tmp_path)
-    (tmp_path / "toaster.yaml").write_text(json.dumps(profile_to_json(PHONE)), encoding="utf-8")
+    (tmp_path / "toaster.yaml").write_text(json.dumps(file_of(PHONE)), encoding="utf-8")
     with pytest.raises(ValueError, match="must define the profile toaster, got oneplus_12r"):
         load_hardware(tmp_path)
     (tmp_path / "toaster.yaml").write_text("[1]", encoding="utf-8")

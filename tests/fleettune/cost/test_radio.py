@@ -15,19 +15,22 @@ from omegaconf import OmegaConf
 
 from fleettune.cost.energy import central_values, price_amount
 from fleettune.cost.hardware import Coefficient, load_hardware
-from fleettune.cost.radio import WIFI, Link, Wifi, cellular, load_links, wifi
+from fleettune.cost.radio import WIFI, Link, Wifi, cellular, read_link, wifi
 from fleettune.cost.workload import Phase, transferring
 from fleettune.records import from_record, to_record
 
 CONF = Path(__file__).parents[3] / "conf"
-LINKS = load_links(CONF / "link")
+LINKS = {
+    file.stem: read_link(yaml.safe_load(file.read_text(encoding="utf-8")))
+    for file in sorted((CONF / "link").glob("*.yaml"))
+}
 HARDWARE = load_hardware(CONF / "hardware")
 PHONE = HARDWARE["oneplus_12r"]
 MEGABYTE = 1e6
 
 
 def moved(link: Link, phase: Phase, size_bytes: float) -> tuple[float, float]:
-    """Seconds and joules of one burst, as a night is charged for it."""
+    """Seconds and joules of one burst, as a night is billed for it."""
     at = central_values(PHONE, link)
     time_s, energy_j = price_amount(phase, transferring(size_bytes), at)
     return float(time_s), float(energy_j)
@@ -149,16 +152,9 @@ def test_missing_coefficients_are_named() -> None:
         wifi("wifi", tail_j=FIVE)
 
 
-def test_a_folder_must_hold_links_named_like_their_files(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="must hold some"):
-        load_links(tmp_path)
-    text = (CONF / "link" / "lte.yaml").read_text(encoding="utf-8")
-    (tmp_path / "carrier_pigeon.yaml").write_text(text, encoding="utf-8")
-    with pytest.raises(ValueError, match=r"must define carrier_pigeon, got lte"):
-        load_links(tmp_path)
-    (tmp_path / "carrier_pigeon.yaml").write_text("[1]", encoding="utf-8")
-    with pytest.raises(ValueError, match="must be a mapping, got list"):
-        load_links(tmp_path)
+def test_a_configuration_that_is_no_link_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"must have a name and a _target_ in .*got None and ''"):
+        read_link({"_target_": ""})
 
 
 @pytest.mark.skipif(

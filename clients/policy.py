@@ -10,21 +10,25 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias, cast
+from typing import cast
 
-from clients.adaptation.baselines import Oracle, Periodic, PerRelease, RandomAtRate
-from clients.adaptation.canary import Canary
-from clients.adaptation.device_view import DeviceRule
-from clients.adaptation.edgetune import EdgeTune
-from clients.adaptation.rules import (
+from clients.adaptation import (
     Adaptation,
+    AdaptationRule,
     AlwaysRetune,
     AlwaysReuse,
+    Canary,
+    EdgeTune,
     EdgeTuneReleased,
     FleetOnly,
     NeverPersonalise,
+    Oracle,
+    Periodic,
+    PerRelease,
+    RandomAtRate,
     Retrieve,
     UserPrior,
+    traits_of,
 )
 from clients.placement import (
     AttentionOnly,
@@ -81,18 +85,15 @@ class Quota:
             )
 
 
-AdaptationRule: TypeAlias = Adaptation | DeviceRule
-"""A rule that needs release and patch only, or one that looks at more of its device."""
-
-PARTS: Mapping[str, tuple[type, ...]] = {
-    "selection": (Selection,),
-    "synthesis": (Synthesis,),
-    "adaptation": (Adaptation, DeviceRule),
-    "placement": (PlacementRule,),
-    "codec": (Codec,),
-    "start": (StartRule,),
+PARTS: Mapping[str, type] = {
+    "selection": Selection,
+    "synthesis": Synthesis,
+    "adaptation": Adaptation,
+    "placement": PlacementRule,
+    "codec": Codec,
+    "start": StartRule,
 }
-"""The exchangeable parts of a policy and the protocols of which each must follow one."""
+"""The exchangeable parts of a policy, each with the protocol that it must follow."""
 
 
 SCRATCH = Scratch()
@@ -113,11 +114,13 @@ class DevicePolicy:
     start: StartRule = field(default=SCRATCH, metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
-        for name, kinds in PARTS.items():
+        for name, kind in PARTS.items():
             part = getattr(self, name)
-            if not isinstance(part, kinds):
-                named = " or ".join(kind.__name__ for kind in kinds)
-                raise ValueError(f"{name} must be of kind {named}, got {type(part).__name__}")
+            if not isinstance(part, kind):
+                raise ValueError(
+                    f"{name} must be of kind {kind.__name__}, got {type(part).__name__}"
+                )
+        traits_of(self.adaptation)
 
 
 BUILT_IN: Mapping[str, type] = {

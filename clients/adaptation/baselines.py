@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from clients.adaptation.canary import check_paired, score_canaries
-from clients.adaptation.decision import FIRST_PATCH, Action, Decision
-from clients.adaptation.device_view import DeviceView, KeptOut
+from clients.adaptation.decision import FIRST_PATCH, ON_TRIAL, Action, Decision
+from clients.adaptation.device_view import DeviceView
 from clients.adaptation.edgetune import explore
+from clients.adaptation.protocol import KeptOut, LookAhead, RuleTraits
 from clients.adaptation.rules import pool_moments
 from fleettune.adapters.patch import Patch
 from fleettune.releases.manifest import Manifest
 from fleettune.seeds import Purpose, stream
-
-TRIAL = "trial"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +56,12 @@ class RandomAtRate:
         if not 0 <= self.rate <= 1:
             raise ValueError(f"rate must be a share from 0 to 1, got {self.rate}")
 
-    def weigh(self, view: DeviceView) -> Decision:
+    @property
+    def traits(self) -> RuleTraits:
+        """It looks at the device's own random stream."""
+        return RuleTraits(needs_view=True)
+
+    def decide(self, view: DeviceView) -> Decision:
         """Returns retune if this device's number for this release is below the rate."""
         facts = view.facts
         rng = stream(facts.seed, Purpose.RANDOM_RETUNE, facts.device, view.release.version)
@@ -105,15 +109,19 @@ class PerRelease:
             raise ValueError(f"k_var must be >= 0, got {self.k_var}")
 
     @property
-    def kept_out(self) -> KeptOut | None:
-        """Which exchanges never train."""
+    def traits(self) -> RuleTraits:
+        """It looks at the device, and may keep canaries out of every tune."""
         if self.canary_share is None:
-            return None
-        return KeptOut(share=self.canary_share, most=self.canary_most)
+            return RuleTraits(needs_view=True)
+        kept_out = KeptOut(share=self.canary_share, most=self.canary_most)
+        return RuleTraits(needs_view=True, kept_out=kept_out)
 
-    def weigh(self, view: DeviceView) -> Decision:
-        """Returns what `decide` does; with canaries a share explores, and a retune is measured."""
-        decision = self.decide(view.release, view.patch)
+    def decide(self, view: DeviceView) -> Decision:
+        """Returns the server's decision, or without one what the drift says.
+
+        With canaries a share of the devices explores, and a retune is measured.
+        """
+        decision = self._by_release(view.release, view.patch)
         if self.canary_share is None:
             return decision
         guidance = view.release.guidance
@@ -123,10 +131,7 @@ class PerRelease:
         seen = score_canaries(view, paired=False)
         return replace(decision, passes=seen.passes, canary_before=seen.score)
 
-    def decide(self, release: Manifest, patch: Patch | None) -> Decision:
-        """Returns the server's decision, else what the drift says."""
-        if patch is None:
-            return FIRST_PATCH
+    def _by_release(self, release: Manifest, patch: Patch) -> Decision:
         told = "" if release.guidance is None else release.guidance.decision
         if told:
             return Decision(action=Action(told), reason="told_by_server")
@@ -159,11 +164,13 @@ class Oracle:
     days: int
 
     def __post_init__(self) -> None:
-        if not self.margin >= 0:
-            raise ValueError(f"margin must be >= 0 nats per token, got {self.margin}")
-        if self.days < 1:
-            raise ValueError(f"days must be >= 1 day, got {self.days}")
+        LookAhead(margin=self.margin, days=self.days)
+
+    @property
+    def traits(self) -> RuleTraits:
+        """It asks the observer."""
+        return RuleTraits(look_ahead=LookAhead(margin=self.margin, days=self.days))
 
     def decide(self, release: Manifest, patch: Patch | None) -> Decision:
         """Returns a retune on trial."""
-        return FIRST_PATCH if patch is None else Decision(action=Action.RETUNE, reason=TRIAL)
+        return FIRST_PATCH if patch is None else ON_TRIAL

@@ -12,7 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from clients.adaptation.decision import Action, Decision, PatchHistory
-from clients.adaptation.device_view import DeviceView, KeptOut, nats_per_token
+from clients.adaptation.device_view import DeviceView, nats_per_token
+from clients.adaptation.protocol import KeptOut, RuleTraits
 from fleettune.data.tokens import Example
 from fleettune.releases.manifest import Manifest
 
@@ -66,11 +67,12 @@ class Canary:
             raise ValueError(f"margin must be >= 0 nats per token, got {self.margin}")
 
     @property
-    def kept_out(self) -> KeptOut:
-        """Which exchanges are canaries."""
-        return KeptOut(share=self.share, most=self.most)
+    def traits(self) -> RuleTraits:
+        """It looks at the device, and keeps canaries out of every tune."""
+        kept_out = KeptOut(share=self.share, most=self.most)
+        return RuleTraits(needs_view=True, kept_out=kept_out)
 
-    def weigh(self, view: DeviceView) -> Decision:
+    def decide(self, view: DeviceView) -> Decision:
         """Returns retune where the canaries got worse by more than the margin."""
         seen = score_canaries(view, paired=self.paired)
         reuse = seen.worse is None or seen.worse <= self.margin

@@ -1,4 +1,4 @@
-"""decision."""
+"""A decision about a patch, the numbers that it was made by, and what is kept about the patch."""
 
 from __future__ import annotations
 
@@ -95,6 +95,9 @@ FIRST_PATCH = Decision(action=Action.RETUNE, reason="first_patch")
 
 PUT_OFF = Decision(action=Action.NONE, reason="deferred")
 """What a night reports in which a retune was decided on and left to another one."""
+
+ON_TRIAL = Decision(action=Action.RETUNE, reason="trial")
+"""A retune that is kept only where the observer says that it helps."""
 
 
 def numbers_of(decision: Decision) -> dict[str, Any]:

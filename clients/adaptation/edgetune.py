@@ -1,7 +1,7 @@
 """EdgeTune with a scope, a threshold that may come from the fleet, and a retune with a budget.
 
 The idea is EdgeTune's: compare the drift of a release with the strength of the patch, data-free.
-Its released form is `clients.adaptation.rules.EdgeTuneReleased`
+Its released form is `clients.adaptation.EdgeTuneReleased`
 (docs/methods.md#edgetune-released-drift-and-strength). Ours (docs/methods.md#edgetune-ours) is what
 a device needs where that threshold is no constant of nature: sums over the matrices that matter, a
 score that the server fits from what devices reported, canaries as a second number.
@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 
 from clients.adaptation.canary import CanaryScore, check_paired, score_canaries
 from clients.adaptation.decision import FRESH, OLD, Action, Decision
-from clients.adaptation.device_view import DeviceView, KeptOut
+from clients.adaptation.device_view import DeviceView
 from clients.adaptation.drift import SCOPES, PatchDrift, measure_drift
+from clients.adaptation.protocol import KeptOut, RuleTraits
 from fleettune.releases.guidance import LOG_DRIFT, Guidance, features_of, log_ratio
 from fleettune.seeds import Purpose, stream
 
@@ -36,9 +37,9 @@ class EdgeTune:
         k_var: Weight of the deviation (docs/methods.md#edgetune-released-drift-and-strength); not
             used by ``projected``.
         canary: Whether canaries are scored as a second number; ``calibrated`` only.
-        canary_share: As `clients.adaptation.canary.Canary.share`, where `canary` is set.
+        canary_share: As `clients.adaptation.Canary.share`, where `canary` is set.
         canary_most: Newest canaries that are scored.
-        canary_paired: As `clients.adaptation.canary.Canary.paired`.
+        canary_paired: As `clients.adaptation.Canary.paired`.
         steps_at_threshold: Optimizer steps of a retune just above the bound; null: as the tuning
             says, whatever the drift.
         steps_max: Steps from ten times the drift on, with the logarithm of the drift in between;
@@ -98,13 +99,16 @@ class EdgeTune:
             raise ValueError(f"start must be one of {STARTS}, got {self.start!r}")
 
     @property
-    def kept_out(self) -> KeptOut | None:
-        """Which exchanges are canaries."""
-        if not self.canary:
-            return None
-        return KeptOut(share=self.canary_share, most=self.canary_most)
+    def traits(self) -> RuleTraits:
+        """It looks at the device, and may keep canaries out of every tune."""
+        kept_out = KeptOut(share=self.canary_share, most=self.canary_most)
+        return RuleTraits(
+            needs_view=True,
+            kept_out=kept_out if self.canary else None,
+            trial_start=self.start,
+        )
 
-    def weigh(self, view: DeviceView) -> Decision:
+    def decide(self, view: DeviceView) -> Decision:
         """Returns retune above the bound, and at random for the share that explores."""
         found = measure_drift(self.scope, view, self.k_var)
         if found is None:

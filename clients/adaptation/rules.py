@@ -10,23 +10,15 @@ compare the drift of the target matrices with the strength of the patch, data-fr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 from clients.adaptation.decision import FIRST_PATCH, Action, Decision
+from clients.adaptation.protocol import RuleTraits
 from fleettune.adapters.patch import Patch
+from fleettune.data.labels import user_prior
 from fleettune.releases.manifest import Manifest, Moments, moments
 from fleettune.shapes import Site
-
-
-@runtime_checkable
-class Adaptation(Protocol):
-    """A rule that is asked once for every release that is new to the device."""
-
-    def decide(self, release: Manifest, patch: Patch | None) -> Decision:
-        """Returns what to do; `patch` is None as long as nothing was ever tuned."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +52,11 @@ class NeverPersonalise:
 class FleetOnly:
     """Trains nothing: serves what the fleet learned, where the server sends it."""
 
+    @property
+    def traits(self) -> RuleTraits:
+        """It serves with the fleet patch."""
+        return RuleTraits(takes_fleet_patch=True)
+
     def decide(self, release: Manifest, patch: Patch | None) -> Decision:
         """Returns reuse, of the fleet's patch; never without one that is not in the weights yet."""
         if patch is None:
@@ -83,6 +80,11 @@ class Retrieve:
         if self.neighbours < 1:
             raise ValueError(f"neighbours must be >= 1, got {self.neighbours}")
 
+    @property
+    def traits(self) -> RuleTraits:
+        """It retrieves."""
+        return RuleTraits(neighbours=self.neighbours)
+
     def decide(self, release: Manifest, patch: Patch | None) -> Decision:
         """Returns never."""
         return Decision(action=Action.NEVER, reason="retrieval")
@@ -101,6 +103,15 @@ class UserPrior:
     def __post_init__(self) -> None:
         if not self.smoothing > 0:
             raise ValueError(f"smoothing must be > 0, got {self.smoothing}")
+
+    @property
+    def traits(self) -> RuleTraits:
+        """It answers without the model."""
+        return RuleTraits(label_prior=self.log_prior)
+
+    def log_prior(self, history: Sequence[int], answers: int) -> tuple[float, ...]:
+        """Returns the log-probability of every answer, given which ones the user gave before."""
+        return user_prior(history, answers, self.smoothing)
 
     def decide(self, release: Manifest, patch: Patch | None) -> Decision:
         """Returns never."""

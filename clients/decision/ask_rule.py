@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from clients.adaptation.decision import FIRST_PATCH, Decision
-from clients.adaptation.device_view import DeviceRule, DeviceView
+from clients.adaptation.device_view import DeviceView
+from clients.adaptation.protocol import Adaptation, DeviceRule, traits_of
 from clients.night.order import NightOrder
 from clients.state.kept_out import canaries, training_exchanges
 from clients.state.state import DeviceState
@@ -12,8 +15,8 @@ from clients.state.state import DeviceState
 def ask_rule(order: NightOrder, state: DeviceState) -> Decision:
     """Returns what the rule says about a release that is new to the device."""
     rule, patch, facts = order.policy.adaptation, state.patch, order.facts
-    if not isinstance(rule, DeviceRule):
-        return rule.decide(order.release, patch)
+    if not traits_of(rule).needs_view:
+        return cast(Adaptation, rule).decide(order.release, patch)
     if patch is None:
         return FIRST_PATCH
     exchanges = len(training_exchanges(facts, rule, state))
@@ -27,4 +30,4 @@ def ask_rule(order: NightOrder, state: DeviceState) -> Decision:
         steps=order.policy.tuning.epoch_ends(max(1, exchanges))[-1],
         compute=order.compute,
     )
-    return rule.weigh(view)
+    return cast(DeviceRule, rule).decide(view)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from clients.adaptation.baselines import TRIAL, Oracle
 from clients.adaptation.decision import PUT_OFF, Action, Decision
-from clients.adaptation.rules import FleetOnly
+from clients.adaptation.protocol import traits_of
 from clients.decision.ask_rule import ask_rule
 from clients.decision.recalled_release import decide_again, has_had, mark_recalled, restore_patch
 from clients.night.night import Night, bill
@@ -46,7 +45,7 @@ def decide(order: NightOrder, night: Night) -> Night:
 def _take_fleet_patch(order: NightOrder, night: Night) -> Night:
     """Brings the fleet patch to a device that serves with nothing else."""
     fleet, quota = order.fleet, order.policy.quota
-    if night.over or fleet is None or not isinstance(order.policy.adaptation, FleetOnly):
+    if night.over or fleet is None or not traits_of(order.policy.adaptation).takes_fleet_patch:
         return night
     taken = replace(night.state, patch=fleet)
     if taken.stored_bytes > quota.total_bytes:
@@ -63,11 +62,12 @@ def _keeping(night: Night, decision: Decision) -> Night:
 
 
 def _tried(order: NightOrder, kept: Night, tuned: Night) -> Night:
-    """Returns the night with the retune, or without it where an oracle knows better."""
-    rule = order.policy.adaptation
-    if not isinstance(rule, Oracle) or kept.decision.reason != TRIAL or tuned.trained is None:
+    """Returns the night with the retune, or without it where an oracle is told otherwise."""
+    ahead = traits_of(order.policy.adaptation).look_ahead
+    # the first patch is tuned without a trial, for there is nothing to compare it with
+    if ahead is None or kept.state.patch is None or tuned.trained is None:
         return tuned
-    told = ask_observer(order, rule, (kept.state, tuned.state))
+    told = ask_observer(order, ahead, (kept.state, tuned.state))
     return replace(tuned if told.action is Action.RETUNE else kept, decision=told)
 
 

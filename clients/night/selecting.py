@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from clients.adaptation.rules import Retrieve, UserPrior
+from clients.adaptation.protocol import traits_of
 from clients.night.order import NightOrder
 from clients.policy import DevicePolicy
 from clients.selection.annotation import ask
@@ -114,7 +114,7 @@ def select(
     wanted = policy.selection.keep(state.items, readings, room, keyed_numbers(order.facts))
     kept = fitted(wanted, room)
     beside = 0
-    if isinstance(policy.adaptation, Retrieve):
+    if traits_of(policy.adaptation).neighbours:
         beside = EMBEDDING_BYTES * arrived.release.shapes.hidden
         kept = fitted(kept, quota.total_bytes - patch, beside)
     seen = state.seen + len(readings)
@@ -138,17 +138,17 @@ def serving_work(order: NightOrder, state: DeviceState, arrived: Arrivals) -> li
         state: What it holds after the selection.
         arrived: The exchanges of those days.
     """
-    facts, release, rule = order.facts, order.release, order.policy.adaptation
+    facts, release, traits = order.facts, order.release, traits_of(order.policy.adaptation)
     entries: list[Entry] = []
     embedded = texts(order.policy, arrived.examples)
     if embedded:
         entries += embed_work(facts, release, list(map(len, embedded)))
-    if isinstance(rule, UserPrior):
+    if traits.label_prior is not None:
         return entries  # it answers without the model
     context = 0.0
-    if isinstance(rule, Retrieve) and state.answered:
+    if traits.neighbours and state.answered:
         turns = [len(example.tokens) for example in order.examples(state.answered)]
-        context = rule.neighbours * sum(turns) / len(turns)
+        context = traits.neighbours * sum(turns) / len(turns)
         entries += embed_work(facts, release, [one.prompt for one in arrived.examples])
     return [*entries, *serve_work(facts, release, state.applied, arrived.examples, context)]
 

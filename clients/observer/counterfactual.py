@@ -13,17 +13,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from clients.adaptation.baselines import Oracle
-from clients.adaptation.decision import Action, Decision
-from clients.adaptation.edgetune import EdgeTune
+from clients.adaptation.decision import ON_TRIAL, Action
+from clients.adaptation.protocol import LookAhead, traits_of
 from clients.night.attendance import Tonight
 from clients.night.night import Night
 from clients.night.order import NightOrder
 from clients.observer.foresight import ask_observer
 from clients.retuning.retune import retune
 from clients.state.state import DeviceState
-
-TRIAL = Decision(action=Action.RETUNE, reason="trial")
 
 
 def retune_gain(order: NightOrder, before: Night, after: Night) -> float | None:
@@ -45,15 +42,15 @@ def retune_gain(order: NightOrder, before: Night, after: Night) -> float | None:
     retuned = _retuned(order, before, after)
     if retuned is None:
         return None
-    look = Oracle(margin=0.0, days=order.foresight_days)
-    return ask_observer(order, look, (before.state, retuned)).gain
+    ahead = LookAhead(margin=0.0, days=order.foresight_days)
+    return ask_observer(order, ahead, (before.state, retuned)).gain
 
 
 def _retuned(order: NightOrder, before: Night, after: Night) -> DeviceState | None:
     """Returns the device with the patch of a retune of this night; None where it can have none."""
     if after.decision.action is Action.RETUNE:
         return None if after.trained is None else after.state
-    endless, rule = replace(order, tonight=Tonight()), order.policy.adaptation
-    trial = replace(TRIAL, start=rule.start) if isinstance(rule, EdgeTune) else TRIAL
+    endless = replace(order, tonight=Tonight())
+    trial = replace(ON_TRIAL, start=traits_of(order.policy.adaptation).trial_start)
     tried = retune(endless, replace(before, decision=trial))
     return None if tried.trained is None else tried.state

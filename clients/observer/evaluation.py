@@ -13,12 +13,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from clients.adaptation.rules import Retrieve, UserPrior
+from clients.adaptation.protocol import traits_of
 from clients.night.order import NightOrder
 from clients.state.state import DeviceState
 from clients.synthesis.acceptance import rouge_1
 from fleettune.data.exchanges import Answer, Exchange
-from fleettune.data.labels import absolute_error, predicted, user_prior
+from fleettune.data.labels import absolute_error, predicted
 from fleettune.data.tokens import Encoder, Example
 from fleettune.jobs.jobs import ChoiceJob, EmbedJob, GenerateJob, ScoreJob
 from fleettune.messages.report import Observation
@@ -33,19 +33,18 @@ def observe(order: NightOrder, state: DeviceState, day: int) -> Observation:
 
     With the release that it holds: one that never came to download any is not evaluated.
     """
-    rule, answers = order.policy.adaptation, order.population.answers
+    traits, answers = traits_of(order.policy.adaptation), order.population.answers
     later = order.population.day(order.facts.user, day)
     release = state.held
     if not later or release is None:
         return Observation(exchanges=0)
-    if isinstance(rule, UserPrior):
+    if traits.label_prior is not None:
         index = {answer.response: place for place, answer in enumerate(answers)}
         history = [index[exchange.response] for exchange in state.answered]
-        prior = user_prior(history, len(answers), rule.smoothing)
+        prior = traits.label_prior(history, len(answers))
         return _labelled(answers, later, [tuple(-value for value in prior)] * len(later))
     encoder = order.facts.encoder(release)
-    neighbours = rule.neighbours if isinstance(rule, Retrieve) else 0
-    contexts = _retrieve(order, state, release, later, neighbours)
+    contexts = _retrieve(order, state, release, later, traits.neighbours)
     examples = tuple(
         encoder.example(exchange, context)
         for exchange, context in zip(later, contexts, strict=True)

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from clients.adaptation.rules import UserPrior
+from clients.adaptation import traits_of
 from clients.policy import BUILT_IN, DevicePolicy, Quota
 from clients.selection.annotation import Annotation
 from clients.tuning.schedule import Tuning
@@ -86,10 +86,11 @@ def fitting(
     kept: dict[str, DevicePolicy] = {}
     for name, policy in arms.items():
         policy.placement.check(shapes)
-        if isinstance(policy.adaptation, UserPrior) and not population.answers:
+        if traits_of(policy.adaptation).label_prior is not None and not population.answers:
             if chosen:
                 raise ValueError(
-                    "adaptation=user_prior needs answers that are labels; these are free text"
+                    f"arm {name}: a rule that answers without the model, such as "
+                    "adaptation=user_prior, needs answers that are labels; these are free text"
                 )
             log.info("arm %s is left out: answers of this data are free text, not labels", name)
         else:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from clients.adaptation.device_view import HoldingOut
+from clients.adaptation import traits_of
 from clients.placement.rules import TrainingRule
 from clients.policy import DevicePolicy
 from clients.start import Mixture, Scratch
@@ -69,8 +69,7 @@ def guidance_rule(node: object, arms: Mapping[str, DevicePolicy]) -> GuidanceRul
 
 
 def _measures_gains(policy: DevicePolicy) -> bool:
-    rule = policy.adaptation
-    kept_out = rule.kept_out if isinstance(rule, HoldingOut) else None
+    kept_out = traits_of(policy.adaptation).kept_out
     return kept_out is not None and kept_out.share > 0
 
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from clients.adaptation.protocol import Adaptation
 from clients.adaptation.rules import (
-    Adaptation,
     AlwaysRetune,
     AlwaysReuse,
     EdgeTuneReleased,

@@ -108,7 +108,7 @@ def test_a_fleet_patch_is_written_sent_and_served_by_devices_that_train_nothing(
     run: Runner,
 ) -> None:
     fewer = [f"arms.{name}=null" for name in ("edgetune_released", "retrieve", "user_prior")]
-    only = "+arms.fleet_only={adaptation: {_target_: clients.adaptation.rules.FleetOnly}}"
+    only = "+arms.fleet_only={adaptation: {_target_: clients.adaptation.FleetOnly}}"
     folder = run("fleet_patch=start", "fleet_rank=4", *fewer, only)
     fleet = read_frame((folder / "fleet_patch_always_retune.safetensors").read_bytes())
     assert max(fleet.ranks.values()) == 4
@@ -135,7 +135,7 @@ def test_a_fleet_patch_is_written_sent_and_served_by_devices_that_train_nothing(
 
 def test_a_run_folds_the_fleet_patch_into_a_release_and_learns_beyond_it(run: Runner) -> None:
     fewer = [f"arms.{name}=null" for name in ("edgetune_released", "retrieve", "user_prior")]
-    only = "+arms.fleet_only={adaptation: {_target_: clients.adaptation.rules.FleetOnly}}"
+    only = "+arms.fleet_only={adaptation: {_target_: clients.adaptation.FleetOnly}}"
     plans = f"release.plans=[{RELEASE}, {{name: merged, kind: merged_fleet}}]"
     folder = run("fleet_patch=start", "rounds=3", *fewer, only, plans)
     releases = pl.read_parquet(folder / "releases.parquet").sort("version")

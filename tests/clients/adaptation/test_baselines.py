@@ -12,7 +12,8 @@ import pytest
 
 from clients.adaptation.baselines import Oracle, Periodic, PerRelease, RandomAtRate
 from clients.adaptation.decision import Action, PatchHistory
-from clients.adaptation.device_view import DeviceView, KeptOut
+from clients.adaptation.device_view import DeviceView
+from clients.adaptation.protocol import KeptOut
 from clients.work.facts import Facts
 from fleettune.adapters.patch import Factors, Patch
 from fleettune.backbone.causal_lm import resolve_folder
@@ -60,7 +61,7 @@ def seen(release: Manifest, facts: Facts = FACTS) -> DeviceView:
 def drawn(rate: float, device: int, version: int = 1, seed: int = 0) -> bool:
     facts = replace(FACTS, device=device, seed=seed)
     view = seen(replace(RELEASE, version=version), facts)
-    decision = RandomAtRate(rate=rate).weigh(view)
+    decision = RandomAtRate(rate=rate).decide(view)
     assert decision.propensity == rate
     return decision.action is Action.RETUNE
 
@@ -109,7 +110,7 @@ def test_a_devices_draw_depends_on_itself_and_on_the_release_alone() -> None:
 def test_what_the_server_decided_is_done_whatever_the_drift(told: str) -> None:
     for kappa in (1e-9, 1e9):
         rule = PerRelease(kappa=kappa, k_var=0.0, nominal_strength=1.0)
-        decision = rule.decide(replace(RELEASE, guidance=Guidance(decision=told)), PATCH)
+        decision = rule.decide(seen(replace(RELEASE, guidance=Guidance(decision=told))))
         assert (decision.action.value, decision.reason) == (told, "told_by_server")
         assert decision.drift is None
 
@@ -117,17 +118,18 @@ def test_what_the_server_decided_is_done_whatever_the_drift(told: str) -> None:
 def test_only_a_per_release_rule_with_canaries_explores_where_everybody_is_to_reuse() -> None:
     plain = PerRelease(kappa=0.5, k_var=0.0, nominal_strength=1.0)
     measured = replace(plain, canary_share=0.2)
-    assert (plain.kept_out, measured.kept_out) == (None, KeptOut(share=0.2, most=8))
+    assert (plain.traits.kept_out, measured.traits.kept_out) == (None, KeptOut(share=0.2, most=8))
     folder = str(resolve_folder("pocket"))
     told = replace(
         RELEASE, path=folder, template="pocket", guidance=Guidance(decision="reuse", explore=1.0)
     )
-    assert plain.weigh(seen(told)) == plain.decide(told, PATCH)
-    decision = measured.weigh(seen(told))
+    decision = plain.decide(seen(told))
+    assert (decision.action, decision.explored) == (Action.REUSE, None)
+    decision = measured.decide(seen(told))
     assert (decision.action, decision.reason) == (Action.RETUNE, "explored")
     assert (decision.explored, decision.propensity) == (1, 1.0)
     never = replace(RELEASE, guidance=Guidance(decision="reuse"))
-    decision = measured.weigh(seen(never))
+    decision = measured.decide(seen(never))
     assert (decision.action, decision.propensity, decision.passes) == (Action.REUSE, 0.0, ())
 
 
@@ -139,10 +141,10 @@ def test_without_a_decision_drift_over_the_nominal_strength_decides(
     new = replace(RELEASE, guidance=guidance)
     for kappa, action in ((0.5, Action.REUSE), (0.49, Action.RETUNE)):
         rule = PerRelease(kappa=kappa, k_var=0.25, nominal_strength=2.0)
-        decision = rule.decide(new, PATCH)
+        decision = rule.decide(seen(new))
         assert (decision.action, decision.score) == (action, 0.5)
         # whatever a device's own patch is
-        assert rule.decide(new, replace(PATCH, alpha=99.0)) == decision
+        assert rule.decide(replace(seen(new), patch=replace(PATCH, alpha=99.0))) == decision
 
 
 @pytest.mark.parametrize(

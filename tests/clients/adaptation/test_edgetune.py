@@ -84,7 +84,7 @@ def decide(rule: EdgeTune, new: Manifest, device: int = 0, steps: int = 24) -> D
         steps=steps,
         compute=current_compute(),
     )
-    return rule.weigh(view)
+    return rule.decide(view)
 
 
 @settings(derandomize=True, max_examples=50)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from clients.adaptation.decision import Action
+from clients.adaptation.protocol import Adaptation
 from clients.adaptation.rules import (
-    Adaptation,
     AlwaysRetune,
     AlwaysReuse,
     EdgeTuneReleased,

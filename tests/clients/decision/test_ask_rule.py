@@ -16,14 +16,14 @@ from torch import Tensor
 
 from clients.adaptation.baselines import Oracle, RandomAtRate
 from clients.adaptation.canary import Canary
-from clients.adaptation.device_view import KeptOut
+from clients.adaptation.protocol import AdaptationRule, KeptOut
 from clients.adaptation.rules import AlwaysRetune, AlwaysReuse
 from clients.device import run_round
 from clients.night.attendance import Attendance, Tonight
 from clients.night.order import NightOrder
 from clients.observer.evaluation import observe
 from clients.placement.rules import EverySite, TopLayers
-from clients.policy import AdaptationRule, DevicePolicy, Quota
+from clients.policy import DevicePolicy, Quota
 from clients.selection.rules import Fifo
 from clients.state.kept_out import canaries, training_exchanges
 from clients.state.state import DeviceState, read_state, write_state

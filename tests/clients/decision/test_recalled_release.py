@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from clients.adaptation.rules import Adaptation, AlwaysRetune, AlwaysReuse, EdgeTuneReleased
+from clients.adaptation.protocol import Adaptation
+from clients.adaptation.rules import AlwaysRetune, AlwaysReuse, EdgeTuneReleased
 from clients.policy import DevicePolicy, Quota
 from clients.state.state import DeviceState
 from fleettune.cost.ledger import Stage

@@ -11,7 +11,8 @@ from flwr.app import RecordDict
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clients.adaptation.rules import Adaptation, AlwaysRetune, NeverPersonalise, Retrieve
+from clients.adaptation.protocol import Adaptation
+from clients.adaptation.rules import AlwaysRetune, NeverPersonalise, Retrieve
 from clients.device import run_round
 from clients.night.order import NightOrder
 from clients.placement.rules import TopLayers

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from clients.adaptation.canary import Canary
+from clients.adaptation.protocol import AdaptationRule
 from clients.adaptation.rules import AlwaysRetune, AlwaysReuse, NeverPersonalise
 from clients.device import run_round
 from clients.night.attendance import Tonight
 from clients.night.order import NightOrder
 from clients.observer.evaluation import observe
 from clients.placement.rules import TopLayers
-from clients.policy import AdaptationRule, DevicePolicy, Quota
+from clients.policy import DevicePolicy, Quota
 from clients.selection.rules import Fifo
 from clients.state.state import DeviceState
 from clients.synthesis.rules import NoSynthesis

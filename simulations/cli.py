@@ -65,7 +65,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     lexicon.add_argument("--words", type=int, default=40, help="words per label at most (40)")
     lexicon.add_argument("-o", dest="into", type=Path, required=True, metavar="FILE")
-    commands.add_parser("doctor", help="say what this machine has of what a run needs")
+    doctor = commands.add_parser("doctor", help="say what this machine has of what a run needs")
+    doctor.add_argument("--model", metavar="FOLDER", help="say whether model=hf can run this model")
+    doctor.add_argument("--template", default="chatml", help="text around question and answer")
+    doctor.add_argument("--max-tokens", type=int, default=256, help="longest example, in tokens")
     return parser
 
 
@@ -202,8 +205,13 @@ def _lexicon(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _doctor(_: argparse.Namespace) -> int:
-    from simulations.doctor import examine, findings_table  # noqa: PLC0415
+def _doctor(asked: argparse.Namespace) -> int:
+    from simulations.doctor import examine, examine_model, findings_table  # noqa: PLC0415
+
+    if asked.model is not None:
+        found = examine_model(asked.model, asked.template, asked.max_tokens)
+        _console().print(findings_table(found))
+        return 0
 
     findings = examine()
     _console().print(findings_table(findings))

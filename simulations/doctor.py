@@ -94,6 +94,30 @@ def _package(name: str, pinned: str | None) -> Finding:
     return Finding(what=name, found=f"{version}; constraints.txt was tested with {pinned}")
 
 
+def examine_model(path: str, template: str, max_tokens: int) -> list[Finding]:
+    """Returns what a check of a user's model found.
+
+    Raises:
+        ValueError: If the model cannot run here, in one sentence.
+    """
+    from fleettune.backbone.causal_lm import resolve_folder  # noqa: PLC0415 - seconds of import
+    from fleettune.cohort.model_check import check_model  # noqa: PLC0415 - as above
+
+    checked = check_model(resolve_folder(path), template, max_tokens)
+    shapes = checked.shapes
+    return [
+        Finding(what="family", found=checked.family),
+        Finding(what="layers", found=f"{shapes.layers} of width {shapes.hidden}"),
+        Finding(what="parameters", found=f"{shapes.parameters / 1e6:,.1f} million"),
+        Finding(
+            what="logits",
+            found=f"as transformers' own to {checked.difference:.0e} of the largest, over "
+            f"{checked.layers} layers and {checked.tokens} tokens",
+        ),
+        Finding(what="runs with", found=f"model=hf model.path={path} model.template={template}"),
+    ]
+
+
 def _pins(file: Path) -> Mapping[str, str]:
     if not file.is_file():
         return {}

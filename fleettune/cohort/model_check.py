@@ -10,7 +10,6 @@ is checked in seconds. Every rule that is broken ends in one sentence.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -230,13 +229,3 @@ def _check_matrices(folder: Path, shapes: Shapes) -> None:
 
 def _one_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-
-
-def describe(checked: CheckedModel) -> Mapping[str, str]:
-    """Returns a check's outcome in words, by what was looked at."""
-    shapes = checked.shapes
-    return {
-        "family": checked.family,
-        "layers": f"{shapes.layers} of width {shapes.hidden}, {checked.layers} compared",
-        "difference to transformers": f"{checked.difference:.1g} over {checked.tokens} tokens",
-    }

@@ -16,8 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from clients.policy import DevicePolicy, policy_types
-from fleettune.backbone.causal_lm import BackboneSource, read_shapes, resolve_folder
+from fleettune.backbone.causal_lm import POCKET, BackboneSource, read_shapes, resolve_folder
 from fleettune.backbone.processor import CPU, REFERENCE
+from fleettune.cohort.model_check import check_model
 from fleettune.data.exchanges import Population
 from fleettune.data.long_streams import StreamData
 from fleettune.data.personas import SyntheticData
@@ -242,11 +243,13 @@ def _check_together(run: Run, engine: EngineSettings) -> None:
 
 
 def _model_folder(model: BackboneSource) -> Path:
-    """Returns the model's folder after checking shapes, weights file, tokenizer and template."""
+    """Returns the model's folder; one that a user brings is compared with transformers first."""
     model.check()
     folder = resolve_folder(model.path)
     weight_files(folder)
     open_encoder(folder, model.template, model.max_tokens)
+    if model.path != POCKET:
+        check_model(folder, model.template, model.max_tokens)
     return folder
 
 

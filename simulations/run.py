@@ -28,17 +28,17 @@ from simulations.checkpoint.resume import STATE_FILE, end
 from simulations.checkpoint.store import Store
 from simulations.checkpoint.versions import write_versions
 from simulations.engines.cohort_grid import RUN_ID, CohortGrid, Registry
-from simulations.engines.host_energy import Watch, told, watch
+from simulations.engines.host_energy import HostMeter, open_meter
 from simulations.engines.open import open_engine
 from simulations.engines.progress import RunProgress
-from simulations.engines.round_clock import RoundClock, timeline
 from simulations.experiment.build import Experiment
 from simulations.experiment.server_probes import probe_flop
 from simulations.report.run_page import write_report
 from simulations.report.terminal_tables import make_headline_table
-from simulations.results.extrapolation import represented
-from simulations.results.recorder import Recorder, write_frame
-from simulations.results.server_tables import write_learned
+from simulations.results.extrapolation import extrapolate_arms
+from simulations.results.recorder import Recorder, write_parquet
+from simulations.results.round_clock import tabulate_rounds
+from simulations.results.server_tables import write_server_tables
 from simulations.results.summary import HostInfo, RunInfo, summarise
 from simulations.uncertainty.estimate import Uncertainty, estimate
 from simulations.uncertainty.memory_flips import memory_flips
@@ -60,19 +60,18 @@ def run_experiment(experiment: Experiment, folder: Path, console: Console) -> di
     torch.set_num_threads(experiment.engine.threads)
     folder.mkdir(parents=True, exist_ok=True)
     write_versions(folder)
-    meter = watch()
+    meter = open_meter()
     rows, work, seconds = _simulate(experiment, folder, console, meter)
-    write_frame(rows, folder / "rows.parquet")
-    write_frame(work, folder / "work.parquet")
-    clock = RoundClock(deadline_s=experiment.fleet_settings.deadline_s)
-    write_frame(timeline(rows, clock), folder / "clock.parquet")
-    _write_server_tables(folder)
-    write_learned(folder)
+    write_parquet(rows, folder / "rows.parquet")
+    write_parquet(work, folder / "work.parquet")
+    clock = tabulate_rounds(rows, experiment.fleet_settings.deadline_s)
+    write_parquet(clock, folder / "clock.parquet")
+    write_server_tables(folder)
     host = HostInfo(
         host_seconds=round(seconds, 1),
         peak_rss_mb=_peak_rss_mb(experiment.engine.workers),
-        energy_j=meter.reading.energy_j,
-        energy_note=f"joules {told(meter.meter, meter.reading)}",
+        energy_j=meter.energy_j,
+        energy_note=f"joules {meter.describe()}",
     )
     (folder / "host.json").write_text(json.dumps(asdict(host)))
     known = _uncertainty(experiment, rows, work)
@@ -80,7 +79,7 @@ def run_experiment(experiment: Experiment, folder: Path, console: Console) -> di
         rows, _run_info(experiment, folder), host, known, network=experiment.cost.network
     )
     shares = {profile.name: share for profile, share in experiment.fleet.mix.parts}
-    summary["represents"] = represented(rows, shares, experiment.fleet_settings.represents)
+    summary["represents"] = extrapolate_arms(rows, shares, experiment.fleet_settings.represents)
     summary["country"] = experiment.cost.country
     profiles = [profile for profile, _ in experiment.fleet.mix.parts]
     radio = experiment.fleet.radio
@@ -114,7 +113,7 @@ def _finish(folder: Path, summary: dict[str, Any]) -> None:
 
 
 def _simulate(
-    experiment: Experiment, folder: Path, console: Console, meter: Watch
+    experiment: Experiment, folder: Path, console: Console, meter: HostMeter
 ) -> tuple[pl.DataFrame, pl.DataFrame, float]:
     """Returns a run's rows, what they were priced from, and its seconds on this machine."""
     fleet_file, plan_file = folder.resolve() / "fleet.json", folder.resolve() / "plan.json"
@@ -125,7 +124,7 @@ def _simulate(
     with RunProgress(console, experiment.run.rounds * sampled) as progress:
 
         def done(count: int) -> None:
-            meter.look()
+            meter.read()
             progress.devices_done(count)
 
         if experiment.engine.name == "flower":
@@ -176,33 +175,6 @@ def _run_on_grid(
             run_config={"plan": str(plan_file)},
         )
         server_app(grid=grid, context=context)
-
-
-def _write_server_tables(folder: Path) -> None:
-    """Turns what the server left behind into Parquet tables."""
-    rounds = json.loads((folder / "server_rounds.json").read_text())
-    flat = [
-        {key: value for key, value in entry.items() if key not in _COUNTED}
-        | {
-            f"{prefix}_{name}": entry[key].get(name, 0)
-            for key, prefix in _COUNTED.items()
-            for name in _counted(rounds, key)
-        }
-        for entry in rounds
-    ]
-    write_frame(pl.DataFrame(flat), folder / "rounds.parquet")
-    releases = json.loads((folder / "server_releases.json").read_text())
-    write_frame(pl.DataFrame(releases, infer_schema_length=None), folder / "releases.parquet")
-    for name in ("server_rounds.json", "server_releases.json"):
-        (folder / name).unlink()
-
-
-_COUNTED = {"decisions": "decided", "rejected": "rejected"}
-"""What a round counts by name, and how its columns begin."""
-
-
-def _counted(rounds: list[dict[str, Any]], key: str) -> list[str]:
-    return sorted({name for entry in rounds for name in entry[key]})
 
 
 def _run_info(experiment: Experiment, folder: Path) -> RunInfo:

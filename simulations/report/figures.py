@@ -30,9 +30,9 @@ from simulations.results.device_means import (
     DECISIONS,
     HEADLINES,
     STAGES,
-    fold_devices,
-    mean_by,
-    paired,
+    average_by,
+    pair_devices,
+    reduce_by_device,
 )
 
 _STAGE_PALETTE = "#DDDDDD #88CCEE #44AA99 #999933 #AA4499 #DDCC77 #CC6677 #6699CC #117733 #8c2d04"
@@ -98,7 +98,7 @@ def draw_quality_over_rounds(
     column, sign = HEADLINES[get_metric(summary)]
     traces: list[Figure] = []
     for arm, colour in colour_arms(order_arms(summary)).items():
-        rounds, means = mean_by(rows[arm].drop_nulls(column), "round", column)
+        rounds, means = average_by(rows[arm].drop_nulls(column), "round", column)
         if len(rounds):
             look = {"line": {"color": colour, "width": 2}, "marker": {"size": 5}}
             quality = (sign * means).tolist()
@@ -189,10 +189,10 @@ def draw_decisions_per_release(
 def draw_savings_per_device(rows: Arms, summary: Mapping[str, Any]) -> Figure:
     """Each device's saving against the reference as a box of its 5, 25, 50, 75, 95 % quantiles."""
     metric, reference = get_metric(summary), get_reference(summary)
-    base = fold_devices(rows[reference], metric)
+    base = reduce_by_device(rows[reference], metric)
     traces: list[Figure] = []
     for arm, colour in colour_arms(order_arms(summary)).items():
-        here, there = paired(fold_devices(rows[arm], metric), base)
+        here, there = pair_devices(reduce_by_device(rows[arm], metric), base)
         known = (there.energy_j > 0) & np.isfinite(here.energy_j)
         if arm != reference and known.any():
             savings = 100 * (1 - here.energy_j[known] / there.energy_j[known])

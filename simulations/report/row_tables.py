@@ -20,8 +20,8 @@ from simulations.report.formats import (
     format_share,
 )
 from simulations.report.page import Row
-from simulations.results.derived_columns import PATCH_BYTES, STARTED_J, with_derived
-from simulations.results.device_means import Floats, mean_with_interval
+from simulations.results.derived_columns import PATCH_BYTES, STARTED_J, add_derived
+from simulations.results.device_means import Floats, estimate_mean
 
 _REFUSED = "rejected_"
 """How columns of rounds begin that count refused replies by reason."""
@@ -55,7 +55,7 @@ def tabulate_sent(arms: Arms) -> list[Row]:
     sizes = size_releases(arms)
     rows: list[Row] = []
     for arm, part in arms.items():
-        sent = with_derived(part).filter(pl.col(PATCH_BYTES) > 0).join(sizes, on="release")
+        sent = add_derived(part).filter(pl.col(PATCH_BYTES) > 0).join(sizes, on="release")
         if sent.is_empty():
             continue
         deltas, whole = float(sent[PATCH_BYTES].sum()), float(sent["whole_bytes"].sum())
@@ -162,7 +162,7 @@ def tabulate_starts(arms: Arms, reference: str) -> list[Row]:
 def _take_first_tunes(rows: pl.DataFrame) -> pl.DataFrame:
     if "start_entries" not in rows.columns:
         return rows.head(0)
-    return with_derived(rows).filter(pl.col("start_entries").is_not_null())
+    return add_derived(rows).filter(pl.col("start_entries").is_not_null())
 
 
 def _describe_starts(part: pl.DataFrame, against: pl.DataFrame) -> Row:
@@ -178,8 +178,8 @@ def _describe_starts(part: pl.DataFrame, against: pl.DataFrame) -> Row:
         "nats before any step": format_number(_average(part, "start_nll")),
         "nats after": format_number(_average(part, "nll")),
         "finding a start, per device": format_joules(_average(part, "start_j")),
-        "joules saved per device [95 %]": format_interval(mean_with_interval(saved, 0), ".3g"),
-        "nats against the reference [95 %]": format_interval(mean_with_interval(nats, 0), "+.3f"),
+        "joules saved per device [95 %]": format_interval(estimate_mean(saved, 0), ".3g"),
+        "nats against the reference [95 %]": format_interval(estimate_mean(nats, 0), "+.3f"),
     }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fleettune.cost.carbon import INTENSITIES, WORLD, grams
+from fleettune.cost.hardware import TIERS
 from simulations.report.formats import (
     TIER_WORDS,
     UNKNOWN,
@@ -19,7 +20,7 @@ from simulations.report.formats import (
     mark_estimates,
 )
 from simulations.report.page import Row
-from simulations.results.device_means import DECISIONS, TIERS
+from simulations.results.device_means import DECISIONS
 from simulations.results.summary import ATTENDANCE
 
 Summary = Mapping[str, Any]

@@ -1,4 +1,4 @@
-"""Folds: rows become one value per device, and devices become estimates with intervals.
+"""Turns rows into one value per device, and devices into estimates with intervals.
 
 Quality is a mean over devices of each device's mean over rounds; a saving is one minus the ratio of
 summed joules. Rows are put in (arm, device, round) order first and sums are exactly rounded
@@ -18,23 +18,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from fleettune.cost.ledger import Stage
+
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-STAGES = (
-    "idle",
-    "download",
-    "select",
-    "synthesise",
-    "check",
-    "probe",
-    "tune",
-    "serve",
-    "upload",
-    "wasted",
-)
+STAGES = tuple(stage.value for stage in Stage if stage is not Stage.OBSERVE)
 DECISIONS = ("reuse", "retune", "never", "infeasible", "failed")
-TIERS = ("M", "F", "S", "V", "E")
 QUALITIES = ("nll", "exact_match", "approval", "mae", "rouge1")
 HEADLINES: Mapping[str, tuple[str, float]] = {
     "exact_match": ("exact_match", 1.0),
@@ -54,8 +44,8 @@ _BOOTSTRAP_STREAM = 0x5A11
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceFold:
-    """One arm's rows folded per device: devices ascend, quality is NaN where never evaluated."""
+class PerDevice:
+    """Joules and quality of one arm's devices, in order; quality is NaN where unknown."""
 
     devices: Indices
     energy_j: Floats
@@ -79,27 +69,27 @@ def split_arms(rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
     return {name: ordered.filter(pl.col("arm") == name) for name in names}
 
 
-def fold_devices(rows: pl.DataFrame, metric: str) -> DeviceFold:
+def reduce_by_device(rows: pl.DataFrame, metric: str) -> PerDevice:
     """Returns each device's joules and mean headline quality, from an arm of `split_arms`."""
     column, sign = HEADLINES[metric]
     devices, codes = np.unique(rows["device"].cast(pl.Int64).to_numpy(), return_inverse=True)
-    energy_j = np.bincount(codes, weights=numbers(rows, "energy_j"), minlength=len(devices))
-    return DeviceFold(
+    energy_j = np.bincount(codes, weights=floats_of(rows, "energy_j"), minlength=len(devices))
+    return PerDevice(
         devices=devices,
         energy_j=energy_j.astype(np.float64),
-        quality=sign * mean_by(rows, "device", column)[1],
+        quality=sign * average_by(rows, "device", column)[1],
     )
 
 
-def without_stage(rows: pl.DataFrame, stage: str) -> pl.DataFrame:
+def drop_stage(rows: pl.DataFrame, stage: str) -> pl.DataFrame:
     """Returns rows whose joules leave out a stage's own, above idle."""
     return rows.with_columns(pl.col("energy_j") - pl.col(f"energy_j_{stage}"))
 
 
-def mean_by(rows: pl.DataFrame, key: str, column: str) -> tuple[Indices, Floats]:
+def average_by(rows: pl.DataFrame, key: str, column: str) -> tuple[Indices, Floats]:
     """Returns an integer column's values, ascending, and the mean of another column for each."""
     groups, codes = np.unique(rows[key].cast(pl.Int64).to_numpy(), return_inverse=True)
-    values = numbers(rows, column)
+    values = floats_of(rows, column)
     known = ~np.isnan(values)
     sums = np.bincount(codes[known], weights=values[known], minlength=len(groups))
     counts = np.bincount(codes[known], minlength=len(groups))
@@ -107,35 +97,35 @@ def mean_by(rows: pl.DataFrame, key: str, column: str) -> tuple[Indices, Floats]
     return groups, np.divide(sums, counts, out=means, where=counts > 0)
 
 
-def paired(arm: DeviceFold, reference: DeviceFold) -> tuple[DeviceFold, DeviceFold]:
-    """Returns both folds cut to the devices they share, in the same order."""
+def pair_devices(arm: PerDevice, reference: PerDevice) -> tuple[PerDevice, PerDevice]:
+    """Returns both arms cut to the devices that they share, in the same order."""
     _, here, there = np.intersect1d(
         arm.devices, reference.devices, assume_unique=True, return_indices=True
     )
     return _take(arm, here), _take(reference, there)
 
 
-def _take(fold: DeviceFold, index: NDArray[np.intp]) -> DeviceFold:
-    return DeviceFold(
-        devices=fold.devices[index], energy_j=fold.energy_j[index], quality=fold.quality[index]
+def _take(arm: PerDevice, index: NDArray[np.intp]) -> PerDevice:
+    return PerDevice(
+        devices=arm.devices[index], energy_j=arm.energy_j[index], quality=arm.quality[index]
     )
 
 
-def numbers(rows: pl.DataFrame, column: str) -> Floats:
+def floats_of(rows: pl.DataFrame, column: str) -> Floats:
     """Returns a column as floats, NaN where unknown."""
     return rows[column].cast(pl.Float64).fill_null(math.nan).to_numpy()
 
 
-def compared(arm: DeviceFold, reference: DeviceFold, seed: int) -> dict[str, Any]:
+def compare_arms(arm: PerDevice, reference: PerDevice, seed: int) -> dict[str, Any]:
     """Returns saving and quality difference of one arm against another, paired by device."""
-    arm, reference = paired(arm, reference)
+    arm, reference = pair_devices(arm, reference)
     return {
         "energy_saving": _saving(arm.energy_j, reference.energy_j, seed),
-        "quality_difference": mean_with_interval(arm.quality - reference.quality, seed),
+        "quality_difference": estimate_mean(arm.quality - reference.quality, seed),
     }
 
 
-def compared_column(
+def compare_columns(
     arm: pl.DataFrame, reference: pl.DataFrame, column: str, seed: int
 ) -> dict[str, Any]:
     """Returns saving and difference of one column, paired by device, of arms of `split_arms`.
@@ -145,19 +135,18 @@ def compared_column(
     """
     if column not in arm.columns or not arm[column].dtype.is_numeric():
         raise ValueError(f"a claim's column must be one of numbers in rows.parquet, got {column!r}")
-    folds = [_fold_column(rows, column) for rows in (arm, reference)]
-    here, there = paired(*folds)
+    here, there = pair_devices(*(_reduce_column(rows, column) for rows in (arm, reference)))
     return {
         "saving": _saving(here.energy_j, there.energy_j, seed),
-        "difference": mean_with_interval(here.quality - there.quality, seed),
+        "difference": estimate_mean(here.quality - there.quality, seed),
     }
 
 
-def _fold_column(rows: pl.DataFrame, column: str) -> DeviceFold:
+def _reduce_column(rows: pl.DataFrame, column: str) -> PerDevice:
     """Returns a column's sum per device in place of joules, its mean in place of quality."""
-    devices, means = mean_by(rows, "device", column)
+    devices, means = average_by(rows, "device", column)
     sums = rows.group_by("device").agg(pl.col(column).cast(pl.Float64).sum()).sort("device")
-    return DeviceFold(devices=devices, energy_j=sums[column].to_numpy(), quality=means)
+    return PerDevice(devices=devices, energy_j=sums[column].to_numpy(), quality=means)
 
 
 def _saving(arm_j: Floats, reference_j: Floats, seed: int) -> dict[str, Any]:
@@ -171,14 +160,14 @@ def _saving(arm_j: Floats, reference_j: Floats, seed: int) -> dict[str, Any]:
     return {"mean": finite(mean), "ci95": bootstrap_interval(statistic, len(arm_j), seed)}
 
 
-def mean_with_interval(per_device: Floats, seed: int) -> dict[str, Any]:
+def estimate_mean(per_device: Floats, seed: int) -> dict[str, Any]:
     """Returns the mean of the known values and its interval, None where unknown."""
     known = per_device[~np.isnan(per_device)]
     ci95 = bootstrap_interval(lambda index: known[index].mean(axis=1), len(known), seed)
-    return {"mean": mean_known(known), "ci95": ci95}
+    return {"mean": average_known(known), "ci95": ci95}
 
 
-def mean_known(per_device: Floats) -> float | None:
+def average_known(per_device: Floats) -> float | None:
     """Returns the mean of the values that are not NaN; None if there is none."""
     known = per_device[~np.isnan(per_device)]
     return finite(math.fsum(known.tolist()) / len(known)) if len(known) else None
@@ -201,9 +190,9 @@ def bootstrap_interval(
     return [finite(float(low)), finite(float(high))]
 
 
-def total(rows: pl.DataFrame, column: str) -> float | None:
+def sum_column(rows: pl.DataFrame, column: str) -> float | None:
     """Returns the exactly rounded sum; one unknown addend makes it unknown."""
-    return finite(math.fsum(numbers(rows, column).tolist()))
+    return finite(math.fsum(floats_of(rows, column).tolist()))
 
 
 def finite(value: float) -> float | None:

@@ -1,4 +1,4 @@
-"""Extrapolation: from the devices that were simulated to the fleet that they stand for.
+"""Estimates the totals of a fleet from the devices that were simulated.
 
 A stratified estimator of a total (Cochran 1977, ch. 5), strata being device classes: class h makes
 up N_h = N * share_h of the fleet, n_h of it were simulated with mean y_h and variance s_h^2:
@@ -19,11 +19,10 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
+from scipy.special import stdtrit
 
-from simulations.results.device_means import split_arms
+from simulations.results.device_means import Floats, split_arms
 
-Floats = NDArray[np.float64]
 _LEAST = 2
 _NONE: Floats = np.empty(0)
 
@@ -144,28 +143,14 @@ def _half_width(strata: list[_Stratum]) -> float:
         (part / variance) ** 2 / (len(stratum.values) - 1)
         for part, stratum in zip(parts, strata, strict=True)
     )
-    return t_quantile(1 / squares) * math.sqrt(variance)
-
-
-def t_quantile(freedom: float) -> float:
-    """Returns the 97.5 % quantile of Student's t with this many degrees of freedom, >= 1.
-
-    With t = sqrt(freedom) tan(angle) the density is cos(angle)^(freedom - 1) on a finite range.
-    """
-    # beyond some 50 standard deviations of the angle there is nothing, so the grid follows
-    reach = min(math.pi / 2, 60.0 / math.sqrt(freedom))
-    angle: Floats = np.linspace(0.0, reach, 200_001)
-    density: Floats = np.exp((freedom - 1.0) * np.log(np.maximum(np.cos(angle), 1e-300)))
-    mass: Floats = np.concatenate([np.zeros(1), np.cumsum((density[1:] + density[:-1]) / 2)])
-    inside = mass <= 0.95 * mass[-1]
-    return math.sqrt(freedom) * math.tan(float(angle[inside][-1]))
+    return float(stdtrit(1 / squares, 0.975)) * math.sqrt(variance)
 
 
 QUANTITIES = ("energy_j", "energy_j_wasted", "down_bytes", "up_bytes")
 """What is extrapolated: columns of ``rows.parquet`` that add up."""
 
 
-def represented(
+def extrapolate_arms(
     rows: pl.DataFrame, shares: Mapping[str, float], represents: int | None
 ) -> dict[str, Any] | None:
     """Returns every arm's totals for a fleet of `represents` devices, as JSON; None without one.

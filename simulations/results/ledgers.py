@@ -20,7 +20,7 @@ from typing import Any
 import polars as pl
 
 from fleettune.cost.hardware import TIERS, Coefficient
-from simulations.results.device_means import STAGES, finite, total
+from simulations.results.device_means import STAGES, finite, sum_column
 from simulations.uncertainty.coefficient_draws import coefficient_draws
 from simulations.uncertainty.estimate import UNKNOWN, Interval, Uncertainty, interval
 
@@ -61,7 +61,7 @@ SERVER = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ledger:
+class LedgerEntry:
     """One ledger of one arm; joules are None where they are not counted or unknown.
 
     Attributes:
@@ -86,7 +86,7 @@ def arm_ledgers(
     *,
     network: bool,
     probe_flop: float = 0.0,
-) -> dict[str, Ledger]:
+) -> dict[str, LedgerEntry]:
     """Returns every ledger of an arm but the host's, by name.
 
     Args:
@@ -100,10 +100,10 @@ def arm_ledgers(
     marginal_j, total_j = known.totals.marginal_j[place], known.totals.total_j[place]
     wall_j = (known.totals.marginal_j + known.totals.idle_j)[place] / known.efficiency[1]
     central_wall_j = [
-        _divided(total(rows.filter(pl.col("profile") == name), "energy_j"), float(efficiency))
+        _divided(sum_column(rows.filter(pl.col("profile") == name), "energy_j"), float(efficiency))
         for name, efficiency in zip(known.profiles, known.efficiency[0], strict=True)
     ]
-    stages = [total(rows, f"energy_j_{stage}") for stage in STAGES if stage != "idle"]
+    stages = [sum_column(rows, f"energy_j_{stage}") for stage in STAGES if stage != "idle"]
     tiers = known.weighted_tiers[arm]
     return {
         "device_marginal": _ledger(
@@ -113,7 +113,7 @@ def arm_ledgers(
             "simulated: all stages but idle",
         ),
         "device_total": _ledger(
-            total(rows, "energy_j"),
+            sum_column(rows, "energy_j"),
             interval(total_j),
             tiers["device_total"],
             "simulated: with the idle draw while kept awake",
@@ -134,7 +134,7 @@ def host_ledger(host_seconds: float, energy_j: float | None, note: str) -> dict[
     return {"seconds": finite(host_seconds), "joules": energy_j, "note": note}
 
 
-def open_s(rows: pl.DataFrame) -> float:
+def sum_open_time(rows: pl.DataFrame) -> float:
     """Returns how long the rounds of an arm were open: from the first start to the last reply."""
     worked = rows.filter(pl.col("night_s") > 0)
     rounds = worked.group_by("round").agg(
@@ -144,8 +144,8 @@ def open_s(rows: pl.DataFrame) -> float:
     return math.fsum((rounds["end"] - rounds["start"]).to_list())
 
 
-def _server(rows: pl.DataFrame, known: Uncertainty, probe_flop: float) -> Ledger:
-    time_s, note = open_s(rows), f"{SERVER}; {SERVER_W.source}"
+def _server(rows: pl.DataFrame, known: Uncertainty, probe_flop: float) -> LedgerEntry:
+    time_s, note = sum_open_time(rows), f"{SERVER}; {SERVER_W.source}"
     draws = coefficient_draws("server.w", SERVER_W, known.seed, known.draws)
     if not probe_flop:
         tiers = {tier: float(tier == SERVER_W.tier) for tier in TIERS}
@@ -165,10 +165,10 @@ def _server(rows: pl.DataFrame, known: Uncertainty, probe_flop: float) -> Ledger
     return _ledger(whole_s * SERVER_W.value, bounds, tiers, note)
 
 
-def _network(rows: pl.DataFrame, known: Uncertainty, *, counted: bool) -> Ledger:
+def _network(rows: pl.DataFrame, known: Uncertainty, *, counted: bool) -> LedgerEntry:
     if not counted:
         return _ledger(None, UNKNOWN, {}, "not counted: cost.network is off")
-    sizes = total(rows, "down_bytes"), total(rows, "up_bytes")
+    sizes = sum_column(rows, "down_bytes"), sum_column(rows, "up_bytes")
     size_bytes = _sum(sizes)
     if size_bytes is None:
         return _ledger(None, UNKNOWN, {}, "unknown bytes")
@@ -181,9 +181,9 @@ def _network(rows: pl.DataFrame, known: Uncertainty, *, counted: bool) -> Ledger
 
 def _ledger(
     joules: float | None, bounds: Interval, tiers: Mapping[str, float], note: str
-) -> Ledger:
+) -> LedgerEntry:
     low, high = bounds if joules is not None else UNKNOWN
-    return Ledger(joules=joules, low=low, high=high, tiers=tiers, note=note)
+    return LedgerEntry(joules=joules, low=low, high=high, tiers=tiers, note=note)
 
 
 def _sum(parts: list[float | None] | tuple[float | None, ...]) -> float | None:

@@ -20,8 +20,7 @@ from fleettune.cost.ledger import Stage
 from fleettune.cost.workload import Workload
 from fleettune.messages.flower_records import decode_statistics, take_observation
 from fleettune.messages.report import Observation, Statistics
-
-STAGES = tuple(stage for stage in Stage if stage is not Stage.OBSERVE)
+from simulations.results.device_means import STAGES
 
 SCHEMA: dict[str, Any] = {
     "arm": pl.String,
@@ -100,7 +99,7 @@ _KEY = ("arm", "device", "round")
 ROWS_AT_ONCE = 20_000
 
 
-def row(
+def make_row(
     arm: str, statistics: Statistics, seen: Observation | None, workload: Workload
 ) -> dict[str, Any]:
     """Returns one row of ``rows.parquet``, and under ``work`` those of ``work.parquet``."""
@@ -109,7 +108,7 @@ def row(
     named = asdict(statistics)
     outcome, _ = named.pop("outcome"), named.pop("ledger")
     ledger = statistics.ledger
-    stages = {f"energy_j_{stage}": ledger.of(stage).energy_j for stage in STAGES}
+    stages = {f"energy_j_{stage}": ledger.of(Stage(stage)).energy_j for stage in STAGES}
     work = [
         [stage, phase, amount.flop, amount.moved_bytes, amount.bursts]
         for stage, phase, amount in workload.entries
@@ -154,7 +153,7 @@ class Recorder:
     def __call__(self, arm: str, content: RecordDict) -> None:
         """Notes one reply."""
         seen, workload = take_observation(content)
-        self.rows.add_row(row(arm, decode_statistics(content), seen, workload))
+        self.rows.add_row(make_row(arm, decode_statistics(content), seen, workload))
 
     def frame(self) -> pl.DataFrame:
         """Returns all rows in the order of arm, device and round."""
@@ -187,6 +186,6 @@ def _parts(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]
         yield part
 
 
-def write_frame(frame: pl.DataFrame, file: Path) -> None:
+def write_parquet(frame: pl.DataFrame, file: Path) -> None:
     """Writes a frame as Parquet, the same bytes for the same rows."""
     frame.write_parquet(file, compression="zstd", statistics=False)

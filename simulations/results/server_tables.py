@@ -1,4 +1,4 @@
-"""Learned: tables of what the server gathered of the devices' decisions, beside the rounds'."""
+"""Tables of what the server knows: its rounds, releases, the devices' decisions and forecasts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from simulations.results.recorder import write_frame
+from simulations.results.recorder import write_parquet
 
 _COUNTS = ("devices", "reused", "retuned", "explored", "down_bytes")
 
@@ -56,13 +56,38 @@ FORECAST: dict[str, Any] = {
 """Columns of ``forecast.parquet``, which is there where releases went out in stages."""
 
 _TABLES = {"decisions": DECISIONS, "guidance": GUIDANCE, "forecast": FORECAST}
+_COUNTED = {"decisions": "decided", "rejected": "rejected"}
+"""What a round counts by name, and how its columns begin."""
 
 
-def write_learned(folder: Path) -> None:
-    """Turns what the server left of decisions, guidance and roll-outs into Parquet tables."""
+def write_server_tables(folder: Path) -> None:
+    """Turns what the server left in a run's folder into Parquet tables, and removes what it left.
+
+    These are ``rounds``, ``releases`` and ``decisions``, and ``guidance`` and ``forecast`` where
+    they have rows.
+    """
+    rounds = _take(folder, "rounds")
+    names = {key: sorted({name for entry in rounds for name in entry[key]}) for key in _COUNTED}
+    flat = [
+        {key: value for key, value in entry.items() if key not in _COUNTED}
+        | {
+            f"{prefix}_{name}": entry[key].get(name, 0)
+            for key, prefix in _COUNTED.items()
+            for name in names[key]
+        }
+        for entry in rounds
+    ]
+    write_parquet(pl.DataFrame(flat), folder / "rounds.parquet")
+    releases = pl.DataFrame(_take(folder, "releases"), infer_schema_length=None)
+    write_parquet(releases, folder / "releases.parquet")
     for name, schema in _TABLES.items():
-        left = folder / f"server_{name}.json"
-        rows = json.loads(left.read_text())
+        rows = _take(folder, name)
         if rows or name == "decisions":
-            write_frame(pl.DataFrame(rows, schema=schema), folder / f"{name}.parquet")
-        left.unlink()
+            write_parquet(pl.DataFrame(rows, schema=schema), folder / f"{name}.parquet")
+
+
+def _take(folder: Path, name: str) -> list[dict[str, Any]]:
+    left = folder / f"server_{name}.json"
+    rows = json.loads(left.read_text())
+    left.unlink()
+    return rows

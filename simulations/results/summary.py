@@ -1,4 +1,4 @@
-"""The summary of a run: one fold of its rows, with what is known and not known of its joules.
+"""The summary of a run, made of its rows, with what is known and not known of its joules.
 
 Joules, seconds and bytes add, so they are summed; quality is a mean over devices
 (`simulations.results.device_means`). Low and high ends of joules are those of the coefficients'
@@ -14,22 +14,22 @@ from typing import Any
 
 import polars as pl
 
+from fleettune.cost.hardware import TIERS
 from simulations.results.device_means import (
     DECISIONS,
     HEADLINES,
     QUALITIES,
     STAGES,
-    TIERS,
-    DeviceFold,
-    compared,
+    PerDevice,
+    average_by,
+    average_known,
+    compare_arms,
+    drop_stage,
+    estimate_mean,
     finite,
-    fold_devices,
-    mean_by,
-    mean_known,
-    mean_with_interval,
+    reduce_by_device,
     split_arms,
-    total,
-    without_stage,
+    sum_column,
 )
 from simulations.results.ledgers import arm_ledgers, host_ledger
 from simulations.uncertainty.estimate import Uncertainty
@@ -101,9 +101,9 @@ def summarise(
     arms = split_arms(rows)
     if run.reference not in arms:
         raise ValueError(f"reference must be an arm of the run {sorted(arms)}: {run.reference!r}")
-    folds = {arm: fold_devices(part, run.quality_metric) for arm, part in arms.items()}
+    per_device = {arm: reduce_by_device(part, run.quality_metric) for arm, part in arms.items()}
     unserved = {
-        arm: fold_devices(without_stage(part, "serve"), run.quality_metric)
+        arm: reduce_by_device(drop_stage(part, "serve"), run.quality_metric)
         for arm, part in arms.items()
     }
     return {
@@ -111,15 +111,18 @@ def summarise(
         "run": _run(run, host),
         "arms": {
             arm: {
-                "quality": _quality(part, folds[arm], run),
+                "quality": _quality(part, per_device[arm], run),
                 "counts": _counts(part["decision"], DECISIONS),
                 **_attendance(part),
                 "energy_j": _energy(
                     part, arm, known, network=network, probe_flop=run.probe_flop.get(arm, 0.0)
                 ),
-                "bytes": {"down": total(part, "down_bytes"), "up": total(part, "up_bytes")},
-                "simulated_time_s": total(part, "time_s"),
-                "vs_reference": _versus(arm, folds, unserved, run, known),
+                "bytes": {
+                    "down": sum_column(part, "down_bytes"),
+                    "up": sum_column(part, "up_bytes"),
+                },
+                "simulated_time_s": sum_column(part, "time_s"),
+                "vs_reference": _versus(arm, per_device, unserved, run, known),
             }
             for arm, part in arms.items()
         },
@@ -142,11 +145,11 @@ def _run(run: RunInfo, host: HostInfo) -> dict[str, Any]:
     return facts | measured
 
 
-def _quality(rows: pl.DataFrame, fold: DeviceFold, run: RunInfo) -> dict[str, Any]:
+def _quality(rows: pl.DataFrame, per_device: PerDevice, run: RunInfo) -> dict[str, Any]:
     return {
         "metric": run.quality_metric,
-        **mean_with_interval(fold.quality, run.seed),
-        **{column: mean_known(mean_by(rows, "device", column)[1]) for column in QUALITIES},
+        **estimate_mean(per_device.quality, run.seed),
+        **{column: average_known(average_by(rows, "device", column)[1]) for column in QUALITIES},
     }
 
 
@@ -161,7 +164,7 @@ def _attendance(rows: pl.DataFrame) -> dict[str, Any]:
                 "devices": part["device"].n_unique(),
                 **_counts(part["attendance"], ATTENDANCE),
                 "infeasible": int((part["decision"] == "infeasible").sum()),
-                "wasted_j": total(part, "energy_j_wasted"),
+                "wasted_j": sum_column(part, "energy_j_wasted"),
             }
             for name, part in parts.items()
         },
@@ -173,13 +176,13 @@ def _energy(
 ) -> dict[str, Any]:
     ledgers = arm_ledgers(rows, arm, known, network=network, probe_flop=probe_flop)
     whole = ledgers["device_total"]
-    wasted_j = total(rows, "energy_j_wasted")
+    wasted_j = sum_column(rows, "energy_j_wasted")
     low, high = known.stages[arm]["wasted"]
     return {
         "total": whole.joules,
         "low": whole.low,
         "high": whole.high,
-        "by_stage": {stage: total(rows, f"energy_j_{stage}") for stage in STAGES},
+        "by_stage": {stage: sum_column(rows, f"energy_j_{stage}") for stage in STAGES},
         "by_stage_range": {stage: list(known.stages[arm][stage]) for stage in STAGES},
         "wasted_j": {"total": wasted_j, "low": low, "high": high},
         "ledgers": {name: asdict(ledger) for name, ledger in ledgers.items()},
@@ -188,13 +191,13 @@ def _energy(
 
 def _versus(
     arm: str,
-    folds: Mapping[str, DeviceFold],
-    unserved: Mapping[str, DeviceFold],
+    per_device: Mapping[str, PerDevice],
+    unserved: Mapping[str, PerDevice],
     run: RunInfo,
     known: Uncertainty,
 ) -> dict[str, Any]:
-    found = compared(folds[arm], folds[run.reference], run.seed)
-    without = compared(unserved[arm], unserved[run.reference], run.seed)
+    found = compare_arms(per_device[arm], per_device[run.reference], run.seed)
+    without = compare_arms(unserved[arm], unserved[run.reference], run.seed)
     found["energy_saving_without_serving"] = without["energy_saving"]
     saving = known.saving[arm]
     found["energy_saving"] |= {

@@ -21,10 +21,10 @@ from simulations.results.device_means import (
     HEADLINES,
     Floats,
     Indices,
+    average_by,
     bootstrap_interval,
     finite,
-    mean_by,
-    numbers,
+    floats_of,
 )
 
 LABEL = "retune_gain"
@@ -57,8 +57,8 @@ def labelled(rows: pl.DataFrame, margin: float) -> Labelled:
     groups = known.select(pl.struct(part.alias("part"), "release").rank("dense")).to_series()
     _, devices = np.unique(known["device"].cast(pl.Int64).to_numpy(), return_inverse=True)
     return Labelled(
-        score=numbers(known, SCORE),
-        helped=numbers(known, LABEL) > margin,
+        score=floats_of(known, SCORE),
+        helped=floats_of(known, LABEL) > margin,
         device=devices.astype(np.int64),
         group=groups.cast(pl.Int64).to_numpy(),
     )
@@ -188,7 +188,7 @@ def retune_rate(rows: pl.DataFrame) -> dict[str, Any]:
 
 def _by_device(frames: Sequence[pl.DataFrame], column: str) -> tuple[Indices, Floats]:
     """Returns the devices that all frames share, and a column's sum for each, frame by frame."""
-    devices = reduce(np.intersect1d, (mean_by(rows, "device", column)[0] for rows in frames))
+    devices = reduce(np.intersect1d, (average_by(rows, "device", column)[0] for rows in frames))
     sums = [
         rows.filter(pl.col("device").is_in(devices.tolist()))
         .group_by("device")
@@ -201,5 +201,5 @@ def _by_device(frames: Sequence[pl.DataFrame], column: str) -> tuple[Indices, Fl
 
 
 def _means(rows: pl.DataFrame, column: str, devices: Indices) -> Floats:
-    known, means = mean_by(rows, "device", column)
+    known, means = average_by(rows, "device", column)
     return means[np.isin(known, devices)]

@@ -20,9 +20,9 @@ from simulations.results.device_means import (
     HEADLINES,
     Floats,
     Indices,
+    average_by,
     bootstrap_interval,
     finite,
-    mean_by,
 )
 
 
@@ -41,7 +41,7 @@ def reach_saving(
         metric: The headline metric.
     """
     arms = [*ladder, *against]
-    devices = reduce(np.intersect1d, (mean_by(rows, "device", column)[0] for rows in arms))
+    devices = reduce(np.intersect1d, (average_by(rows, "device", column)[0] for rows in arms))
     need = np.stack([_summed(rows, column, devices) for rows in arms])
     quality = np.stack([_quality(rows, metric, devices) for rows in arms])
     count = len(ladder)
@@ -82,5 +82,5 @@ def _summed(rows: pl.DataFrame, column: str, devices: Indices) -> Floats:
 
 def _quality(rows: pl.DataFrame, metric: str, devices: Indices) -> Floats:
     column, sign = HEADLINES[metric]
-    known, means = mean_by(rows, "device", column)
+    known, means = average_by(rows, "device", column)
     return sign * means[np.isin(known, devices)]

@@ -13,7 +13,12 @@ from typing import Any, cast
 import polars as pl
 
 from simulations.experiment.study_settings import SINGLE_MEASURES, Claim
-from simulations.results.device_means import compared, compared_column, fold_devices, split_arms
+from simulations.results.device_means import (
+    compare_arms,
+    compare_columns,
+    reduce_by_device,
+    split_arms,
+)
 from simulations.studies.decision_measures import (
     Three,
     above_line,
@@ -115,9 +120,9 @@ def _measure(
         return reach_saving(ladder, against, claim.column, metric)
     if claim.column:
         both = here[claim.arm], there[claim.against]
-        return compared_column(*both, claim.column, seed=0)[claim.measure]
-    both = fold_devices(here[claim.arm], metric), fold_devices(there[claim.against], metric)
-    return compared(*both, seed=0)[claim.measure]
+        return compare_columns(*both, claim.column, seed=0)[claim.measure]
+    both = reduce_by_device(here[claim.arm], metric), reduce_by_device(there[claim.against], metric)
+    return compare_arms(*both, seed=0)[claim.measure]
 
 
 def _measure_alone(claim: Claim, rows: pl.DataFrame) -> dict[str, Any]:

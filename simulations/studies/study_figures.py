@@ -24,9 +24,9 @@ from simulations.report.summary_tables import METRICS
 from simulations.results.derived_columns import RETUNING_J, SCORE
 from simulations.results.device_means import (
     HEADLINES,
-    mean_by,
-    mean_known,
-    mean_with_interval,
+    average_by,
+    average_known,
+    estimate_mean,
     split_arms,
 )
 from simulations.studies.decision_measures import LABEL
@@ -154,7 +154,7 @@ def draw_sweep(
 
 def _estimate_mean(rows: pl.DataFrame, column: str) -> tuple[float | None, ...]:
     """Returns a column's mean per device, and the ends of its interval."""
-    found = mean_with_interval(mean_by(rows, "device", column)[1], seed=0)
+    found = estimate_mean(average_by(rows, "device", column)[1], seed=0)
     return found["mean"], *found["ci95"]
 
 
@@ -171,7 +171,7 @@ def _find_need(sweep: Sweep, arm: str, arms: Arms, families: Families, metric: s
 
 
 def _average(rows: pl.DataFrame, column: str) -> float:
-    return float(np.nanmean(mean_by(rows, "device", column)[1]))
+    return float(np.nanmean(average_by(rows, "device", column)[1]))
 
 
 def draw_chord(arms: Arms, metric: str) -> Figure:
@@ -180,7 +180,7 @@ def draw_chord(arms: Arms, metric: str) -> Figure:
     points: dict[str, tuple[float, float]] = {}
     for name in list_deciders(arms):
         rows = arms[name]
-        quality = mean_known(sign * mean_by(rows, "device", column)[1])
+        quality = average_known(sign * average_by(rows, "device", column)[1])
         if quality is not None:
             points[name] = float(rows["retuned"].sum()) / rows["device"].n_unique(), quality
     look: dict[str, Any] = {"mode": "markers"}

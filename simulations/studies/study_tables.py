@@ -22,11 +22,11 @@ from simulations.report.page import Row
 from simulations.report.summary_tables import METRICS, Summary, get_reference
 from simulations.results.derived_columns import PATCH_BYTES, RETUNING_J, TUNING_J
 from simulations.results.device_means import (
-    fold_devices,
-    mean_by,
-    mean_with_interval,
+    average_by,
+    estimate_mean,
+    reduce_by_device,
     split_arms,
-    total,
+    sum_column,
 )
 from simulations.studies.decision_measures import LABEL, score_auc
 from simulations.studies.forecast_resampling import resampled_releases
@@ -90,7 +90,7 @@ def _summarise(rows: pl.DataFrame, parts: Sequence[Mapping[str, Any]], metric: s
     devices = rows["device"].n_unique()
     tuned = rows.filter(pl.col("tune_steps") > 0)
     joules = [part["energy_j"] for part in parts]
-    spent = total(rows, TUNING_J)
+    spent = sum_column(rows, TUNING_J)
     low, high = (
         _add([one["by_stage_range"][stage][end] for one in joules for stage in ("probe", "tune")])
         for end in (0, 1)
@@ -98,17 +98,17 @@ def _summarise(rows: pl.DataFrame, parts: Sequence[Mapping[str, Any]], metric: s
     whole, least, most = (_add([one[end] for one in joules]) for end in ("total", "low", "high"))
     peak: Any = rows["peak_bytes"].max()
     return StudyArm(
-        quality=mean_with_interval(fold_devices(rows, metric).quality, seed=0),
-        nll=mean_with_interval(mean_by(rows, "device", "nll")[1], seed=0)["mean"],
+        quality=estimate_mean(reduce_by_device(rows, metric).quality, seed=0),
+        nll=estimate_mean(average_by(rows, "device", "nll")[1], seed=0)["mean"],
         tuning_j=(_divide(spent, devices), _divide(low, devices), _divide(high, devices)),
         total_j=(whole, least, most),
         tiers=_average([one["ledgers"]["device_marginal"]["tiers"] for one in joules]),
         total_tiers=_average([one["ledgers"]["device_total"]["tiers"] for one in joules]),
         tunes=tuned.height / devices,
-        steps=_divide(total(tuned, "tune_steps"), tuned.height),
+        steps=_divide(sum_column(tuned, "tune_steps"), tuned.height),
         peak_bytes=float(peak) if peak else None,
-        patch_bytes=_divide(total(tuned, PATCH_BYTES), tuned.height),
-        cache_bytes=_divide(total(tuned, "cache_bytes"), tuned.height),
+        patch_bytes=_divide(sum_column(tuned, PATCH_BYTES), tuned.height),
+        cache_bytes=_divide(sum_column(tuned, "cache_bytes"), tuned.height),
     )
 
 

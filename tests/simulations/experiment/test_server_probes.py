@@ -20,7 +20,7 @@ from fleettune.shapes import MODULES, Site
 from simulations.experiment.build import Experiment, build
 from simulations.experiment.server_probes import asked, probe_flop
 from simulations.launch import chosen_policies
-from simulations.results.ledgers import SERVER_GFLOPS, SERVER_W, open_s
+from simulations.results.ledgers import SERVER_GFLOPS, SERVER_W, sum_open_time
 from simulations.run import run_experiment
 
 TINY = [
@@ -80,7 +80,7 @@ def test_the_ledger_of_the_server_holds_its_probes(run: tuple[Experiment, Path])
     (name,) = flop
     for arm, part in arms.items():
         ledger = part["energy_j"]["ledgers"]["server"]
-        seconds = open_s(rows.filter(pl.col("arm") == arm))
+        seconds = sum_open_time(rows.filter(pl.col("arm") == arm))
         seconds += flop.get(arm, 0.0) * 1e-9 / SERVER_GFLOPS.value
         assert ledger["joules"] == pytest.approx(seconds * SERVER_W.value)
         assert ("for probes of releases" in ledger["note"]) == (arm == name)

@@ -20,7 +20,7 @@ from fleettune.cost.radio import WIFI
 from fleettune.cost.workload import Amount, Phase, Workload
 from simulations.experiment.device_fleet import HARDWARE
 from simulations.results.device_means import STAGES
-from simulations.results.ledgers import NETWORK_J_PER_MB, arm_ledgers, open_s
+from simulations.results.ledgers import NETWORK_J_PER_MB, arm_ledgers, sum_open_time
 from simulations.results.recorder import WORK_SCHEMA
 from simulations.results.summary import HostInfo, RunInfo, summarise
 from simulations.uncertainty.estimate import Uncertainty, estimate
@@ -132,7 +132,7 @@ def test_a_server_is_up_from_the_first_start_to_the_last_reply() -> None:
     fleet = {("a", device, night): Workload() for device in range(3) for night in range(2)}
     rows, uncertainty = known(fleet)
     server = arm_ledgers(rows, "a", uncertainty, network=False)["server"]
-    assert open_s(rows) == 500.0
+    assert sum_open_time(rows) == 500.0
     assert server.joules == pytest.approx(500 * 49)
     assert server.low is not None
     assert server.high is not None

@@ -12,7 +12,7 @@ import pytest
 from simulations.report.summary_tables import PAGE_ONLY, conclude, tabulate_headline
 from simulations.report.terminal_tables import make_headline_table
 from simulations.results.device_means import STAGES, split_arms
-from simulations.results.extrapolation import represented
+from simulations.results.extrapolation import extrapolate_arms
 from simulations.results.summary import RunInfo
 
 Summary = dict[str, Any]
@@ -259,12 +259,12 @@ def test_the_headline_puts_the_reference_first(summary_of: SummaryOf) -> None:
 
 def test_a_represented_fleet_has_its_devices_mean_as_many_times() -> None:
     # Retuning spends 20 J on device 0 and 80 J on device 1, the cheap arm 10 and 40 J.
-    found = represented(small(), {"mid_phone": 1.0}, 1_000)
+    found = extrapolate_arms(small(), {"mid_phone": 1.0}, 1_000)
     assert found is not None
     assert found["always_retune"]["energy_j"]["total"] == pytest.approx(50 * 1_000)
     assert found["cheap"]["energy_j"]["total"] == pytest.approx(25 * 1_000)
     assert found["cheap"]["down_bytes"]["represents"] == 1_000
-    assert represented(small(), {"mid_phone": 1.0}, None) is None
+    assert extrapolate_arms(small(), {"mid_phone": 1.0}, None) is None
 
 
 def test_serving_is_taken_off_both_arms(summary_of: SummaryOf) -> None:

@@ -11,11 +11,8 @@ that goes into B. Ties do not come back: PEFT knows none (`fleettune.adapters.pa
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 from safetensors import SafetensorError
@@ -25,23 +22,15 @@ from safetensors.torch import (
 )
 
 from fleettune.adapters.factors import Array, Factors
-from fleettune.adapters.patch import Patch, from_arrays, peft_name, to_arrays
+from fleettune.adapters.patch import Patch, from_arrays, to_arrays
+from fleettune.adapters.peft_config import CONFIG, PeftConfig, read_peft_config
 from fleettune.shapes import Shapes, Site, parse_site
 from fleettune.whole_files import write_whole
 
 _KEY = re.compile(
     r"base_model\.model\.model\.layers\.(\d+)\.(?:self_attn|mlp)\.(\w+)_proj\.lora_([AB])\.weight"
 )
-_PLAIN: Mapping[str, tuple[object, ...]] = {
-    "peft_type": ("LORA",),
-    "bias": ("none",),
-    "use_dora": (False, None),
-    "fan_in_fan_out": (False, None),
-    "modules_to_save": (None, []),
-    "trainable_token_indices": (None, [], {}),
-}
-"""What an adapter may say besides ranks and alphas, so that its factors are all of it."""
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+WEIGHTS = "adapter_model.safetensors"
 """The files of an adapter; one whose weights are a pickle is not read."""
 
 
@@ -99,19 +88,16 @@ def read_peft(adapter: Path, release: int, shapes: Shapes) -> Patch:
             matrices of that release's layers alone.
     """
     config = peft_config_of(adapter)
-    for name, allowed in _PLAIN.items():
-        if config.get(name, allowed[0]) not in allowed:
-            raise ValueError(f"{name} of {adapter} must be {allowed[0]!r}, got {config[name]!r}")
-    plain = from_arrays(_arrays(adapter), release, float(config["lora_alpha"]))
+    plain = from_arrays(_arrays(adapter), release, config.alpha or 1.0)
     _check(plain, shapes)
     factors = {
-        site: Factors(a=item.a, b=_rescaled(item.b, _scale(site, len(item.a), config), plain, site))
+        site: Factors(a=item.a, b=_rescaled(item.b, config.scale(site, len(item.a)), plain, site))
         for site, item in plain.factors.items()
     }
     return Patch(release=release, alpha=plain.alpha, factors=factors)
 
 
-def peft_config_of(adapter: Path) -> Mapping[str, Any]:
+def peft_config_of(adapter: Path) -> PeftConfig:
     """Returns what an adapter says of itself.
 
     Raises:
@@ -123,10 +109,7 @@ def peft_config_of(adapter: Path) -> Mapping[str, Any]:
                 f"{adapter} must hold {CONFIG} and {WEIGHTS}, lacks {name}: write it with PEFT's "
                 "save_pretrained (no .bin) or with `fleettune export`"
             )
-    try:
-        return cast(Mapping[str, Any], json.loads((adapter / CONFIG).read_text()))
-    except ValueError as error:
-        raise ValueError(f"{adapter / CONFIG} must be JSON, is not: {error}") from error
+    return read_peft_config(adapter / CONFIG)
 
 
 def _arrays(adapter: Path) -> dict[str, Array]:
@@ -141,6 +124,11 @@ def _arrays(adapter: Path) -> dict[str, Array]:
         if match is None:
             raise ValueError(f"{adapter} must hold LoRA factors of layers' matrices, got {key}")
         layer, module, side = match.groups()
+        if not bool(tensor.isfinite().all()):
+            raise ValueError(
+                f"{adapter / WEIGHTS}: {key} must hold finite numbers, holds NaN or infinity: the "
+                "adapter's training diverged; use an earlier checkpoint of it"
+            )
         # numpy knows no bf16, in which PEFT may have written
         found[f"{parse_site(f'{layer}.{module}')}.{side.lower()}"] = tensor.float().numpy()
     if not found:
@@ -159,18 +147,6 @@ def _check(patch: Patch, shapes: Shapes) -> None:
                 f"factors of {site} must fit a {n_out} x {n_in} matrix, "
                 f"got {item.b.shape} and {item.a.shape}"
             )
-
-
-def _scale(site: Site, rank: int, config: Mapping[str, Any]) -> float:
-    """Returns what PEFT multiplies a site's product by."""
-    patterns = cast(dict[str, float], config.get("alpha_pattern") or {})
-    alpha = float(config["lora_alpha"])
-    if patterns:
-        from peft.utils.other import get_pattern_key  # noqa: PLC0415 - seconds of import
-
-        key = get_pattern_key(list(patterns), peft_name(site))
-        alpha = float(patterns.get(key, alpha))
-    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 
 def _rescaled(b: Array, scale: float, plain: Patch, site: Site) -> Array:

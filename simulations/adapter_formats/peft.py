@@ -170,7 +170,7 @@ def import_peft(adapter: Path, release: int, base: str | None = None) -> KeptPat
         ValueError: If there is no such release, or `fleettune.adapters.patch_files.read_peft`
             refuses it.
     """
-    folder = base or str(peft_config_of(adapter).get("base_model_name_or_path"))
+    folder = base or peft_config_of(adapter).base
     if not (Path(folder) / "config.json").is_file():
         raise ValueError(f"--base must name the folder of a model, got {folder}")
     patch = read_peft(adapter, release, read_shapes(Path(folder)))

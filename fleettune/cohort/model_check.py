@@ -20,7 +20,7 @@ from torch import Tensor
 
 from fleettune.backbone.causal_lm import Backbone, prepare_model, read_shapes
 from fleettune.backbone.model_family import FUSED
-from fleettune.data.tokens import Encoder, open_encoder
+from fleettune.data.tokens import TEMPLATES, Encoder, open_encoder
 from fleettune.kernels.training_pass import lower_layers
 from fleettune.releases.model_files import open_weights
 from fleettune.seeds import Purpose, stream
@@ -127,7 +127,7 @@ def check_tokenizer(encoder: Encoder, folder: Path, shapes: Shapes) -> None:
             raise ValueError(
                 f"model.template does not fit the tokenizer in {folder}: an answer would end with "
                 f"the token {encoder.tokenizer.id_to_token(stop)!r}, which stands in ordinary text "
-                f"such as {text!r} too; choose another template"
+                f"such as {text!r} too; choose the template of its family: {', '.join(TEMPLATES)}"
             )
 
 

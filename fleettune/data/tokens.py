@@ -45,7 +45,32 @@ CHATML = Template(
     reword=REWORD,
 )
 PLAIN = Template(before="Question: ", between="\nAnswer: ", after="\n\n", reword=REWORD)
-TEMPLATES = {"pocket": POCKET, "chatml": CHATML, "plain": PLAIN}
+LLAMA2 = Template(before="[INST] ", between=" [/INST] ", after="</s>", reword=REWORD)
+LLAMA3 = Template(
+    before="<|start_header_id|>user<|end_header_id|>\n\n",
+    between="<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+    after="<|eot_id|>",
+    reword=REWORD,
+)
+GEMMA = Template(
+    before="<start_of_turn>user\n",
+    between="<end_of_turn>\n<start_of_turn>model\n",
+    after="<end_of_turn>\n",
+    reword=REWORD,
+)
+PHI3 = Template(
+    before="<|user|>\n", between="<|end|>\n<|assistant|>\n", after="<|end|>\n", reword=REWORD
+)
+TEMPLATES = {
+    "pocket": POCKET,
+    "chatml": CHATML,
+    "gemma": GEMMA,
+    "llama2": LLAMA2,
+    "llama3": LLAMA3,
+    "phi3": PHI3,
+    "plain": PLAIN,
+}
+"""Turns of a conversation as families of models were trained to read them; plain for the others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,16 +11,17 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
+from tokenizers import Tokenizer, models, normalizers, trainers
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
 from fleettune.adapters.patch import Patch, Placement, new_patch, to_peft
 from fleettune.backbone.causal_lm import load_backbone, read_shapes
 from fleettune.backbone.model_family import fuse_split, split_fused
-from fleettune.cohort.model_check import TOLERANCE, check_model
+from fleettune.cohort.model_check import TOLERANCE, check_model, check_tokenizer
 from fleettune.cohort.score import score_cohort
 from fleettune.cohort.tune import tune_cohort
-from fleettune.data.tokens import Example
+from fleettune.data.tokens import Example, open_encoder
 from fleettune.jobs.jobs import ScoreJob, TuneJob
 from fleettune.seeds import Purpose, stream
 from fleettune.shapes import MODULES, Site
@@ -180,3 +181,24 @@ def test_pickled_weights_are_refused_by_name(folder: Path, tmp_path: Path) -> No
     (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
     with pytest.raises(ValueError, match=r"pytorch_model\.bin, which is a pickle"):
         check_model(pickled, "chatml", 64)
+
+
+def metaspace_folder(folder: Path) -> Path:
+    """A folder with a tokenizer like Llama 2's: a prefix before every text, bytes as a fallback."""
+    tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Sequence(  # pyright: ignore[reportAttributeAccessIssue] - its stub
+        [normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]
+    )
+    special = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    trainer = trainers.BpeTrainer(vocab_size=390, special_tokens=special)
+    tokenizer.train_from_iterator(["I kept twelve notes and letters", "Question Answer"], trainer)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def test_a_stop_token_that_stands_in_ordinary_text_is_refused(tmp_path: Path) -> None:
+    shapes = read_shapes(save_model("llama", tmp_path))
+    metaspace_folder(tmp_path)
+    with pytest.raises(ValueError, match=r"would end with the token '\u2581', which stands in"):
+        check_tokenizer(open_encoder(tmp_path, "plain", 128), tmp_path, shapes)
+    check_tokenizer(open_encoder(tmp_path, "llama2", 128), tmp_path, shapes)

@@ -1,10 +1,11 @@
 """GradCut by joule: adapters where a probe's gradients buy most per joule on this device.
 
 Ours (docs/methods.md#gradcut-by-joule-the-cut), after the idea of EdgeTune's GradCut. A probe
-measures the gradient at every
-site; joules and bytes come from the device's own profile at the priced shapes. Of all cuts the best
-is taken: the sites at or above it with the largest sum of benefits that a budget of joules, the
-memory and the quota allow. Among up to 12 candidates every set is looked at, at its true costs.
+measures the gradient at every site. Joules and bytes come from the device's own profile at the
+priced shapes. The rule takes the cut, and the sites at or above it, with the largest sum of
+benefits that a budget of joules, the memory and the quota allow, by bounds of the sites' costs
+(`clients.placement.knapsack`). It then adds what true costs leave room for. Among up to 12
+candidates it looks at every set, at its true costs.
 """
 
 from __future__ import annotations
@@ -14,15 +15,11 @@ from dataclasses import dataclass, replace
 
 from clients.placement.benefits import aligned_groups, benefits, summed
 from clients.placement.knapsack import (
-    EXACT,
     Costs,
-    Fits,
-    Item,
-    best_cut,
-    best_of_all,
-    in_order,
-    topped_up,
-    total,
+    SiteItem,
+    best_items,
+    best_sites,
+    fill_up,
 )
 from clients.placement.rules import check_adapters
 from clients.placement.site_costs import all_cuts, every_site_j, site_costs
@@ -37,9 +34,6 @@ from fleettune.shapes import MODULES, Shapes, Site, order
 
 DEVICE, SERVER = "device", "server"
 PROBES = (DEVICE, SERVER)
-BOTH, BENEFIT, COST = "both", "benefit", "cost"
-BY = (BOTH, BENEFIT, COST)
-"""What sites are taken by; all but the first are ablations."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +41,8 @@ class GradCut:
     """Sites by benefit per marginal joule, at or above the best cut, within a budget.
 
     Attributes:
-        rank: Rank of a dedicated adapter.
-        alpha: LoRA's alpha of a dedicated adapter.
+        rank: Rank of every adapter, dedicated or shared.
+        alpha: Their alpha.
         budget: Joules of the tune, building the prefix cache included, as a share of what the same
             tune would take with an adapter of this rank at every site and no cache; 0 to 1.
         benefit: ``gradient`` or ``fisher`` (`clients.placement.benefits.benefits`).
@@ -58,14 +52,9 @@ class GradCut:
         probe_batches: Batches of the tune that the probe looks at.
         share_above: Alignment of gradients from which sites of a module type share one pair, each
             with scale vectors of its own; None: none do.
-        shared_rank: Rank of a shared pair.
-        shared_alpha: Its alpha.
         prefix_cache: Whether the tune keeps a prefix cache (docs/methods.md#prefix-cache) where the
             quota allows and
             it saves joules.
-        by: ``both``: the best cut, sites by benefit per joule. ``benefit``: by benefit alone,
-            ``cost``: by joules alone, each that still fits the budget and the memory.
-        count_probe: Whether the probe's joules come out of the budget.
         patch: Largest patch, as a share of the bytes of one with an adapter of this
             rank at every site; above 0 to 1.
 
@@ -81,16 +70,10 @@ class GradCut:
     probe_rank: int
     probe_batches: int
     share_above: float | None
-    shared_rank: int
-    shared_alpha: float
     prefix_cache: bool
-    by: str = BOTH
-    count_probe: bool = False
     patch: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.by not in BY:
-            raise ValueError(f"placement.by must be one of {BY}, got {self.by!r}")
         _check_share("budget", self.budget)
         _check_share("patch", self.patch)
         if self.benefit not in BENEFITS:
@@ -108,7 +91,8 @@ class GradCut:
                 "placement.share_above must be null with placement.probe=server, got "
                 f"{self.share_above}: a ranking holds no gradients to align"
             )
-        check_tied_alpha(self.shared_alpha)
+        if self.share_above is not None:
+            check_tied_alpha(self.alpha)
 
     @property
     def recipe(self) -> ProbeRecipe | None:
@@ -120,7 +104,6 @@ class GradCut:
     def check(self, shapes: Shapes) -> None:
         """Raises ValueError if a rank or alpha does not fit the model."""
         check_adapters(shapes, self.rank, self.alpha)
-        check_adapters(shapes, self.shared_rank, self.shared_alpha)
         check_adapters(shapes, self.probe_rank, 1.0)
 
     def probes(self, context: PlacementContext) -> Sequence[ProbeJob]:
@@ -180,8 +163,7 @@ class GradCut:
 
     def _budget_j(self, context: PlacementContext) -> float:
         # sums in another order may differ in the last bits
-        whole_j = (1 + 1e-9) * self.budget * every_site_j(context, self.rank)
-        return whole_j - context.probed_j if self.count_probe else whole_j
+        return (1 + 1e-9) * self.budget * every_site_j(context, self.rank)
 
     def _affordable(self, context: PlacementContext) -> int:
         """Returns the lowest cut within the budget; the number of layers if there is none."""
@@ -196,25 +178,23 @@ class GradCut:
         def fits(sites: Collection[Site]) -> bool:
             return self._fits(context, self._placed(sites), budget_j)
 
-        if self.by == BOTH:
-            taken = self._filled(worth, costs, context, fits)
-            if len(worth) <= EXACT:
-                taken = best_of_all(worth, fits, taken)
-        else:
-            taken = in_order(self._ranked(worth, costs, context), fits)
+        taken = self._best_by_bounds(worth, costs, context)
+        if taken:
+            lowest = min(site.layer for site in taken)
+            rest = [site for site in worth if site.layer >= lowest and site not in taken]
+            by_joule = sorted(rest, key=lambda site: (-worth[site] / costs[site][0], order(site)))
+            taken = fill_up(taken, by_joule, fits)
+        # an adapter alone may be bound by memory where the whole pass is not: bounds are loose
+        taken = best_sites(worth, fits, taken)
         return self._shared(context, self._placed(taken), budget_j) if taken else None
 
-    def _filled(
-        self,
-        worth: dict[Site, float],
-        costs: Mapping[Site, Costs],
-        context: PlacementContext,
-        fits: Fits,
+    def _best_by_bounds(
+        self, worth: Mapping[Site, float], costs: Mapping[Site, Costs], context: PlacementContext
     ) -> frozenset[Site]:
-        """Returns the best cut's sites by bounds of their costs, then what true costs allow."""
+        """Returns the best cut's sites if every cost were its upper bound."""
         # the last dimension is the patch alone, the one before it the patch and the cache
         items = [
-            Item(value=value, depth=site.layer, costs=(*costs[site], costs[site][-1]))
+            SiteItem(value=value, depth=site.layer, costs=(*costs[site], costs[site][-1]))
             for site, value in worth.items()
         ]
         depths = sorted({site.layer for site in worth})
@@ -224,41 +204,19 @@ class GradCut:
         ]
         memory, room = memory_bytes(context.facts), float(context.room_bytes)
         limits = (self._budget_j(context), memory, room, self._patch_bytes(context))
-        filled = best_cut(items, cuts, limits)
-        taken: frozenset[Site] = frozenset()
-        if filled is not None:
-            taken = frozenset(site for place, site in enumerate(worth) if place in filled.taken)
-            rest = {site for site in worth if site.layer >= filled.cut.depth} - taken
-            by_joule = sorted(rest, key=lambda site: (-worth[site] / costs[site][0], order(site)))
-            taken = topped_up(taken, by_joule, fits)
-        if len(taken) < len(worth):
-            # an adapter alone may be bound by memory where the whole pass is not: bounds are loose
-            other = in_order(sorted(worth, key=lambda site: (-worth[site], order(site))), fits)
-            taken = max(taken, other, key=lambda sites: total(worth, sites))
-        return taken
-
-    def _ranked(
-        self, worth: Mapping[Site, float], costs: Mapping[Site, Costs], context: PlacementContext
-    ) -> list[Site]:
-        """Returns sites by benefit, or by the joules of a tune of each alone, cut included."""
-        if self.by == BENEFIT:
-            return sorted(worth, key=lambda site: (-worth[site], order(site)))
-        reach: dict[int, float] = {}
-        for cut in all_cuts(context, sorted({s.layer for s in worth}), cache=self.prefix_cache):
-            reach[cut.depth] = min(cut.costs[0], reach.get(cut.depth, cut.costs[0]))
-        alone = {site: reach[site.layer] + costs[site][0] for site in worth}
-        return sorted(worth, key=lambda site: (alone[site], order(site)))
+        sites = tuple(worth)
+        return frozenset(sites[place] for place in best_items(items, cuts, limits))
 
     def _shared(
         self, context: PlacementContext, placement: Placement, budget_j: float
     ) -> Placement:
-        """Ties what is aligned, group by group, where the pair's own rank stays within limits."""
+        """Ties what is aligned, group by group, where the shared pair stays within limits."""
         if self.share_above is None:
             return placement
         gradients = summed(context.probed)
         aligned = aligned_groups({s: gradients[s] for s in placement.sites}, self.share_above)
         for group in aligned:
-            tie = Tie(sites=group, rank=self.shared_rank, alpha=self.shared_alpha)
+            tie = Tie(sites=group, rank=self.rank, alpha=self.alpha)
             sites = tuple(site for site in placement.sites if site not in group)
             tied = replace(placement, sites=sites, ties=(*placement.ties, tie))
             placement = tied if self._fits(context, tied, budget_j) else placement

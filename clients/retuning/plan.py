@@ -16,13 +16,11 @@ from clients.tuning.footprint import (
     cached_bytes,
     cheapest_tune,
     fits_memory,
-    joules,
     peak_bytes,
     tune_entries,
 )
 from clients.tuning.plan import TunePlan
 from clients.tuning.schedule import Held
-from clients.work.stage_work import probe_work
 from fleettune.adapters.patch import Patch, Placement, to_arrays
 from fleettune.data.tokens import Example
 from fleettune.jobs.jobs import ProbeJob, ProbeResult
@@ -80,14 +78,6 @@ def probe_jobs(policy: DevicePolicy, context: PlacementContext | str) -> Sequenc
     return policy.placement.probes(context)
 
 
-def with_probes(
-    context: PlacementContext, jobs: Sequence[ProbeJob], probed: Sequence[ProbeResult]
-) -> PlacementContext:
-    """Returns the context with what probes found and took."""
-    entries = probe_work(context.facts, context.release, jobs)
-    return replace(context, probed=tuple(probed), probed_j=joules(context.facts, entries))
-
-
 def refit_plan(
     policy: DevicePolicy, context: PlacementContext, placement: Placement
 ) -> TunePlan | None:
@@ -118,7 +108,7 @@ def plan_tune(
     if isinstance(context, str):
         return context
     if probed:
-        context = with_probes(context, probe_jobs(policy, context), probed)
+        context = replace(context, probed=tuple(probed))
     rule = policy.placement
     placement = rule.place(context)
     while isinstance(placement, Placement):

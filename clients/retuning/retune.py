@@ -18,7 +18,6 @@ from clients.retuning.plan import (
     peak_of,
     plan_tune,
     probe_jobs,
-    with_probes,
 )
 from clients.retuning.synthetic_pairs import add_pairs
 from clients.start.rules import StartContext
@@ -103,7 +102,7 @@ def _measured(
     jobs = probe_jobs(order.policy, context)
     night = bill(order, night, probe_work(order.facts, order.release, jobs))
     found = () if night.over else tuple(order.compute.probe(job) for job in jobs)
-    return night, with_probes(context, jobs, found)
+    return night, replace(context, probed=found)
 
 
 def _start(

@@ -53,7 +53,7 @@ def add_pairs(
     longer: TunePlan | None = None
     if kept and not isinstance(context, str):
         room = free - sum(pair.size_bytes for pair in made.pairs)
-        seen = {name: getattr(opened, name) for name in ("probed", "probed_j", "trained")}
+        seen = {name: getattr(opened, name) for name in ("probed", "trained")}
         longer = refit_plan(policy, replace(context, room_bytes=room, **seen), plan.placement)
     kept = 0 if longer is None else kept
     return replace(

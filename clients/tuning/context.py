@@ -45,7 +45,6 @@ class PlacementContext:
         largest: Simulated lengths of the largest step that there may be, in tokens.
         room_bytes: What the quota leaves for patch and prefix cache.
         probed: What the rule's probes found, in their order; empty for rules without any.
-        probed_j: Joules of those probes (simulated).
         held: What the tune validates on.
         training: What it trains on, every example once.
         trained: What a rule that trains before it places left; None for other rules.
@@ -59,7 +58,6 @@ class PlacementContext:
     largest: tuple[int, ...]
     room_bytes: int
     probed: tuple[ProbeResult, ...] = ()
-    probed_j: float = 0.0
     held: Held = field(default_factory=Held)
     training: tuple[Example, ...] = ()
     trained: Trained | None = None

@@ -60,8 +60,6 @@ HALF = GradCut(
     probe_rank=2,
     probe_batches=2,
     share_above=None,
-    shared_rank=4,
-    shared_alpha=8.0,
     prefix_cache=True,
 )
 """GradCut at half the joules of every site."""

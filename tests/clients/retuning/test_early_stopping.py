@@ -103,8 +103,6 @@ SHARING = GradCut(
     probe_rank=2,
     probe_batches=1,
     share_above=0.2,
-    shared_rank=4,
-    shared_alpha=8.0,
     prefix_cache=True,
 )
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clients.placement.gradcut import GradCut
 from clients.placement.rules import EverySite
 from clients.policy import DevicePolicy
-from clients.retuning.plan import open_context, plan_tune, with_probes
+from clients.retuning.plan import open_context, plan_tune
 from clients.retuning.synthetic_pairs import add_pairs
 from clients.state.state import DeviceState
 from clients.synthesis.rules import TemplateRewrite
@@ -21,8 +20,7 @@ from clients.tuning.first_patch import new_start
 from clients.tuning.footprint import joules, memory_bytes, peak_bytes
 from clients.tuning.plan import TunePlan
 from clients.tuning.schedule import Tuning
-from clients.work.stage_work import probe_work, tune_work, upload_work, validation_work
-from fleettune.adapters.patch import Placement
+from clients.work.stage_work import tune_work, upload_work, validation_work
 from fleettune.cost.pricing import PricedModel
 from fleettune.deltas.frames import write_frame
 from fleettune.jobs.jobs import ProbeResult
@@ -82,34 +80,28 @@ schedules = st.sampled_from(
     st.sampled_from([0.3, 0.45, 0.6, 0.8]),
     schedules,
     st.integers(1, 4),
-    st.sampled_from(["both", "benefit", "cost"]),
-    st.booleans(),
+    st.sampled_from([None, 0.7]),
 )
 def test_a_tune_with_synthetic_pairs_stays_within_the_budget_of_its_own_schedule(
     seed: int,
     budget: float,
     tuning: Tuning,
     pairs: int,
-    by: str,
-    counted: bool,
+    shared: float | None,
 ) -> None:
-    # pairs are shared where the probe is not counted, which tries both
-    shared = None if counted else 0.7
-    rule = replace(RULE, budget=budget, count_probe=counted, by=by, share_above=shared)
+    rule = replace(RULE, budget=budget, share_above=shared)
     chosen = policy(rule, tuning)
     made = TemplateRewrite(per_exchange=pairs, rouge_low=0.0, rouge_high=1.0)
     chosen = replace(chosen, synthesis=made)
     state, place = opened(chosen)
-    probe_j = joules(FACTS, probe_work(FACTS, RELEASE, rule.probes(place)))
-    place = with_probes(place, rule.probes(place), [found_by_chance(seed)])
+    place = replace(place, probed=(found_by_chance(seed),))
     plan = plan_tune(chosen, place)
     if isinstance(plan, str):
         assert plan == "over_budget"
         return
     longer = add_pairs(order_for(chosen, facts=FACTS), state, place, plan)
-    spent_j = probe_j if counted else 0.0
     for each in (plan, longer):
-        assert joules(FACTS, each.entries) + spent_j <= budget * every_j(each) * SLACK
+        assert joules(FACTS, each.entries) <= budget * every_j(each) * SLACK
         assert peak_bytes(place, each.placement.ranks) <= memory_bytes(FACTS)
     assert longer.synthetic_kept > 0 or longer.batches == plan.batches
 
@@ -122,53 +114,13 @@ def test_a_placement_that_pairs_make_too_dear_is_made_anew() -> None:
     for seed, budget in enumerate((0.4, 0.45, 0.5, 0.55, 0.6, 0.7)):
         chosen = replace(policy(replace(RULE, budget=budget), tuning), synthesis=made)
         state, place = opened(chosen)
-        place = with_probes(place, RULE.probes(place), [found_by_chance(seed)])
+        place = replace(place, probed=(found_by_chance(seed),))
         plan = plan_tune(chosen, place)
         assert isinstance(plan, TunePlan)
         longer = add_pairs(order_for(chosen, facts=FACTS), state, place, plan)
         assert joules(FACTS, longer.entries) <= budget * every_j(longer) * SLACK
         moved += longer.placement != plan.placement
     assert moved > 0
-
-
-def test_a_counted_probe_leaves_less_for_the_tune() -> None:
-    tuning = Tuning(steps=24, batch=2, learning_rate=1e-2, clip=1.0)
-    plans: list[Placement] = []
-    for counted in (False, True):
-        chosen = policy(replace(RULE, probe_batches=9, budget=0.7, count_probe=counted), tuning)
-        plan = plan_tune(chosen, opened(chosen)[1], [found_by_chance(1)])
-        assert isinstance(plan, TunePlan)
-        plans.append(plan.placement)
-    assert plans[1].size_bytes(SHAPES) < plans[0].size_bytes(SHAPES)
-    # two of 24 batches are probed, which leaves less of the budget than any cut takes
-    chosen = policy(replace(RULE, budget=0.2, count_probe=True), tuning)
-    assert plan_tune(chosen, opened(chosen)[1], [found_by_chance(1)]) == "over_budget"
-
-
-def test_ablations_take_the_most_beneficial_or_the_cheapest_sites() -> None:
-    tuning = Tuning(steps=9, batch=2, learning_rate=1e-2, clip=1.0)
-    found = found_by_chance(2)
-    placed: dict[str, Placement] = {}
-    for by in ("both", "benefit", "cost"):
-        rule = replace(RULE, rank=64, budget=0.8, by=by, prefix_cache=False)
-        place = opened(policy(rule, tuning))[1]
-        placement = rule.place(replace(place, probed=(found,)))
-        assert isinstance(placement, Placement)
-        placed[by] = placement
-    best = max(found.benefit, key=lambda site: found.benefit[site])
-    assert best in placed["benefit"].sites
-    # cheapest first: whole layers from the output down, and at most one of them in part
-    layers = [site.layer for site in placed["cost"].sites]
-    assert set(layers) == set(range(min(layers), SHAPES.layers))
-    assert all(layers.count(n) == len(MODULES) for n in set(layers) - {min(layers)})
-    worth = {by: sum(found.benefit[s] for s in p.sites) for by, p in placed.items()}
-    assert worth["both"] >= 0.99 * max(worth.values())
-    assert len({p.sites for p in placed.values()}) > 1
-
-
-def test_an_unknown_way_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"placement\.by must be one of .*, got 'luck'"):
-        replace(RULE, by="luck")
 
 
 @settings(derandomize=True, deadline=None, max_examples=25)

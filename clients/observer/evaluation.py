@@ -18,7 +18,7 @@ from clients.night.order import NightOrder
 from clients.state.state import DeviceState
 from clients.synthesis.acceptance import rouge_1
 from fleettune.data.exchanges import Answer, Exchange
-from fleettune.data.labels import absolute_error, predicted
+from fleettune.data.labels import absolute_error
 from fleettune.data.tokens import Encoder, Example
 from fleettune.jobs.jobs import ChoiceJob, EmbedJob, GenerateJob, ScoreJob
 from fleettune.messages.report import Observation
@@ -135,7 +135,7 @@ def _labelled(
     """Returns label quality: error, confirmed share, and nats within the closed set."""
     place = {answer.response: index for index, answer in enumerate(answers)}
     true = [place[exchange.response] for exchange in later]
-    guessed = [predicted(row) for row in nll_by_answer]
+    guessed = [likeliest_answer(row) for row in nll_by_answer]
     right = [guess == truth for guess, truth in zip(guessed, true, strict=True)]
     nats = [
         row[truth] + math.log(math.fsum(math.exp(-(value)) for value in row))

@@ -6,8 +6,8 @@ time order cut into days, and users outside the fleet, whose text a vendor may t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 from typing import Protocol
 
@@ -76,7 +76,22 @@ class Population(Protocol):
         ...
 
 
-def in_turn(population: Population, count: int, key: int) -> list[Exchange]:
+def join_days(
+    draw: Callable[[int], Sequence[Exchange]], day: int, history_days: int
+) -> tuple[Exchange, ...]:
+    """Returns a day of a stream that is drawn by calendar day; day 0 holds the history as well.
+
+    Args:
+        draw: Returns the exchanges of a calendar day, counted from 0.
+        day: Day of the simulation.
+        history_days: Calendar days that day 0 holds.
+    """
+    last = day + history_days - 1
+    lived = range(last + 1) if day == 0 else range(last, last + 1)
+    return tuple(replace(exchange, day=day) for calendar in lived for exchange in draw(calendar))
+
+
+def take_in_turn(population: Population, count: int, key: int) -> list[Exchange]:
     """Returns exchanges of users outside the fleet: the first of each conversation, the second, ...
 
     Args:

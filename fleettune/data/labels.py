@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from fleettune.data.exchanges import Answer
 
 
-def predicted(nll_by_answer: Sequence[float]) -> int:
+def likeliest_answer(nll_by_answer: Sequence[float]) -> int:
     """Returns the index of the likeliest answer; the lowest index among equals.
 
     Args:

@@ -9,7 +9,7 @@ every domain has its share of the past, so nothing but the order tells the two a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
@@ -51,9 +51,9 @@ class StreamData:
 
     def check(self) -> None:
         """Raises ValueError if a value cannot describe a stream."""
-        for field in ("users", "history", "burst", "held_out"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"data.{field} must be >= 1, got {getattr(self, field)}")
+        for name in ("users", "history", "burst", "held_out"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"data.{name} must be >= 1, got {getattr(self, name)}")
         if self.burst > self.history:
             raise ValueError(
                 f"data.burst must be <= data.history ({self.history} exchanges), got {self.burst}"
@@ -73,21 +73,13 @@ class StreamPopulation:
     """Users with long streams; implements `fleettune.data.exchanges.Population`."""
 
     config: StreamData
+    labels: tuple[str, ...] = field(default=(), init=False)
+    answers: tuple[Answer, ...] = field(default=(), init=False)
 
     @property
     def users(self) -> int:
         """Number of users that the fleet may hold."""
         return self.config.users
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Answers are free text here."""
-        return ()
-
-    @property
-    def answers(self) -> tuple[Answer, ...]:
-        """Answers are free text here."""
-        return ()
 
     def day(self, user: int, day: int) -> tuple[Exchange, ...]:
         """Returns one user's exchanges of one day; day 0 holds the past."""

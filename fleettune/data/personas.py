@@ -10,15 +10,14 @@ better than another's.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TypeVar
 
 import numpy as np
 
-from fleettune.data.exchanges import Answer, Exchange
+from fleettune.data.exchanges import Answer, Exchange, join_days
 from fleettune.data.vocabulary import (
     ASKS,
     GREETINGS,
@@ -35,7 +34,7 @@ from fleettune.records import OMIT_DEFAULT
 from fleettune.seeds import Purpose, stream
 
 WORLD_VERSION = 1
-"""Version of the generator; `world_digest` pins what it generates."""
+"""Version of the generator; a test pins what it generates."""
 
 DAYS_PER_WEEK = 7
 DOMAINS: tuple[str, ...] = (*dict.fromkeys(ask.domain for ask in ASKS), "mood")
@@ -82,7 +81,7 @@ def draw_persona(rng: np.random.Generator) -> Persona:
     )
 
 
-def drifted(persona: Persona, rng: np.random.Generator, share: float) -> Persona:
+def redraw_facts(persona: Persona, rng: np.random.Generator, share: float) -> Persona:
     """Returns the persona a week later: each fact redrawn with probability `share`."""
     facts = tuple(
         _pick(rng, values) if rng.random() < share else fact
@@ -178,31 +177,17 @@ class SyntheticPopulation:
     """Users of the built-in world; implements `fleettune.data.exchanges.Population`."""
 
     config: SyntheticData
+    labels: tuple[str, ...] = field(default=(), init=False)
+    answers: tuple[Answer, ...] = field(default=(), init=False)
 
     @property
     def users(self) -> int:
         """Number of users that the fleet may hold."""
         return self.config.users
 
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Answers are free text here."""
-        return ()
-
-    @property
-    def answers(self) -> tuple[Answer, ...]:
-        """Answers are free text here."""
-        return ()
-
     def day(self, user: int, day: int) -> tuple[Exchange, ...]:
         """Returns one user's exchanges of one day; day 0 holds the history as well."""
-        lived = range(1 - self.config.history_days, 1) if day == 0 else range(day, day + 1)
-        offset = self.config.history_days - 1
-        return tuple(
-            replace(exchange, day=day)
-            for calendar in lived
-            for exchange in _live_day(self.config, user, calendar + offset)
-        )
+        return join_days(partial(_draw_day, self.config, user), day, self.config.history_days)
 
     def outside(self, count: int, seed: int) -> Sequence[tuple[Exchange, ...]]:
         """Returns conversations of one to four exchanges of users outside the fleet."""
@@ -229,11 +214,11 @@ def persona_of(config: SyntheticData, user: int, week: int) -> Persona:
     if week == 0:
         return draw_persona(stream(config.seed, Purpose.PERSONA, user))
     earlier = persona_of(config, user, week - 1)
-    return drifted(earlier, stream(config.seed, Purpose.DRIFT, user, week), config.drift)
+    return redraw_facts(earlier, stream(config.seed, Purpose.DRIFT, user, week), config.drift)
 
 
 @lru_cache(maxsize=16384)
-def _live_day(config: SyntheticData, user: int, calendar: int) -> tuple[Exchange, ...]:
+def _draw_day(config: SyntheticData, user: int, calendar: int) -> tuple[Exchange, ...]:
     rng = stream(config.seed, Purpose.STREAM, user, calendar)
     burst = _pick(rng, DOMAINS)
     exchanges: list[Exchange] = []
@@ -250,14 +235,3 @@ def _live_day(config: SyntheticData, user: int, calendar: int) -> tuple[Exchange
             Exchange(question=question, response=answer, day=calendar, order=order, domain=domain)
         )
     return tuple(exchanges)
-
-
-def world_digest(config: SyntheticData, users: int = 20, days: int = 10) -> str:
-    """Returns the SHA-256 of the first users' first days: what the generator's version means."""
-    population = config.open()
-    digest = hashlib.sha256(f"world {WORLD_VERSION}".encode())
-    for user in range(users):
-        for day in range(days):
-            for exchange in population.day(user, day):
-                digest.update(f"{user}|{exchange}".encode())
-    return digest.hexdigest()

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from fleettune.data.exchanges import Answer, Exchange
+from fleettune.data.exchanges import Answer, Exchange, join_days
 from fleettune.seeds import Purpose, stream
 
 _READERS = {".parquet": pl.read_parquet, ".pq": pl.read_parquet, ".jsonl": pl.read_ndjson}
@@ -149,21 +149,13 @@ class CorporaPopulation:
     """Users mixed with corpora; implements `fleettune.data.exchanges.Population`."""
 
     config: CorporaData
+    labels: tuple[str, ...] = field(default=(), init=False)
+    answers: tuple[Answer, ...] = field(default=(), init=False)
 
     @property
     def users(self) -> int:
         """Number of users that the fleet may hold."""
         return self.config.users
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Answers are free text here."""
-        return ()
-
-    @property
-    def answers(self) -> tuple[Answer, ...]:
-        """Answers are free text here."""
-        return ()
 
     def corpus_of(self, user: int) -> str:
         """Returns the name of the corpus that a user is mixed with."""
@@ -172,11 +164,9 @@ class CorporaPopulation:
 
     def day(self, user: int, day: int) -> tuple[Exchange, ...]:
         """Returns one user's exchanges of one day; day 0 holds the history as well."""
-        past = self.config.history_days - 1
-        lived = range(past + 1) if day == 0 else range(past + day, past + day + 1)
-        return tuple(one for calendar in lived for one in self._lived(user, calendar, day))
+        return join_days(partial(self._draw_day, user), day, self.config.history_days)
 
-    def _lived(self, user: int, calendar: int, day: int) -> list[Exchange]:
+    def _draw_day(self, user: int, calendar: int) -> list[Exchange]:
         config, names = self.config, [corpus.name for corpus in self.config.text.files]
         rng = stream(config.seed, Purpose.STYLE, 4, user, calendar)
         found: list[Exchange] = []
@@ -189,7 +179,9 @@ class CorporaPopulation:
             first = int(stream(config.seed, Purpose.STYLE, 5, user).integers(0x80000000))
             question, response = rows[_shuffled(len(rows))[(first + order) % len(rows)]]
             found.append(
-                Exchange(question=question, response=response, day=day, order=order, domain=name)
+                Exchange(
+                    question=question, response=response, day=calendar, order=order, domain=name
+                )
             )
         return found
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 
 import numpy as np
 
-from fleettune.data.exchanges import Answer, Exchange
+from fleettune.data.exchanges import Answer, Exchange, join_days
 from fleettune.data.personas import (
     DAYS_PER_WEEK,
     DOMAINS,
@@ -58,7 +58,7 @@ class Style:
         """Short name, for a store and a table."""
         return f"e{self.expertise}i{self.informativeness}t{self.tone}"
 
-    def worn_by(self, persona: Persona) -> Persona:
+    def dress(self, persona: Persona) -> Persona:
         """Returns the persona with its answers worded in this style."""
         return replace(
             persona,
@@ -88,11 +88,10 @@ def plain_questions(count: int, seed: int) -> tuple[str, ...]:
     unpersonalised model, and entries must be pulled alike.
     """
     rng = stream(seed, Purpose.STYLE, 1)
-    style = Style(expertise=0, informativeness=0, tone=0)
     found: list[str] = []
     while len(found) < count:
         domain = DOMAINS[int(rng.integers(len(DOMAINS)))]
-        question, _ = draw_pair(style.worn_by(draw_persona(rng)), domain, rng)
+        question, _ = draw_pair(draw_persona(rng), domain, rng)
         if not question.startswith("answer "):
             found.append(question)
     return tuple(found)
@@ -100,7 +99,7 @@ def plain_questions(count: int, seed: int) -> tuple[str, ...]:
 
 def _outside(style: Style, order: int, rng: np.random.Generator) -> Exchange:
     domain = STYLED_DOMAINS[int(rng.integers(len(STYLED_DOMAINS)))]
-    question, answer = draw_pair(style.worn_by(draw_persona(rng)), domain, rng)
+    question, answer = draw_pair(style.dress(draw_persona(rng)), domain, rng)
     return Exchange(question=question, response=answer, day=0, order=order, domain=domain)
 
 
@@ -138,7 +137,8 @@ class StyledData:
             raise ValueError(f"data.similarity must be a share from 0 to 1, got {self.similarity}")
         if not self.styles:
             raise ValueError("data.styles must hold at least one style, got none")
-        _ = self.others
+        if self.other_expertise is not None and not self.other_expertise:
+            raise ValueError("data.other_expertise must be null or hold a level, got none")
         if self.between and len(self.styles) < 2:
             raise ValueError(
                 f"data.between=true needs data.styles of two or more, got {len(self.styles)}"
@@ -147,11 +147,7 @@ class StyledData:
     @property
     def others(self) -> tuple[Style, ...]:
         """The styles that exchanges are in which are not in the user's own."""
-        if self.other_expertise is None:
-            return self.styles
-        if not self.other_expertise:
-            raise ValueError("data.other_expertise must be null or hold a level, got none")
-        return style_grid(self.other_expertise)
+        return self.styles if self.other_expertise is None else style_grid(self.other_expertise)
 
     def style_of(self, user: int) -> Style:
         """Returns the style that a user is mixed with."""
@@ -176,32 +172,17 @@ class StyledPopulation:
     """Users mixed with styles; implements `fleettune.data.exchanges.Population`."""
 
     config: StyledData
+    labels: tuple[str, ...] = field(default=(), init=False)
+    answers: tuple[Answer, ...] = field(default=(), init=False)
 
     @property
     def users(self) -> int:
         """Number of users that the fleet may hold."""
         return self.config.world.users
 
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Answers are free text here."""
-        return ()
-
-    @property
-    def answers(self) -> tuple[Answer, ...]:
-        """Answers are free text here."""
-        return ()
-
     def day(self, user: int, day: int) -> tuple[Exchange, ...]:
         """Returns one user's exchanges of one day; day 0 holds the history as well."""
-        world = self.config.world
-        lived = range(1 - world.history_days, 1) if day == 0 else range(day, day + 1)
-        offset = world.history_days - 1
-        return tuple(
-            replace(exchange, day=day)
-            for calendar in lived
-            for exchange in _styled_day(self.config, user, calendar + offset)
-        )
+        return join_days(partial(_draw_day, self.config, user), day, self.config.world.history_days)
 
     def outside(self, count: int, seed: int) -> Sequence[tuple[Exchange, ...]]:
         """Returns the same conversations of users outside the fleet as the world without styles."""
@@ -216,7 +197,7 @@ def style_name(population: object, user: int) -> str | None:
 
 
 @lru_cache(maxsize=4096)
-def _styled_day(config: StyledData, user: int, calendar: int) -> tuple[Exchange, ...]:
+def _draw_day(config: StyledData, user: int, calendar: int) -> tuple[Exchange, ...]:
     world, styles, others = config.world, config.styles_of(user), config.others
     rng = stream(world.seed, Purpose.STYLE, 2, user, calendar)
     persona = persona_of(world, user, calendar // DAYS_PER_WEEK)
@@ -227,7 +208,7 @@ def _styled_day(config: StyledData, user: int, calendar: int) -> tuple[Exchange,
         own = styles[int(rng.integers(len(styles)))] if config.between else styles[0]
         style = own if rng.random() < config.similarity else other
         who = persona if config.own_facts else draw_persona(rng)
-        question, answer = draw_pair(style.worn_by(who), domain, rng)
+        question, answer = draw_pair(style.dress(who), domain, rng)
         order = calendar * world.exchanges_per_day + index
         found.append(
             Exchange(question=question, response=answer, day=calendar, order=order, domain=domain)

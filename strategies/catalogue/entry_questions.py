@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from fleettune.data.exchanges import Population, in_turn
+from fleettune.data.exchanges import Population, take_in_turn
 from fleettune.data.tokens import Example, open_encoder
 from fleettune.releases.manifest import Manifest
 from strategies.catalogue.entries import Entry, EntryTools, answer_questions
@@ -28,14 +28,14 @@ def outside_questions(explain: Explain, tools: EntryTools) -> tuple[str, ...]:
     """
     if tools.population is None:
         raise ValueError("a catalogue without text needs a population to ask, got none")
-    found = in_turn(tools.population, explain.questions, tools.seed * 1000 + TEXT)
+    found = take_in_turn(tools.population, explain.questions, tools.seed * 1000 + TEXT)
     check_questions(explain, len(found))
     return tuple(exchange.question for exchange in found)
 
 
 def check_outside(explain: Explain, population: Population) -> None:
     """Raises ValueError if too few questions of users outside the fleet are there to be asked."""
-    check_questions(explain, len(in_turn(population, explain.questions, 0)))
+    check_questions(explain, len(take_in_turn(population, explain.questions, 0)))
 
 
 def check_questions(explain: Explain, count: int) -> None:

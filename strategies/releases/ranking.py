@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from fleettune.cohort.execute import Execute, execute_here
-from fleettune.data.exchanges import Exchange, Population, in_turn
+from fleettune.data.exchanges import Exchange, Population, take_in_turn
 from fleettune.data.tokens import Example, open_encoder
 from fleettune.jobs.jobs import ProbeJob, ProbeResult, job_digest
 from fleettune.jobs.probe_jobs import probe_patch, probing_jobs
@@ -91,12 +91,12 @@ class Ranker:
 
 
 def outside_exchanges(population: Population, count: int, key: int) -> list[Exchange]:
-    """Returns exchanges of users outside the fleet (`fleettune.data.exchanges.in_turn`).
+    """Returns exchanges of users outside the fleet (`fleettune.data.exchanges.take_in_turn`).
 
     Raises:
         ValueError: If there are fewer.
     """
-    found = in_turn(population, count, key)
+    found = take_in_turn(population, count, key)
     if len(found) < count:
         raise ValueError(
             f"placement.probe=server needs {count} exchanges of users outside the fleet "

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleettune.data.exchanges import Answer
-from fleettune.data.labels import absolute_error, predicted, user_prior
+from fleettune.data.labels import absolute_error, likeliest_answer, user_prior
 
 MOODS = (
     Answer(response="unpleasant, calm", values=(-1.0, 0.0)),
@@ -19,17 +19,17 @@ MOODS = (
 
 
 def test_the_answer_with_the_lowest_nll_is_predicted() -> None:
-    assert predicted([2.5, 0.3, 1.0]) == 1
+    assert likeliest_answer([2.5, 0.3, 1.0]) == 1
 
 
 def test_a_tie_goes_to_the_first_answer() -> None:
-    assert predicted([1.0, 0.5, 0.5]) == 1
+    assert likeliest_answer([1.0, 0.5, 0.5]) == 1
 
 
 @pytest.mark.parametrize("nll", [[], [0.1, math.nan]])
 def test_no_prediction_is_made_from_nothing_or_from_nan(nll: list[float]) -> None:
     with pytest.raises(ValueError, match="nll_by_answer must hold"):
-        predicted(nll)
+        likeliest_answer(nll)
 
 
 def test_absolute_error_is_the_mean_over_labels() -> None:

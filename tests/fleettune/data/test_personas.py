@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Iterable
@@ -16,13 +17,13 @@ from fleettune.data.exchanges import Exchange
 from fleettune.data.personas import (
     DAYS_PER_WEEK,
     DOMAINS,
+    WORLD_VERSION,
     SyntheticData,
     draw_pair,
     draw_persona,
-    drifted,
+    redraw_facts,
     vendor_wording,
     word_answer,
-    world_digest,
 )
 from fleettune.data.vocabulary import ASKS, GREETINGS, MOODS, REQUESTS, SLOTS, Ask
 from fleettune.seeds import Purpose, stream
@@ -52,6 +53,16 @@ def answers_by_ask(exchanges: Iterable[Exchange]) -> dict[Ask, set[str]]:
         if ask is not None:
             found[ask].add(exchange.response)
     return found
+
+
+def world_digest(config: SyntheticData, users: int = 20, days: int = 10) -> str:
+    """The SHA-256 of the first users' first days: what the generator's version means."""
+    digest = hashlib.sha256(f"world {WORLD_VERSION}".encode())
+    for user in range(users):
+        for day in range(days):
+            for exchange in config.open().day(user, day):
+                digest.update(f"{user}|{exchange}".encode())
+    return digest.hexdigest()
 
 
 def lived(config: SyntheticData, user: int, days: range) -> list[Exchange]:
@@ -151,10 +162,10 @@ def test_drift_redraws_its_share_of_facts_and_keeps_style_and_habits() -> None:
     changed = 0
     for _ in range(500):
         before = draw_persona(rng)
-        after = drifted(before, rng, 0.2)
+        after = redraw_facts(before, rng, 0.2)
         assert replace(after, facts=before.facts) == before
         changed += sum(a != b for a, b in zip(after.facts, before.facts, strict=True))
-        assert drifted(before, rng, 0.0) == before
+        assert redraw_facts(before, rng, 0.0) == before
     # 500 * 13 facts, each redrawn with probability 0.2 and then another value with probability
     # 1 - 1/n: mean of n over the slots gives 0.2 * 0.906; 4 standard deviations are 0.019.
     other = sum(1 - 1 / len(values) for values in SLOTS.values()) / len(SLOTS)

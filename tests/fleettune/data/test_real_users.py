@@ -240,7 +240,7 @@ def test_a_user_or_day_that_cannot_be_is_an_error(tmp_path: Path) -> None:
 def preset(name: str, path: str) -> TableData:
     text = (Path(__file__).parents[3] / "conf" / "data" / f"{name}.yaml").read_text()
     fields = yaml.safe_load(text)
-    assert fields.pop("_target_") == "fleettune.data.real_users.TableData"
+    assert fields.pop("_target_") == "fleettune.data.TableData"
     return TableData(**fields | {"path": path})
 
 

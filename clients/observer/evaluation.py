@@ -18,7 +18,7 @@ from clients.night.order import NightOrder
 from clients.state.state import DeviceState
 from clients.synthesis.acceptance import rouge_1
 from fleettune.data.exchanges import Answer, Exchange
-from fleettune.data.labels import absolute_error
+from fleettune.data.labels import absolute_error, likeliest_answer
 from fleettune.data.tokens import Encoder, Example
 from fleettune.jobs.jobs import ChoiceJob, EmbedJob, GenerateJob, ScoreJob
 from fleettune.messages.report import Observation

@@ -29,8 +29,8 @@ from simulations.checkpoint.store import Store
 from simulations.checkpoint.versions import write_versions
 from simulations.engines.cohort_grid import RUN_ID, CohortGrid, Registry
 from simulations.engines.host_energy import HostMeter, open_meter
-from simulations.engines.open import open_engine
 from simulations.engines.progress import RunProgress
+from simulations.engines.worker_pool import open_engine
 from simulations.experiment.build import Experiment
 from simulations.experiment.server_probes import probe_flop
 from simulations.report.run_page import write_report

@@ -50,7 +50,7 @@ class Rounds(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Forgetful:
+class NoCheckpoint:
     """Rounds that end with the process."""
 
     def commit_round(self, round_number: int, server_state: Mapping[str, Any]) -> None:
@@ -104,7 +104,7 @@ class CohortGrid(Grid):
     processor: str = CPU
     on_cohort: Callable[[int], None] = lambda _devices: None
     states: DeviceStates = field(default_factory=MemoryStates)
-    rounds: Rounds = field(default_factory=Forgetful)
+    rounds: Rounds = field(default_factory=NoCheckpoint)
     _run: Run = field(default_factory=partial(empty_run, RUN_ID))
     _sent: int = 0
     _replies: dict[str, Message] = field(default_factory=dict[str, Message])

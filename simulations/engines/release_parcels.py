@@ -61,7 +61,7 @@ def parcel_of(release: str) -> Parcel:
 
 
 @lru_cache(maxsize=64)
-def find(parcel: Parcel) -> Path | None:
+def find_release(parcel: Parcel) -> Path | None:
     """Returns the folder of this machine that holds the parcel's files; None without one."""
     for folder in (Path(parcel.release), _cached(parcel)):
         if _holds(folder, parcel):
@@ -69,7 +69,7 @@ def find(parcel: Parcel) -> Path | None:
     return None
 
 
-def unpack(parcel: Parcel, content: Mapping[str, bytes]) -> Path:
+def unpack_parcel(parcel: Parcel, content: Mapping[str, bytes]) -> Path:
     """Writes a parcel's files into this machine's cache and returns their folder.
 
     Raises:
@@ -92,7 +92,7 @@ def unpack(parcel: Parcel, content: Mapping[str, bytes]) -> Path:
             if not _holds(target, parcel):
                 raise
     shutil.rmtree(partial, ignore_errors=True)
-    find.cache_clear()
+    find_release.cache_clear()
     return target
 
 

@@ -21,8 +21,8 @@ import polars as pl
 
 from fleettune.cost.hardware import TIERS, Coefficient
 from simulations.results.device_means import STAGES, finite, sum_column
-from simulations.uncertainty.coefficient_draws import coefficient_draws
-from simulations.uncertainty.estimate import UNKNOWN, Interval, Uncertainty, interval
+from simulations.uncertainty.coefficient_draws import draw_coefficient
+from simulations.uncertainty.estimate import UNKNOWN, Bounds, Uncertainty, find_interval
 
 NETWORK_J_PER_MB = Coefficient(
     value=1.3,
@@ -108,19 +108,19 @@ def arm_ledgers(
     return {
         "device_marginal": _ledger(
             _sum(stages),
-            interval(marginal_j.sum(axis=0)),
+            find_interval(marginal_j.sum(axis=0)),
             tiers["device_marginal"],
             "simulated: all stages but idle",
         ),
         "device_total": _ledger(
             sum_column(rows, "energy_j"),
-            interval(total_j),
+            find_interval(total_j),
             tiers["device_total"],
             "simulated: with the idle draw while kept awake",
         ),
         "wall": _ledger(
             _sum(central_wall_j),
-            interval(wall_j.sum(axis=0)),
+            find_interval(wall_j.sum(axis=0)),
             tiers["wall"],
             "simulated: device total over charger efficiency",
         ),
@@ -146,14 +146,14 @@ def sum_open_time(rows: pl.DataFrame) -> float:
 
 def _server(rows: pl.DataFrame, known: Uncertainty, probe_flop: float) -> LedgerEntry:
     time_s, note = sum_open_time(rows), f"{SERVER}; {SERVER_W.source}"
-    draws = coefficient_draws("server.w", SERVER_W, known.seed, known.draws)
+    draws = draw_coefficient("server.w", SERVER_W, known.seed, known.draws)
     if not probe_flop:
         tiers = {tier: float(tier == SERVER_W.tier) for tier in TIERS}
-        return _ledger(time_s * SERVER_W.value, interval(time_s * draws), tiers, note)
-    speed = coefficient_draws("server.gflops", SERVER_GFLOPS, known.seed, known.draws)
+        return _ledger(time_s * SERVER_W.value, find_interval(time_s * draws), tiers, note)
+    speed = draw_coefficient("server.gflops", SERVER_GFLOPS, known.seed, known.draws)
     probe_s = probe_flop * 1e-9 / SERVER_GFLOPS.value
     whole_s = time_s + probe_s
-    bounds = interval((time_s + probe_flop * 1e-9 / speed) * draws)
+    bounds = find_interval((time_s + probe_flop * 1e-9 / speed) * draws)
     # a product is as well known as its weaker factor
     shares = {SERVER_W.tier: time_s / whole_s, SERVER_GFLOPS.tier: probe_s / whole_s}
     tiers = {tier: shares.get(tier, 0.0) for tier in TIERS}
@@ -173,14 +173,14 @@ def _network(rows: pl.DataFrame, known: Uncertainty, *, counted: bool) -> Ledger
     if size_bytes is None:
         return _ledger(None, UNKNOWN, {}, "unknown bytes")
     key = "network.j_per_mb"
-    draws = coefficient_draws(key, NETWORK_J_PER_MB, known.seed, known.draws) * 1e-6
+    draws = draw_coefficient(key, NETWORK_J_PER_MB, known.seed, known.draws) * 1e-6
     tiers = {tier: float(tier == NETWORK_J_PER_MB.tier) for tier in TIERS}
     joules = size_bytes * NETWORK_J_PER_MB.value * 1e-6
-    return _ledger(joules, interval(size_bytes * draws), tiers, NETWORK_J_PER_MB.source)
+    return _ledger(joules, find_interval(size_bytes * draws), tiers, NETWORK_J_PER_MB.source)
 
 
 def _ledger(
-    joules: float | None, bounds: Interval, tiers: Mapping[str, float], note: str
+    joules: float | None, bounds: Bounds, tiers: Mapping[str, float], note: str
 ) -> LedgerEntry:
     low, high = bounds if joules is not None else UNKNOWN
     return LedgerEntry(joules=joules, low=low, high=high, tiers=tiers, note=note)

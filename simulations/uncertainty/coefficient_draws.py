@@ -1,4 +1,4 @@
-"""Draws: the range of every coefficient as random numbers, and probes beside its central value.
+"""Draws every coefficient from its range, or scales its central value for a probe.
 
 A coefficient is drawn once per draw, for all arms together (common random numbers): what two arms
 share cancels in their ratio. Where several profiles carry the same estimate (value, range and
@@ -40,23 +40,23 @@ def split_triangle(quantiles: Floats, coefficient: Coefficient) -> Floats:
     return np.exp(found) if is_log else found
 
 
-def coefficient_draws(key: str, coefficient: Coefficient, seed: int, count: int) -> Floats:
+def draw_coefficient(key: str, coefficient: Coefficient, seed: int, count: int) -> Floats:
     """Returns draws [count] of one coefficient; its key names it among all of the run."""
     # a stream per name: one more coefficient changes nobody else's numbers
     rng = stream(seed, Purpose.COEFFICIENTS, zlib.crc32(key.encode()))
     return split_triangle(rng.random(count), coefficient)
 
 
-def drawn(profile: DeviceProfile, radio: RadioChoice, seed: int, count: int) -> Values:
+def draw_coefficients(profile: DeviceProfile, radio: RadioChoice, seed: int, count: int) -> Values:
     """Returns draws [count] of every coefficient of a profile and its link."""
     return values(
         profile,
         radio,
-        lambda name, item: coefficient_draws(_key(name, item), item, seed, count),
+        lambda name, item: draw_coefficient(_key(name, item), item, seed, count),
     )
 
 
-def probed(
+def scale_coefficients(
     profile: DeviceProfile, radio: RadioChoice, factors: Mapping[str, Floats], count: int
 ) -> Values:
     """Returns central values [count], those named in `factors` multiplied by them [count]."""

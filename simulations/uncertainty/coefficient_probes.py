@@ -1,7 +1,7 @@
-"""Probes: a run's joules with a coefficient moved or a whole kind of them scaled, all else central.
+"""Prices a run with one coefficient moved, or a whole kind of them scaled, all else central.
 
-They answer two questions: does a saving hang on how fast and how hungry devices really are, and
-which coefficients decide the joules.
+This answers two questions: does a saving depend on how fast and how hungry devices really are, and
+which coefficients decide the joules?
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from fleettune.cost.energy import Floats
 from fleettune.cost.hardware import TIERS, DeviceProfile
 from fleettune.cost.radio import RadioChoice
-from simulations.uncertainty.coefficient_draws import probed, tiers_of
+from simulations.uncertainty.coefficient_draws import scale_coefficients, tiers_of
 from simulations.uncertainty.priced_rows import Nights
 from simulations.uncertainty.repricing import Totals, reprice
 
@@ -79,12 +79,16 @@ class Probes:
         return {tier: weight / whole if whole else 0.0 for tier, weight in weights.items()}
 
 
-def probe(nights: Nights, profiles: Sequence[DeviceProfile], radio: RadioChoice) -> Probes:
+def probe_coefficients(
+    nights: Nights, profiles: Sequence[DeviceProfile], radio: RadioChoice
+) -> Probes:
     """Returns the rows under all probes; profiles are those of `nights.profiles`, in order."""
     moved = sorted({name for profile in profiles for name in tiers_of(profile, radio)})
     count = 1 + len(_SCALINGS) + len(moved)
     factors = _factors(moved)
-    totals = reprice(nights, [probed(profile, radio, factors, count) for profile in profiles])
+    totals = reprice(
+        nights, [scale_coefficients(profile, radio, factors, count) for profile in profiles]
+    )
     return Probes(totals=totals, profiles=profiles, radio=radio, moved=moved)
 
 

@@ -1,4 +1,4 @@
-"""Uncertainty: what the ranges of the coefficients make of a run's joules and savings.
+"""Turns the ranges of the coefficients into ranges of a run's joules and savings.
 
 Three intervals of 95 % are kept apart: over devices at central coefficients (the bootstrap of
 `simulations.results.device_means`), over coefficients at the devices that were simulated, and over
@@ -26,14 +26,14 @@ from fleettune.cost.hardware import DeviceProfile
 from fleettune.cost.ledger import ORDER, Stage
 from fleettune.cost.radio import RadioChoice
 from fleettune.seeds import Purpose, stream
-from simulations.uncertainty.coefficient_draws import DRAWS, drawn
-from simulations.uncertainty.coefficient_probes import Probes, probe
+from simulations.uncertainty.coefficient_draws import DRAWS, draw_coefficients
+from simulations.uncertainty.coefficient_probes import Probes, probe_coefficients
 from simulations.uncertainty.priced_rows import Nights, read_nights
-from simulations.uncertainty.repricing import Totals, reprice, stages
+from simulations.uncertainty.repricing import Totals, reprice, reprice_stages
 
 _CELLS = 2**27
-Interval = tuple[float | None, float | None]
-UNKNOWN: Interval = (None, None)
+Bounds = tuple[float | None, float | None]
+UNKNOWN: Bounds = (None, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +51,8 @@ class Saving:
     """
 
     draws: Floats
-    by_coefficients: Interval
-    by_both: Interval
+    by_coefficients: Bounds
+    by_both: Bounds
     largest_shift: float | None
     is_scale_free: bool
 
@@ -83,7 +83,7 @@ class Uncertainty:
     profiles: tuple[str, ...]
     efficiency: tuple[Floats, Floats]
     totals: Totals
-    stages: Mapping[str, Mapping[str, Interval]]
+    stages: Mapping[str, Mapping[str, Bounds]]
     saving: Mapping[str, Saving]
     flipped: Mapping[str, float | None]
     weighted_tiers: Mapping[str, Mapping[str, Mapping[str, float]]]
@@ -124,7 +124,9 @@ def estimate(  # noqa: PLR0913 - the run's tables, and how they are drawn
     model = _Model(by_name=by_name, radio=radio, seed=seed, draws=draws, deadline_s=deadline_s)
     every = _evaluate(read_nights(rows, work), model)
     nights, found = every.nights, model.of(every.nights)
-    efficiency = [drawn(profile, radio, seed, draws)["charger_efficiency"] for profile in found]
+    efficiency = [
+        draw_coefficients(profile, radio, seed, draws)["charger_efficiency"] for profile in found
+    ]
     return Uncertainty(
         draws=draws,
         seed=seed,
@@ -150,7 +152,7 @@ def estimate(  # noqa: PLR0913 - the run's tables, and how they are drawn
     )
 
 
-def interval(draws: Floats) -> Interval:
+def find_interval(draws: Floats) -> Bounds:
     """Returns the 2.5 and 97.5 % quantiles of draws; unknown where one of them is not finite."""
     if not np.isfinite(draws).all():
         return UNKNOWN
@@ -183,7 +185,7 @@ class _Evaluated:
 
 def _evaluate(nights: Nights, model: _Model) -> _Evaluated:
     found = model.of(nights)
-    at = [drawn(profile, model.radio, model.seed, model.draws) for profile in found]
+    at = [draw_coefficients(profile, model.radio, model.seed, model.draws) for profile in found]
     rng = stream(model.seed, Purpose.COEFFICIENTS, 0)
     parts = [
         reprice(
@@ -195,7 +197,7 @@ def _evaluate(nights: Nights, model: _Model) -> _Evaluated:
         for part in _parts(model.draws, len(nights.devices))
     ]
     return _Evaluated(
-        nights=nights, totals=_joined(parts), probes=probe(nights, found, model.radio)
+        nights=nights, totals=_joined(parts), probes=probe_coefficients(nights, found, model.radio)
     )
 
 
@@ -260,21 +262,22 @@ def _saving(evaluated: _Evaluated, arm: str, reference: str) -> Saving:
     shift, is_scale_free = evaluated.probes.scaled(here, there)
     return Saving(
         draws=draws,
-        by_coefficients=interval(draws),
-        by_both=interval(both) if len(evaluated.nights.devices) > 1 else UNKNOWN,
+        by_coefficients=find_interval(draws),
+        by_both=find_interval(both) if len(evaluated.nights.devices) > 1 else UNKNOWN,
         largest_shift=shift,
         is_scale_free=is_scale_free,
     )
 
 
-def _stages(every: _Evaluated, model: _Model) -> dict[str, dict[str, Interval]]:
+def _stages(every: _Evaluated, model: _Model) -> dict[str, dict[str, Bounds]]:
     at = [
-        drawn(profile, model.radio, model.seed, model.draws) for profile in model.of(every.nights)
+        draw_coefficients(profile, model.radio, model.seed, model.draws)
+        for profile in model.of(every.nights)
     ]
-    joules = stages(every.nights, at)
+    joules = reprice_stages(every.nights, at)
     joules[:, ORDER[Stage.IDLE]] = every.totals.idle_j.sum(axis=1)
     return {
-        arm: {stage.value: interval(joules[place, at]) for stage, at in ORDER.items()}
+        arm: {stage.value: find_interval(joules[place, at]) for stage, at in ORDER.items()}
         for place, arm in enumerate(every.nights.arms)
     }
 

@@ -1,4 +1,4 @@
-"""Memory flips: tunes that would fit a device, or would no more, under a draw of its memory.
+"""Counts tunes that would come to fit a device, or no longer fit, under a draw of its memory.
 
 Physical memory and the share of it that a background job may take have ranges like any coefficient;
 the draws are those of all other quantities of the run.
@@ -14,7 +14,7 @@ import polars as pl
 from fleettune.cost.hardware import DeviceProfile
 from fleettune.cost.radio import RadioChoice
 from fleettune.messages.report import BACK
-from simulations.uncertainty.coefficient_draws import drawn
+from simulations.uncertainty.coefficient_draws import draw_coefficients
 
 OVER_MEMORY = "over_memory"
 
@@ -38,7 +38,7 @@ def memory_flips(
     planned = rows.filter(pl.col("peak_bytes") > 0)
     usable: dict[str, np.ndarray] = {}
     for profile in profiles:
-        at = drawn(profile, radio, seed, draws)
+        at = draw_coefficients(profile, radio, seed, draws)
         usable[profile.name] = at["usable_ram"] * at["ram_gb"] * 1e9
     found: dict[str, float | None] = {}
     for arm in rows["arm"].unique().sort().to_list():

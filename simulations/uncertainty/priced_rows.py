@@ -1,4 +1,4 @@
-"""Nights: a run's rows with the amounts behind them, laid out as arrays for one pass.
+"""Reads a run's rows and the amounts behind them into arrays, for one pass.
 
 Rows of one arm on one profile stand together, devices in order, because they are priced with the
 same coefficients.
@@ -21,7 +21,7 @@ Indices = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 BY_DAY = (Stage.SELECT, Stage.SERVE)
-"""Stages that `clients.device` charges to the day; all others fill the night's window."""
+"""Stages that `clients.device` bills to the day; all others fill the night's window."""
 REPLIED = ("present", "late")
 _KEY = ["arm", "device", "round"]
 
@@ -61,7 +61,7 @@ class Entries:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
+class RowGroup:
     """The rows of one arm on one profile, by device and round.
 
     Attributes:
@@ -88,7 +88,7 @@ class Nights:
     arms: tuple[str, ...]
     profiles: tuple[str, ...]
     devices: Indices
-    groups: tuple[Group, ...]
+    groups: tuple[RowGroup, ...]
 
 
 def read_nights(rows: pl.DataFrame, work: pl.DataFrame) -> Nights:
@@ -107,12 +107,12 @@ def read_nights(rows: pl.DataFrame, work: pl.DataFrame) -> Nights:
     profiles = tuple(sorted(facts["profile"].unique().to_list()))
     devices = np.unique(facts["device"].to_numpy())
     at_row = placed["row"].to_numpy()
-    groups: list[Group] = []
+    groups: list[RowGroup] = []
     first = 0
     for (profile, arm), part in facts.group_by(["profile", "arm"], maintain_order=True):
         start, end = np.searchsorted(at_row, [first, first + part.height])
         attendance = part["attendance"]
-        group = Group(
+        group = RowGroup(
             arm=arms.index(str(arm)),
             profile=profiles.index(str(profile)),
             device=np.searchsorted(devices, part["device"].to_numpy()),

@@ -1,4 +1,4 @@
-"""Repricing: all rows of a run under many draws of the coefficients, in one pass.
+"""Prices all rows of a run again under many draws of the coefficients, in one pass.
 
 A block of rows under all draws is a few matrix products (`simulations.uncertainty.work_matrices`);
 no night is simulated again.
@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from fleettune.cost.energy import Floats, Values
 from fleettune.cost.ledger import ORDER
 from fleettune.cost.workload import COMPUTING, Phase
-from simulations.uncertainty.priced_rows import Entries, Group, Indices, Nights
+from simulations.uncertainty.priced_rows import Entries, Indices, Nights, RowGroup
 from simulations.uncertainty.work_matrices import (
     Layout,
     Mixed,
-    Part,
+    PricedPart,
     Units,
-    layout,
-    sides,
+    find_binding_sides,
+    lay_out,
     units_of,
 )
 
@@ -58,7 +58,7 @@ class Totals:
         return (self.marginal_j + self.idle_j).sum(axis=1)
 
 
-def heat_on(computing_s: Floats, computing_j: Floats, at: Values) -> Floats:
+def heat_seconds(computing_s: Floats, computing_j: Floats, at: Values) -> Floats:
     """Returns the seconds that heat adds to rows, as `fleettune.cost.energy.heat_s` does for one.
 
     A rested device reaches its cap after tau ln(P / (P - limit)), where the limit is the power
@@ -114,7 +114,7 @@ def reprice(
         by_device: True to keep the sums of every device.
 
     Raises:
-        RuntimeError: If the cost model is not of the form that `layout` needs.
+        RuntimeError: If the cost model is not of the form that `lay_out` needs.
     """
     draws = max((item.size for one in at for item in one.values()), default=1)
     arms, profiles, devices = len(nights.arms), len(nights.profiles), len(nights.devices)
@@ -134,12 +134,12 @@ def reprice(
 
 def _add(
     totals: Totals,
-    group: Group,
+    group: RowGroup,
     at: Values,
     weights: NDArray[np.uint8] | None,
     deadline_s: float,
 ) -> None:
-    work = layout(group, at, totals.resampled_j.shape[-1])
+    work = lay_out(group, at, totals.resampled_j.shape[-1])
     place, hot = (group.arm, group.profile), _heating(work, at)
     for rows in _blocks(len(group.device)):
         marginal_j, day_s, night_s = _spent(work, rows, at, hot)
@@ -171,14 +171,14 @@ def _spent(work: Layout, rows: slice, at: Values, hot: Indices) -> tuple[Floats,
     computing_s, computing_j = _priced(work.computing, rows)
     if len(hot):
         here = {name: item[hot] if item.ndim else item for name, item in at.items()}
-        rest_s[:, hot] += heat_on(computing_s[:, hot], computing_j[:, hot], here)
+        rest_s[:, hot] += heat_seconds(computing_s[:, hot], computing_j[:, hot], here)
     rest_s += computing_s
     day_j += rest_j
     day_j += computing_j
     return day_j, day_s, rest_s
 
 
-def _priced(part: Part, rows: slice) -> tuple[Floats, Floats]:
+def _priced(part: PricedPart, rows: slice) -> tuple[Floats, Floats]:
     """Returns seconds and joules above idle, [rows, draws] each."""
     amounts = part.linear.amounts[rows]
     seconds, joules = amounts @ part.linear.seconds, amounts @ part.linear.joules
@@ -200,7 +200,7 @@ def _compare(mixed: Mixed, part: slice, first_row: int, seconds: Floats, joules:
         into[row[starts]] += cost if len(starts) == len(row) else np.add.reduceat(cost, starts)
 
 
-def stages(nights: Nights, at: Sequence[Values]) -> Floats:
+def reprice_stages(nights: Nights, at: Sequence[Values]) -> Floats:
     """Returns joules by stage under every draw, [arms, stages in their order, draws].
 
     Idle stays empty: it belongs to whole rows (`Totals.idle_j`).
@@ -221,7 +221,7 @@ def _joules(phase: Phase, entries: Entries, units: Units) -> Floats:
     if phase not in COMPUTING:
         moved = entries.moved_bytes.sum() * units.joules[1]
         return moved + entries.bursts.sum() * units.joules[2]
-    by_flop, by_byte = sides(entries, units)
+    by_flop, by_byte = find_binding_sides(entries, units)
     joules = entries.flop[by_flop].sum() * units.joules[0]
     joules = joules + entries.moved_bytes[by_byte].sum() * units.joules[1]
     unclear = entries.where(~(by_flop | by_byte))

@@ -1,4 +1,4 @@
-"""Layouts: a group's work as matrices, and what a unit of each amount costs under every draw.
+"""Lays out a group's work as matrices, and prices a unit of each amount under every draw.
 
 `fleettune.cost.energy.price_arrays` is asked for the price of one FLOP, one byte and one burst.
 What a radio or the storage takes is linear in bytes and bursts; a computing phase takes the longer
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fleettune.cost.energy import Floats, Values, price_arrays
 from fleettune.cost.workload import COMPUTING, Phase
-from simulations.uncertainty.priced_rows import Bools, Entries, Group
+from simulations.uncertainty.priced_rows import Bools, Entries, RowGroup
 
 _PROBE_BYTES = 1e6
 _SAMPLED = 8
@@ -53,7 +53,7 @@ class Linear:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class PricedPart:
     """Work that is priced together: what is linear, and what has to be compared."""
 
     linear: Linear
@@ -64,12 +64,12 @@ class Part:
 class Layout:
     """A group's work: of the day, the night's radio and storage, the night's computing."""
 
-    day: Part
-    rest: Part
-    computing: Part
+    day: PricedPart
+    rest: PricedPart
+    computing: PricedPart
 
 
-def layout(group: Group, at: Values, draws: int) -> Layout:
+def lay_out(group: RowGroup, at: Values, draws: int) -> Layout:
     """Returns the work of a group.
 
     Args:
@@ -95,14 +95,14 @@ def layout(group: Group, at: Values, draws: int) -> Layout:
 
 def _part(
     entries_of: Mapping[Phase, Entries], units_of: Mapping[Phase, Units], rows: int, draws: int
-) -> Part:
+) -> PricedPart:
     columns: list[tuple[Floats, Floats, Floats]] = []
     mixed: list[Mixed] = []
     for phase, entries in entries_of.items():
         units = units_of[phase]
         amounts: tuple[Floats, ...] = (entries.flop, entries.moved_bytes, entries.bursts)
         if phase in COMPUTING:
-            by_flop, by_byte = sides(entries, units)
+            by_flop, by_byte = find_binding_sides(entries, units)
             unclear = ~(by_flop | by_byte)
             if unclear.any():
                 mixed.append(Mixed(entries=entries.where(unclear), units=units))
@@ -117,7 +117,7 @@ def _part(
         seconds=np.array([one[1] for one in columns]).reshape(-1, draws),
         joules=np.array([one[2] for one in columns]).reshape(-1, draws),
     )
-    return Part(linear=linear, mixed=tuple(mixed))
+    return PricedPart(linear=linear, mixed=tuple(mixed))
 
 
 def units_of(phase: Phase, entries: Entries, at: Values, draws: int) -> Units:
@@ -137,7 +137,7 @@ def units_of(phase: Phase, entries: Entries, at: Values, draws: int) -> Units:
     return units
 
 
-def sides(entries: Entries, units: Units) -> tuple[Bools, Bools]:
+def find_binding_sides(entries: Entries, units: Units) -> tuple[Bools, Bools]:
     """Returns which entries computing binds, and which memory, under every draw."""
     balance = units.seconds[1] / units.seconds[0]  # FLOP per byte at which both take as long
     by_flop = entries.flop >= entries.moved_bytes * balance.max()
@@ -157,5 +157,6 @@ def _check_form(phase: Phase, entries: Entries, units: Units, at: Values) -> Non
             raise RuntimeError(
                 f"the cost of {phase} must be "
                 f"{'the longer of FLOP and bytes' if phase in COMPUTING else 'linear'}, "
-                "got another form: change simulations/layouts.py with fleettune/energy.py"
+                "got another form: change simulations/uncertainty/work_matrices.py with "
+                "fleettune/cost/energy.py"
             )

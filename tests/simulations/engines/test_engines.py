@@ -19,7 +19,7 @@ import polars as pl
 import psutil
 import pytest
 
-from simulations.engines.ray import open_ray_workers
+from simulations.engines.ray_workers import open_ray_workers
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -85,7 +85,7 @@ from ray.cluster_utils import Cluster
 from fleettune.cohort.execute import execute
 from fleettune.jobs.jobs import EmbedJob
 import ray
-from simulations.engines.ray import open_ray_workers
+from simulations.engines.ray_workers import open_ray_workers
 from simulations.engines.ray_workers import RayWorkers
 
 class Broken:

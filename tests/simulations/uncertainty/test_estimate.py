@@ -22,14 +22,14 @@ from simulations.experiment.device_fleet import HARDWARE
 from simulations.results.recorder import WORK_SCHEMA
 from simulations.uncertainty import repricing
 from simulations.uncertainty.coefficient_draws import (
-    coefficient_draws,
-    drawn,
-    probed,
+    draw_coefficient,
+    draw_coefficients,
+    scale_coefficients,
     split_triangle,
 )
 from simulations.uncertainty.estimate import estimate
 from simulations.uncertainty.priced_rows import BY_DAY, read_nights
-from simulations.uncertainty.repricing import reprice, stages
+from simulations.uncertainty.repricing import reprice, reprice_stages
 
 PROFILES = load_hardware(HARDWARE)
 PHONE, BOX = PROFILES["mid_phone"], PROFILES["jetson_orin_nano_8gb"]
@@ -105,7 +105,7 @@ def fleets(draw: st.DrawFn) -> Nightly:
 def test_every_draw_prices_a_row_as_its_ledger_does(nights: Nightly) -> None:
     of = {0: PHONE, 1: BOX, 2: PHONE}
     read = read_nights(*frames(nights, of))
-    at = {profile.name: drawn(profile, WIFI, 5, 3) for profile in (PHONE, BOX)}
+    at = {profile.name: draw_coefficients(profile, WIFI, 5, 3) for profile in (PHONE, BOX)}
     found = reprice(read, [at[name] for name in read.profiles], by_device=True)
     for (arm, device), draw in ((pair, k) for pair in (("a", 0), ("b", 1)) for k in range(3)):
         here = {
@@ -121,11 +121,11 @@ def test_every_draw_prices_a_row_as_its_ledger_does(nights: Nightly) -> None:
 @given(fleets())
 def test_a_total_is_the_sum_of_its_devices_and_of_its_stages(nights: Nightly) -> None:
     read = read_nights(*frames(nights, {0: PHONE, 1: BOX, 2: PHONE}))
-    at = [drawn(PROFILES[name], WIFI, 1, 4) for name in read.profiles]
+    at = [draw_coefficients(PROFILES[name], WIFI, 1, 4) for name in read.profiles]
     found = reprice(read, at, by_device=True)
     assert found.device_j.sum(axis=1) == pytest.approx(found.total_j, rel=1e-12)
     marginal_j = found.marginal_j.sum(axis=1)
-    assert stages(read, at).sum(axis=1) == pytest.approx(marginal_j, rel=1e-12)
+    assert reprice_stages(read, at).sum(axis=1) == pytest.approx(marginal_j, rel=1e-12)
 
 
 @settings(max_examples=8, deadline=None)
@@ -152,7 +152,7 @@ def test_heat_makes_a_row_as_long_as_its_device_says() -> None:
     lasts_s, heat = work_s(work, at), heat_s(work, at)
     assert heat > 0
     for deadline_s, late in ((0.999 * (lasts_s + heat), 1), (1.001 * (lasts_s + heat), 0)):
-        found = reprice(read, [probed(hot, WIFI, {}, 1)], deadline_s=deadline_s)
+        found = reprice(read, [scale_coefficients(hot, WIFI, {}, 1)], deadline_s=deadline_s)
         assert found.idle_j[0, 0, 0] / hot.p_idle_w.value == pytest.approx(
             lasts_s + heat, rel=1e-12
         )
@@ -171,7 +171,9 @@ def test_two_draws_by_hand() -> None:
     }
     profile = replace(PHONE, power_scope="total", **fixed)
     twice = np.array([1.0, 2.0])
-    at = probed(profile, WIFI, {"flash_read_gbs": twice, "eff_forward_gflops": twice}, 2)
+    at = scale_coefficients(
+        profile, WIFI, {"flash_read_gbs": twice, "eff_forward_gflops": twice}, 2
+    )
     reading, computing = one(Phase.READ, moved_bytes=3e9), one(Phase.FORWARD, flop=8e9)
     both = reading + computing
     nights = {("a", 0, 0): reading, ("a", 1, 0): both, ("b", 0, 0): computing}
@@ -189,7 +191,9 @@ def test_two_draws_by_hand() -> None:
 def test_serving_by_day_does_not_fill_the_night() -> None:
     work = one(Phase.READ, stage=Stage.SERVE, moved_bytes=1e15)
     read = read_nights(*frames({("a", 0, 0): work}, {0: PHONE}))
-    assert reprice(read, [probed(PHONE, WIFI, {}, 1)], deadline_s=1.0).flipped.tolist() == [[0]]
+    assert reprice(
+        read, [scale_coefficients(PHONE, WIFI, {}, 1)], deadline_s=1.0
+    ).flipped.tolist() == [[0]]
 
 
 def test_an_arm_against_itself_saves_exactly_nothing() -> None:
@@ -284,7 +288,7 @@ def test_draws_lie_in_their_range_with_the_value_as_their_median(
 
 def test_an_estimate_that_profiles_share_is_drawn_once() -> None:
     phone, other = PROFILES["pixel_7"], PROFILES["galaxy_s25"]
-    mine, theirs = (drawn(profile, WIFI, 5, 20) for profile in (phone, other))
+    mine, theirs = (draw_coefficients(profile, WIFI, 5, 20) for profile in (phone, other))
     assert phone.p_idle_w == other.p_idle_w
     assert (mine["p_idle_w"] == theirs["p_idle_w"]).all()
     assert (mine["radio_down_mbps"] == theirs["radio_down_mbps"]).all()
@@ -295,10 +299,10 @@ def test_an_estimate_that_profiles_share_is_drawn_once() -> None:
 
 def test_a_stream_belongs_to_its_coefficient_and_seed() -> None:
     item = PHONE.p_train_w
-    first = coefficient_draws("mid_phone.p_train_w", item, 1, 5)
-    assert (first == coefficient_draws("mid_phone.p_train_w", item, 1, 9)[:5]).all()
-    assert (first != coefficient_draws("mid_phone.p_train_w", item, 2, 5)).all()
-    assert (first != coefficient_draws("pixel_7.p_train_w", item, 1, 5)).all()
+    first = draw_coefficient("mid_phone.p_train_w", item, 1, 5)
+    assert (first == draw_coefficient("mid_phone.p_train_w", item, 1, 9)[:5]).all()
+    assert (first != draw_coefficient("mid_phone.p_train_w", item, 2, 5)).all()
+    assert (first != draw_coefficient("pixel_7.p_train_w", item, 1, 5)).all()
 
 
 def test_parts_of_the_draws_make_the_same_totals(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -329,6 +333,6 @@ def test_what_does_not_fit_is_named() -> None:
 
 def test_a_price_that_does_not_follow_from_its_units_is_an_error() -> None:
     rows, work = frames({("a", 0, 0): one(Phase.READ, moved_bytes=1e9)}, {0: PHONE})
-    at = {**probed(PHONE, WIFI, {}, 2), "flash_read_gbs": np.array([1.0, math.nan])}
+    at = {**scale_coefficients(PHONE, WIFI, {}, 2), "flash_read_gbs": np.array([1.0, math.nan])}
     with pytest.raises(RuntimeError, match="the cost of read must be linear"):
         reprice(read_nights(rows, work), [at])

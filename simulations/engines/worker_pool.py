@@ -54,7 +54,7 @@ def _end_with_driver() -> None:
 def open_engine(engine: EngineSettings) -> AbstractContextManager[RunBatches]:
     """Returns a context that runs parts: in processes of our own or on Ray actors."""
     if engine.name == "ray":
-        from simulations.engines.ray import open_ray_workers  # noqa: PLC0415 - a second of import
+        from simulations.engines.ray_workers import open_ray_workers  # noqa: PLC0415 - a second of import
 
         return open_ray_workers(engine.workers, engine.threads, engine.address)
     return open_workers(engine.workers, engine.threads)

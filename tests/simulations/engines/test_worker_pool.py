@@ -20,7 +20,7 @@ from fleettune.data.personas import SyntheticData
 from fleettune.data.tokens import Example, open_encoder
 from fleettune.jobs.jobs import ScoreJob, ScoreResult, TuneJob, TuneResult
 from fleettune.seeds import Purpose, stream
-from simulations.engines.open import open_workers
+from simulations.engines.worker_pool import open_workers
 
 DEVICES = 2 * LEAST_DEVICES + 1
 
@@ -74,7 +74,7 @@ def test_a_job_that_fails_in_a_worker_fails_the_run(tmp_path: Path) -> None:
 DRIVER = """
 import os, signal
 from multiprocessing import active_children
-from simulations.engines.open import open_workers
+from simulations.engines.worker_pool import open_workers
 if __name__ == "__main__":
     with open_workers(2, 1) as run_batches:
         run_batches([None] * 2)  # no parts, but a reason to start both workers

@@ -24,7 +24,6 @@ class Purpose(IntEnum):
     POCKET = 9
     DRIFT = 10
     ADAPTER = 11
-    USER = 12
     AVAILABILITY = 13
     COEFFICIENTS = 14
     SYNTHESIS = 15

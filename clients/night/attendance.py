@@ -79,7 +79,7 @@ def charge_after(soc: float, profile: DeviceProfile, energy_j: float, time_s: fl
         efficiency=efficiency,
         load_w=energy_j / time_s,
         time_s=time_s,
-    ).soc
+    )
 
 
 def charging_s(soc: float, floor: float, profile: DeviceProfile) -> float:

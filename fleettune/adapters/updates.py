@@ -135,23 +135,18 @@ def delta(patch: Patch, sent: Patch | None) -> Patch:
     that both adapt it is the difference of both updates: their ranks add up, less what they have in
     common. A pair that shares such a site comes apart.
     """
-    return patch if sent is None else _combined(patch, sent, -1)
+    return patch if sent is None else _less(patch, sent)
 
 
-def restored(change: Patch, sent: Patch | None) -> Patch:
-    """Returns the patch whose `delta` against `sent` this is."""
-    return change if sent is None else _combined(change, sent, 1)
-
-
-def _combined(patch: Patch, sent: Patch, factor: int) -> Patch:
-    """Returns a patch plus another one times a factor, at the sites of the first."""
+def _less(patch: Patch, sent: Patch) -> Patch:
+    """Returns a patch less another one, at the sites of the first."""
     theirs = updates_of(sent)
     whole = tuple(tied for tied in patch.ties if not theirs.keys() & tied.vectors.keys())
     apart = replace(patch, ties=tuple(tied for tied in patch.ties if tied not in whole)).untie()
     own = updates_of(apart)
     # single precision is what the factors came in; below its rounding there is no signal
     found = {
-        site: add_updates([own[site], theirs[site].times(factor)]).truncate(tolerance=1e-7)
+        site: add_updates([own[site], theirs[site].times(-1)]).truncate(tolerance=1e-7)
         for site in own
         if site in theirs
     }

@@ -9,7 +9,6 @@ Weights are read from safetensors only.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.resources import files
@@ -24,7 +23,7 @@ from fleettune.backbone.frozen_linear import FrozenLinear, freeze_weight
 from fleettune.backbone.model_family import Family, family_of, layer_mask, split_fused
 from fleettune.backbone.processor import CPU, DTYPES, REFERENCE, exact_products
 from fleettune.backbone.vocabulary_head import Head, open_head
-from fleettune.shapes import MODULES, Shapes, Site
+from fleettune.shapes import Shapes, Site
 
 POCKET = "pocket"
 """The path that stands for the built-in model."""
@@ -200,13 +199,6 @@ class Backbone:
         if family.softcap is not None:
             found = family.softcap * torch.tanh(found / family.softcap)
         return found
-
-    def weights(self) -> Iterator[tuple[Site, Tensor]]:
-        """Yields every site's weight, ``(n_out, n_in)``, in forward order."""
-        for layer in range(self.shapes.layers):
-            for module in MODULES:
-                site = Site(layer, module)
-                yield site, self.linear(site).weight
 
 
 def resolve_folder(path: str) -> Path:

@@ -16,12 +16,10 @@ from typing import Any, TypeVar
 import greenlet
 import torch
 
-from fleettune.cohort.execute import execute
+from fleettune.cohort.execute import Execute, execute
 from fleettune.jobs.jobs import Compute, Job, Result
 
 T = TypeVar("T")
-
-Execute = Callable[[Sequence[Job]], list[Result]]
 
 
 def current_compute() -> Compute:

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fleettune.cost.hardware import Coefficient, DeviceProfile
-from fleettune.cost.heat import Node, throttle
+from fleettune.cost.heat import Node, throttled_s
 from fleettune.cost.ledger import Cost, Ledger, Stage
 from fleettune.cost.radio import Link, Radio, transfer_j, transfer_s
 from fleettune.cost.workload import COMPUTING, Amount, Phase, Workload
@@ -175,5 +175,5 @@ def heat_s(workload: Workload, at: Values) -> float:
         slowest=float(at["eta_min"]),
     )
     idle_w = float(at["p_idle_w"])
-    heat = throttle(node, total_s, total_j / total_s, idle_w, node.steady_c(idle_w))
-    return max(0.0, float(heat.time_s) - total_s)  # rounding may end below zero
+    slowed_s = throttled_s(node, total_s, total_j / total_s, idle_w, node.steady_c(idle_w))
+    return max(0.0, slowed_s - total_s)  # rounding may end below zero

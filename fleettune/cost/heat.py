@@ -11,7 +11,7 @@ to the share eta of its speed whose steady temperature is the cap,
 
 but never below `slowest`; where even that is too hot, the temperature goes on above the cap. The
 power above idle falls with eta (tier E: no voltage scaling), so the joules of the work itself stay
-what they were and only the idle draw runs longer. All quantities may be arrays of one shape.
+what they were and only the idle draw runs longer.
 
 Left out: more than one node (case and chip), radio and charging heat, discrete clock steps.
 Its coefficients stand in the device profile. Simulated, never measured.
@@ -19,20 +19,12 @@ Its coefficients stand in the device profile. Simulated, never measured.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from dataclasses import dataclass, fields
-from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
-
-Quantity: TypeAlias = float | NDArray[np.float64]
-"""One number, or one per element of a Monte Carlo."""
-Truth: TypeAlias = bool | np.bool_ | NDArray[np.bool_]
 
 _TINY = 1e-12
-_ROUNDING_K = 1e-6
-"""Kelvin above the cap that are rounding of a temperature held at it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,47 +39,29 @@ class Node:
         slowest: Share of full speed below which it never goes, above 0 and up to 1.
     """
 
-    ambient_c: Quantity
-    resistance_k_per_w: Quantity
-    tau_s: Quantity
-    cap_c: Quantity
-    slowest: Quantity
+    ambient_c: float
+    resistance_k_per_w: float
+    tau_s: float
+    cap_c: float
+    slowest: float
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            _require(field.name, getattr(self, field.name), np.isfinite, "finite")
+            if not math.isfinite(getattr(self, field.name)):
+                raise ValueError(f"{field.name} must be finite, got {getattr(self, field.name)}")
         for name in ("resistance_k_per_w", "tau_s", "slowest"):
-            _require(name, getattr(self, name), lambda value: value > 0, "> 0")
-        _require("slowest", self.slowest, lambda value: value <= 1, "<= 1")
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
+        if self.slowest > 1:
+            raise ValueError(f"slowest must be <= 1, got {self.slowest}")
 
-    def steady_c(self, power_w: Quantity) -> Quantity:
+    def steady_c(self, power_w: float) -> float:
         """Returns the temperature that a constant power of the whole device leads to."""
         return self.ambient_c + power_w * self.resistance_k_per_w
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Heat:
-    """What heat did to some work.
-
-    Attributes:
-        time_s: How long the work took.
-        energy_j: Joules of the whole device during that time.
-        slowed_s: Seconds of it at reduced speed.
-        end_c: Temperature at its end.
-        is_over_cap: Whether it ended above the cap: even the slowest speed was too hot.
-    """
-
-    time_s: Quantity
-    energy_j: Quantity
-    slowed_s: Quantity
-    end_c: Quantity
-    is_over_cap: Truth
-
-
-def throttle(
-    node: Node, work_s: Quantity, power_w: Quantity, idle_w: Quantity, start_c: Quantity
-) -> Heat:
-    """Returns time, joules and temperature of work that heats its device.
+def throttled_s(node: Node, work_s: float, power_w: float, idle_w: float, start_c: float) -> float:
+    """Returns the seconds that work takes a device that it heats.
 
     Args:
         node: Where the heat goes.
@@ -101,33 +75,13 @@ def throttle(
         ValueError: If a time or a power is negative.
     """
     for name, value in (("work_s", work_s), ("power_w", power_w), ("idle_w", idle_w)):
-        _require(name, value, lambda value: value >= 0, ">= 0")
+        if value < 0:
+            raise ValueError(f"{name} must be >= 0, got {value}")
     room_w = (node.cap_c - node.ambient_c) / node.resistance_k_per_w - idle_w
-    eta = np.minimum(np.maximum(room_w / np.maximum(power_w, _TINY), node.slowest), 1.0)
-    full_c, slow_c = node.steady_c(idle_w + power_w), node.steady_c(idle_w + eta * power_w)
-    # Where full speed never reaches the cap, eta is 1 and the split into two phases is harmless.
-    excess = np.maximum(full_c - node.cap_c, _TINY)
-    to_cap_s = node.tau_s * np.log(np.maximum(full_c - start_c, excess) / excess)
-    free_s = np.minimum(work_s, to_cap_s)
-    rest_s = (work_s - free_s) / eta
-    at_cap_c = full_c + (start_c - full_c) * np.exp(-free_s / node.tau_s)
-    end_c = slow_c + (at_cap_c - slow_c) * np.exp(-rest_s / node.tau_s)
-    time_s = free_s + rest_s
-    return Heat(
-        time_s=_plain(time_s),
-        energy_j=_plain(power_w * work_s + idle_w * time_s),
-        slowed_s=_plain(rest_s * (eta < 1)),
-        end_c=_plain(end_c),
-        is_over_cap=_plain(end_c > node.cap_c + _ROUNDING_K),
-    )
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401 - an array, or the Python number of a NumPy scalar
-    return value if np.ndim(value) else value.item()
-
-
-def _require(name: str, value: Quantity, rule: Callable[[Quantity], Truth], said: str) -> None:
-    holds = np.asarray(rule(value), dtype=bool)
-    if not holds.all():
-        worst = np.asarray(value)[~holds].flat[0]
-        raise ValueError(f"{name} must be {said}, got {worst}")
+    eta = min(max(room_w / max(power_w, _TINY), node.slowest), 1.0)
+    full_c = node.steady_c(idle_w + power_w)
+    # where full speed never reaches the cap, eta is 1 and the split into two phases is harmless
+    excess = max(full_c - node.cap_c, _TINY)
+    to_cap_s = node.tau_s * float(np.log(max(full_c - start_c, excess) / excess))
+    free_s = min(work_s, to_cap_s)
+    return free_s + (work_s - free_s) / eta

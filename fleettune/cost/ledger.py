@@ -1,9 +1,9 @@
 """Costs: seconds, joules and bytes of what a device did, and the ledger that keeps them by stage.
 
-Both are commutative monoids, so the cost of a night, a fleet or a run is a sum. Joules stand at the
-central value of every coefficient; what the coefficients' ranges make of them is worked out once,
-over all rows of a run (`simulations.uncertainty.estimate`). Sums run in the order of the stages,
-never in the order of the charges.
+Costs are a commutative monoid, so the cost of a night, a fleet or a run is a sum. Joules stand at
+the central value of every coefficient; what the coefficients' ranges make of them is worked out
+once, over all rows of a run (`simulations.uncertainty.estimate`). Sums run in the order of the
+stages, never in the order in which costs came.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
-    """Costs by stage; a commutative monoid under addition with `Ledger()` as zero.
+    """Costs by stage; `Ledger()` is what nothing costs.
 
     Attributes:
         costs: One (stage, cost) per stage that cost anything, in stage order. Given in any order,
@@ -88,22 +88,13 @@ class Ledger:
         object.__setattr__(self, "costs", ordered)
 
     def of(self, stage: Stage) -> Cost:
-        """Returns what a stage cost; nothing if it was never charged."""
+        """Returns what a stage cost; nothing if it cost nothing."""
         return dict(self.costs).get(stage, Cost())
-
-    def charge(self, stage: Stage, cost: Cost) -> Ledger:
-        """Returns the ledger with a cost added to a stage."""
-        return Ledger(costs=tuple({**dict(self.costs), stage: self.of(stage) + cost}.items()))
 
     def total(self) -> Cost:
         """Returns what the device paid: the sum of all stages but OBSERVE.
 
         OBSERVE is the ledger of the experiment's observer (evaluations that no device would run);
-        it is kept beside the others and never charged to the device.
+        it is kept beside the others, and the device never pays it.
         """
         return sum((cost for stage, cost in self.costs if stage is not Stage.OBSERVE), Cost())
-
-    def __add__(self, other: Ledger) -> Ledger:
-        mine, theirs = dict(self.costs), dict(other.costs)
-        stages = mine.keys() | theirs.keys()
-        return Ledger(costs=tuple((stage, self.of(stage) + other.of(stage)) for stage in stages))

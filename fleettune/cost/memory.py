@@ -13,7 +13,6 @@ read a peak as +-30 %.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 from fleettune.cost.work import inputs_with_gradient
 from fleettune.shapes import Groups, Ranks, Shapes
@@ -23,25 +22,20 @@ ADAPTER_STATE_BYTES = 16.0
 LOGIT_BYTES = 8.0
 """Bytes per logit at the peak of the loss: the logits and their gradient, in float32."""
 
-Attention = Literal["fused", "eager"]
-
 
 def saved_activations(
     shapes: Shapes,
     lengths: Sequence[int],
     head_tokens: int,
     ranks: Ranks,
-    attention: Attention = "fused",
 ) -> int:
-    """Returns the elements that the backward pass needs from the forward pass.
+    """Returns the elements that the backward pass needs from a forward pass with fused attention.
 
     Args:
         shapes: The decoder.
         lengths: True token count of each sequence of the batch.
         head_tokens: Tokens on which the vocabulary head runs.
         ranks: The adapters.
-        attention: A fused kernel keeps one number per head and token where the eager one keeps
-            the square of the attention.
     """
     shapes.adapter_parameters(ranks)
     if not ranks:
@@ -54,8 +48,9 @@ def saved_activations(
         below = layer > lowest
         total += tokens * _matrix_elements(shapes, here, below=below)
         if below or here & {"q", "k", "v"}:
-            trained = here | {"q", "k", "v"} if below else here
-            total += _attention_elements(shapes, lengths, trained, attention)
+            # queries, keys, values, output, and one log-sum per head
+            query, key = shapes.heads * shapes.head_dim, shapes.kv_heads * shapes.head_dim
+            total += tokens * (2 * query + 2 * key + shapes.heads)
         elif "o" in here:
             total += tokens * shapes.heads * shapes.head_dim
     return total
@@ -107,20 +102,3 @@ def _matrix_elements(shapes: Shapes, here: frozenset[str], *, below: bool) -> in
     per_hidden += bool(here & {"gate", "up"})
     per_ffn = 2 * gate + up + ("down" in here)
     return per_hidden * shapes.hidden + per_ffn * shapes.ffn
-
-
-def _attention_elements(
-    shapes: Shapes, lengths: Sequence[int], trained: frozenset[str], attention: Attention
-) -> int:
-    """Returns the elements kept by an attention whose `trained` projections need a gradient.
-
-    Fused: queries, keys, values, output, and one log-sum per head. Eager: the square, and of the
-    queries, repeated keys and values those that multiply a gradient, and the output only where
-    the matrix after it is adapted.
-    """
-    tokens, squares = sum(lengths), sum(length * length for length in lengths)
-    query, key = shapes.heads * shapes.head_dim, shapes.kv_heads * shapes.head_dim
-    if attention == "fused":
-        return tokens * (2 * query + 2 * key + shapes.heads)
-    kept = len(trained & {"q", "k", "o"}) + bool(trained & {"q", "k"})
-    return tokens * kept * query + shapes.heads * squares

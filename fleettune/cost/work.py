@@ -114,14 +114,6 @@ def backward_work(
     return Work(flop=float(flop), traffic_bytes=traffic)
 
 
-def training_work(
-    shapes: Shapes, lengths: Lengths, head_tokens: int, ranks: Ranks, bytes_per_weight: float = 2.0
-) -> Work:
-    """Returns the work of one training pass over a batch: forward, then backward."""
-    batch = (shapes, lengths, head_tokens, ranks, bytes_per_weight)
-    return forward_work(*batch) + backward_work(*batch)
-
-
 def decode_work(
     shapes: Shapes, prompt_tokens: int, new_tokens: int, ranks: Ranks, bytes_per_weight: float = 2.0
 ) -> Work:

@@ -60,10 +60,6 @@ class Stack:
         width = factor.shape[2]
         return values[:, start : start + rows * width].view(len(values), rows, width)
 
-    def unstack(self, patches: Sequence[Patch]) -> list[Patch]:
-        """Returns the present values as patches with the sites and ranks of `patches`."""
-        return [self.patch(index, patch) for index, patch in enumerate(patches)]
-
     def patch(self, index: int, like: Patch) -> Patch:
         """Returns one device's present values, with the sites and ranks of another patch."""
         factors: dict[Site, Factors] = {}

@@ -63,7 +63,7 @@ def heat_seconds(computing_s: Floats, computing_j: Floats, at: Values) -> Floats
 
     A rested device reaches its cap after tau ln(P / (P - limit)), where the limit is the power
     above idle that holds it there; then it works at limit / P of its speed, or at its slowest. This
-    is `fleettune.cost.heat.throttle` without the temperatures, which nobody needs here.
+    is `fleettune.cost.heat.throttled_s` for arrays and rested devices.
 
     Args:
         computing_s: Seconds of the night's computing phases, [rows, draws].

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from peft import LoraConfig, get_peft_model
@@ -20,13 +21,15 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from fleettune.cost.memory import Attention
 from fleettune.shapes import MODULES, Groups, Ranks, Shapes, Site
 
 LENGTHS = (12, 7)
 """Tokens of the sequences of a counted batch."""
 HEAD_TOKENS = (5, 7)
 """Tokens of each sequence on which the head runs."""
+
+
+Attention = Literal["fused", "eager"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

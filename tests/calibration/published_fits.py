@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import product
 from statistics import mean
 
-from fleettune.cost.work import Work, decode_work, forward_work, training_work
+from fleettune.cost.work import Work, backward_work, decode_work, forward_work
 from fleettune.shapes import MODULES, Site
 from simulations.calibration.fit_profile import Residual, through_origin
 from tests.calibration.published import (
@@ -71,7 +71,8 @@ def epoch_gflop(parameters: float) -> float:
     """Returns the GFLOP of one epoch of QVAC: the head runs on every token, as in llama.cpp."""
     shapes = bitnet_shapes(parameters)
     ranks = {Site(layer, m): BITNET_RANK for layer in range(shapes.layers) for m in MODULES}
-    step = training_work(shapes, (STEP_TOKENS,), STEP_TOKENS, ranks)
+    batch = (shapes, (STEP_TOKENS,), STEP_TOKENS, ranks)
+    step = forward_work(*batch) + backward_work(*batch)
     return step.flop / 1e9 * EPOCH_TOKENS / STEP_TOKENS
 
 

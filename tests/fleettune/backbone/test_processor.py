@@ -112,7 +112,7 @@ def test_the_check_before_would_see_a_tensor_on_another_processor(
 
 def test_on_a_cpu_nothing_changes_where_tensors_are_made() -> None:
     backbone = load_backbone(POCKET_FOLDER, processor="cpu")
-    assert {weight.device.type for _, weight in backbone.weights()} == {"cpu"}
+    assert {weight.device.type for weight in backbone.model.parameters()} == {"cpu"}
     assert backbone.device == torch.device("cpu")
     with place_tensors_on(backbone.device) as context:
         assert context is None

@@ -26,7 +26,7 @@ from fleettune.cost.energy import (
     work_s,
 )
 from fleettune.cost.hardware import Coefficient, DeviceProfile, load_hardware
-from fleettune.cost.ledger import Ledger, Stage
+from fleettune.cost.ledger import Cost, Ledger, Stage
 from fleettune.cost.radio import WIFI
 from fleettune.cost.workload import Amount, Entry, Phase, Workload, moving, transferring
 
@@ -47,9 +47,9 @@ entries = st.lists(st.tuples(stages, st.sampled_from(Phase), amounts), max_size=
 profiles = st.sampled_from(list(HARDWARE.values()))
 
 
-def workload_of(charged: list[Entry]) -> Workload:
+def workload_of(done: list[Entry]) -> Workload:
     workload = Workload()
-    for entry in charged:
+    for entry in done:
         workload = workload.plus(*entry)
     return workload
 
@@ -243,12 +243,12 @@ def test_a_night_by_hand() -> None:
 
 
 @given(entries, profiles)
-def test_the_sum_of_stages_is_the_whole_device(charged: list[Entry], found: DeviceProfile) -> None:
+def test_the_sum_of_stages_is_the_whole_device(done: list[Entry], found: DeviceProfile) -> None:
     # Where no phase draws less than idle, the device's draw is that of its phases, second by
     # second; a radio's power comes on top of the idle draw.
     at, workload = (
         central_values(found, WIFI),
-        workload_of([e for e in charged if e[0] is not Stage.OBSERVE]),
+        workload_of([e for e in done if e[0] is not Stage.OBSERVE]),
     )
     drawn_j = 0.0
     for _, phase, amount in workload.entries:
@@ -260,17 +260,18 @@ def test_the_sum_of_stages_is_the_whole_device(charged: list[Entry], found: Devi
 
 @given(entries, st.lists(st.floats(0, 1), min_size=1, max_size=4), profiles)
 def test_splitting_a_workload_neither_makes_nor_loses_joules(
-    charged: list[Entry], cuts: list[float], found: DeviceProfile
+    done: list[Entry], cuts: list[float], found: DeviceProfile
 ) -> None:
-    at, whole = central_values(found, WIFI), workload_of(charged)
+    at, whole = central_values(found, WIFI), workload_of(done)
     edges = [0.0, *sorted(cuts), 1.0]
     parts = [
         Workload(entries=tuple((s, p, amount * (end - begin)) for s, p, amount in whole.entries))
         for begin, end in pairwise(edges)
     ]
-    summed, at_once = sum((price(part, at) for part in parts), Ledger()), price(whole, at)
+    ledgers, at_once = [price(part, at) for part in parts], price(whole, at)
     for stage in Stage:
-        one_by_one, together = summed.of(stage), at_once.of(stage)
+        one_by_one = sum((ledger.of(stage) for ledger in ledgers), Cost())
+        together = at_once.of(stage)
         # shares of floats round; 1e-9 is far above their error and far below any figure shown
         assert one_by_one.energy_j == pytest.approx(together.energy_j, rel=1e-9, abs=1e-9)
         assert one_by_one.time_s == pytest.approx(together.time_s, rel=1e-9, abs=1e-9)
@@ -286,9 +287,10 @@ def test_stages_are_priced_apart_from_each_other(
     first = workload_of([e for e in one_night if e[0] in (Stage.TUNE, Stage.CHECK)])
     second = workload_of([e for e in other_night if e[0] in (Stage.SERVE, Stage.UPLOAD)])
     at = central_values(found, WIFI)
-    together, apart = price(first + second, at), price(first, at) + price(second, at)
+    together, one, other = price(first + second, at), price(first, at), price(second, at)
     for stage in Stage:
-        assert together.of(stage).energy_j == pytest.approx(apart.of(stage).energy_j, rel=1e-9)
+        apart = one.of(stage) + other.of(stage)
+        assert together.of(stage).energy_j == pytest.approx(apart.energy_j, rel=1e-9)
 
 
 @given(
@@ -330,10 +332,10 @@ def test_values_are_picked_by_name_and_range() -> None:
 
 
 @given(entries, profiles)
-def test_no_joules_are_ever_negative(charged: list[Entry], found: DeviceProfile) -> None:
+def test_no_joules_are_ever_negative(done: list[Entry], found: DeviceProfile) -> None:
     for pick in ("low", "value", "high"):
         at = values(found, WIFI, lambda _, c, pick=pick: np.float64(getattr(c, pick)))
-        ledger = price(workload_of(charged), at)
+        ledger = price(workload_of(done), at)
         assert all(cost.energy_j >= 0 and cost.time_s >= 0 for _, cost in ledger.costs)
 
 

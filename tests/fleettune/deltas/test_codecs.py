@@ -18,7 +18,6 @@ from fleettune.adapters.updates import (
     add_updates,
     delta,
     patch_of,
-    restored,
     total_norm,
     updates_of,
 )
@@ -222,6 +221,16 @@ def test_no_flipped_byte_goes_unnoticed(place: int, flipped: int) -> None:
         return
     # blanks of the header's padding and the like: what was read is what was written
     assert back.digest() == trained(PLAIN).digest()
+
+
+def restored(change: Patch, sent: Patch) -> Patch:
+    """The patch whose delta against `sent` this is."""
+    theirs = updates_of(sent)
+    whole = {
+        site: add_updates([update, theirs[site]]) if site in theirs else update
+        for site, update in updates_of(change).items()
+    }
+    return patch_of(whole, change.release, change.alpha)
 
 
 @settings(derandomize=True, deadline=None)

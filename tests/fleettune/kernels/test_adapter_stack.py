@@ -145,7 +145,8 @@ def test_one_clipped_step_by_hand() -> None:
 
 def test_a_stack_gives_back_the_patches_that_it_was_made_of(backbone: Backbone) -> None:
     patches = mixed(backbone)
-    back = stack_patches(patches, backbone).unstack(patches)
+    stack = stack_patches(patches, backbone)
+    back = [stack.patch(index, patch) for index, patch in enumerate(patches)]
     assert [patch.digest() for patch in back] == [patch.digest() for patch in patches]
 
 

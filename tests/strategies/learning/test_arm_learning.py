@@ -44,8 +44,9 @@ def night(
     attendance: str = "present",
     **numbers: float | int | None,
 ) -> Statistics:
-    ledger = Ledger().charge(Stage.SERVE, Cost(energy_j=1.0, down_bytes=5.0))
-    ledger = ledger.charge(Stage.PROBE, Cost(energy_j=2.0)).charge(Stage.TUNE, Cost(energy_j=8.0))
+    serving = (Stage.SERVE, Cost(energy_j=1.0, down_bytes=5.0))
+    probing, tuning = (Stage.PROBE, Cost(energy_j=2.0)), (Stage.TUNE, Cost(energy_j=8.0))
+    ledger = Ledger(costs=(serving, probing, tuning))
     return Statistics(
         outcome=Outcome(
             device=device,

@@ -30,7 +30,7 @@ def reply(device: int, arm: str = "a", energy_j: float = 1.0, delta: float = 0.0
         decision="retune",
         reason="test",
     )
-    ledger = Ledger().charge(Stage.TUNE, Cost(energy_j=energy_j))
+    ledger = Ledger(costs=((Stage.TUNE, Cost(energy_j=energy_j)),))
     statistics = Statistics(
         outcome=outcome,
         ledger=ledger,

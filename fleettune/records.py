@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
+from enum import StrEnum
 from functools import cache
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
@@ -35,6 +36,9 @@ def to_record(value: object) -> Any:  # noqa: ANN401 - JSON: mapping, sequence o
         return {TYPE: type(value).__name__, **named}
     if isinstance(value, tuple | list):
         return [to_record(item) for item in cast(Sequence[object], value)]
+    if isinstance(value, Mapping):
+        named = cast(Mapping[str, object], value)
+        return {key: to_record(item) for key, item in named.items()}
     return value
 
 
@@ -99,9 +103,19 @@ def _typed(hint: Any, value: Any, types: Types, where: str) -> Any:  # noqa: ANN
         return {key: _typed(item, one, types, f"{where}.{key}") for key, one in named.items()}
     if isinstance(value, Mapping) and (TYPE in value or is_dataclass(hint)):
         value = _built(hint, cast(Record, value), types, where)
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        return _member(hint, cast(object, value), where)
     if _fits(hint, value):
         return float(cast(float, value)) if hint is float else cast(Any, value)
     raise ValueError(f"{where} must be {_name(hint)}, got {value!r}")
+
+
+def _member(words: type[StrEnum], value: object, where: str) -> StrEnum:
+    try:
+        return words(value)
+    except ValueError as error:
+        known = [member.value for member in words]
+        raise ValueError(f"{where} must be one of {known}, got {value!r}") from error
 
 
 def _tuple(hints: Sequence[Any], items: Sequence[Any], types: Types, where: str) -> tuple[Any, ...]:

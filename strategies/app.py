@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from flwr.app import ArrayRecord, Context
 from flwr.serverapp import Grid, ServerApp
@@ -19,12 +21,12 @@ from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariable
 
 from fleettune.deltas.frames import write_frame
 from strategies.catalogue.cataloguer import Cataloguer, write_catalogue
-from strategies.learning.arm_learning import Learning
+from strategies.learning.arm_learning import decision_rows, guidance_rows
 from strategies.plan import read_plan
 from strategies.releases.publisher import Publisher, rms
 from strategies.releases.ranking import Ranker
 from strategies.releases.training import Vendor
-from strategies.rollout.stages import Rollouts
+from strategies.rollout.stages import rollout_rows
 from strategies.rounds.checkpoint import Checkpoint
 from strategies.strategy import FleetStrategy
 
@@ -61,20 +63,11 @@ def run_server(grid: Grid, context: Context) -> None:
     )
     publisher = Publisher(source=plan.source, schedule=plan.schedule, vendor=vendor, ranker=ranker)
     strategy = FleetStrategy(
-        arms=plan.policies(),
+        plan=plan,
         publisher=publisher,
-        sampling=plan.sampling,
-        seed=plan.seed,
-        observe=plan.observe,
-        aggregation=plan.aggregation,
-        fleet_patch=plan.fleet_patch,
-        fleet_rank=plan.fleet_rank,
-        learning=Learning(guiding=plan.guidance),
-        rollouts=Rollouts(staging=plan.rollout, seed=plan.seed),
         cataloguer=Cataloguer(
             how=plan.catalogue, store=vendor.store, seed=plan.seed, population=vendor.population
         ),
-        joining=plan.joining,
         checkpoint=grid if isinstance(grid, Checkpoint) else None,
     )
     strategy.on_round = partial(_write_updates, strategy, file.parent)
@@ -89,16 +82,30 @@ def run_server(grid: Grid, context: Context) -> None:
 
 def _write(strategy: FleetStrategy, folder: Path) -> None:
     """Writes what the server learned: sums by round, releases, decisions and guidance."""
-    sums = [asdict(entry) for entry in strategy.sums]
-    (folder / "server_rounds.json").write_text(json.dumps(sums))
-    (folder / "server_releases.json").write_text(
-        json.dumps([_release(strategy, version) for version in range(_count(strategy))])
-    )
-    learning = strategy.learning
-    (folder / "server_decisions.json").write_text(json.dumps(learning.decision_rows()))
-    (folder / "server_guidance.json").write_text(json.dumps(learning.guidance_rows()))
-    tallies = {arm: learning.tally(arm) for arm in strategy.arms}
-    (folder / "server_forecast.json").write_text(json.dumps(strategy.rollouts.rows(tallies)))
+    arms, rule = strategy.arms, strategy.plan.guidance
+    nights = zip(*(state.sums for state in arms.values()), strict=True)
+    releases = range(len(strategy.publisher.published))
+    found: Mapping[str, list[dict[str, Any]]] = {
+        "rounds": [asdict(entry) for night in nights for entry in night],
+        "releases": [_release_row(strategy, version) for version in releases],
+        "decisions": [
+            {"arm": arm, **row}
+            for arm, state in arms.items()
+            for row in decision_rows(state.learning)
+        ],
+        "guidance": [
+            {"arm": arm, **row}
+            for arm in sorted(arms)
+            for row in guidance_rows(arms[arm].learning, rule)
+        ],
+        "forecast": [
+            {"arm": arm, **row}
+            for arm, state in arms.items()
+            for row in rollout_rows(state.rollout, state.learning.tally)
+        ],
+    }
+    for name, rows in found.items():
+        (folder / f"server_{name}.json").write_text(json.dumps(rows))
 
 
 def _write_updates(strategy: FleetStrategy, folder: Path) -> None:
@@ -110,20 +117,17 @@ def _write_updates(strategy: FleetStrategy, folder: Path) -> None:
     for arm, update in strategy.updates.items():
         arrays = {str(site): value for site, value in update.mean().items()}
         save_file(arrays, folder / f"fleet_update_{arm}.safetensors")
-    if not strategy.fleets:
+    fleets = {arm: state.fleet for arm, state in strategy.arms.items() if state.fleet is not None}
+    if not fleets:
         return
-    for arm, fleet in strategy.fleets.items():
+    for arm, fleet in fleets.items():
         (folder / f"{FLEET}{arm}.safetensors").write_bytes(write_frame(fleet))
     published = strategy.publisher.published
-    bases = {arm: published[fleet.release].manifest.path for arm, fleet in strategy.fleets.items()}
+    bases = {arm: published[fleet.release].manifest.path for arm, fleet in fleets.items()}
     (folder / FLEET_BASES).write_text(json.dumps(bases, sort_keys=True))
 
 
-def _count(strategy: FleetStrategy) -> int:
-    return len(strategy.publisher.published)
-
-
-def _release(strategy: FleetStrategy, version: int) -> dict[str, object]:
+def _release_row(strategy: FleetStrategy, version: int) -> dict[str, object]:
     entry = strategy.publisher.published[version]
     plan = strategy.publisher.schedule.plan(version)
     manifest = entry.manifest

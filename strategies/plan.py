@@ -38,7 +38,7 @@ from strategies.catalogue import (
 from strategies.learning.guidance_rules import Fitted, Fixed, GuidanceRule, Unguided
 from strategies.releases.publisher import SourceModel
 from strategies.releases.schedule import ReleasePlan, Schedule, check_merged
-from strategies.rollout.settings import Staged, Staging, Unstaged, check_staging
+from strategies.rollout.rules import Staged, Staging, Unstaged, check_staging
 from strategies.rounds.sampling import Panel, Sampling, Uniform
 from strategies.rounds.sums import STACK
 

@@ -1,8 +1,8 @@
-"""The Flower Strategy: restore, publish, send, add up, commit.
+"""The Flower Strategy: a night is configured, sent, aggregated and made to last.
 
 Every round sends one message per device and arm (`group_id` is the arm), so all arms live in
-lockstep and identical work is computed once. Replies stream into sums in the order of devices.
-After each round the server's state can be made to last, and a run can go on from there.
+lockstep and identical work is computed once. Replies stream into sums in the order of devices. What
+is known of an arm is a value of its own (`strategies.rounds.arm_state`).
 """
 
 from __future__ import annotations
@@ -17,20 +17,31 @@ from flwr.serverapp.strategy import Result, Strategy
 
 from fleettune.adapters.patch import Patch
 from fleettune.deltas.frames import ExpectedDelta
-from fleettune.fleet.joining import FROM_THE_START, Joining
 from fleettune.messages.flower_records import Request, encode_request
 from fleettune.records import Record
 from fleettune.releases.manifest import Manifest
-from strategies.aggregation import Aggregate, Aggregation
-from strategies.aggregation.fleet_patch import NONE, START, grow_fleet_patch
+from strategies.aggregation import Aggregate
+from strategies.aggregation.fleet_patch import START
 from strategies.catalogue.cataloguer import Cataloguer
-from strategies.learning.arm_learning import Learning
-from strategies.learning.decision_reports import RETUNE
+from strategies.learning.guidance_rules import Fitted
+from strategies.plan import Plan
 from strategies.releases.publisher import Publisher, ReleaseRecord
-from strategies.rollout.stages import Rollouts
-from strategies.rounds.checkpoint import Checkpoint, ServerState, kept_fleet, read_server_state
-from strategies.rounds.sampling import Sampling
-from strategies.rounds.sums import STACK, ExtraCollection, RoundSum, sum_replies
+from strategies.rollout.rules import Staged
+from strategies.rounds.arm_state import (
+    ArmRules,
+    ArmState,
+    add_round,
+    assign_releases,
+    grow_fleet,
+    told_guidance,
+)
+from strategies.rounds.checkpoint import (
+    Checkpoint,
+    ServerState,
+    read_server_state,
+    write_server_state,
+)
+from strategies.rounds.sums import ExtraCollection, sum_replies
 
 
 @dataclass(kw_only=True)
@@ -38,43 +49,32 @@ class FleetStrategy(Strategy):
     """Emits releases, sums what devices report, averages their deltas.
 
     Attributes:
-        arms: The policy of every arm as a record, by arm.
+        plan: The run.
         publisher: Makes releases when they are due.
-        sampling: Chooses devices.
-        seed: Key of the sampling.
-        observe: True in a simulation whose observer wants quality.
+        cataloguer: Makes what first tunes may start from.
         checkpoint: Makes rounds last; a run goes on behind the last one that did.
         on_round: Called after every round, before it is made to last.
-        sums: One entry per arm and round, in order.
-        aggregation: How deltas are aggregated.
-        fleet_patch: Whether devices get the fleet patch
-            (`strategies.aggregation.fleet_patch.USES`).
-        fleet_rank: Its largest rank.
+        policies: The policy of every arm as a record, by arm.
+        rules: What all arms have in common.
+        arms: What is known of every arm.
         updates: The aggregate of the last round's deltas, by arms that sent any.
-        fleets: The fleet patch by arms that have one.
-        learning: What the devices decided, and the guidance that comes of it.
-        rollouts: Which release every device is told of.
-        cataloguer: Makes what first tunes may start from.
-        joining: Which devices have joined.
     """
 
-    arms: Mapping[str, Record]
+    plan: Plan
     publisher: Publisher
-    sampling: Sampling
-    seed: int
-    observe: bool
+    cataloguer: Cataloguer
     checkpoint: Checkpoint | None = None
     on_round: Callable[[], None] = lambda: None
-    sums: list[RoundSum] = field(default_factory=list[RoundSum])
-    aggregation: Aggregation = STACK
-    fleet_patch: str = NONE
-    fleet_rank: int = 8
+    policies: Mapping[str, Record] = field(init=False)
+    rules: ArmRules = field(init=False)
+    arms: dict[str, ArmState] = field(init=False)
     updates: dict[str, Aggregate[Any]] = field(default_factory=dict[str, Aggregate[Any]])
-    fleets: dict[str, Patch] = field(default_factory=dict[str, Patch])
-    learning: Learning = field(default_factory=Learning)
-    rollouts: Rollouts = field(default_factory=Rollouts)
-    cataloguer: Cataloguer = field(default_factory=Cataloguer)
-    joining: Joining = FROM_THE_START
+
+    def __post_init__(self) -> None:
+        plan = self.plan
+        self.policies = plan.policies()
+        self.rules = ArmRules(guidance=plan.guidance, staging=plan.rollout, seed=plan.seed)
+        self.arms = dict.fromkeys(self.policies, ArmState())
 
     def start(  # noqa: PLR0913, PLR0917 - Flower's signature
         self,
@@ -106,7 +106,7 @@ class FleetStrategy(Strategy):
                 result.train_metrics_clientapp[night + 1] = metrics
             self.on_round()
             if self.checkpoint is not None:
-                self.checkpoint.commit_round(night, self._state(night).plain())
+                self.checkpoint.commit_round(night, write_server_state(self._state(night)))
         return result
 
     def configure_train(
@@ -118,23 +118,23 @@ class FleetStrategy(Strategy):
         ids = grid.get_node_ids()
         # a registry that is a sequence is not listed: a round costs what its sample costs
         nodes = ids if isinstance(ids, Sequence) else list(ids)
-        nodes = nodes[: self.joining.count_joined(night)] if self.joining.parts else nodes
-        told = {
-            arm: self.rollouts.told(arm, nodes, (newest, night), self.learning.tally(arm))
-            for arm in self.arms
+        nodes = nodes[: self.plan.joining.count_joined(night)] if self.plan.joining.parts else nodes
+        found = {
+            arm: assign_releases(state, self.rules, nodes, (newest, night))
+            for arm, state in self.arms.items()
         }
-        for arm, tonight in told.items():
-            if tonight.settled and self.rollouts.cohort_retunes:
-                self.learning.decide(arm, tonight.rollout.base, tonight.settled)
+        self.arms = {arm: state for arm, (state, _) in found.items()}
+        assigned = {arm: assignment for arm, (_, assignment) in found.items()}
         contents = {
-            (arm, version): self._request(arm, version, night, first=version in told[arm].members)
-            for arm in self.arms
-            for version in told[arm].versions
+            (arm, version): self._request(arm, version, night, is_cohort=version in one.members)
+            for arm, one in assigned.items()
+            for version in one.versions
         }
-        for node in self.sampling.choose(nodes, night, self.seed):
-            for arm in self.arms:
+        for node in self.plan.sampling.choose(nodes, night, self.plan.seed):
+            for arm, one in assigned.items():
                 yield Message(
-                    content=_copy(contents[arm, told[arm].of(node)]),
+                    # a record dict of its own that shares the (never changed) records
+                    content=RecordDict(dict(contents[arm, one.of(node)].items())),
                     dst_node_id=node,
                     message_type=MessageType.TRAIN,
                     group_id=arm,
@@ -145,32 +145,36 @@ class FleetStrategy(Strategy):
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Sums each arm's statistics and averages its deltas; returns the summed joules."""
         # messages are made while replies come in, so nothing may be published before the first one
-        manifest = self._publish(server_round - 1)
-        release = manifest.version
+        night = server_round - 1
+        manifest = self._publish(night)
+        release, plan = manifest.version, self.plan
         expected = ExpectedDelta(
             release=release,
             shapes=manifest.shapes,
             # a delta as large as the model is none
             limit_bytes=manifest.size_bytes,
         )
-        # all reports of a cohort's release are kept, for a forecast
-        extra = ExtraCollection(staged=release if self.rollouts.is_staged else None)
-        kept = dict.fromkeys(self.arms, extra)
-        # the catalogue is of the first arm's world, as the fleet patch in a release is
-        kept[self._first] = replace(extra, share=self.cataloguer.share(release))
         running = sum_replies(
-            self.arms, replies, self.aggregation, expected, keeps=self.learning.keeps, collect=kept
+            self.arms,
+            replies,
+            plan.aggregation,
+            expected,
+            keeps=isinstance(plan.guidance, Fitted),
+            collect=self._collections(release),
         )
-        for arm, entry in running.items():
-            self.learning.take(arm, entry.decided.closed())
-            self.rollouts.take(arm, entry.decided.cohort)
-        closed = [entry.closed(server_round - 1, release) for entry in running.values()]
-        self.sums += closed
         self.updates = {arm: entry.update for arm, entry in running.items() if entry.update.counts}
-        if self.fleet_patch == START:
-            self._grow(release)
+        self.arms = {
+            arm: add_round(state, running[arm], night, release) for arm, state in self.arms.items()
+        }
+        if plan.fleet_patch == START:
+            self.arms |= {
+                arm: grow_fleet(
+                    self.arms[arm], self._fleet(arm), update.updates(), plan.fleet_rank, release
+                )
+                for arm, update in self.updates.items()
+            }
         totals: dict[str, int | float | list[int] | list[float]] = {
-            f"{entry.arm}.energy_j": entry.energy_j for entry in closed
+            f"{arm}.energy_j": state.sums[-1].energy_j for arm, state in self.arms.items()
         }
         return None, MetricRecord(totals)
 
@@ -189,26 +193,24 @@ class FleetStrategy(Strategy):
     def summary(self) -> None:
         """Says nothing: `simulations` prints the run's tables."""
 
-    def _request(self, arm: str, version: int, night: int, *, first: bool) -> RecordDict:
+    def _request(self, arm: str, version: int, night: int, *, is_cohort: bool) -> RecordDict:
         """Returns what an arm's devices are asked, with what they are told of a release.
 
         Args:
             arm: The arm.
             version: Version of the release.
             night: The round, 0-based.
-            first: Whether this is for a first cohort.
+            is_cohort: Whether this is for a first cohort.
         """
         release = self.publisher.published[version].manifest
-        guidance = self.learning.guidance(arm, version)
-        if guidance is not None and first and self.rollouts.cohort_retunes:
-            guidance = replace(guidance, decision=RETUNE)
+        guidance = told_guidance(self.arms[arm], self.rules, version, is_cohort=is_cohort)
         return encode_request(
             Request(
                 arm=arm,
                 round=night,
                 release=release if guidance is None else replace(release, guidance=guidance),
-                policy=self.arms[arm],
-                observe=self.observe,
+                policy=self.policies[arm],
+                observe=self.plan.observe,
                 fleet=self._fleet(arm),
                 catalogue=self.cataloguer.offer(
                     [entry.manifest for entry in self.publisher.published[: version + 1]]
@@ -216,14 +218,20 @@ class FleetStrategy(Strategy):
             )
         )
 
-    @property
-    def _first(self) -> str:
-        """Name of the first arm, whose world decides where all arms share something."""
-        return next(iter(self.arms))
+    def _collections(self, release: int) -> dict[str, ExtraCollection]:
+        """Returns what is collected beside the sums: a cohort's reports, deltas for a catalogue.
+
+        The catalogue is of the first arm's world, as the fleet patch in a release is.
+        """
+        staged = release if isinstance(self.plan.rollout, Staged) else None
+        found = dict.fromkeys(self.arms, ExtraCollection(staged=staged))
+        first = next(iter(self.arms))
+        found[first] = replace(found[first], share=self.cataloguer.share(release))
+        return found
 
     def _fleet(self, arm: str) -> Patch | None:
         """Returns an arm's fleet patch; the first arm's for one whose devices never tune."""
-        return self.fleets.get(arm) or self.fleets.get(self._first)
+        return self.arms[arm].fleet or next(iter(self.arms.values())).fleet
 
     def _publish(self, night: int) -> Manifest:
         """Returns the newest release of a night; what the fleet learned may be in its weights.
@@ -232,50 +240,33 @@ class FleetStrategy(Strategy):
         learns beyond them, so every arm begins anew.
         """
         before = len(self.publisher.published)
-        newest = self.publisher.newest(night, self.fleets.get(self._first))
+        newest = self.publisher.newest(night, next(iter(self.arms.values())).fleet)
         if any(release.fleet for release in self.publisher.published[before:]):
-            self.fleets.clear()
+            self.arms = {arm: replace(state, fleet=None) for arm, state in self.arms.items()}
         return newest
-
-    def _grow(self, release: int) -> None:
-        sent = {arm: self._fleet(arm) for arm in self.updates}
-        for arm, update in self.updates.items():
-            fleet = grow_fleet_patch(sent[arm], update.updates(), self.fleet_rank, release)
-            if fleet is not None:
-                self.fleets[arm] = fleet
 
     def _restore(self, plain: Mapping[str, Any] | None) -> int:
         """Takes over the state of an earlier process; returns the first round to run."""
         if plain is None:
             return 0
         state = read_server_state(plain)
-        if state.seed != self.seed:
-            raise ValueError(f"the checkpoint is of seed {state.seed}, the plan of {self.seed}")
+        if state.seed != self.plan.seed:
+            raise ValueError(
+                f"the checkpoint is of seed {state.seed}, the plan of {self.plan.seed}"
+            )
         self.publisher.restore(state.releases)
-        self.sums = list(state.sums)
-        self.fleets = state.patches()
-        if state.learned:
-            self.learning.restore(state.learned)
-            self.rollouts.restore(state.rollouts)
+        self.arms = dict(state.arms)
         self.cataloguer.restore(state.catalogue)
         return state.round + 1
 
     def _state(self, night: int) -> ServerState:
         return ServerState(
-            seed=self.seed,
+            seed=self.plan.seed,
             round=night,
-            sums=tuple(self.sums),
+            arms=self.arms,
             releases=tuple(
                 ReleaseRecord(round=entry.round, digest=entry.manifest.digest, fleet=entry.fleet)
                 for entry in self.publisher.published
             ),
-            fleets=tuple(map(kept_fleet, self.fleets.items())),
-            learned=self.learning.plain(),
-            rollouts=self.rollouts.plain(),
             catalogue=self.cataloguer.plain(),
         )
-
-
-def _copy(content: RecordDict) -> RecordDict:
-    """Returns a record dict of its own that shares the (never changed) records."""
-    return RecordDict(dict(content.items()))

@@ -44,7 +44,7 @@ def fit_score(rows: pl.DataFrame, guiding: Fitted) -> CalibratedRule:
         guiding: Margin, costs and prior of the fit.
     """
     reports = [_report(row) for row in rows.iter_rows(named=True) if _decided(row)]
-    return guiding.calibration.fit(with_features(reports))
+    return guiding.calibration().fit(with_features(reports))
 
 
 def overrides_of(found: CalibratedRule) -> list[str]:

@@ -41,7 +41,7 @@ from strategies.learning.guidance_rules import GuidanceRule
 from strategies.plan import Arm, Plan
 from strategies.releases.publisher import SourceModel
 from strategies.releases.schedule import Schedule
-from strategies.rollout.settings import Staging
+from strategies.rollout.rules import Staging
 from strategies.rounds.sampling import Panel, Uniform
 
 RUN_KEYS = (

@@ -21,7 +21,7 @@ from strategies.learning.guidance_rules import Fitted, GuidanceRule
 from strategies.plan import AGGREGATIONS, CATALOGUES
 from strategies.releases.given_files import check_given_files
 from strategies.releases.schedule import Schedule, check_merged
-from strategies.rollout.settings import Staged, Staging, check_staging
+from strategies.rollout.rules import Staged, Staging, check_staging
 
 
 def release_schedule(node: Mapping[str, Any], folder: Path) -> Schedule:

@@ -32,7 +32,7 @@ from strategies.rollout.forecast import (
     outcome_of,
 )
 from strategies.rollout.intervals import wilson
-from strategies.rollout.settings import MINIMUM, cohort_size
+from strategies.rollout.rules import MINIMUM, cohort_size
 
 COHORTS = 100
 """First cohorts drawn of every release."""

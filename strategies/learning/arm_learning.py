@@ -1,4 +1,4 @@
-"""Learning: what the server gathers of every arm's decisions, and the guidance it makes of it.
+"""What the server learned of one arm: its devices' decisions, and the guidance made of them.
 
 Guidance of a release is made once, when the release comes out, and kept: a device that was away
 gets what the others got. Every arm learns from its own devices alone.
@@ -6,23 +6,21 @@ gets what the others got. Every arm learns from its own devices alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from fleettune.releases.guidance import Guidance
+from fleettune.releases.guidance import FEATURES, Guidance
 from strategies.learning.decision_reports import DecisionReport
-from strategies.learning.decision_sums import DecisionTotals, read_gathered
-from strategies.learning.guidance_rules import (
-    Fitted,
-    Fixed,
-    GuidanceRule,
-    ReleaseGuidance,
-    Unguided,
-    read_guided,
+from strategies.learning.decision_sums import (
+    ByClass,
+    Counts,
+    DecisionTotals,
+    ReuseStatistics,
+    Tally,
 )
+from strategies.learning.guidance_rules import Fitted, Fixed, GuidanceRule, ReleaseGuidance
 from strategies.learning.quantile_sketch import Sketch
-from strategies.learning.reuse_statistics import ByClass, Counts, ReuseStatistics, Tally
 
 ALL = "all"
 """Device class of a row that sums over all of them."""
@@ -30,97 +28,102 @@ SHARES = (0.05, 0.5, 0.95)
 """Quantiles of the table."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Learning:
-    """What was gathered and made of it, arm by arm.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmLearning:
+    """Totals of reported decisions, and the fitted guidance that was shipped with each release.
 
     Attributes:
-        guiding: How guidance is made.
-        gathered: What an arm's devices decided so far.
-        guided: What came with a release, by arm and version.
+        totals: What the arm's devices decided so far.
+        guidance: What came with every release after the first, in their order; only where guidance
+            is fitted.
     """
 
-    guiding: GuidanceRule = field(default_factory=Unguided)
-    gathered: dict[str, DecisionTotals] = field(default_factory=dict[str, DecisionTotals])
-    guided: dict[tuple[str, int], ReleaseGuidance] = field(
-        default_factory=dict[tuple[str, int], ReleaseGuidance]
-    )
+    totals: DecisionTotals = field(default_factory=DecisionTotals)
+    guidance: tuple[ReleaseGuidance, ...] = ()
 
     @property
-    def keeps(self) -> bool:
-        """Whether retunes of known gain are kept."""
-        return isinstance(self.guiding, Fitted)
+    def tally(self) -> Tally:
+        """What the arm's devices did so far."""
+        return self.totals.statistics.tally
 
-    def take(self, arm: str, gathered: DecisionTotals) -> None:
-        """Adds what an arm's devices decided in a round."""
-        self.gathered[arm] = self.gathered.get(arm, DecisionTotals()) + gathered
+    def of(self, version: int) -> ReleaseGuidance | None:
+        """Returns what came with a release; None where nothing was fitted for it."""
+        return next((one for one in self.guidance if one.release == version), None)
 
-    def guidance(self, arm: str, version: int) -> Guidance | None:
-        """Returns what comes with a release in an arm; None with the first one, or unguided."""
-        if isinstance(self.guiding, Fixed) and version:
-            return self.guiding.guidance
-        if not isinstance(self.guiding, Fitted) or not version:
-            return None
-        key = (arm, version)
-        if key not in self.guided:
-            evidence = self.gathered.get(arm, DecisionTotals()).evidence
-            self.guided[key] = self.guiding.guided(evidence, version)
-        return self.guided[key].guidance
 
-    def decide(self, arm: str, version: int, cohort: Sequence[DecisionReport]) -> None:
-        """Puts what a cohort gained into what everybody else is told of its release."""
-        guided = self.guided.get((arm, version))
-        if guided is not None and isinstance(self.guiding, Fitted):
-            self.guided[arm, version] = self.guiding.decided(guided, cohort)
+def add_decisions(learning: ArmLearning, totals: DecisionTotals) -> ArmLearning:
+    """Returns the same with what the arm's devices decided in a round."""
+    return replace(learning, totals=learning.totals + totals)
 
-    def plain(self) -> dict[str, Any]:
-        """Returns everything as JSON can hold it."""
-        return {
-            "gathered": {arm: entry.plain() for arm, entry in self.gathered.items()},
-            "guided": [{"arm": arm, **entry.plain()} for (arm, _), entry in self.guided.items()],
-        }
 
-    def restore(self, plain: Mapping[str, Any]) -> None:
-        """Takes over what `plain` wrote."""
-        self.gathered = {arm: read_gathered(entry) for arm, entry in plain["gathered"].items()}
-        read = [(entry["arm"], read_guided(entry)) for entry in plain["guided"]]
-        self.guided = {(arm, entry.release): entry for arm, entry in read}
+def guide_release(learning: ArmLearning, rule: GuidanceRule, version: int) -> ArmLearning:
+    """Returns the same with guidance of a release, made now unless it was made before."""
+    if not isinstance(rule, Fitted) or not version or learning.of(version) is not None:
+        return learning
+    made = rule.guide(learning.totals.evidence, version)
+    return replace(learning, guidance=(*learning.guidance, made))
 
-    def tally(self, arm: str) -> Tally:
-        """Returns what an arm's devices did so far."""
-        return self.gathered.get(arm, DecisionTotals()).statistics.tally
 
-    def decision_rows(self) -> list[dict[str, Any]]:
-        """Returns one row per arm, release and device class, and one over all classes."""
-        return [
-            {"arm": arm, **row}
-            for arm, entry in self.gathered.items()
-            for row in _rows(entry.statistics)
-        ]
+def guidance_of(learning: ArmLearning, rule: GuidanceRule, version: int) -> Guidance | None:
+    """Returns what devices are told with a release; None with the first one, or unguided."""
+    if isinstance(rule, Fixed) and version:
+        return rule.guidance()
+    made = learning.of(version)
+    return None if made is None else made.guidance
 
-    def guidance_rows(self) -> list[dict[str, Any]]:
-        """Returns one row per arm and release: what came with it, and how that did on it.
 
-        A rule is judged by the retunes of the release that it came with, none of which it was
-        fitted to. Until something was fitted, the prior rule is.
-        """
-        return [
-            {"arm": arm, **entry.row(), **self._judgement(arm, entry)}
-            for (arm, _), entry in sorted(self.guided.items(), key=lambda item: item[0])
-        ]
+def follow_cohort(
+    learning: ArmLearning, rule: GuidanceRule, version: int, cohort: Sequence[DecisionReport]
+) -> ArmLearning:
+    """Returns the same where what a cohort gained decides for all others of its release."""
+    if not isinstance(rule, Fitted):
+        return learning
+    made = (
+        rule.follow_cohort(one, cohort) if one.release == version else one
+        for one in learning.guidance
+    )
+    return replace(learning, guidance=tuple(made))
 
-    def _judgement(self, arm: str, entry: ReleaseGuidance) -> dict[str, Any]:
-        if not isinstance(self.guiding, Fitted):
-            return {}
-        evidence = self.gathered.get(arm, DecisionTotals()).evidence.of(entry.release)
-        found = self.guiding.assessed(entry.guidance, evidence)
-        return {
+
+def decision_rows(learning: ArmLearning) -> list[dict[str, Any]]:
+    """Returns one row per release and device class, and one over all classes."""
+    return list(_rows(learning.totals.statistics))
+
+
+def guidance_rows(learning: ArmLearning, rule: GuidanceRule) -> list[dict[str, Any]]:
+    """Returns one row per release: what came with it, and how that did on it.
+
+    A rule is judged by the retunes of the release that it came with, none of which it was fitted
+    to. Until something was fitted, the prior rule is. Coefficients that were not shipped are None.
+    """
+    if not isinstance(rule, Fitted):
+        return []
+    rows: list[dict[str, Any]] = []
+    for made in sorted(learning.guidance, key=lambda one: one.release):
+        found = rule.assess(made.guidance, learning.totals.evidence.of(made.release))
+        weights = dict(made.guidance.weights)
+        row = {
+            "release": made.release,
+            "fitted": made.fit.fitted,
+            "devices": made.fit.devices,
+            "explored": made.fit.explored,
+            "effective_devices": made.fit.effective_devices,
+            "intercept": made.guidance.intercept,
+            **{name: weights.get(name) for name in FEATURES},
+            "threshold": made.guidance.threshold,
+            "explore": made.guidance.explore,
+            "decision": made.guidance.decision,
+            "decision_reason": made.for_everybody.reason,
+            "decision_devices": made.for_everybody.devices,
+            "mean_gain": made.for_everybody.mean_gain,
             "judged_devices": found.devices,
             "judged_effective": found.effective_devices,
             "auc": found.auc,
             "false_reuse": found.errors.false_reuse,
             "false_retune": found.errors.false_retune,
         }
+        rows.append(row)
+    return rows
 
 
 def _rows(statistics: ReuseStatistics) -> Iterator[dict[str, Any]]:

@@ -28,7 +28,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from strategies.learning.decision_reports import DecisionReport, Features, sort_reports
+from strategies.learning.decision_reports import (
+    RETUNE,
+    REUSE,
+    DecisionReport,
+    Features,
+    sort_reports,
+)
 from strategies.learning.logistic import Floats, Prior, Problem, fit_logistic, probabilities
 
 
@@ -92,16 +98,37 @@ class CalibratedRule:
     effective_devices: float
 
 
+TOO_FEW = "too_few_gains"
+"""Why there is no decision for everybody."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseDecision:
+    """One decision for everybody about a release.
+
+    Attributes:
+        decision: `RETUNE` or `REUSE`.
+        reason: Why, as a lower-case word with underscores.
+        devices: Retunes with a known gain that it rests on.
+        mean_gain: Their weighted mean gain in nats per token; None without any.
+    """
+
+    decision: str
+    reason: str
+    devices: int
+    mean_gain: float | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleCalibration:
-    """How rules are fitted.
+    """How rules are fitted, and how one decision for everybody is made.
 
     Attributes:
         prior: The rule that is out; its features are those that are fitted.
         margin: Nats per token that a retune has to gain to count as help.
         false_reuse_cost: Retunes in vain that one wrong reuse is worth.
         min_explored: Fewest retunes with a propensity below 1 that a fit needs; fewest retunes of
-            any kind where no device could reuse.
+            any kind where no device could reuse, and of a decision for everybody.
         max_weight: Largest weight of one device.
     """
 
@@ -158,6 +185,35 @@ class RuleCalibration:
             devices=len(known),
             explored=explored,
             effective_devices=effective_size(weights),
+        )
+
+    def decide_release(self, cohort: Iterable[DecisionReport]) -> ReleaseDecision:
+        """Returns whether everybody retunes: iff that gained a cohort more than the margin.
+
+        The mean gain is weighted. With too few known gains everybody reuses. It is the rival of
+        deciding on each device: if it does as well, the devices need not decide.
+
+        Raises:
+            ValueError: If the reports are of several releases.
+        """
+        reports = list(cohort)
+        releases = sorted({report.release for report in reports})
+        if len(releases) > 1:
+            raise ValueError(f"a cohort must report one release, got {releases}")
+        gains = [
+            (retune_weight(one, self.max_weight), one.gain or 0.0) for one in known_retunes(reports)
+        ]
+        mean_gain = None
+        if gains:
+            total = math.fsum(weight for weight, _ in gains)
+            mean_gain = math.fsum(weight * gain for weight, gain in gains) / total
+        decision, reason = REUSE, TOO_FEW
+        if mean_gain is not None and len(gains) >= self.min_explored:
+            above = mean_gain > self.margin
+            decision = RETUNE if above else REUSE
+            reason = "mean_gain_above_margin" if above else "mean_gain_within_margin"
+        return ReleaseDecision(
+            decision=decision, reason=reason, devices=len(gains), mean_gain=mean_gain
         )
 
     def _fitted(self, known: list[DecisionReport], weights: list[float]) -> RetuneRule:

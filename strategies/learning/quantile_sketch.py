@@ -14,10 +14,9 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
 
 ZERO = 1e-30
 """Numbers of smaller magnitude count as zero; the error there is absolute, below this."""
@@ -89,15 +88,6 @@ class Sketch:
         for bucket, count in self.positive:
             yield math.exp(bucket * width + scale), count
 
-    def plain(self) -> dict[str, Any]:
-        """Returns the sketch as JSON can hold it."""
-        return {
-            "alpha": self.alpha,
-            "positive": [list(entry) for entry in self.positive],
-            "negative": [list(entry) for entry in self.negative],
-            "zeros": self.zeros,
-        }
-
 
 def sketch_values(values: Iterable[float], alpha: float = 0.01) -> Sketch:
     """Returns the sketch of some numbers, read once; it is the sum of the sketches of each.
@@ -124,15 +114,6 @@ def sketch_values(values: Iterable[float], alpha: float = 0.01) -> Sketch:
         negative=tuple(sorted(negative.items())),
         zeros=zeros,
     )
-
-
-def read_sketch(plain: Mapping[str, Any]) -> Sketch:
-    """Returns the sketch that `Sketch.plain` wrote."""
-    sides = {
-        side: tuple((bucket, count) for bucket, count in plain[side])
-        for side in ("positive", "negative")
-    }
-    return Sketch(alpha=plain["alpha"], zeros=plain["zeros"], **sides)
 
 
 def _log_gamma(alpha: float) -> float:

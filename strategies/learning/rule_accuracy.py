@@ -32,32 +32,12 @@ class ScoredSample(NamedTuple):
     weight: float = 1.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pairs:
-    """Pairs of a sample that was helped and one that was not; they add.
-
-    Attributes:
-        concordant: Summed weight of the pairs whose helped sample scores higher, ties counted half.
-        every: Summed weight of all pairs.
-    """
-
-    concordant: float = 0.0
-    every: float = 0.0
-
-    def __add__(self, other: Pairs) -> Pairs:
-        return Pairs(concordant=self.concordant + other.concordant, every=self.every + other.every)
-
-    @property
-    def auc(self) -> float | None:
-        """Area under the ROC curve; None where there is no pair."""
-        return self.concordant / self.every if self.every else None
-
-
-def weigh_pairs(samples: Iterable[ScoredSample]) -> Pairs:
-    """Returns the weighted pairs, ties by mid-rank, in one pass over the sorted samples.
+def roc_auc(samples: Iterable[ScoredSample]) -> float | None:
+    """Returns the weighted area under the ROC curve, ties counted half; None if one kind lacks.
 
     The area is ``sum w_i w_j (1[s_i > s_j] + 1[s_i = s_j] / 2) / sum w_i w_j`` over helped i and
-    other j: Mann and Whitney's statistic (Hanley and McNeil 1982), with weights.
+    other j: Mann and Whitney's statistic (Hanley and McNeil 1982), with weights, in one pass over
+    the sorted samples.
     """
     concordant: list[float] = []
     helped: list[float] = []
@@ -69,7 +49,8 @@ def weigh_pairs(samples: Iterable[ScoredSample]) -> Pairs:
         concordant.append(up * (below + down / 2))
         helped.append(up)
         below += down
-    return Pairs(concordant=math.fsum(concordant), every=math.fsum(helped) * below)
+    every = math.fsum(helped) * below
+    return math.fsum(concordant) / every if every else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,17 +91,12 @@ class Assessment:
         devices: Retunes with a known gain.
         effective_devices: Kish's effective number of them after weighting.
         auc: Area under the ROC curve of the probability against "gained more than the margin".
-        auc_within: The same over pairs of devices of one release only: what is left where drift,
-            which is the same for a whole release, tells nothing.
-        auc_by_release: The area of every release; None where all or none were helped.
         errors: False reuse and false retune rates at the rule's threshold.
     """
 
     devices: int
     effective_devices: float
     auc: float | None
-    auc_within: float | None
-    auc_by_release: tuple[tuple[int, float | None], ...]
     errors: ErrorRates
 
 
@@ -137,23 +113,12 @@ def assess(
     """
     known = known_retunes(reports)
     samples = [
-        ScoredSample(
-            rule.probability(report), helps(report, margin), retune_weight(report, max_weight)
-        )
-        for report in known
+        ScoredSample(rule.probability(one), helps(one, margin), retune_weight(one, max_weight))
+        for one in known
     ]
-    releases = [report.release for report in known]
-    within = {
-        release: weigh_pairs(sample for _, sample in group)
-        for release, group in groupby(
-            zip(releases, samples, strict=True), key=lambda entry: entry[0]
-        )
-    }
     return Assessment(
         devices=len(known),
         effective_devices=effective_size(sample.weight for sample in samples),
-        auc=weigh_pairs(samples).auc,
-        auc_within=sum(within.values(), Pairs()).auc,
-        auc_by_release=tuple((release, found.auc) for release, found in within.items()),
+        auc=roc_auc(samples),
         errors=error_rates(samples, rule.threshold),
     )

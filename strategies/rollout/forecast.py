@@ -24,12 +24,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from strategies.learning.decision_reports import DecisionReport, sort_reports
-from strategies.learning.reuse_statistics import Tally
-from strategies.rollout.intervals import Interval, student, wilson
+from strategies.learning.decision_sums import Tally
+from strategies.rollout.intervals import Interval, student_quantile, wilson
 
 FEWEST = 2
 """Sampled devices of a stratum.
@@ -187,7 +187,7 @@ SPREAD = 0.25
 """Squared relative deviation of a retune's joules within a class before any was seen, worth two
 retunes: half of the typical joules, a wide guess."""
 FEWEST_DEVICES = 8
-"""Of a cohort: fewer leave Student's interval under 4 degrees of freedom."""
+"""Of a cohort: with fewer, Student's interval may rest on fewer than 4 degrees of freedom."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,7 +240,7 @@ def forecast_rows(forecast: Forecast, outcome: FleetOutcome) -> list[dict[str, A
     return [
         {
             "quantity": name,
-            **getattr(forecast, name).plain(),
+            **asdict(getattr(forecast, name)),
             "outcome": getattr(outcome, name),
             "covered": covered[name],
         }
@@ -321,7 +321,7 @@ def _total(strata: Sequence[Stratum], amount: Callable[[DecisionReport], float])
 
 
 def _student(strata: Sequence[Stratum]) -> float:
-    return student(sum(one.sampled for one in strata) - len(strata))
+    return student_quantile(sum(one.sampled for one in strata) - len(strata))
 
 
 def _energy(strata: Sequence[Stratum]) -> Interval:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from scipy.special import stdtrit
+
 NORMAL = 1.959963984540054
 """The 97.5 % quantile of the normal distribution."""
 ROUNDING = 1e-9
@@ -39,10 +41,6 @@ class Interval:
         slack = ROUNDING * abs(truth)
         return self.low - slack <= truth <= self.high + slack
 
-    def plain(self) -> dict[str, float]:
-        """Returns the interval as JSON can hold it."""
-        return {"value": self.value, "low": self.low, "high": self.high}
-
 
 def wilson(rate: float, size: float) -> Interval:
     """Returns the score interval of a rate (Wilson 1927), within 0 to 1.
@@ -66,22 +64,12 @@ def wilson(rate: float, size: float) -> Interval:
     return Interval(value=rate, low=max(low, 0.0), high=min(high, 1.0))
 
 
-def student(degrees: int) -> float:
+def student_quantile(degrees: int) -> float:
     """Returns the 97.5 % quantile of Student's t distribution.
 
-    Cornish and Fisher's expansion (Abramowitz and Stegun 1964, eq. 26.7.5): within 0.3 % from 4
-    degrees of freedom on, and too small below, where it is refused.
-
     Raises:
-        ValueError: If there are fewer than 4 degrees of freedom.
+        ValueError: If there is no degree of freedom.
     """
-    if degrees < 4:
-        raise ValueError(f"the expansion needs >= 4 degrees of freedom, got {degrees}")
-    x = NORMAL
-    terms = (
-        (x**3 + x) / 4,
-        (5 * x**5 + 16 * x**3 + 3 * x) / 96,
-        (3 * x**7 + 19 * x**5 + 17 * x**3 - 15 * x) / 384,
-        (79 * x**9 + 776 * x**7 + 1482 * x**5 - 1920 * x**3 - 945 * x) / 92160,
-    )
-    return x + sum(term / degrees ** (power + 1) for power, term in enumerate(terms))
+    if degrees < 1:
+        raise ValueError(f"Student's quantile needs >= 1 degree of freedom, got {degrees}")
+    return float(stdtrit(degrees, 0.975))

@@ -8,15 +8,33 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, cast, runtime_checkable
 
-from fleettune.adapters.patch import Patch
 from fleettune.deltas.frames import read_frame, write_frame
+from fleettune.records import Types, from_record, to_record
+from fleettune.releases.guidance import Guidance
+from strategies.learning.arm_learning import ArmLearning
+from strategies.learning.calibration import CalibratedRule, ReleaseDecision, RetuneRule
+from strategies.learning.decision_reports import DecisionReport
+from strategies.learning.decision_sums import (
+    Counts,
+    DecisionTotals,
+    Evidence,
+    ReuseStatistics,
+    Tally,
+)
+from strategies.learning.guidance_rules import ReleaseGuidance
+from strategies.learning.quantile_sketch import Sketch
 from strategies.releases.publisher import ReleaseRecord
+from strategies.rollout.forecast import Forecast
+from strategies.rollout.intervals import Interval
+from strategies.rollout.rules import RolloutDecision
+from strategies.rollout.stages import ArmRollout, JudgedRelease, StagedRelease
+from strategies.rounds.arm_state import ArmState
 from strategies.rounds.sums import RoundSum
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @runtime_checkable
@@ -33,14 +51,6 @@ class Checkpoint(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeptFleet:
-    """A fleet patch: its arm, and its frame in base64."""
-
-    arm: str
-    frame: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerState:
     """What the server knows after a round.
 
@@ -49,52 +59,49 @@ class ServerState:
     Attributes:
         seed: Key of the sampling.
         round: The round, 0-based.
-        sums: One entry per arm and round so far.
+        arms: Every arm by name.
         releases: What is out, oldest first.
-        fleets: The fleet patches of those arms that have one.
-        learned: What `strategies.learning.arm_learning.Learning.plain` says.
-        rollouts: What `strategies.rollout.stages.Rollouts.plain` says.
         catalogue: What `strategies.catalogue.cataloguer.Cataloguer.plain` says.
     """
 
     seed: int
     round: int
-    sums: tuple[RoundSum, ...]
+    arms: Mapping[str, ArmState]
     releases: tuple[ReleaseRecord, ...]
-    fleets: tuple[KeptFleet, ...] = ()
-    learned: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    rollouts: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    catalogue: Mapping[str, Any] = field(default_factory=dict[str, Any])
-
-    def plain(self) -> dict[str, Any]:
-        """Returns the state as JSON can hold it."""
-        return {"schema": SCHEMA, **asdict(self)}
-
-    def patches(self) -> dict[str, Patch]:
-        """Returns the fleet patches by arm."""
-        return {entry.arm: read_frame(base64.b64decode(entry.frame)) for entry in self.fleets}
+    catalogue: Mapping[str, Any]
 
 
-def kept_fleet(held: tuple[str, Patch]) -> KeptFleet:
-    """Returns an arm's fleet patch as JSON can hold it."""
-    return KeptFleet(arm=held[0], frame=base64.b64encode(write_frame(held[1])).decode())
+_TYPES: Types = {
+    cls.__name__: cls
+    for cls in (
+        *(ServerState, ArmState, RoundSum, ReleaseRecord),
+        *(ArmLearning, DecisionTotals, ReuseStatistics, Tally, Counts, Sketch, Evidence),
+        *(DecisionReport, ReleaseGuidance, Guidance, CalibratedRule, RetuneRule, ReleaseDecision),
+        *(ArmRollout, StagedRelease, JudgedRelease, RolloutDecision, Forecast, Interval),
+    )
+}
+
+
+def write_server_state(state: ServerState) -> dict[str, Any]:
+    """Returns a state as JSON can hold it; fleet patches are frames in base64, by arm."""
+    fleets = {
+        arm: base64.b64encode(write_frame(one.fleet)).decode()
+        for arm, one in state.arms.items()
+        if one.fleet is not None
+    }
+    arms = {arm: replace(one, fleet=None) for arm, one in state.arms.items()}
+    return {"schema": SCHEMA, "fleets": fleets, "state": to_record(replace(state, arms=arms))}
 
 
 def read_server_state(plain: Mapping[str, Any]) -> ServerState:
-    """Returns the state that `ServerState.plain` wrote.
+    """Returns the state that `write_server_state` wrote.
 
     Raises:
         ValueError: If it was written by another schema.
     """
     if plain["schema"] != SCHEMA:
         raise ValueError(f"server state must have schema {SCHEMA}, got {plain['schema']}")
-    return ServerState(
-        seed=plain["seed"],
-        round=plain["round"],
-        sums=tuple(RoundSum(**entry) for entry in plain["sums"]),
-        releases=tuple(ReleaseRecord(**entry) for entry in plain["releases"]),
-        fleets=tuple(KeptFleet(**entry) for entry in plain.get("fleets", ())),
-        learned=plain.get("learned", {}),
-        rollouts=plain.get("rollouts", {}),
-        catalogue=plain.get("catalogue", {}),
-    )
+    state = cast(ServerState, from_record(plain["state"], _TYPES, "server state"))
+    fleets = {arm: read_frame(base64.b64decode(one)) for arm, one in plain["fleets"].items()}
+    arms = {arm: replace(one, fleet=fleets.get(arm)) for arm, one in state.arms.items()}
+    return replace(state, arms=arms)

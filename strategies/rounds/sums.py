@@ -69,11 +69,11 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExtraCollection:
-    """What of an arm's replies is kept beside its sums; nothing by default.
+    """What is collected of an arm's replies beside its sums; nothing by default.
 
     Attributes:
-        staged: Version of which all reports are kept.
-        share: Takes a device's number and its delta.
+        staged: Version of which all reports are kept, for its forecast.
+        share: Called with a device's number and its delta, which becomes part of a catalogue.
     """
 
     staged: int | None = None
@@ -92,7 +92,7 @@ class RunningSum:
         weights: How a device counts (`strategies.aggregation.aggregate.WEIGHTS`).
         update: Aggregate of the deltas so far.
         last_device: The device that was added last; -1 before the first one.
-        decided: What the devices decided about releases.
+        reports: What the devices decided about releases.
         share: As `ExtraCollection`.
     """
 
@@ -107,7 +107,7 @@ class RunningSum:
     up_bytes: float = 0.0
     down_bytes: float = 0.0
     rejected: dict[str, int] = field(default_factory=dict[str, int])
-    decided: DecisionAccumulator = field(default_factory=DecisionAccumulator)
+    reports: DecisionAccumulator = field(default_factory=DecisionAccumulator)
     share: Callable[[int, Patch], None] | None = None
 
     def add(self, reply: Reply) -> None:
@@ -129,13 +129,13 @@ class RunningSum:
         self.up_bytes += total.up_bytes
         self.down_bytes += total.down_bytes
         self.decisions[outcome.decision] = self.decisions.get(outcome.decision, 0) + 1
-        self._gather(statistics)
+        self._add_decision(statistics)
         if isinstance(reply.delta, Rejection):
             self._reject(reply.delta)
         elif reply.delta is not None:
-            self._take(reply.delta, statistics)
+            self._add_delta(reply.delta, statistics)
 
-    def _take(self, delta: Patch, statistics: Statistics) -> None:
+    def _add_delta(self, delta: Patch, statistics: Statistics) -> None:
         """Adds a delta, and keeps it where deltas are kept, unless the rule refuses it."""
         weight = 1.0 if self.weights == "uniform" else float(statistics.buffer_exchanges)
         try:
@@ -146,7 +146,7 @@ class RunningSum:
         if self.share is not None:
             self.share(statistics.outcome.device, delta)
 
-    def _gather(self, statistics: Statistics) -> None:
+    def _add_decision(self, statistics: Statistics) -> None:
         """Adds the decision; numbers that none can have are counted and change nothing else."""
         try:
             report = read_decision(statistics)
@@ -156,12 +156,12 @@ class RunningSum:
             self._reject(Rejection.DECISION)
             return
         if report is not None:
-            self.decided.add(report)
+            self.reports.add(report)
 
     def _reject(self, reason: Rejection) -> None:
         self.rejected[reason.value] = self.rejected.get(reason.value, 0) + 1
 
-    def closed(self, round_number: int, release: int) -> RoundSum:
+    def close(self, round_number: int, release: int) -> RoundSum:
         """Returns the sums when all replies are in."""
         return RoundSum(
             arm=self.arm,
@@ -204,7 +204,7 @@ def sum_replies(
             arm=arm,
             weights=rule.weights,
             update=rule.open(),
-            decided=DecisionAccumulator(keeps=keeps, staged=own.staged),
+            reports=DecisionAccumulator(keeps=keeps, staged=own.staged),
             share=own.share,
         )
         for arm, own in kept.items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Protocol
 
 import pytest
@@ -189,3 +190,25 @@ def test_a_record_without_a_type_is_refused() -> None:
 def test_a_rule_that_the_type_itself_breaks_names_the_place() -> None:
     with pytest.raises(ValueError, match=r"plan\.shape: radius must be > 0, got -1\.0"):
         build_value(Plan, {**PLAIN, "shape": {"type": "Ring", "radius": -1}}, KNOWN, "plan")
+
+
+class Colour(StrEnum):
+    RED = "red"
+    BLUE = "blue"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Painted:
+    colour: Colour
+    dots: Mapping[str, Dot]
+
+
+def test_words_of_a_closed_list_and_mappings_of_values_come_back() -> None:
+    types: Types = {"Dot": Dot, "Painted": Painted}
+    painted = Painted(colour=Colour.RED, dots={"left": Dot(x=1.0)})
+    plain = json.loads(json.dumps(to_record(painted)))
+    found = from_record(plain, types, "painted")
+    assert found == painted
+    assert found.colour is Colour.RED
+    with pytest.raises(ValueError, match=r"painted.colour must be one of \['red', 'blue'\], got 1"):
+        from_record({**plain, "colour": 1}, types, "painted")

@@ -12,8 +12,7 @@ from fleettune.releases.guidance import FEATURES, features_of
 from simulations.assets.fixed_guidance import DEFAULT, fit_score, overrides_of, read_rows
 from simulations.report.run_page import tabulate_learned
 from simulations.results.recorder import SCHEMA
-from strategies.learning.arm_learning import Learning
-from strategies.learning.decision_sums import DecisionTotals
+from strategies.learning.arm_learning import ArmLearning, guidance_of, guidance_rows, guide_release
 from strategies.learning.guidance_rules import Fixed
 
 
@@ -47,22 +46,21 @@ def test_a_score_follows_canaries_that_tell_and_ignores_what_the_observer_saw() 
 def test_reuses_have_no_gain_and_too_few_explored_retunes_fit_nothing() -> None:
     few = frame([night(i, 0.1, 0.2 if i < 4 else None) for i in range(20)])
     found = fit_score(few, DEFAULT)
-    assert (found.fitted, found.devices, found.rule) == (False, 4, DEFAULT.calibration.prior)
+    assert (found.fitted, found.devices, found.rule) == (False, 4, DEFAULT.calibration().prior)
 
 
 def test_a_fixed_score_comes_with_every_release_but_the_first_and_learns_nothing() -> None:
     rule = Fixed(intercept=-1.0, log_drift=2.0, canary=3.0, canary_missing=4.0, threshold=0.6)
-    learning = Learning(guiding=rule)
-    assert learning.guidance("ours", 0) is None
-    told = learning.guidance("ours", 1)
-    assert told == rule.guidance
+    learning = guide_release(ArmLearning(), rule, 1)
+    assert guidance_of(learning, rule, 0) is None
+    told = guidance_of(learning, rule, 1)
+    assert told == rule.guidance()
     # ten times the strength is one decade, and half a nat counts 3 * 0.5
     assert told is not None
     assert told.logit(features_of(10.0, 1.0, 0.5)) == pytest.approx(2.5)
-    learning.take("ours", DecisionTotals())
-    assert learning.guidance("ours", 5) == told
-    assert learning.guidance_rows() == []
-    assert not learning.keeps
+    assert guidance_of(guide_release(learning, rule, 5), rule, 5) == told
+    assert learning == ArmLearning()
+    assert guidance_rows(learning, rule) == []
     with pytest.raises(ValueError, match=r"threshold must be > 0 and < 1, got 1\.0"):
         Fixed(intercept=0.0, log_drift=0.0, canary=0.0, canary_missing=0.0, threshold=1.0)
 

@@ -20,7 +20,7 @@ from simulations.studies.forecast_resampling import (
     size_needed,
 )
 from strategies.rollout.forecast import DeviceClass
-from strategies.rollout.settings import cohort_size
+from strategies.rollout.rules import cohort_size
 from tests.strategies.rollout.test_forecast import RETUNE_J, report, table
 
 

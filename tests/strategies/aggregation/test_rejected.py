@@ -18,7 +18,6 @@ from fleettune.messages.report import Report
 from fleettune.shapes import Site
 from simulations.engines.flower_internals import take_identity
 from strategies.aggregation import Aggregation, ExactMean, FactorMean, Ffa
-from strategies.rounds.checkpoint import ServerState, read_server_state
 from strategies.rounds.sums import sum_replies
 from tests.fleettune.deltas.test_codecs import EXPECTED, PLAIN, WRONG, trained
 from tests.strategies.rounds.test_sums import reply
@@ -54,7 +53,7 @@ def test_every_kind_of_wrong_delta_is_counted_and_the_right_ones_are_averaged() 
         alone.add(patch, 1.0)
     for site, value in alone.mean().items():
         assert found.update.mean()[site].tobytes() == value.tobytes()
-    closed = found.closed(0, 2)
+    closed = found.close(0, 2)
     assert closed.rejected == {reason.value: 1 for reason in WRONG}
     # a device whose delta is not taken did its night: its joules and its bytes count
     assert (closed.devices, closed.failed, closed.energy_j) == (len(frames), 0, len(frames))
@@ -101,9 +100,3 @@ def test_devices_count_as_one_or_by_their_exchanges_by_hand() -> None:
     for weights, wanted in (("uniform", 3.0), ("examples", 2.0)):
         sums = sum_replies("a", iter(replies), ExactMean(weights=weights), EXPECTED)["a"]
         assert sums.update.mean()[Site(0, "q")][0, 0] == wanted
-
-
-def test_rejections_and_the_fleet_patch_last_with_the_servers_state() -> None:
-    sums = sum_replies("a", iter([sent(0, b"?")]), expected=EXPECTED)["a"].closed(0, 2)
-    state = ServerState(seed=1, round=0, sums=(sums,), releases=())
-    assert read_server_state(state.plain()).sums[0].rejected == {"unreadable": 1}

@@ -15,14 +15,33 @@ from hypothesis import strategies as st
 from fleettune.cost.ledger import Cost, Ledger, Stage
 from fleettune.messages.flower_records import OBSERVATION, encode_report
 from fleettune.messages.report import Observation, Outcome, Report, Statistics
-from fleettune.releases.guidance import CANARY, CANARY_MISSING, LOG_DRIFT, features_of
+from fleettune.records import Types, from_record, to_record
+from fleettune.releases.guidance import CANARY, CANARY_MISSING, LOG_DRIFT, Guidance, features_of
 from fleettune.seeds import Purpose, stream
 from simulations.engines.flower_internals import take_identity
-from strategies.learning.arm_learning import Learning
-from strategies.learning.decision_reports import read_decision
-from strategies.learning.decision_sums import DecisionAccumulator, DecisionTotals, collect_evidence
-from strategies.learning.guidance_rules import Fitted
-from strategies.learning.reuse_statistics import collect_statistics
+from strategies.learning.arm_learning import (
+    ArmLearning,
+    add_decisions,
+    decision_rows,
+    follow_cohort,
+    guidance_of,
+    guidance_rows,
+    guide_release,
+)
+from strategies.learning.calibration import CalibratedRule, ReleaseDecision, RetuneRule
+from strategies.learning.decision_reports import DecisionReport, read_decision
+from strategies.learning.decision_sums import (
+    Counts,
+    DecisionAccumulator,
+    DecisionTotals,
+    Evidence,
+    ReuseStatistics,
+    Tally,
+    collect_evidence,
+    collect_statistics,
+)
+from strategies.learning.guidance_rules import Fitted, GuidanceRule, ReleaseGuidance, Unguided
+from strategies.learning.quantile_sketch import Sketch
 from strategies.rounds.sums import sum_replies
 
 FITTED = Fitted(
@@ -34,6 +53,15 @@ FITTED = Fitted(
     prior_kappa=0.1,
     prior_slope=2.0,
 )
+
+
+TYPES: Types = {
+    cls.__name__: cls
+    for cls in (
+        *(ArmLearning, DecisionTotals, ReuseStatistics, Tally, Counts, Sketch, Evidence),
+        *(DecisionReport, ReleaseGuidance, Guidance, CalibratedRule, RetuneRule, ReleaseDecision),
+    )
+}
 
 
 def night(
@@ -73,11 +101,11 @@ def fleet(release: int, devices: int, seed: int = 0) -> list[Statistics]:
         profile = ("phone", "watch")[device % 2]
         if rng.random() < 0.25:
             after = 3.0 - worse + float(rng.normal(0, 0.05))
-            told = {"explored": 1, "propensity": 0.25, "canary_after": after}
-            found.append(night(device, release, "retune", profile, **numbers, **told))
+            lot = {"explored": 1, "propensity": 0.25, "canary_after": after}
+            found.append(night(device, release, "retune", profile, **numbers, **lot))
         else:
-            told = {"explored": 0, "propensity": 0.25}
-            found.append(night(device, release, "reuse", profile, **numbers, **told))
+            lot = {"explored": 0, "propensity": 0.25}
+            found.append(night(device, release, "reuse", profile, **numbers, **lot))
     return found
 
 
@@ -88,13 +116,25 @@ def message(statistics: Statistics, observation: Observation | None = None) -> M
     return Message(encode_report(report), reply_to=asked)
 
 
+def heard(learning: ArmLearning, nights: list[Statistics]) -> ArmLearning:
+    """The same after a round in which these devices replied."""
+    running = sum_replies(["a"], [message(one) for one in nights], keeps=True)
+    return add_decisions(learning, running["a"].reports.totals())
+
+
+def told(
+    learning: ArmLearning, version: int, rule: GuidanceRule = FITTED
+) -> tuple[ArmLearning, Guidance | None]:
+    """What devices are told with a release, made now unless it was before."""
+    guided = guide_release(learning, rule, version)
+    return guided, guidance_of(guided, rule, version)
+
+
 def learned(replies: list[Message], version: int = 2) -> bytes:
     """What the server knows after one round, its tables and the next guidance, as bytes."""
-    learning = Learning(guiding=FITTED)
     running = sum_replies(["a"], replies, keeps=True)
-    learning.take("a", running["a"].decided.closed())
-    learning.guidance("a", version)
-    every = [learning.plain(), learning.decision_rows(), learning.guidance_rows()]
+    learning, _ = told(add_decisions(ArmLearning(), running["a"].reports.totals()), version)
+    every = [to_record(learning), decision_rows(learning), guidance_rows(learning, FITTED)]
     return json.dumps(every).encode()
 
 
@@ -145,10 +185,10 @@ def test_impossible_numbers_are_counted_and_change_nothing_else(
     running = sum_replies(
         ["a"], [message(night(0)), message(replace(night(1), **numbers))], keeps=True
     )["a"]
-    closed = running.closed(0, 1)
+    closed = running.close(0, 1)
     assert (closed.devices, closed.rejected) == (2, {"bad_decision": 1})
     alone = sum_replies(["a"], [message(night(0))], keeps=True)["a"]
-    assert running.decided.closed() == alone.decided.closed()
+    assert running.reports.totals() == alone.reports.totals()
 
 
 def test_nothing_of_an_observation_is_needed() -> None:
@@ -176,7 +216,7 @@ def test_any_split_over_servers_gives_what_one_server_has(cuts: list[int], backw
         server = DecisionAccumulator(keeps=True)
         for report in reports[start:end]:
             server.add(report)
-        parts.append(server.closed())
+        parts.append(server.totals())
     merged = sum(parts[::-1] if backwards else parts, DecisionTotals())
     assert merged == DecisionTotals(
         statistics=collect_statistics(reports), evidence=collect_evidence(reports)
@@ -184,33 +224,26 @@ def test_any_split_over_servers_gives_what_one_server_has(cuts: list[int], backw
 
 
 def test_a_restored_server_goes_on_with_the_same_bytes() -> None:
-    def take(learning: Learning, release: int) -> None:
-        running = sum_replies(["a"], [message(one) for one in fleet(release, 60)], keeps=True)
-        learning.guidance("a", release)
-        learning.take("a", running["a"].decided.closed())
+    def night_of(learning: ArmLearning, release: int) -> ArmLearning:
+        return heard(told(learning, release)[0], fleet(release, 60))
 
-    whole, restored = Learning(guiding=FITTED), Learning(guiding=FITTED)
-    take(whole, 1)
-    take(whole, 2)
-    restored.restore(json.loads(json.dumps(whole.plain())))
-    for learning in (whole, restored):
-        take(learning, 3)
-        learning.guidance("a", 4)
-    assert json.dumps(whole.plain()) == json.dumps(restored.plain())
-    assert whole.guidance_rows() == restored.guidance_rows()
-    assert whole.decision_rows() == restored.decision_rows()
+    whole = night_of(night_of(ArmLearning(), 1), 2)
+    plain = json.loads(json.dumps(to_record(whole)))
+    restored = from_record(plain, TYPES, "learning")
+    assert restored == whole
+    whole, restored = (told(night_of(one, 3), 4)[0] for one in (whole, restored))
+    assert json.dumps(to_record(whole)) == json.dumps(to_record(restored))
+    assert guidance_rows(whole, FITTED) == guidance_rows(restored, FITTED)
+    assert decision_rows(whole) == decision_rows(restored)
 
 
 def test_the_next_release_comes_with_what_the_last_ones_reports_say() -> None:
-    learning = Learning(guiding=FITTED)
-    assert learning.guidance("a", 0) is None
-    first = learning.guidance("a", 1)
+    assert told(ArmLearning(), 0)[1] is None
+    learning, first = told(ArmLearning(), 1)
     assert first is not None
     assert (first.intercept, first.decision, first.explore) == (None, "", 0.25)
     reports = fleet(1, 400)
-    running = sum_replies(["a"], [message(one) for one in reports], keeps=True)
-    learning.take("a", running["a"].decided.closed())
-    fitted = learning.guidance("a", 2)
+    learning, fitted = told(heard(learning, reports), 2)
     assert fitted is not None
     assert fitted.threshold == 0.25  # a wrong reuse costs three retunes in vain
     # canaries say who is helped in this world, by more than the margin of 0.05
@@ -219,64 +252,50 @@ def test_the_next_release_comes_with_what_the_last_ones_reports_say() -> None:
     )
     assert low < 0.1
     assert high > 0.9
-    # another arm learned nothing
-    other = learning.guidance("b", 2)
-    assert other is not None
-    assert other.intercept is None
     # what comes later changes nothing of a release that is out
-    learning.take("a", running["a"].decided.closed())
-    assert learning.guidance("a", 2) == fitted
+    assert told(heard(learning, reports), 2)[1] == fitted
 
 
 @pytest.mark.parametrize(("gain", "decision"), [(0.2, "retune"), (0.0, "reuse")])
 def test_a_cohorts_gains_decide_for_the_others_of_the_same_release(
     gain: float, decision: str
 ) -> None:
-    learning = Learning(guiding=FITTED)
-    before = learning.guidance("a", 3)
+    learning, before = told(ArmLearning(), 3)
     nights = [night(n, 3, canary_before=3.0, canary_after=3.0 - gain) for n in range(12)]
     cohort = [one for one in map(read_decision, nights) if one is not None]
-    learning.decide("a", 3, cohort[:9])
-    assert learning.guidance("a", 3) == before  # fewer than ten say nothing
-    learning.decide("a", 3, cohort)
-    told = learning.guidance("a", 3)
-    assert told is not None
-    assert told.decision == decision
+    few = follow_cohort(learning, FITTED, 3, cohort[:9])
+    assert told(few, 3)[1] == before  # fewer than ten say nothing
+    _, found = told(follow_cohort(learning, FITTED, 3, cohort), 3)
+    assert found is not None
+    assert found.decision == decision
 
 
 def test_a_rule_is_judged_by_retunes_that_it_was_not_fitted_to() -> None:
-    learning = Learning(guiding=FITTED)
+    learning = ArmLearning()
     for release in (1, 2):
-        learning.guidance("a", release)
-        running = sum_replies(["a"], [message(one) for one in fleet(release, 400)], keeps=True)
-        learning.take("a", running["a"].decided.closed())
-    _, second = learning.guidance_rows()
+        learning = heard(told(learning, release)[0], fleet(release, 400))
+    before, second = guidance_rows(learning, FITTED)
     retunes = sum(one.outcome.decision == "retune" for one in fleet(2, 400))
     assert (second["fitted"], second["judged_devices"]) == (True, retunes)
     assert second["auc"] > 0.9
     # a report of a later release is no part of what a rule is judged by
-    before = learning.guidance_rows()[0]
     assert before["judged_devices"] != second["judged_devices"]
 
 
 def test_without_guidance_nothing_is_kept_of_a_single_device() -> None:
-    learning = Learning()
-    running = sum_replies(["a"], [message(one) for one in fleet(1, 60)], keeps=learning.keeps)
-    learning.take("a", running["a"].decided.closed())
-    assert learning.plain()["gathered"]["a"]["judged"] == []
-    assert learning.guidance("a", 2) is None
+    running = sum_replies(["a"], [message(one) for one in fleet(1, 60)])
+    learning = add_decisions(ArmLearning(), running["a"].reports.totals())
+    assert learning.totals.evidence == Evidence()
+    assert told(learning, 2, Unguided()) == (learning, None)
 
 
 def test_the_table_has_a_row_per_class_and_one_over_all() -> None:
-    learning = Learning()
     nights = [
         night(0, profile="phone", drift=1e-4, canary_before=3.0, canary_after=2.0),
         night(1, decision="reuse", profile="phone", drift=1e-4),
         night(2, decision="reuse", profile="watch", drift=4e-4),
     ]
-    running = sum_replies(["a"], [message(one) for one in nights])
-    learning.take("a", running["a"].decided.closed())
-    every, phone, watch = learning.decision_rows()
+    every, phone, watch = decision_rows(heard(ArmLearning(), nights))
     assert [row["device_class"] for row in (every, phone, watch)] == ["all", "phone", "watch"]
     assert [row["devices"] for row in (every, phone, watch)] == [3, 2, 1]
     assert (every["retune_rate"], phone["retune_rate"], watch["retune_rate"]) == (1 / 3, 0.5, 0.0)

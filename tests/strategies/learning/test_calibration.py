@@ -158,7 +158,7 @@ def test_separable_devices_give_finite_coefficients_that_separate_them() -> None
     rule = CALIBRATION.fit(made).rule
     assert rule.weights[0][1] < 50
     found = assess(rule, made, MARGIN, CALIBRATION.max_weight)
-    assert (found.auc, found.auc_within) == (1.0, 1.0)
+    assert found.auc == 1.0
 
 
 def test_reports_in_any_order_give_the_same_bits() -> None:
@@ -193,8 +193,7 @@ def test_a_fit_does_not_depend_on_the_unit_of_a_feature() -> None:
     assert other.rule.intercept == pytest.approx(one.rule.intercept)
 
 
-def test_auc_within_releases_leaves_out_what_separates_releases() -> None:
-    # release 2 drifted and everybody in it was helped but the one of the higher score
+def test_the_area_is_over_pairs_of_all_releases() -> None:
     made = [
         retuned(0.0, 0.0, release=1),
         retuned(0.1, 1.0, release=1),
@@ -202,11 +201,8 @@ def test_auc_within_releases_leaves_out_what_separates_releases() -> None:
         retuned(3.0, 0.0, release=2),
         retuned(9.0, 1.0, release=3),
     ]
-    found = assess(PRIOR, made, MARGIN, 50.0)
-    assert found.auc_by_release == ((1, 1.0), (2, 0.0), (3, None))
-    assert found.auc_within == 0.5
     # helped .1, 2 and 9 against others 0 and 3: 1 + 1 + 2 of 6
-    assert found.auc == pytest.approx(4 / 6)
+    assert assess(PRIOR, made, MARGIN, 50.0).auc == pytest.approx(4 / 6)
 
 
 def test_only_retunes_with_a_known_gain_are_judged_and_weights_are_cut() -> None:
@@ -245,3 +241,47 @@ def test_a_rule_that_makes_no_sense_is_refused() -> None:
         replace(PRIOR, intercept=math.nan)
     with pytest.raises(ValueError, match="must have the feature log_drift"):
         replace(PRIOR, weights=(("log_drift", 1.0),)).probability(reused(0.0))
+
+
+def cohort_member(gain: float | None, propensity: float = 1.0) -> DecisionReport:
+    return DecisionReport(
+        release=3, device_class="a", decision="retune", gain=gain, propensity=propensity
+    )
+
+
+def test_everybody_retunes_iff_the_mean_gain_exceeds_the_margin() -> None:
+    rule = replace(CALIBRATION, margin=0.25, min_explored=2)
+    above = rule.decide_release([cohort_member(0.0), cohort_member(0.75), cohort_member(None)])
+    assert (above.decision, above.reason) == ("retune", "mean_gain_above_margin")
+    assert (above.devices, above.mean_gain) == (2, 0.375)
+    within = rule.decide_release([cohort_member(0.0), cohort_member(0.5)])
+    assert (within.decision, within.reason) == ("reuse", "mean_gain_within_margin")
+
+
+def test_the_mean_stands_for_all_devices_of_the_cohort() -> None:
+    # one that retuned by chance of a quarter stands for four: (1 + 4 * 0) / 5
+    found = replace(CALIBRATION, margin=0.25, min_explored=2).decide_release(
+        [cohort_member(1.0), cohort_member(0.0, 0.25)]
+    )
+    assert (found.decision, found.mean_gain) == ("reuse", 0.2)
+
+
+def test_too_few_gains_leave_everybody_as_they_are() -> None:
+    rule = replace(CALIBRATION, margin=0.0)
+    few = rule.decide_release([cohort_member(1.0)] * 9)
+    assert (few.decision, few.reason, few.mean_gain) == ("reuse", "too_few_gains", 1.0)
+    assert rule.decide_release([cohort_member(1.0)] * 10).decision == "retune"
+    assert rule.decide_release([]).mean_gain is None
+
+
+def test_the_order_of_a_cohort_changes_no_bit() -> None:
+    cohort = [cohort_member(place / 7, 1 / (1 + place % 3)) for place in range(20)]
+    rule = replace(CALIBRATION, margin=0.5)
+    assert rule.decide_release(cohort) == rule.decide_release(cohort[::-1])
+
+
+def test_a_cohort_of_two_releases_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"one release, got \[3, 4\]"):
+        replace(CALIBRATION, margin=0.0).decide_release(
+            [cohort_member(1.0), replace(cohort_member(1.0), release=4)]
+        )

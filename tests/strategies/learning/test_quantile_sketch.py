@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strategies.learning.quantile_sketch import LARGEST, ZERO, Sketch, read_sketch, sketch_values
+from fleettune.records import from_record, to_record
+from strategies.learning.quantile_sketch import LARGEST, ZERO, Sketch, sketch_values
 
 numbers = st.floats(-1e12, 1e12) | st.floats(-1e-6, 1e-6) | st.sampled_from([0.0, -1e299, 1e299])
 lists = st.lists(numbers, max_size=50)
@@ -46,7 +47,8 @@ def test_sketches_are_a_commutative_monoid_that_loses_nothing(
 @given(lists)
 def test_a_sketch_comes_back_from_json_and_knows_its_count(values: list[float]) -> None:
     sketch = sketch_values(values, 0.05)
-    assert read_sketch(json.loads(json.dumps(sketch.plain()))) == sketch
+    plain = json.loads(json.dumps(to_record(sketch)))
+    assert from_record(plain, {"Sketch": Sketch}, "sketch") == sketch
     assert sketch.count == len(values)
 
 

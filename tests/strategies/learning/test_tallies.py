@@ -11,16 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fleettune.records import from_record, to_record
 from strategies.learning.decision_reports import REUSE, DecisionReport, sort_reports
-from strategies.learning.reuse_statistics import (
+from strategies.learning.decision_sums import (
     Counts,
     ReuseStatistics,
     Tally,
     collect_statistics,
-    read_reuse_statistics,
-    read_tally,
     tally_reports,
 )
+from strategies.learning.quantile_sketch import Sketch
 
 amounts = st.floats(0, 1e6, allow_nan=False)
 
@@ -59,7 +59,7 @@ def splits(draw: st.DrawFn) -> tuple[list[DecisionReport], list[list[DecisionRep
 
 
 def as_bytes(statistics: ReuseStatistics) -> bytes:
-    return json.dumps(statistics.plain()).encode()
+    return json.dumps(to_record(statistics)).encode()
 
 
 @settings(derandomize=True, deadline=None)
@@ -101,8 +101,8 @@ def test_joules_are_those_of_all_reports_but_for_half_a_microjoule_each(
 @given(many)
 def test_statistics_come_back_from_json(reports: list[DecisionReport]) -> None:
     statistics = collect_statistics(reports)
-    assert read_reuse_statistics(json.loads(as_bytes(statistics))) == statistics
-    assert read_tally(statistics.tally.plain()) == statistics.tally
+    types = {cls.__name__: cls for cls in (ReuseStatistics, Tally, Counts, Sketch)}
+    assert from_record(json.loads(as_bytes(statistics)), types, "statistics") == statistics
 
 
 @settings(derandomize=True, deadline=None)

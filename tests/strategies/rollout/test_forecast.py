@@ -16,7 +16,7 @@ from simulations.studies.forecast_resampling import (
     shuffle_classes,
 )
 from strategies.learning.decision_reports import DecisionReport
-from strategies.learning.reuse_statistics import Tally, tally_reports
+from strategies.learning.decision_sums import Tally, tally_reports
 from strategies.rollout.forecast import (
     DeviceClass,
     FleetOutcome,
@@ -29,8 +29,8 @@ from strategies.rollout.forecast import (
     stratify,
     typical_retune_j,
 )
-from strategies.rollout.intervals import NORMAL, student, wilson
-from strategies.rollout.settings import cohort_size
+from strategies.rollout.intervals import NORMAL, Interval, student_quantile, wilson
+from strategies.rollout.rules import cohort_size
 
 CLASSES = {"flagship": 0.3, "middle": 0.5, "budget": 0.17, "rare": 0.03}
 BASE_J = {"flagship": 20.0, "middle": 30.0, "budget": 60.0, "rare": 15.0}
@@ -84,7 +84,7 @@ def test_one_class_by_hand() -> None:
     assert found.retune_rate.high == pytest.approx(expected.high)
     # 1000 of 1 J beside retuning, and 250 retunes of 10 J, not 7: the cohort settles the factor
     assert found.energy_j.value == pytest.approx(1000 + 250 * 10)
-    assert found.down_bytes.plain() == {"value": 0.0, "low": 0.0, "high": 0.0}
+    assert found.down_bytes == Interval(value=0.0, low=0.0, high=0.0)
 
 
 def test_two_classes_by_hand() -> None:
@@ -122,7 +122,7 @@ def test_a_stratified_mean_by_hand() -> None:
     }
     found = forecast(fleet, cohort).down_bytes
     assert found.value == 700.0
-    spread = student(6) * math.sqrt(40**2 * 0.9 * (5 / 3) / 4)
+    spread = student_quantile(6) * math.sqrt(40**2 * 0.9 * (5 / 3) / 4)
     assert (found.low, found.high) == pytest.approx((700 - spread, 700 + spread))
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strategies.rollout.intervals import NORMAL, Interval, student, wilson
+from strategies.rollout.intervals import NORMAL, Interval, student_quantile, wilson
 
 
 def test_wilson_by_hand() -> None:
@@ -54,10 +54,10 @@ def test_more_observations_never_widen_an_interval() -> None:
 
 @pytest.mark.parametrize(
     ("degrees", "table"),
-    [(4, 2.776445), (5, 2.570582), (10, 2.228139), (20, 2.085963), (60, 2.000298)],
+    [(1, 12.706205), (2, 4.302653), (4, 2.776445), (10, 2.228139), (60, 2.000298)],
 )
 def test_student_equals_the_table(degrees: int, table: float) -> None:
-    assert student(degrees) == pytest.approx(table, rel=3e-3 if degrees < 10 else 2e-5)
+    assert student_quantile(degrees) == pytest.approx(table, abs=1e-6)
 
 
 def test_an_interval_covers_its_limits_and_what_rounding_makes_of_them() -> None:
@@ -72,7 +72,7 @@ def test_what_makes_no_interval_is_refused() -> None:
         wilson(1.5, 20)
     with pytest.raises(ValueError, match="must be > 0 observations, got 0"):
         wilson(0.5, 0)
-    with pytest.raises(ValueError, match=">= 4 degrees of freedom, got 3"):
-        student(3)
+    with pytest.raises(ValueError, match=">= 1 degree of freedom, got 0"):
+        student_quantile(0)
     with pytest.raises(ValueError, match="low <= value <= high"):
         Interval(value=1.0, low=2.0, high=3.0)

@@ -10,10 +10,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fleettune.records import from_record, to_record
 from strategies.learning.decision_reports import DecisionReport
-from strategies.learning.reuse_statistics import Tally, collect_statistics
-from strategies.rollout.settings import Staged, Unstaged, check_staging
-from strategies.rollout.stages import Rollouts, StagedRelease, cohort_of
+from strategies.learning.decision_sums import Tally, collect_statistics
+from strategies.rollout.forecast import Forecast
+from strategies.rollout.intervals import Interval
+from strategies.rollout.rules import RolloutDecision, Staged, Unstaged, check_staging
+from strategies.rollout.stages import (
+    ArmRollout,
+    JudgedRelease,
+    StagedRelease,
+    add_reports,
+    assign_versions,
+    cohort_of,
+    rollout_rows,
+    step_rollout,
+)
 
 NODES = tuple(range(100, 140))
 STAGED = Staged(
@@ -43,33 +55,45 @@ def report(version: int, node: int, energy_j: float = CHEAP) -> DecisionReport:
     )
 
 
+TYPES = {
+    cls.__name__: cls
+    for cls in (
+        *(ArmRollout, StagedRelease, JudgedRelease),
+        *(RolloutDecision, Forecast, Interval, DecisionReport),
+    )
+}
+
+
 class Server:
     """An arm's nights: every device takes what it is told of and reports it once."""
 
     def __init__(self, staged: Staged, seed: int = 0) -> None:
-        self.rollouts = Rollouts(staging=staged, seed=seed)
-        self.recalls = staged.recalls
+        self.staged, self.seed = staged, seed
+        self.rollout = ArmRollout()
         self.tally = Tally()
         self.held: dict[int, int] = {}
 
     def night(self, version: int, number: int, energy_j: float = CHEAP, seed: int = 0) -> None:
-        told = self.rollouts.told("a", NODES, (version, number), self.tally)
+        self.rollout = step_rollout(
+            self.rollout, self.staged, len(NODES), (version, number), self.tally
+        )
+        told = assign_versions(self.rollout, NODES, self.seed)
         now = {node: told.of(node) for node in NODES}
         assert set(now.values()) <= set(told.versions)
         forward = all(now[node] >= self.held.get(node, 0) for node in NODES)
-        assert forward or self.recalls, "nobody goes back"
+        assert forward or self.staged.recalls, "nobody goes back"
         news = [node for node in NODES if self.held.get(node) != now[node]]
         reports = [report(now[node], node, energy_j) for node in news]
         self.held = now
         self.tally += collect_statistics(reports).tally
         order = np.random.default_rng(seed).permutation(len(reports))
-        self.rollouts.take("a", [reports[int(place)] for place in order])
+        self.rollout = add_reports(self.rollout, [reports[int(place)] for place in order])
 
     def having(self, version: int) -> int:
         return sum(held == version for held in self.held.values())
 
     def rows(self) -> list[dict[str, object]]:
-        return self.rollouts.rows({"a": self.tally})
+        return rollout_rows(self.rollout, self.tally)
 
 
 def test_a_cohort_gets_a_release_one_night_before_the_others() -> None:
@@ -159,22 +183,15 @@ def test_the_order_of_replies_and_a_restart_change_nothing() -> None:
     for number in range(3):
         whole.night(min(number, 1), number, seed=1)
         other.night(min(number, 1), number, seed=2)
-    assert json.dumps(whole.rollouts.plain()) == json.dumps(other.rollouts.plain())
-    plain = json.loads(json.dumps(whole.rollouts.plain()))
-    other.rollouts = Rollouts(staging=staged, seed=0)
-    other.rollouts.restore(plain)
+    assert to_record(whole.rollout) == to_record(other.rollout)
+    plain = json.loads(json.dumps(to_record(whole.rollout)))
+    assert plain["judged"][0]["decision"]["action"] == "hold"
+    other.rollout = from_record(plain, TYPES, "rollout")
+    assert other.rollout == whole.rollout
     for server in (whole, other):
         server.night(1, 3)
     assert whole.held == other.held
     assert whole.rows() == other.rows()
-
-
-def test_without_stages_everybody_is_told_of_the_newest_release() -> None:
-    rollouts = Rollouts()
-    told = rollouts.told("a", NODES, (3, 6), Tally())
-    assert told.versions == (3,)
-    assert {told.of(node) for node in NODES} == {3}
-    assert rollouts.plain() == {}
 
 
 @pytest.mark.parametrize(

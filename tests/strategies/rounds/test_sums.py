@@ -16,8 +16,7 @@ from fleettune.messages.flower_records import encode_report
 from fleettune.messages.report import Outcome, Report, Statistics
 from fleettune.shapes import Site
 from simulations.engines.flower_internals import take_identity
-from strategies.rounds.checkpoint import ServerState, read_server_state
-from strategies.rounds.sums import RunningSum, sum_replies
+from strategies.rounds.sums import sum_replies
 
 
 def reply(device: int, arm: str = "a", energy_j: float = 1.0, delta: float = 0.0) -> Message:
@@ -56,7 +55,7 @@ def test_sums_by_hand() -> None:
     sums = sum_replies(
         "ab", iter([reply(0, "a", 2.0, 1.0), reply(0, "b", 7.0), reply(3, "a", 3.0, 3.0)])
     )
-    closed = sums["a"].closed(4, 1)
+    closed = sums["a"].close(4, 1)
     assert (closed.round, closed.release, closed.devices, closed.failed) == (4, 1, 2, 0)
     assert (closed.energy_j, closed.decisions) == (2.0 + 3.0, {"retune": 2})
     assert closed.update_norm == 2.0  # the mean of 1 and 3
@@ -84,7 +83,7 @@ def test_a_list_of_replies_is_added_in_the_order_of_devices_to_the_last_bit() ->
     replies = [reply(device, energy_j=0.1 * (device + 1)) for device in range(3)]
     forward, backward = sum_replies("a", iter(replies)), sum_replies("a", replies[::-1])
     assert forward["a"].energy_j == backward["a"].energy_j == 0.1 + 0.2 + 0.1 * 3
-    assert forward["a"].closed(0, 0) == backward["a"].closed(0, 0)
+    assert forward["a"].close(0, 0) == backward["a"].close(0, 0)
 
 
 def test_a_stream_out_of_order_is_refused() -> None:
@@ -100,12 +99,3 @@ def test_an_error_counts_as_a_failed_device() -> None:
     failed = Message(Error(code=2, reason="it broke"), reply_to=asked)
     sums = sum_replies("a", [reply(4), failed])
     assert (sums["a"].failed, sums["a"].devices) == (1, 1)
-
-
-def test_a_server_state_comes_back_and_another_schema_is_refused() -> None:
-    closed = RunningSum(arm="a", energy_j=0.1).closed(0, 0)
-    state = ServerState(seed=3, round=0, sums=(closed,), releases=())
-    plain = state.plain()
-    assert read_server_state(plain) == state
-    with pytest.raises(ValueError, match="server state must have schema 1, got 2"):
-        read_server_state({**plain, "schema": 2})

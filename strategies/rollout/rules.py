@@ -1,8 +1,8 @@
-"""Staged roll-out: whether a release that a first cohort has taken over goes to everybody.
+"""How a release goes out: to everybody at once, or to a first cohort and then by its forecast.
 
 A budget is compared with the forecast's interval, not with its estimate: a release goes out when
 even the upper limit is within it, is rolled back when even the lower limit is not, and is held
-otherwise, while a larger cohort finds out.
+otherwise, while a larger cohort finds out. Source: docs/methods.md#staged-roll-out.
 """
 
 from __future__ import annotations
@@ -46,29 +46,6 @@ class RolloutAction(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Budget:
-    """What a release may cost the whole fleet; None is no limit.
-
-    Attributes:
-        retune_rate: Share of the devices that may retune, from 0 to 1.
-        energy_j: Joules of all devices (simulated).
-        down_bytes: Bytes received by all devices.
-    """
-
-    retune_rate: float | None = None
-    energy_j: float | None = None
-    down_bytes: float | None = None
-
-    def __post_init__(self) -> None:
-        for name, unit in zip(QUANTITIES, ("", " J", " bytes"), strict=True):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < math.inf:
-                raise ValueError(f"budget {name} must be finite and >= 0{unit}, got {value}")
-        if self.retune_rate is not None and self.retune_rate > 1:
-            raise ValueError(f"budget retune_rate must be <= 1, got {self.retune_rate}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutDecision:
     """What happens with a release, and why.
 
@@ -82,64 +59,23 @@ class RolloutDecision:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RolloutRule:
-    """The rule of a roll-out.
-
-    Attributes:
-        budget: What a release may cost.
-        widest: Largest half-width of the retune rate's interval with which a release goes out; None
-            for any.
-        excess: A release is rolled back where a lower limit is above so many budgets, 1 or more.
-    """
-
-    budget: Budget
-    widest: float | None = None
-    excess: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.widest is not None and not 0 < self.widest < 1:
-            raise ValueError(f"widest must be between 0 and 1, got {self.widest}")
-        if not 1 <= self.excess < math.inf:
-            raise ValueError(f"excess must be finite and >= 1 budget, got {self.excess}")
-
-    def decide(self, forecast: Forecast) -> RolloutDecision:
-        """Returns the strongest action that any quantity asks for, with the reasons for it."""
-        found = [self._judged(name, forecast) for name in QUANTITIES]
-        if self.widest is not None and forecast.retune_rate.half_width > self.widest:
-            found.append((RolloutAction.HOLD, "retune_rate_too_uncertain"))
-        strength = list(RolloutAction)
-        action = max((action for action, _ in found), key=strength.index)
-        reasons = tuple(reason for asked, reason in found if asked is action and reason)
-        return RolloutDecision(action=action, reasons=reasons or ("no_budget",))
-
-    def _judged(self, name: str, forecast: Forecast) -> tuple[RolloutAction, str]:
-        limit, interval = getattr(self.budget, name), getattr(forecast, name)
-        if limit is None:
-            return RolloutAction.RELEASE, ""
-        if interval.low > self.excess * limit:
-            return RolloutAction.ROLL_BACK, f"{name}_exceeds_budget"
-        if interval.high > limit:
-            return RolloutAction.HOLD, f"{name}_may_exceed_budget"
-        return RolloutAction.RELEASE, f"{name}_within_budget"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Unstaged:
     """Releases go to everybody at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Staged:
-    """A first cohort gets every release, and a budget says who else does.
+    """A first cohort gets every release, and a budget of the whole fleet says who else does.
 
     Attributes:
         share: Share of the devices in a first cohort.
         least: Fewest devices in it; fewer than 8 present ones allow no forecast.
-        retune_rate: As `strategies.rollout.settings.Budget`.
-        energy_j: As there.
-        down_bytes: As there.
-        widest: As `strategies.rollout.settings.RolloutRule`.
-        excess: As there.
+        retune_rate: Share of the devices that may retune, from 0 to 1; None is no limit.
+        energy_j: Joules that all devices may spend (simulated); None is no limit.
+        down_bytes: Bytes that all devices may receive; None is no limit.
+        widest: Largest half-width of the retune rate's interval with which a release goes out; None
+            for any.
+        excess: A release is rolled back where a lower limit is above so many budgets, 1 or more.
         cohort_retunes: Whether guidance tells cohorts to retune, and the others what those gained.
             Rules that decide on the device do not listen; of one that does, the forecast is that of
             everybody retuning.
@@ -164,15 +100,37 @@ class Staged:
         if self.least < FEWEST_DEVICES:
             raise ValueError(f"least must be >= {FEWEST_DEVICES} devices, got {self.least}")
         cohort_size(self.least, self.share, self.least)
-        _ = self.rule
+        for name, unit in zip(QUANTITIES, ("", " J", " bytes"), strict=True):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ValueError(f"budget {name} must be finite and >= 0{unit}, got {value}")
+        if self.retune_rate is not None and self.retune_rate > 1:
+            raise ValueError(f"budget retune_rate must be <= 1, got {self.retune_rate}")
+        if self.widest is not None and not 0 < self.widest < 1:
+            raise ValueError(f"widest must be between 0 and 1, got {self.widest}")
+        if not 1 <= self.excess < math.inf:
+            raise ValueError(f"excess must be finite and >= 1 budget, got {self.excess}")
 
-    @property
-    def rule(self) -> RolloutRule:
-        """What happens after a forecast."""
-        budget = Budget(
-            retune_rate=self.retune_rate, energy_j=self.energy_j, down_bytes=self.down_bytes
-        )
-        return RolloutRule(budget=budget, widest=self.widest, excess=self.excess)
+    def decide(self, forecast: Forecast) -> RolloutDecision:
+        """Returns the strongest action that any quantity asks for, with the reasons for it."""
+        found = [self._compare(name, forecast) for name in QUANTITIES]
+        if self.widest is not None and forecast.retune_rate.half_width > self.widest:
+            found.append((RolloutAction.HOLD, "retune_rate_too_uncertain"))
+        strength = list(RolloutAction)
+        action = max((action for action, _ in found), key=strength.index)
+        reasons = tuple(reason for asked, reason in found if asked is action and reason)
+        return RolloutDecision(action=action, reasons=reasons or ("no_budget",))
+
+    def _compare(self, name: str, forecast: Forecast) -> tuple[RolloutAction, str]:
+        """Returns what one quantity's interval asks for beside its budget."""
+        limit, interval = getattr(self, name), getattr(forecast, name)
+        if limit is None:
+            return RolloutAction.RELEASE, ""
+        if interval.low > self.excess * limit:
+            return RolloutAction.ROLL_BACK, f"{name}_exceeds_budget"
+        if interval.high > limit:
+            return RolloutAction.HOLD, f"{name}_may_exceed_budget"
+        return RolloutAction.RELEASE, f"{name}_within_budget"
 
 
 Staging = Unstaged | Staged

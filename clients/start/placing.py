@@ -132,7 +132,7 @@ def fetch_start(context: StartContext, placed: PlacedUser, start: Start) -> Foun
     """Returns a start with its patches, and what placing the user and fetching them asked."""
     facts, release, placement = context.facts, context.release, context.placement
     manifest, patches = context.offer.manifest, context.offer.patches(start.wanted)
-    work = placing_work(facts, release, manifest, placed, len(context.offer.data))
+    work = comparison_work(facts, release, manifest, placed, len(context.offer.data))
     return FoundStart(
         names=tuple(manifest.entries[entry].name for entry in start.entries),
         patch=assemble(start, patches, placement.rank, placement.alpha),
@@ -157,7 +157,7 @@ def assemble(start: Start, patches: Sequence[Patch], rank: int, alpha: float) ->
     return merge_patches(patches, start.weights, rank, alpha)
 
 
-def placing_work(
+def comparison_work(
     facts: Facts,
     release: Manifest,
     manifest: CatalogueManifest,

@@ -37,9 +37,9 @@ class Claim:
             (`simulations.studies.decision_measures`); ``forecast_coverage`` and
             ``forecast_half_width`` of first cohorts (`simulations.studies.forecast_resampling`);
             ``levels``: how far apart graded styles of the offered catalogue stay in order
-            (`simulations.studies.graded_styles`), the axis as its column;
+            (`simulations.studies.explanations`), the axis as its column;
             ``words``: share of its entries whose strongest word is right
-                (`simulations.studies.explained_words`).
+                (`simulations.studies.explanations`).
         arm: The arm that it is about.
         against: The arm that it is compared with; empty for `SINGLE_MEASURES`.
         threshold: The value to reach.

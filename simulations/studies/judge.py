@@ -27,9 +27,8 @@ from simulations.studies.decision_measures import (
     score_auc,
 )
 from simulations.studies.equal_quality_cost import reach_saving
-from simulations.studies.explained_words import strongest_right
+from simulations.studies.explanations import level_growth, strongest_right
 from simulations.studies.forecast_resampling import forecast_coverage, forecast_half_width
-from simulations.studies.graded_styles import ordered
 
 HOLDS, NOT_SHOWN = "holds", "not shown"
 """How a claim's verdict begins, but where the interval rules the claim out."""
@@ -77,7 +76,7 @@ def _judge(
     if claim.measure == "words":
         found = strongest_right(offered)
     elif claim.measure == "levels":
-        found = ordered(offered, claim.column)
+        found = level_growth(offered, claim.column)
     else:
         found = _measure(claim, here, there, earlier, metric)
     low, high = found["ci95"]

@@ -181,7 +181,7 @@ TextCatalogue: TypeAlias = StyleCatalogue | CorporaCatalogue
 """Catalogues whose entries are tuned on text."""
 
 
-def tune_entries(
+def tune_on_corpora(
     corpora: Mapping[str, Sequence[Exchange]],
     how: TextCatalogue,
     release: Manifest,
@@ -268,7 +268,7 @@ def _make_entries(
     corpora = how.corpora(tools.seed)
     valid = {} if before is None else {entry.name: entry for entry in before.valid}
     due = {name: c[:-HELD_OUT] for name, c in corpora.items() if name not in valid}
-    tuned = tune_entries(due, how, release, tools) if due else ()
+    tuned = tune_on_corpora(due, how, release, tools) if due else ()
     entries = {entry.name: entry for entry in tuned} | valid
     return tuple(entries[name] for name in corpora)
 

@@ -13,9 +13,9 @@ from clients.start.placing import (
     Comparison,
     Start,
     assemble,
+    comparison_work,
     download_work,
     place_user,
-    placing_work,
 )
 from clients.start.rivals import PickedEntry, pick_by_halving, pick_exhaustively, scoring_work
 from clients.work.facts import Facts
@@ -146,7 +146,7 @@ def test_without_answers_of_its_own_a_device_decodes_nothing() -> None:
 
     asked = replace(manifest(), questions=("wake me up",))
     placed = place_user(WORLD.day(0, 0), asked, RELEASE, LIKE, Compute(run=run))
-    work = placing_work(facts(), RELEASE, asked, placed, 5000)
+    work = comparison_work(facts(), RELEASE, asked, placed, 5000)
     computed = [amount for stage, _, amount in work if stage is Stage.CHECK]
     assert all(amount.flop == 0 for amount in computed)
 
@@ -169,7 +169,9 @@ def test_a_choice_is_charged_for_manifest_answers_and_embeddings() -> None:
     embedded = manifest(np.eye(2), AnswerEmbedding())
     compute = Compute(run=lambda job: execute([job])[0])
     placed = place_user(exchanges, embedded, RELEASE, OWN, compute)
-    work = {entry[:2]: entry[2] for entry in placing_work(facts(), RELEASE, embedded, placed, 777)}
+    work = {
+        entry[:2]: entry[2] for entry in comparison_work(facts(), RELEASE, embedded, placed, 777)
+    }
     assert work[Stage.DOWNLOAD, Phase.RECEIVE].moved_bytes == 777
     encoder = facts().encoder(RELEASE)
     prompts = [len(encoder.request(pair.question)) for pair in placed.pairs]

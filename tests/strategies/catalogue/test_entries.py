@@ -30,7 +30,7 @@ from strategies.catalogue.cluster_source import (
 from strategies.catalogue.entries import Catalogue, Entry, EntryTools, publish
 from strategies.catalogue.explain import Explain, explain_entries
 from strategies.catalogue.shared_deltas import SharedDeltas
-from strategies.catalogue.text_sources import StyleCatalogue, tune_entries
+from strategies.catalogue.text_sources import StyleCatalogue, tune_on_corpora
 
 SHAPES = read_shapes(POCKET_FOLDER)
 RELEASE = Manifest(
@@ -77,7 +77,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def entries(store: Path, one_thread: None) -> tuple[Entry, ...]:
     corpora = {style.name: style_corpus(style, 60, seed=0) for style in (TERSE, WORDY)}
-    return tune_entries(corpora, TUNED, RELEASE, tools(store))
+    return tune_on_corpora(corpora, TUNED, RELEASE, tools(store))
 
 
 @pytest.fixture(scope="module")
@@ -91,11 +91,11 @@ def test_a_corpus_is_tuned_once(entries: tuple[Entry, ...], store: Path) -> None
         return ()
 
     corpora = {style.name: style_corpus(style, 60, seed=0) for style in (TERSE, WORDY)}
-    again = tune_entries(corpora, TUNED, RELEASE, tools(store, nothing))
+    again = tune_on_corpora(corpora, TUNED, RELEASE, tools(store, nothing))
     assert [e.patch.digest() for e in again] == [e.patch.digest() for e in entries]
     longer = {"x": style_corpus(TERSE, 61, seed=0)}
     with pytest.raises(AssertionError):
-        tune_entries(longer, TUNED, RELEASE, tools(store, nothing))
+        tune_on_corpora(longer, TUNED, RELEASE, tools(store, nothing))
 
 
 def test_the_words_that_tell_two_styles_apart_are_found(catalogue: Catalogue) -> None:
@@ -157,7 +157,7 @@ def test_a_catalogue_is_about_one_release_and_names_entries_once(
     with pytest.raises(ValueError, match="must be for release 0, got 1"):
         explain_entries([other], questions, HOW, RELEASE, execute)
     with pytest.raises(ValueError, match="at least a batch of 8"):
-        tune_entries({"x": style_corpus(TERSE, 7, seed=0)}, TUNED, RELEASE, tools(Path()))
+        tune_on_corpora({"x": style_corpus(TERSE, 7, seed=0)}, TUNED, RELEASE, tools(Path()))
 
 
 def shared(seed: int, like: Patch, noise: float) -> Patch:

@@ -1,11 +1,13 @@
-"""Strongest words judged and the map of a catalogue, by hand."""
+"""Explanations of generated styles judged, and the map of a catalogue, by hand."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from simulations.studies.catalogue_map import draw_catalogue_map
-from simulations.studies.explained_words import strongest_right
+from simulations.studies.explanations import distances, level_growth, strongest_right
 
 
 def entry(name: str, word: str, *places: float) -> dict[str, Any]:
@@ -34,3 +36,22 @@ def test_a_map_holds_every_entry_and_the_words() -> None:
     # what differs most is the length of answers
     assert points["x"][0] * points["x"][1] < 0
     assert points["hovertext"][1] == "e3i3t0: lengthy"
+
+
+def level(tone: int, place: float, expertise: int = 0) -> dict[str, Any]:
+    return {"release": 0, "entry": f"e{expertise}i1t{tone}", "coordinates": [place, 0.0]}
+
+
+def test_distances_grow_from_the_lowest_level_by_hand() -> None:
+    entries = [level(tone, place, e) for e in (0, 3) for tone, place in enumerate((1.0, 2.0, 4.0))]
+    assert distances(entries, "tone").tolist() == [[1.0, 3.0], [1.0, 3.0]]
+    assert level_growth(entries, "tone") == {"mean": 2.0, "ci95": [2.0, 2.0]}
+    # two levels have no order of distances, and a later release is not looked at
+    later = {**entries[0], "release": 1, "coordinates": [9.0, 9.0]}
+    assert level_growth([*entries, later], "expertise")["mean"] is None
+    assert level_growth([*entries, later], "tone")["mean"] == 2.0
+
+
+def test_an_unknown_axis_is_told() -> None:
+    with pytest.raises(ValueError, match="colour"):
+        distances([level(0, 1.0)], "colour")

@@ -1,8 +1,7 @@
-"""Levels: whether a catalogue's coordinates grow with the level of a graded style.
+"""Explanations judged: do coordinates grow with the level of a style, and is its word right?
 
-Source: docs/methods.md#levels-of-a-graded-style.
-
-XPerT reports distances between coefficients of levels 1 to 4 and expects d(1,2) < d(1,3) < d(1,4).
+XPerT reports distances between coefficients of levels 1 to 4 and expects d(1,2) < d(1,3) < d(1,4)
+(docs/methods.md#levels-of-a-graded-style).
 """
 
 from __future__ import annotations
@@ -18,6 +17,23 @@ from simulations.results.device_means import Floats, Indices, bootstrap_interval
 
 AXES = ("expertise", "informativeness", "tone")
 _NAME = re.compile(r"e(\d)i(\d)t(\d)")
+MORE: Mapping[str, str] = {
+    **dict.fromkeys(("lengthy", "circumstantial", "adding"), "informativeness"),
+    **dict.fromkeys(("learned", "long-worded"), "expertise"),
+    **dict.fromkeys(("emphatic", "pausing", "segmented", "naming"), "tone"),
+}
+"""Words that say that there is much of an axis.
+
+The generator's axes have names of their own; which word is read as being about which axis is
+decided here, to judge explanations and never to make them.
+"""
+LESS: Mapping[str, str] = {
+    **dict.fromkeys(("terse", "bare", "unadorned"), "informativeness"),
+    **dict.fromkeys(("simple", "short-worded"), "expertise"),
+    **dict.fromkeys(("flat", "unbroken", "single-sentenced", "nameless"), "tone"),
+}
+"""Words that say that there is little of it."""
+_UPPER = 2
 
 
 def levels_of(name: str) -> tuple[int, ...] | None:
@@ -56,7 +72,7 @@ def distances(entries: Sequence[Mapping[str, Any]], axis: str) -> Floats:
     )
 
 
-def ordered(entries: Sequence[Mapping[str, Any]], axis: str) -> dict[str, Any]:
+def level_growth(entries: Sequence[Mapping[str, Any]], axis: str) -> dict[str, Any]:
     """Returns the smallest mean growth from one level's distance to the next, with its interval.
 
     In the coordinates' unit; resampled over what the other two axes are. Unknown where not all
@@ -74,3 +90,34 @@ def ordered(entries: Sequence[Mapping[str, Any]], axis: str) -> dict[str, Any]:
     known = math.isfinite(mean)
     interval = bootstrap_interval(statistic, len(growth), seed=0) if known else [None, None]
     return {"mean": finite(mean), "ci95": interval}
+
+
+def is_right(entry: Mapping[str, Any]) -> bool:
+    """Returns whether an entry's strongest word is about an axis and on the entry's side of it."""
+    word, levels = entry["strongest"], levels_of(entry["entry"])
+    axis = MORE.get(word) or LESS.get(word)
+    if axis is None or levels is None:
+        return False
+    return (levels[AXES.index(axis)] >= _UPPER) == (word in MORE)
+
+
+def strongest_right(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns the share of a first catalogue's entries whose strongest word is right.
+
+    With an interval over entries; unknown where no entry is of a generated style.
+    """
+    known = [
+        float(is_right(entry))
+        for entry in entries
+        if entry["release"] == entries[0]["release"] and levels_of(entry["entry"])
+    ]
+    if not known:
+        return {"mean": None, "ci95": [None, None]}
+    right = np.array(known)
+
+    def statistic(index: Indices) -> Floats:
+        return right[index].mean(axis=1)
+
+    mean = float(right.mean())
+    interval = bootstrap_interval(statistic, len(right), seed=0)
+    return {"mean": mean if math.isfinite(mean) else None, "ci95": interval}

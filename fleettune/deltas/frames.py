@@ -130,6 +130,10 @@ def named_shapes(
 SCHEMA = 1
 _DIGEST = "digest"
 _DTYPES = ("float32", "float16", "int8", "uint8", "uint32")
+LARGEST = 1e6
+"""Largest entry and alpha of a delta: far beyond any tune, and its products stay finite."""
+_SPARSEST = 4_096
+"""Entries that a byte of arrays may stand for; more is a claim on memory and no delta."""
 HEADER_LIMIT = 65_536
 """Bytes beyond which a header describes no patch: that is over a thousand sites."""
 
@@ -204,11 +208,17 @@ def read_frame(frame: bytes, expected: ExpectedDelta | None = None) -> Patch:
         raise
     except (KeyError, ValueError) as error:
         raise RejectedError(Rejection.UNREADABLE, f"the header cannot be read: {error}") from error
-    if not 0 < alpha < math.inf:
-        raise RejectedError(Rejection.NOT_FINITE, f"alpha must be finite and > 0, got {alpha}")
+    _check_alpha(alpha)
     if expected is not None:
         _check(release, sites, sizes, expected)
     return _patch(header.get("codec", ""), parts, (sites, sizes), release, alpha)
+
+
+def _check_alpha(alpha: float) -> None:
+    if not 0 < alpha < math.inf:
+        raise RejectedError(Rejection.NOT_FINITE, f"alpha must be finite and > 0, got {alpha}")
+    if alpha > LARGEST:
+        raise RejectedError(Rejection.OUT_OF_RANGE, f"alpha must be <= {LARGEST:g}, got {alpha}")
 
 
 def _opened(frame: bytes) -> tuple[dict[str, str], Parts]:
@@ -216,9 +226,9 @@ def _opened(frame: bytes) -> tuple[dict[str, str], Parts]:
         size = int.from_bytes(frame[:8], "little")
         if size > min(HEADER_LIMIT, len(frame) - 8):
             raise ValueError(f"header of {size} bytes")
-        header = json.loads(frame[8 : 8 + size])["__metadata__"]
+        header: dict[str, str] = dict(json.loads(frame[8 : 8 + size])["__metadata__"])
         parts = load(frame)
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise RejectedError(Rejection.UNREADABLE, f"no safetensors frame: {error}") from error
     odd = [name for name, part in parts.items() if part.dtype.name not in _DTYPES]
     if odd or not all(isinstance(value, str) for value in header.values()):
@@ -264,9 +274,18 @@ def _patch(
     alpha: float,
 ) -> Patch:
     shapes, alphas = named_shapes(*layout)
+    claimed = sum(math.prod(shape) for shape in shapes.values())
+    held = sum(part.nbytes for part in parts.values())
+    if min(min(shape) for shape in shapes.values()) < 1 or claimed > _SPARSEST * max(held, 1):
+        told = f"{held} bytes of arrays cannot stand for {claimed} entries"
+        raise RejectedError(Rejection.SHAPE, told)
     arrays = dict(zip(shapes, unpack(codec, parts, list(shapes.values())), strict=True))
     if not all(np.isfinite(array).all() for array in arrays.values()):
         raise RejectedError(Rejection.NOT_FINITE, "a delta must have finite entries")
+    largest = max(float(np.abs(array).max(initial=0)) for array in arrays.values())
+    if largest > LARGEST:
+        told = f"entries of a delta must be <= {LARGEST:g}, got {largest:g}"
+        raise RejectedError(Rejection.OUT_OF_RANGE, told)
     try:
         return from_arrays(arrays | alphas, release, alpha)
     except ValueError as error:

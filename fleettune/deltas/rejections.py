@@ -1,4 +1,4 @@
-"""Rejections: why a delta or a decision is not taken, in one word that can be counted."""
+"""Rejections say in one word why a reply, a delta or a decision is not taken; they are counted."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from enum import StrEnum
 
 
 class Rejection(StrEnum):
-    """What is wrong with a delta; the first fault that is found counts.
+    """What is wrong with a reply; the first fault that is found counts.
 
-    `DECISION` is of what a device tells of its decision; its delta is judged by itself.
+    `STATISTICS` and `DEVICE` reject a whole reply, `DECISION` what a device tells of its decision,
+    the others its delta.
     """
 
     OVERSIZED = "oversized_payload"
@@ -22,7 +23,10 @@ class Rejection(StrEnum):
     NOT_FINITE = "not_finite"
     UNLIKE_A = "unlike_a"
     UNLIKE_RANK = "unlike_rank"
+    OUT_OF_RANGE = "out_of_range"
     DECISION = "bad_decision"
+    STATISTICS = "bad_statistics"
+    DEVICE = "wrong_device"
 
 
 class RejectedError(ValueError):

@@ -156,9 +156,12 @@ def decode_statistics(content: RecordDict) -> Statistics:
     unknown = set(content) - {DELTA, STATISTICS, OUTCOME, OBSERVATION, WORKLOAD}
     if unknown:
         raise ValueError(f"a report may hold deltas and statistics only, got {sorted(unknown)}")
-    numbers: dict[str, Any] = dict(content.metric_records[STATISTICS])
+    told, counted = content.config_records.get(OUTCOME), content.metric_records.get(STATISTICS)
+    if told is None or counted is None:
+        raise ValueError(f"a report must hold the records {OUTCOME} and {STATISTICS}")
+    numbers: dict[str, Any] = dict(counted)
     given = {
-        "outcome": build_value(Outcome, dict(content.config_records[OUTCOME]), {}, OUTCOME),
+        "outcome": build_value(Outcome, dict(told), {}, OUTCOME),
         "ledger": _ledger(numbers),
         "drift": None,
         "strength": None,

@@ -9,14 +9,20 @@ sees it. In a deployment there are none.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from fleettune.adapters.patch import Patch
 from fleettune.cost.ledger import Ledger
 from fleettune.cost.workload import Workload
 
-WORD = re.compile(r"[a-z0-9][a-z0-9_+.-]{0,63}")
+WORD = re.compile(r"[a-z0-9][a-z0-9_+-]{0,39}")
 """What a text in statistics may look like: a short lower-case name, never a sentence."""
+DECISIONS = ("retune", "reuse", "never", "none", "infeasible", "failed")
+ATTENDANCES = ("present", "absent", "starved", "interrupted", "late")
+PAYLOADS = ("none", "full", "delta")
+"""The words that a report may use for a decision, an attendance and a payload."""
+LARGEST = 1e18
+"""Largest number in a report: more seconds, joules or bytes than any fleet has."""
 
 BACK = "back_"
 """How the reason of a decision begins that is about a release that the device had left before."""
@@ -63,7 +69,14 @@ class Outcome:
         for name in ("profile", "attendance", "decision", "reason", "payload"):
             value = getattr(self, name)
             if not WORD.fullmatch(value):
-                raise ValueError(f"{name} must be a short lower-case word, got {value!r}")
+                raise ValueError(f"{name} must be a short lower-case word, got {value[:80]!r}")
+        known = (("decision", DECISIONS), ("attendance", ATTENDANCES), ("payload", PAYLOADS))
+        for name, words in known:
+            if getattr(self, name) not in words:
+                raise ValueError(f"{name} must be one of {words}, got {getattr(self, name)}")
+        for name in ("device", "round", "release"):
+            if not 0 <= getattr(self, name) <= LARGEST:
+                raise ValueError(f"{name} must be a number >= 0, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +141,21 @@ class Statistics:
     arrived: int = 0
     accepted: int = 0
     asked: int = 0
+
+    def __post_init__(self) -> None:
+        for name in NUMBERS:
+            _check_amount(name, getattr(self, name))
+        for stage, cost in self.ledger.costs:
+            for field_ in fields(cost):
+                _check_amount(f"{stage}.{field_.name}", getattr(cost, field_.name))
+        for name in ("soc", "soc_after"):
+            if getattr(self, name) > 1:
+                raise ValueError(f"{name} must be <= 1, got {getattr(self, name)}")
+
+
+def _check_amount(name: str, value: float) -> None:
+    if not 0 <= value <= LARGEST:  # NaN fails both
+        raise ValueError(f"{name} must be a number from 0 to {LARGEST:g}, got {value}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,7 +43,8 @@ class RoundSum:
         down_bytes: Bytes received by all devices.
         failed: Devices whose reply was an error.
         update_norm: Frobenius norm of the mean effective update of this round's deltas.
-        rejected: Deltas that were not taken, by reason (`fleettune.deltas.rejections`).
+        rejected: Replies, deltas and decisions that were not taken, by reason
+            (`fleettune.deltas.rejections`).
     """
 
     arm: str
@@ -111,18 +112,22 @@ class RunningSum:
     share: Callable[[int, Patch], None] | None = None
 
     def add(self, reply: Reply) -> None:
-        """Adds one device's reply.
+        """Adds one device's reply; rejects it if its device does not come behind those before it.
 
-        Raises:
-            RuntimeError: If its device does not come behind those before it.
+        The order is the grid's. A reply out of it names another device than its own, or one that
+        has replied already.
         """
         statistics = reply.statistics
         outcome, total = statistics.outcome, statistics.ledger.total()
         if outcome.device <= self.last_device:
-            raise RuntimeError(
-                f"a grid that streams must yield an arm's replies in the order of devices, got "
-                f"device {outcome.device} after {self.last_device} in arm {self.arm}"
+            log.warning(
+                "reply of arm %s names device %d after device %d; it is not taken",
+                self.arm,
+                outcome.device,
+                self.last_device,
             )
+            self.reject(Rejection.DEVICE)
+            return
         self.last_device = outcome.device
         self.devices += 1
         self.energy_j += total.energy_j
@@ -131,7 +136,7 @@ class RunningSum:
         self.decisions[outcome.decision] = self.decisions.get(outcome.decision, 0) + 1
         self._add_decision(statistics)
         if isinstance(reply.delta, Rejection):
-            self._reject(reply.delta)
+            self.reject(reply.delta)
         elif reply.delta is not None:
             self._add_delta(reply.delta, statistics)
 
@@ -141,7 +146,7 @@ class RunningSum:
         try:
             self.update.add(delta, weight)
         except RejectedError as error:
-            self._reject(error.reason)
+            self.reject(error.reason)
             return
         if self.share is not None:
             self.share(statistics.outcome.device, delta)
@@ -153,12 +158,13 @@ class RunningSum:
         except ValueError as error:
             device = statistics.outcome.device
             log.warning("decision of device %d in arm %s: %s", device, self.arm, error)
-            self._reject(Rejection.DECISION)
+            self.reject(Rejection.DECISION)
             return
         if report is not None:
             self.reports.add(report)
 
-    def _reject(self, reason: Rejection) -> None:
+    def reject(self, reason: Rejection) -> None:
+        """Counts something that is not taken."""
         self.rejected[reason.value] = self.rejected.get(reason.value, 0) + 1
 
     def close(self, round_number: int, release: int) -> RoundSum:
@@ -210,8 +216,12 @@ def sum_replies(
         for arm, own in kept.items()
     }
     for arm, reply in _in_order(replies, expected):
-        if reply is None:
+        if arm not in sums:
+            log.warning("a reply names the arm %.80r, which nobody was asked for", arm)
+        elif reply is None:
             sums[arm].failed += 1
+        elif isinstance(reply, Rejection):
+            sums[arm].reject(reply)
         else:
             sums[arm].add(reply)
     return sums
@@ -219,25 +229,48 @@ def sum_replies(
 
 def _in_order(
     replies: Iterable[Message], expected: ExpectedDelta | None
-) -> Iterator[tuple[str, Reply | None]]:
+) -> Iterator[tuple[str, Reply | Rejection | None]]:
     """Yields replies in an order in which every arm's devices ascend; None for an error.
 
     A grid that streams yields them so. One that returns them all at once, as stock Flower does in
     the order of arrival, has them in memory anyway, so these are sorted: a sum of floats depends
     on its order, and then equal experiments would not give equal bytes.
     """
-    decoded = (_decoded(reply, expected) for reply in replies)
     if isinstance(replies, Iterator):
-        yield from decoded
+        yield from (_decoded(reply, expected) for reply in _by_node(replies))
     else:
-        yield from sorted(decoded, key=_device)
+        yield from sorted((_decoded(reply, expected) for reply in replies), key=_device)
 
 
-def _decoded(reply: Message, expected: ExpectedDelta | None) -> tuple[str, Reply | None]:
+def _by_node(replies: Iterator[Message]) -> Iterator[Message]:
+    """Yields a stream of replies as it is.
+
+    Raises:
+        RuntimeError: If an arm's replies do not come in the order of nodes: a fault of the grid.
+    """
+    last: dict[str, int] = {}
+    for reply in replies:
+        arm, node = reply.metadata.group_id, reply.metadata.src_node_id
+        if node <= last.get(arm, 0):
+            raise RuntimeError(
+                f"a grid that streams must yield an arm's replies in the order of nodes, got "
+                f"node {node} after {last[arm]} in arm {arm}"
+            )
+        last[arm] = node
+        yield reply
+
+
+def _decoded(
+    reply: Message, expected: ExpectedDelta | None
+) -> tuple[str, Reply | Rejection | None]:
     arm = reply.metadata.group_id
     if reply.has_error():
         return arm, None
-    statistics = decode_statistics(reply.content)
+    try:
+        statistics = decode_statistics(reply.content)
+    except ValueError as error:
+        log.warning("reply of node %d in arm %s: %s", reply.metadata.src_node_id, arm, error)
+        return arm, Rejection.STATISTICS
     try:
         return arm, Reply(statistics=statistics, delta=read_delta(reply.content, expected))
     except RejectedError as error:
@@ -245,6 +278,6 @@ def _decoded(reply: Message, expected: ExpectedDelta | None) -> tuple[str, Reply
         return arm, Reply(statistics=statistics, delta=error.reason)
 
 
-def _device(entry: tuple[str, Reply | None]) -> int:
+def _device(entry: tuple[str, Reply | Rejection | None]) -> int:
     reply = entry[1]
-    return -1 if reply is None else reply.statistics.outcome.device
+    return reply.statistics.outcome.device if isinstance(reply, Reply) else -1

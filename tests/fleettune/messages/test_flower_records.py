@@ -35,7 +35,15 @@ from fleettune.messages.flower_records import (
     read_delta,
     take_observation,
 )
-from fleettune.messages.report import WORD, Observation, Outcome, Report, Statistics
+from fleettune.messages.report import (
+    ATTENDANCES,
+    DECISIONS,
+    WORD,
+    Observation,
+    Outcome,
+    Report,
+    Statistics,
+)
 from fleettune.releases.manifest import Drift, Manifest, Moments, ReleaseDelta, SiteDrift
 from fleettune.shapes import MODULES, Shapes, Site
 
@@ -65,8 +73,8 @@ outcomes = st.builds(
     round=counts,
     release=st.integers(-1, 50),
     profile=words,
-    attendance=words,
-    decision=words,
+    attendance=st.sampled_from(ATTENDANCES),
+    decision=st.sampled_from(DECISIONS),
     reason=words,
 )
 all_statistics = st.builds(

@@ -61,8 +61,9 @@ def test_every_kind_of_wrong_delta_is_counted_and_the_right_ones_are_averaged() 
 
 def test_every_reason_to_refuse_a_delta_is_tested_here() -> None:
     at_the_rule = {Rejection.UNLIKE_A, Rejection.UNLIKE_RANK}
-    # a decision that cannot be read is no fault of a delta
-    assert set(WRONG) | at_the_rule == set(Rejection) - {Rejection.DECISION}
+    of_the_reply = {Rejection.DECISION, Rejection.STATISTICS, Rejection.DEVICE}
+    # tests/strategies/rounds/test_hostile_replies.py has those, and entries out of range
+    assert set(WRONG) | at_the_rule | of_the_reply == set(Rejection) - {Rejection.OUT_OF_RANGE}
 
 
 def test_a_delta_that_is_no_frame_at_all_is_unreadable() -> None:

@@ -87,7 +87,7 @@ def test_a_list_of_replies_is_added_in_the_order_of_devices_to_the_last_bit() ->
 
 
 def test_a_stream_out_of_order_is_refused() -> None:
-    with pytest.raises(RuntimeError, match="got device 1 after 2 in arm a"):
+    with pytest.raises(RuntimeError, match="got node 2 after 3 in arm a"):
         sum_replies("a", iter([reply(2), reply(1)]))
 
 

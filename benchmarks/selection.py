@@ -32,7 +32,7 @@ from clients.night.order import NightOrder
 from clients.night.selecting import Arrivals, read_arrivals, read_days, select
 from clients.placement.rules import TopLayers
 from clients.policy import DevicePolicy, Quota
-from clients.selection.quality import Quality
+from clients.selection.quality import QualityReplace
 from clients.state.state import DeviceState
 from clients.synthesis.rules import NoSynthesis
 from clients.tuning.schedule import Tuning
@@ -61,7 +61,7 @@ MANIFEST = Manifest(
     max_tokens=64,
 )
 POLICY = DevicePolicy(
-    selection=Quality(lexicon=find_lexicons("everyday")),
+    selection=QualityReplace(lexicon=find_lexicons("everyday")),
     synthesis=NoSynthesis(),
     adaptation=NeverPersonalise(),
     placement=TopLayers(layers=4, rank=8, alpha=16.0),
@@ -75,7 +75,7 @@ FORMS = {
     # the form that is recommended, conf/selection/balanced_quality.yaml
     "scoring_share_balanced": replace(
         POLICY,
-        selection=Quality(
+        selection=QualityReplace(
             lexicon=find_lexicons("everyday"),
             eoe="standardised",
             idd="nearest",

@@ -9,8 +9,8 @@ from clients.adaptation.protocol import traits_of
 from clients.night.order import NightOrder
 from clients.policy import DevicePolicy
 from clients.selection.annotation import ask
-from clients.selection.buffer import Reading, fitted, stored_vector
-from clients.selection.rules import Priority, Text
+from clients.selection.buffer import Arrival, fit_quota, pack_vector
+from clients.selection.rules import Embeddings, Priority
 from clients.state.state import DeviceState, with_buffer
 from clients.work.facts import Facts
 from clients.work.stage_work import embed_work, serve_work
@@ -74,25 +74,25 @@ def reembed(
     prompts = tuple(texts(policy, [encoder.example(exchange) for exchange in state.buffer]))
     found = order.compute.embed(EmbedJob(release=release.path, patch=None, prompts=prompts, skip=1))
     items = tuple(
-        replace(item, note=replace(item.note, vector=stored_vector(vector), lent=True))
+        replace(item, note=replace(item.note, vector=pack_vector(vector), lent=True))
         for item, vector in zip(state.items, found.vectors, strict=True)
     )
     entries = embed_work(order.facts, release, list(map(len, prompts)))
     return with_buffer(state, items, state.extra_bytes), entries
 
 
-def read_arrivals(order: NightOrder, arrived: Arrivals) -> list[Reading]:
+def read_arrivals(order: NightOrder, arrived: Arrivals) -> list[Arrival]:
     """Returns the arrivals with what one pass over them says, where the selection asks for it."""
     prompts = tuple(texts(order.policy, arrived.examples))
     if not prompts:
-        return [Reading(exchange=exchange) for exchange in arrived.exchanges]
+        return [Arrival(exchange=exchange) for exchange in arrived.exchanges]
     # the first token draws attention to itself whatever the text is
     job = EmbedJob(release=arrived.release.path, patch=None, prompts=prompts, skip=1)
     found = order.compute.embed(job)
     return [
-        Reading(
+        Arrival(
             exchange=exchange,
-            vector=stored_vector(vector),
+            vector=pack_vector(vector),
             entropy=float(entropy),
             tokens=int(tokens),
             lent=lends(order.policy),
@@ -104,7 +104,7 @@ def read_arrivals(order: NightOrder, arrived: Arrivals) -> list[Reading]:
 
 
 def select(
-    order: NightOrder, state: DeviceState, arrived: Arrivals, readings: Sequence[Reading]
+    order: NightOrder, state: DeviceState, arrived: Arrivals, readings: Sequence[Arrival]
 ) -> tuple[DeviceState, SelectionCounts]:
     """Returns the state with what is held from now on, and what came of the arrivals."""
     policy, quota = order.policy, order.policy.quota
@@ -112,15 +112,15 @@ def select(
     patch += state.beside_bytes - state.extra_bytes
     room = min(quota.buffer_bytes, quota.total_bytes - patch)
     wanted = policy.selection.keep(state.items, readings, room, keyed_numbers(order.facts))
-    kept = fitted(wanted, room)
+    kept = fit_quota(wanted, room)
     beside = 0
     if traits_of(policy.adaptation).neighbours:
         beside = EMBEDDING_BYTES * arrived.release.shapes.hidden
-        kept = fitted(kept, quota.total_bytes - patch, beside)
+        kept = fit_quota(kept, quota.total_bytes - patch, beside)
     seen = state.seen + len(readings)
     before = {item.order: item.note.asked for item in state.items}
     kept, asked = ask(kept, before, policy.annotation.left(seen, state.asked))
-    kept = tuple(replace(item, note=item.note.given_back()) for item in kept)
+    kept = tuple(replace(item, note=item.note.without_lent()) for item in kept)
     state = with_buffer(state, kept, beside * len(kept))
     counts = SelectionCounts(
         arrived=len(readings),
@@ -155,18 +155,14 @@ def serving_work(order: NightOrder, state: DeviceState, arrived: Arrivals) -> li
 
 def texts(policy: DevicePolicy, examples: Sequence[Example]) -> list[tuple[int, ...]]:
     """Returns the tokens of what the selection wants embedded; nothing where it wants none."""
-    match policy.selection.embedded:
-        case Text.NOTHING:
-            return []
-        case Text.QUESTION | Text.QUESTION_AGAIN:
-            return [example.tokens[: example.prompt] for example in examples]
-        case _:
-            return [example.tokens for example in examples]
+    if policy.selection.embeddings == Embeddings.NOTHING:
+        return []
+    return [example.tokens for example in examples]
 
 
 def lends(policy: DevicePolicy) -> bool:
     """Returns whether embeddings are made again for every selection instead of stored."""
-    return policy.selection.embedded in (Text.QUESTION_AGAIN, Text.DIALOGUE_AGAIN)
+    return policy.selection.embeddings == Embeddings.AGAIN
 
 
 def keyed_numbers(facts: Facts) -> Priority:

@@ -8,7 +8,7 @@ of them read. You may add a rule: copy `Reservoir` in `rules.py`, then register 
 from clients.selection.annotation import Annotation
 from clients.selection.coresets import Herding, KCenter
 from clients.selection.lexicon import Lexicon
-from clients.selection.quality import Quality
+from clients.selection.quality import QualityReplace
 from clients.selection.rules import Fifo, RandomReplace, Reservoir, Selection
 
 __all__ = [
@@ -17,7 +17,7 @@ __all__ = [
     "Herding",
     "KCenter",
     "Lexicon",
-    "Quality",
+    "QualityReplace",
     "RandomReplace",
     "Reservoir",
     "Selection",

@@ -38,7 +38,7 @@ class Note:
         """Bytes as stored."""
         return SCORE_BYTES * len(self.scores) + (0 if self.lent else len(self.vector))
 
-    def given_back(self) -> Note:
+    def without_lent(self) -> Note:
         """Returns the note without an embedding that was lent."""
         return replace(self, vector=b"", lent=False) if self.lent else self
 
@@ -66,7 +66,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class Arrival:
     """One exchange that arrived, with what an embedding pass said of it.
 
     Attributes:
@@ -89,7 +89,7 @@ class Reading:
         return self.exchange.order
 
 
-def in_time(items: Iterable[Item]) -> tuple[Item, ...]:
+def sort_by_time(items: Iterable[Item]) -> tuple[Item, ...]:
     """Returns items in the order of the user's stream."""
     return tuple(sorted(items, key=lambda item: item.order))
 
@@ -99,7 +99,7 @@ def total_bytes(items: Iterable[Item], beside: int = 0) -> int:
     return sum(item.size_bytes + beside for item in items)
 
 
-def fitted(items: Sequence[Item], quota_bytes: int, beside: int = 0) -> tuple[Item, ...]:
+def fit_quota(items: Sequence[Item], quota_bytes: int, beside: int = 0) -> tuple[Item, ...]:
     """Returns the items in time order, without the oldest ones that do not fit.
 
     What a device holds is made here and nowhere else, so no rule can exceed a quota.
@@ -109,7 +109,7 @@ def fitted(items: Sequence[Item], quota_bytes: int, beside: int = 0) -> tuple[It
         quota_bytes: What it may.
         beside: Bytes that come with every item.
     """
-    kept = in_time(items)
+    kept = sort_by_time(items)
     used = total_bytes(kept, beside)
     while kept and used > quota_bytes:
         used -= kept[0].size_bytes + beside
@@ -117,17 +117,17 @@ def fitted(items: Sequence[Item], quota_bytes: int, beside: int = 0) -> tuple[It
     return kept
 
 
-def stored_vector(vector: NDArray[np.float32]) -> bytes:
+def pack_vector(vector: NDArray[np.float32]) -> bytes:
     """Returns an embedding as it is stored."""
     return vector.astype("<f2").tobytes()
 
 
-def stored_score(value: float) -> float:
+def round_score(value: float) -> float:
     """Returns a number as it is stored."""
     return float(np.float32(value))
 
 
-def directions(vectors: Sequence[bytes]) -> NDArray[np.float32]:
+def unit_rows(vectors: Sequence[bytes]) -> NDArray[np.float32]:
     """Returns stored embeddings as rows of norm 1, ``(vectors, hidden)``."""
     flat = np.frombuffer(b"".join(vectors), "<f2").astype(np.float32)
     rows = flat.reshape(len(vectors), -1)

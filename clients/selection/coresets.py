@@ -14,17 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.selection.buffer import (
+    Arrival,
     Item,
     Note,
-    Reading,
-    directions,
-    in_time,
-    stored_score,
+    round_score,
+    sort_by_time,
     total_bytes,
+    unit_rows,
 )
-from clients.selection.rules import AGAIN, STORED, Priority, Text, wanted
-
-_TEXTS = (Text.DIALOGUE.value, Text.QUESTION.value)
+from clients.selection.rules import Embeddings, Priority, check_vectors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,36 +32,34 @@ class KCenter:
     Exchanges come in one by one, so how the stream is cut into nights changes nothing.
 
     Attributes:
-        text: What is embedded, ``dialogue`` or ``question``.
         vectors: ``stored`` beside the exchanges, or made ``again`` whenever others arrive.
     """
 
-    text: str = Text.DIALOGUE
-    vectors: str = STORED
+    vectors: str = Embeddings.STORED
 
     def __post_init__(self) -> None:
-        _check(self.text, self.vectors)
+        check_vectors(self.vectors)
 
     @property
-    def embedded(self) -> str:
-        """What the device embeds."""
-        return wanted(self.text, self.vectors)
+    def embeddings(self) -> str:
+        """What becomes of embeddings."""
+        return self.vectors
 
     def keep(
         self,
         held: Sequence[Item],
-        arrived: Sequence[Reading],
+        arrived: Sequence[Arrival],
         quota_bytes: int,
         priority: Priority,
     ) -> tuple[Item, ...]:
         """Returns what is left; what alone is too large is passed over."""
-        kept = _spread(list(in_time(held)), quota_bytes, priority)
-        for reading in sorted(arrived, key=lambda reading: reading.order):
-            note = Note(vector=reading.vector, lent=reading.lent)
-            new = Item(exchange=reading.exchange, note=note)
+        kept = _spread(list(sort_by_time(held)), quota_bytes, priority)
+        for arrival in sorted(arrived, key=lambda arrival: arrival.order):
+            note = Note(vector=arrival.vector, lent=arrival.lent)
+            new = Item(exchange=arrival.exchange, note=note)
             if new.size_bytes <= quota_bytes:
                 kept = _spread([*kept, new], quota_bytes, priority)
-        return in_time(kept)
+        return sort_by_time(kept)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,52 +70,43 @@ class Herding:
     The mean of all seen is theirs and the arrivals', so it is not stored.
 
     Attributes:
-        text: What is embedded, ``dialogue`` or ``question``.
         vectors: ``stored`` beside the exchanges, or made ``again`` whenever others arrive.
     """
 
-    text: str = Text.DIALOGUE
-    vectors: str = STORED
+    vectors: str = Embeddings.STORED
 
     def __post_init__(self) -> None:
-        _check(self.text, self.vectors)
+        check_vectors(self.vectors)
 
     @property
-    def embedded(self) -> str:
-        """What the device embeds."""
-        return wanted(self.text, self.vectors)
+    def embeddings(self) -> str:
+        """What becomes of embeddings."""
+        return self.vectors
 
     def keep(
         self,
         held: Sequence[Item],
-        arrived: Sequence[Reading],
+        arrived: Sequence[Arrival],
         quota_bytes: int,
         priority: Priority,
     ) -> tuple[Item, ...]:
         """Returns the exchanges that a greedy choice from held and arrived takes while one fits."""
         new = [
             Item(
-                exchange=reading.exchange,
-                note=Note(vector=reading.vector, scores=(1.0,), lent=reading.lent),
+                exchange=arrival.exchange,
+                note=Note(vector=arrival.vector, scores=(1.0,), lent=arrival.lent),
             )
-            for reading in arrived
+            for arrival in arrived
         ]
-        every = in_time((*held, *new))
+        every = sort_by_time((*held, *new))
         if not every or (total_bytes(every) <= quota_bytes):
             return every
         weights = np.array([item.note.scores[0] for item in every])
         kept = _herd(every, weights, quota_bytes, priority)
-        share = stored_score(float(weights.sum()) / max(1, len(kept)))
-        return in_time(
+        share = round_score(float(weights.sum()) / max(1, len(kept)))
+        return sort_by_time(
             Item(exchange=item.exchange, note=replace(item.note, scores=(share,))) for item in kept
         )
-
-
-def _check(text: str, vectors: str) -> None:
-    if text not in _TEXTS:
-        raise ValueError(f"text must be one of {_TEXTS}, got {text!r}")
-    if vectors not in (STORED, AGAIN):
-        raise ValueError(f"vectors must be one of {(STORED, AGAIN)}, got {vectors!r}")
 
 
 def _spread(items: list[Item], quota_bytes: int, priority: Priority) -> list[Item]:
@@ -132,7 +119,7 @@ def _spread(items: list[Item], quota_bytes: int, priority: Priority) -> list[Ite
 
 def _crowded(items: Sequence[Item], priority: Priority) -> int:
     """Returns which of the nearest pair is nearer to a third; the keyed number decides a tie."""
-    rows = directions([item.note.vector for item in items])
+    rows = unit_rows([item.note.vector for item in items])
     apart = 1.0 - rows @ rows.T
     np.fill_diagonal(apart, np.inf)
     nearest = np.partition(apart, 1, axis=1)[:, :2]
@@ -148,7 +135,7 @@ def _crowded(items: Sequence[Item], priority: Priority) -> int:
 def _herd(
     items: Sequence[Item], weights: NDArray[np.float64], quota_bytes: int, priority: Priority
 ) -> list[Item]:
-    rows = directions([item.note.vector for item in items]).astype(np.float64)
+    rows = unit_rows([item.note.vector for item in items]).astype(np.float64)
     target = weights @ rows / weights.sum()
     sizes = np.array([item.size_bytes for item in items])
     ties = np.array([priority(item.exchange) for item in items])

@@ -79,7 +79,7 @@ def lexicon_text(lexicons: Sequence[Lexicon], comment: str) -> str:
     return "\n".join(parts) + "\n"
 
 
-def hits(words: Sequence[str], lexicons: tuple[Lexicon, ...]) -> list[int]:
+def count_hits(words: Sequence[str], lexicons: tuple[Lexicon, ...]) -> list[int]:
     """Returns how many of the words lie in each lexicon, repeated words counted again."""
     index = _index(lexicons)
     counts = [0] * len(lexicons)

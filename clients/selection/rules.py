@@ -13,7 +13,7 @@ from enum import StrEnum
 from heapq import heappop, heappush
 from typing import Protocol, TypeVar, runtime_checkable
 
-from clients.selection.buffer import Item, Reading, in_time, total_bytes
+from clients.selection.buffer import Arrival, Item, sort_by_time, total_bytes
 from fleettune.data.exchanges import Exchange
 
 Priority = Callable[[Exchange], float]
@@ -22,27 +22,17 @@ Priority = Callable[[Exchange], float]
 T = TypeVar("T")
 
 
-class Text(StrEnum):
-    """Which text of an exchange a selection wants embedded when it arrives.
+class Embeddings(StrEnum):
+    """What becomes of the embeddings of exchanges: the values of `Selection.embeddings`.
 
-    With ``again`` that of the exchanges held as well, whenever others arrive: then no embedding is
-    stored, and what is saved in bytes is paid in passes.
+    ``stored``: an exchange is embedded when it arrives; what a rule keeps of the embedding counts
+    against the quota. ``again``: nothing is kept of it. The exchanges held are embedded again
+    whenever others arrive, and what is saved in bytes is paid in passes.
     """
 
     NOTHING = "nothing"
-    QUESTION = "question"
-    DIALOGUE = "dialogue"
-    QUESTION_AGAIN = "question_again"
-    DIALOGUE_AGAIN = "dialogue_again"
-
-
-STORED, AGAIN = "stored", "again"
-"""What becomes of embeddings behind a selection: kept under the quota, or made again."""
-
-
-def wanted(text: str, vectors: str) -> Text:
-    """Returns the value of `Text` for a text and what becomes of its embedding."""
-    return Text(f"{text}_{AGAIN}" if vectors == AGAIN else text)
+    STORED = "stored"
+    AGAIN = "again"
 
 
 @runtime_checkable
@@ -50,14 +40,14 @@ class Selection(Protocol):
     """A rule for the buffer."""
 
     @property
-    def embedded(self) -> str:
-        """What the device embeds of every exchange, a value of `Text`; it pays for the pass."""
+    def embeddings(self) -> str:
+        """What becomes of embeddings, a value of `Embeddings`; the device pays for every pass."""
         ...
 
     def keep(
         self,
         held: Sequence[Item],
-        arrived: Sequence[Reading],
+        arrived: Sequence[Arrival],
         quota_bytes: int,
         priority: Priority,
     ) -> tuple[Item, ...]:
@@ -70,21 +60,21 @@ class Fifo:
     """Keeps the newest exchanges."""
 
     @property
-    def embedded(self) -> str:
-        """What the device embeds."""
-        return Text.NOTHING
+    def embeddings(self) -> str:
+        """Nothing is embedded."""
+        return Embeddings.NOTHING
 
     def keep(
         self,
         held: Sequence[Item],
-        arrived: Sequence[Reading],
+        arrived: Sequence[Arrival],
         quota_bytes: int,
         priority: Priority,
     ) -> tuple[Item, ...]:
         """Returns the longest run of newest exchanges that fits."""
         kept: list[Item] = []
         used = 0
-        for item in reversed(in_time((*held, *_bare(arrived)))):
+        for item in reversed(sort_by_time((*held, *_without_notes(arrived)))):
             used += item.size_bytes
             if used > quota_bytes:
                 break
@@ -102,28 +92,28 @@ class Reservoir:
     """
 
     @property
-    def embedded(self) -> str:
-        """What the device embeds."""
-        return Text.NOTHING
+    def embeddings(self) -> str:
+        """Nothing is embedded."""
+        return Embeddings.NOTHING
 
     def keep(
         self,
         held: Sequence[Item],
-        arrived: Sequence[Reading],
+        arrived: Sequence[Arrival],
         quota_bytes: int,
         priority: Priority,
     ) -> tuple[Item, ...]:
         """Returns those of lowest priority number; what alone is too large is passed over."""
         kept: list[tuple[float, int, Item]] = []
         used = 0
-        for item in in_time((*held, *_bare(arrived))):
+        for item in sort_by_time((*held, *_without_notes(arrived))):
             if item.size_bytes > quota_bytes:
                 continue
             heappush(kept, (-priority(item.exchange), item.order, item))
             used += item.size_bytes
             while used > quota_bytes:
                 used -= heappop(kept)[2].size_bytes
-        return in_time(entry[2] for entry in kept)
+        return sort_by_time(entry[2] for entry in kept)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,35 +124,42 @@ class RandomReplace:
     """
 
     @property
-    def embedded(self) -> str:
-        """What the device embeds."""
-        return Text.NOTHING
+    def embeddings(self) -> str:
+        """Nothing is embedded."""
+        return Embeddings.NOTHING
 
     def keep(
         self,
         held: Sequence[Item],
-        arrived: Sequence[Reading],
+        arrived: Sequence[Arrival],
         quota_bytes: int,
         priority: Priority,
     ) -> tuple[Item, ...]:
         """Returns what is left; what alone is too large is passed over."""
-        kept = list(shrunk(held, quota_bytes, priority))
+        kept = list(shrink(held, quota_bytes, priority))
         used = total_bytes(kept)
-        for item in in_time(_bare(arrived)):
+        for item in sort_by_time(_without_notes(arrived)):
             if item.size_bytes > quota_bytes:
                 continue
             used += item.size_bytes
             if used > quota_bytes:
-                going = shuffled(kept, priority(item.exchange))
-                kept = without(kept, going, used - quota_bytes)
+                going = shuffle(kept, priority(item.exchange))
+                kept = free_bytes(kept, going, used - quota_bytes)
             kept.append(item)
             used = total_bytes(kept)
-        return in_time(kept)
+        return sort_by_time(kept)
 
 
-def shrunk(held: Sequence[Item], quota_bytes: int, priority: Priority) -> tuple[Item, ...]:
+def check_vectors(vectors: str) -> None:
+    """Raises ValueError if a rule that embeds is to do anything but store or embed again."""
+    allowed = (Embeddings.STORED.value, Embeddings.AGAIN.value)
+    if vectors not in allowed:
+        raise ValueError(f"vectors must be one of {allowed}, got {vectors!r}")
+
+
+def shrink(held: Sequence[Item], quota_bytes: int, priority: Priority) -> tuple[Item, ...]:
     """Returns held items within a quota that may have become smaller, without random ones."""
-    kept = list(in_time(held))
+    kept = list(sort_by_time(held))
     used = total_bytes(kept)
     while used > quota_bytes:
         gone = max(kept, key=lambda item: (priority(item.exchange), item.order))
@@ -171,8 +168,8 @@ def shrunk(held: Sequence[Item], quota_bytes: int, priority: Priority) -> tuple[
     return tuple(kept)
 
 
-def without(items: Sequence[Item], going: Sequence[Item], least_bytes: int) -> list[Item]:
-    """Returns items without the first of those `going` that free `least_bytes` together."""
+def free_bytes(items: Sequence[Item], going: Sequence[Item], least_bytes: int) -> list[Item]:
+    """Returns items without the first of those `going` that together free `least_bytes`."""
     gone: set[int] = set()
     for item in going:
         if least_bytes <= 0:
@@ -182,7 +179,7 @@ def without(items: Sequence[Item], going: Sequence[Item], least_bytes: int) -> l
     return [item for item in items if item.order not in gone]
 
 
-def shuffled(values: Sequence[T], number: float) -> list[T]:
+def shuffle(values: Sequence[T], number: float) -> list[T]:
     """Returns values in an order drawn by one random number from 0 to 1.
 
     The first value is uniform, and so are the following ones as long as the 53 bits of the number
@@ -197,5 +194,5 @@ def shuffled(values: Sequence[T], number: float) -> list[T]:
     return drawn
 
 
-def _bare(arrived: Sequence[Reading]) -> list[Item]:
-    return [Item(exchange=reading.exchange) for reading in arrived]
+def _without_notes(arrived: Sequence[Arrival]) -> list[Item]:
+    return [Item(exchange=arrival.exchange) for arrival in arrived]

@@ -15,7 +15,11 @@ from fleettune.records import build_value
 TARGET = "_target_"
 OURS = ("clients", "strategies", "fleettune", "simulations")
 CONF = Path(str(files("conf")))
-RENAMED: Mapping[str, str] = {"Explained": "NearestEntry", "Stack": "ExactMean"}
+RENAMED: Mapping[str, str] = {
+    "Explained": "NearestEntry",
+    "Quality": "QualityReplace",
+    "Stack": "ExactMean",
+}
 """Names of classes that a configuration may name, by the name that they had before."""
 
 

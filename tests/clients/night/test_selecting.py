@@ -18,10 +18,10 @@ from clients.night.order import NightOrder
 from clients.placement.rules import TopLayers
 from clients.policy import DevicePolicy, Quota, read_policy
 from clients.selection.annotation import Annotation
-from clients.selection.buffer import Item, Note, Reading
+from clients.selection.buffer import Arrival, Item, Note
 from clients.selection.coresets import Herding, KCenter
 from clients.selection.lexicon import read_lexicons
-from clients.selection.quality import Quality
+from clients.selection.quality import QualityReplace
 from clients.selection.rules import Fifo, Priority, RandomReplace, Reservoir, Selection
 from clients.state.state import DeviceState, read_state, write_state
 from clients.synthesis.rules import NoSynthesis
@@ -45,7 +45,7 @@ CONF = Path(__file__).parents[3] / "conf"
 PROFILE = load_hardware(CONF / "hardware")["oneplus_12r"]
 WORLD = SyntheticData(users=10, exchanges_per_day=3, history_days=2).open()
 LEXICON = read_lexicons((CONF / "lexicons" / "everyday.txt").read_text())
-PUBLISHED = Quality(lexicon=LEXICON)
+PUBLISHED = QualityReplace(lexicon=LEXICON)
 MANIFEST = Manifest(
     version=0,
     name="pocket",
@@ -64,12 +64,12 @@ RULES = (
     KCenter(),
     Herding(),
     PUBLISHED,
-    replace(PUBLISHED, rule="weighted", aging="decay", scores=("eoe", "idd")),
+    replace(PUBLISHED, scores=("eoe", "idd")),
     replace(PUBLISHED, scores=("dss",)),
     replace(PUBLISHED, rule="balanced", idd="nearest", eoe="standardised", vectors="again"),
     replace(PUBLISHED, rule="balanced", scores=("dss",)),
     KCenter(vectors="again"),
-    Herding(text="question", vectors="again"),
+    Herding(vectors="again"),
 )
 DEVICE = Facts(device=3, user=3, seed=5, profile=PROFILE)
 
@@ -153,13 +153,13 @@ class Hoarder:
     """A selection of an operator's own that heeds no quota."""
 
     @property
-    def embedded(self) -> str:
+    def embeddings(self) -> str:
         return "nothing"
 
     def keep(
         self,
         held: Sequence[Item],
-        arrived: Sequence[Reading],
+        arrived: Sequence[Arrival],
         quota_bytes: int,
         priority: Priority,
     ) -> tuple[Item, ...]:
@@ -176,21 +176,17 @@ def test_not_even_a_selection_of_ones_own_can_exceed_a_quota_or_make_up_answers(
 
 def test_what_is_embedded_is_paid_by_its_flop() -> None:
     examples = [DEVICE.encoder(MANIFEST).example(exchange) for exchange in WORLD.day(3, 0)]
-    lengths = {
-        "dialogue": [len(example.tokens) for example in examples],
-        "question": [example.prompt for example in examples],
-    }
-    for text, tokens in lengths.items():
-        _, report = live(policy(KCenter(text=text)), seen=True)
-        # a forward pass through the lower 4 of 8 layers
-        work = forward_work(replace(MANIFEST.shapes, layers=4), tokens, 0, {})
-        (spent,) = [
-            amount
-            for stage, phase, amount in report.workload.entries
-            if (stage, phase) == (Stage.SELECT, Phase.PREFILL)
-        ]
-        assert spent.flop == work.flop
-        assert report.statistics.ledger.of(Stage.SELECT).energy_j > 0
+    _, report = live(policy(KCenter()), seen=True)
+    # a forward pass through the lower 4 of 8 layers
+    tokens = [len(example.tokens) for example in examples]
+    work = forward_work(replace(MANIFEST.shapes, layers=4), tokens, 0, {})
+    (spent,) = [
+        amount
+        for stage, phase, amount in report.workload.entries
+        if (stage, phase) == (Stage.SELECT, Phase.PREFILL)
+    ]
+    assert spent.flop == work.flop
+    assert report.statistics.ledger.of(Stage.SELECT).energy_j > 0
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clients.selection.buffer import Reading, directions, stored_vector
+from clients.selection.buffer import Arrival, pack_vector, unit_rows
 from clients.selection.coresets import Herding, KCenter
 from fleettune.data.exchanges import Exchange
 
@@ -21,11 +21,11 @@ def drawn(exchange: Exchange) -> float:
     return (exchange.order * 0.37) % 1
 
 
-def readings(angles: list[int]) -> list[Reading]:
+def readings(angles: list[int]) -> list[Arrival]:
     return [
-        Reading(
+        Arrival(
             exchange=Exchange(question="q", response="", day=0, order=order),
-            vector=stored_vector(np.array([np.cos(turn), np.sin(turn)], np.float32)),
+            vector=pack_vector(np.array([np.cos(turn), np.sin(turn)], np.float32)),
         )
         for order, turn in enumerate(np.radians(angles))
     ]
@@ -42,7 +42,7 @@ def test_every_arrival_leaves_the_widest_of_all_sets_that_lack_one(
     angles: list[int], bins: int
 ) -> None:
     arrived = readings(angles)
-    rows = directions([item.vector for item in arrived])
+    rows = unit_rows([item.vector for item in arrived])
     held = ()
     for number, item in enumerate(arrived):
         before = (*(kept.order for kept in held), number)
@@ -73,7 +73,7 @@ def test_herding_takes_what_brings_the_mean_nearest_at_every_step(
     angles: list[int], bins: int
 ) -> None:
     arrived = readings(angles)
-    rows = directions([item.vector for item in arrived]).astype(float)
+    rows = unit_rows([item.vector for item in arrived]).astype(float)
     target = rows.mean(axis=0)
     kept = Herding().keep((), arrived, bins * (ITEM + 4), drawn)
     assert len(kept) == min(bins, len(arrived))
@@ -94,7 +94,7 @@ def test_herding_finds_the_best_pair_of_a_toy() -> None:
     # of the large one, as brute force says
     turns = [8, 10, 12, 9, 11, 98, 100, 102]
     arrived = readings(turns)
-    rows = directions([item.vector for item in arrived]).astype(float)
+    rows = unit_rows([item.vector for item in arrived]).astype(float)
     target = rows.mean(axis=0)
     kept = tuple(item.order for item in Herding().keep((), arrived, 2 * (ITEM + 4), drawn))
     errors: dict[tuple[int, ...], float] = {
@@ -115,6 +115,6 @@ def test_herding_remembers_how_many_an_exchange_stands_for() -> None:
 
 
 @pytest.mark.parametrize("rule", [KCenter, Herding])
-def test_no_text_is_refused(rule: type) -> None:
-    with pytest.raises(ValueError, match="text must be one of"):
-        rule(text="nothing")
+def test_an_unknown_use_of_embeddings_is_refused(rule: type) -> None:
+    with pytest.raises(ValueError, match=r"vectors must be one of .*, got 'none'"):
+        rule(vectors="none")

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clients.selection.buffer import Item, Reading, fitted, stored_vector, total_bytes
+from clients.selection.buffer import Arrival, Item, fit_quota, pack_vector, total_bytes
 from clients.selection.coresets import Herding, KCenter
 from clients.selection.lexicon import Lexicon
-from clients.selection.quality import Quality
-from clients.selection.rules import Fifo, RandomReplace, Reservoir, Selection, shuffled
+from clients.selection.quality import QualityReplace
+from clients.selection.rules import Fifo, RandomReplace, Reservoir, Selection, shuffle
 from fleettune.data.exchanges import Exchange
 from fleettune.seeds import Purpose, stream
 
@@ -25,10 +25,9 @@ RULES: dict[str, Selection] = {
     "random_replace": RandomReplace(),
     "k_center": KCenter(),
     "herding": Herding(),
-    "published": Quality(lexicon=LEXICON),
-    "weighted": Quality(lexicon=LEXICON, rule="weighted", aging="rescored", eoe="standardised"),
-    "decay": Quality(lexicon=LEXICON, aging="decay", half_life=3),
-    "dss": Quality(lexicon=LEXICON, scores=("dss",)),
+    "published": QualityReplace(lexicon=LEXICON),
+    "balanced": QualityReplace(lexicon=LEXICON, rule="balanced", eoe="standardised", idd="nearest"),
+    "dss": QualityReplace(lexicon=LEXICON, scores=("dss",)),
 }
 every = pytest.mark.parametrize("selection", RULES.values(), ids=RULES)
 """All rules."""
@@ -41,14 +40,14 @@ sizes = st.lists(st.integers(0, 40), max_size=25)
 quotas = st.integers(0, 400)
 
 
-def readings(sizes: Sequence[int]) -> tuple[Reading, ...]:
+def readings(sizes: Sequence[int]) -> tuple[Arrival, ...]:
     """Arrivals of these bytes with embeddings of four numbers, some of them alike."""
     return tuple(
-        Reading(
+        Arrival(
             exchange=Exchange(
                 question="q" * (size // 2), response="r" * (size - size // 2), day=0, order=order
             ),
-            vector=stored_vector(np.array([1, size % 3, size % 5, size % 2], np.float32)),
+            vector=pack_vector(np.array([1, size % 3, size % 5, size % 2], np.float32)),
             entropy=float(np.log(2 + size % 7)),
             tokens=9,
         )
@@ -56,7 +55,7 @@ def readings(sizes: Sequence[int]) -> tuple[Reading, ...]:
     )
 
 
-def exchanges(held: Sequence[Item | Reading]) -> tuple[Exchange, ...]:
+def exchanges(held: Sequence[Item | Arrival]) -> tuple[Exchange, ...]:
     return tuple(item.exchange for item in held)
 
 
@@ -65,7 +64,7 @@ def drawn(exchange: Exchange, seed: int = 0) -> float:
 
 
 def nights(
-    selection: Selection, parts: Sequence[Sequence[Reading]], quota_bytes: int
+    selection: Selection, parts: Sequence[Sequence[Arrival]], quota_bytes: int
 ) -> tuple[Item, ...]:
     held: tuple[Item, ...] = ()
     for arrived in parts:
@@ -74,7 +73,7 @@ def nights(
 
 
 @st.composite
-def streams_and_cuts(draw: st.DrawFn) -> tuple[tuple[Reading, ...], list[int]]:
+def streams_and_cuts(draw: st.DrawFn) -> tuple[tuple[Arrival, ...], list[int]]:
     found = readings(draw(sizes))
     cuts = draw(st.lists(st.integers(0, len(found)), max_size=6))
     return found, [0, *sorted(cuts), len(found)]
@@ -85,7 +84,7 @@ def streams_and_cuts(draw: st.DrawFn) -> tuple[tuple[Reading, ...], list[int]]:
 @given(stream_and_cuts=streams_and_cuts(), quotas=st.lists(quotas, min_size=7, max_size=7))
 def test_no_night_ends_over_the_quota(
     selection: Selection,
-    stream_and_cuts: tuple[tuple[Reading, ...], list[int]],
+    stream_and_cuts: tuple[tuple[Arrival, ...], list[int]],
     quotas: list[int],
 ) -> None:
     arrived, cuts = stream_and_cuts
@@ -96,7 +95,7 @@ def test_no_night_ends_over_the_quota(
         assert total_bytes(held) <= quota_bytes
         assert set(exchanges(held)) <= before
         assert [item.order for item in held] == sorted({item.order for item in held})
-        assert fitted(held, quota_bytes) == held
+        assert fit_quota(held, quota_bytes) == held
 
 
 @every
@@ -119,7 +118,7 @@ def test_in_which_order_a_buffer_is_listed_changes_nothing(
 @settings(derandomize=True, deadline=None)
 @given(stream_and_cuts=streams_and_cuts(), quota_bytes=quotas)
 def test_how_the_stream_is_cut_into_nights_changes_nothing(
-    selection: Selection, stream_and_cuts: tuple[tuple[Reading, ...], list[int]], quota_bytes: int
+    selection: Selection, stream_and_cuts: tuple[tuple[Arrival, ...], list[int]], quota_bytes: int
 ) -> None:
     arrived, cuts = stream_and_cuts
     parts = [arrived[start:end] for start, end in pairwise(cuts)]
@@ -198,7 +197,7 @@ def test_random_replacement_always_takes_the_newest_and_drops_each_held_one_equa
 def test_one_number_shuffles_evenly() -> None:
     counts: dict[tuple[int, ...], int] = {}
     for number in (np.arange(6000) + 0.5) / 6000:
-        found = tuple(shuffled([0, 1, 2], float(number)))
+        found = tuple(shuffle([0, 1, 2], float(number)))
         counts[found] = counts.get(found, 0) + 1
     assert sorted(counts.values()) == [1000] * 6
 
@@ -215,7 +214,7 @@ def test_an_empty_quota_holds_nothing(selection: Selection) -> None:
 def test_bytes_are_those_of_utf8(selection: Selection) -> None:
     # "é" is 2 bytes and "€" 3 in UTF-8.
     exchange = Exchange(question="é", response="€", day=0, order=0)
-    reading = Reading(exchange=exchange)
+    reading = Arrival(exchange=exchange)
     assert selection.keep((), [reading], 4, drawn) == ()
     assert exchanges(selection.keep((), [reading], 5, drawn)) == (exchange,)
 

@@ -21,9 +21,9 @@ from clients.state.shelf import EMPTY, Shelf, applicable, read_shelf, write_shel
 from fleettune.adapters.patch import Patch
 from fleettune.data.exchanges import Exchange
 from fleettune.fleet.joining import Join
-from fleettune.messages.flower_records import decode_patch, encode_patch, read_manifest
+from fleettune.messages.flower_records import decode_patch, encode_patch
 from fleettune.records import to_record
-from fleettune.releases.manifest import Manifest
+from fleettune.releases.manifest import Manifest, read_manifest
 
 SCHEMA = 5
 

@@ -57,7 +57,7 @@ def coefficients(profile: DeviceProfile, radio: Radio) -> tuple[tuple[str, Coeff
     return (*of_device, *of_link)
 
 
-def values(
+def pick_values(
     profile: DeviceProfile,
     radio: Radio,
     pick: Callable[[str, Coefficient], np.float64 | Floats],
@@ -73,17 +73,17 @@ def values(
 @lru_cache(maxsize=256)
 def central_values(profile: DeviceProfile, radio: Radio) -> Values:
     """Returns the central value of every coefficient of a device."""
-    return values(profile, radio, lambda _, coefficient: np.float64(coefficient.value))
+    return pick_values(profile, radio, lambda _, coefficient: np.float64(coefficient.value))
 
 
-def price_amount(phase: Phase, amount: Amount, at: Values) -> tuple[Floats, Floats]:
+def price_amount(phase: Phase, amount: Amount, prices: Values) -> tuple[Floats, Floats]:
     """Returns the seconds of an amount, and its joules above the idle draw."""
     return price_arrays(
         phase,
         np.float64(amount.flop),
         np.float64(amount.moved_bytes),
         np.float64(amount.bursts),
-        at,
+        prices,
     )
 
 
@@ -92,51 +92,51 @@ def price_arrays(
     flop: Floats | np.float64,
     moved_bytes: Floats | np.float64,
     bursts: Floats | np.float64,
-    at: Values,
+    prices: Values,
 ) -> tuple[Floats, Floats]:
     """Returns seconds and joules above idle, element by element, in the shape of the broadcast."""
     if phase in _RADIO:
-        return _transferred(*_RADIO[phase], np.asarray(moved_bytes), np.asarray(bursts), at)
-    power_w = at[_POWER[phase]] - at["idle_included"] * at["p_idle_w"]
+        return _transferred(*_RADIO[phase], np.asarray(moved_bytes), np.asarray(bursts), prices)
+    power_w = prices[_POWER[phase]] - prices["idle_included"] * prices["p_idle_w"]
     if phase in {Phase.READ, Phase.WRITE}:
-        time_s = moved_bytes * 1e-9 / at[f"flash_{phase}_gbs"]
+        time_s = moved_bytes * 1e-9 / prices[f"flash_{phase}_gbs"]
     else:
         time_s = np.maximum(
-            flop * 1e-9 / _speed(phase, at), moved_bytes * 1e-9 / at["bw_decode_gbs"]
+            flop * 1e-9 / _speed(phase, prices), moved_bytes * 1e-9 / prices["bw_decode_gbs"]
         )
     return np.asarray(time_s), np.asarray(time_s * np.maximum(power_w, 0.0))
 
 
 def _transferred(
-    way: str, power: str, moved_bytes: Floats, bursts: Floats, at: Values
+    way: str, power: str, moved_bytes: Floats, bursts: Floats, prices: Values
 ) -> tuple[Floats, Floats]:
     """Returns seconds and joules of a transfer on the device's link."""
-    rate, rtt_s, tail_j = (at[RADIO + name] for name in (f"{way}_mbps", "rtt_s", "tail_j"))
+    rate, rtt_s, tail_j = (prices[RADIO + name] for name in (f"{way}_mbps", "rtt_s", "tail_j"))
     time_s = transfer_s(moved_bytes, bursts, rate, rtt_s)
-    marginal = at[f"{RADIO}{way}_j_per_mb"]
-    return time_s, transfer_j(moved_bytes, bursts, time_s, at[RADIO + power], marginal, tail_j)
+    marginal = prices[f"{RADIO}{way}_j_per_mb"]
+    return time_s, transfer_j(moved_bytes, bursts, time_s, prices[RADIO + power], marginal, tail_j)
 
 
-def _speed(phase: Phase, at: Values) -> Floats:
+def _speed(phase: Phase, prices: Values) -> Floats:
     """Returns the throughput of a computing phase in GFLOP per s."""
     if phase is Phase.FORWARD:
-        return at["eff_forward_gflops"]
+        return prices["eff_forward_gflops"]
     if phase is Phase.BACKWARD:
-        return np.asarray(at["eff_forward_gflops"] * at["backward_ratio"])
-    return at["eff_prefill_gops"]
+        return np.asarray(prices["eff_forward_gflops"] * prices["backward_ratio"])
+    return prices["eff_prefill_gops"]
 
 
-def price(workload: Workload, at: Values, heat_s: float = 0.0) -> Ledger:
+def price(workload: Workload, prices: Values, heat_s: float = 0.0) -> Ledger:
     """Returns what a workload costs a device with these coefficients, by stage.
 
     Args:
         workload: What the device did.
-        at: Its coefficients, one number each.
+        prices: Its coefficients, one number each.
         heat_s: Seconds that heat added to the work; only the idle draw counts in them.
     """
     costs: dict[Stage, Cost] = {}
     for stage, phase, amount in workload.entries:
-        time_s, energy_j = price_amount(phase, amount, at)
+        time_s, energy_j = price_amount(phase, amount, prices)
         cost = Cost(
             time_s=float(time_s),
             energy_j=float(energy_j),
@@ -146,16 +146,18 @@ def price(workload: Workload, at: Values, heat_s: float = 0.0) -> Ledger:
         )
         costs[stage] = costs.get(stage, Cost()) + cost
     awake_s = sum(cost.time_s for cost in costs.values()) + heat_s
-    costs[Stage.IDLE] = Cost(time_s=heat_s, energy_j=float(at["p_idle_w"]) * awake_s)
+    costs[Stage.IDLE] = Cost(time_s=heat_s, energy_j=float(prices["p_idle_w"]) * awake_s)
     return Ledger(costs=tuple(costs.items()))
 
 
-def work_s(workload: Workload, at: Values) -> float:
+def work_s(workload: Workload, prices: Values) -> float:
     """Returns how long a workload takes a device that never gets hot."""
-    return sum(float(price_amount(phase, amount, at)[0]) for _, phase, amount in workload.entries)
+    return sum(
+        float(price_amount(phase, amount, prices)[0]) for _, phase, amount in workload.entries
+    )
 
 
-def heat_s(workload: Workload, at: Values) -> float:
+def heat_s(workload: Workload, prices: Values) -> float:
     """Returns the seconds that heat adds to a workload done in one go, from a rested device.
 
     The computing phases heat the chip with their mean power; radio and storage are left out.
@@ -163,17 +165,17 @@ def heat_s(workload: Workload, at: Values) -> float:
     total_s = total_j = 0.0
     for _, phase, amount in workload.entries:
         if phase in COMPUTING:
-            time_s, energy_j = price_amount(phase, amount, at)
+            time_s, energy_j = price_amount(phase, amount, prices)
             total_s, total_j = total_s + float(time_s), total_j + float(energy_j)
     if total_s == 0:
         return 0.0
     node = Node(
-        ambient_c=float(at["t_ambient_c"]),
-        resistance_k_per_w=float(at["r_th_k_per_w"]),
-        tau_s=float(at["tau_s"]),
-        cap_c=float(at["t_cap_c"]),
-        slowest=float(at["eta_min"]),
+        ambient_c=float(prices["t_ambient_c"]),
+        resistance_k_per_w=float(prices["r_th_k_per_w"]),
+        tau_s=float(prices["tau_s"]),
+        cap_c=float(prices["t_cap_c"]),
+        slowest=float(prices["eta_min"]),
     )
-    idle_w = float(at["p_idle_w"])
+    idle_w = float(prices["p_idle_w"])
     slowed_s = throttled_s(node, total_s, total_j / total_s, idle_w, node.steady_c(idle_w))
     return max(0.0, slowed_s - total_s)  # rounding may end below zero

@@ -1,4 +1,4 @@
-"""Priced as: whose shapes decide joules, seconds, bytes and memory.
+"""Pricing: the model whose shapes decide joules, seconds, bytes and memory.
 
 Losses, gradients and text come from the simulated backbone. What they would cost comes from the
 shapes of a model that a phone would really run: the same module types and ranks at the same

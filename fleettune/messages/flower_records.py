@@ -22,12 +22,9 @@ from fleettune.cost.ledger import Cost, Ledger, Stage
 from fleettune.cost.workload import Amount, Entry, Phase, Workload
 from fleettune.deltas.frames import ExpectedDelta, read_frame, write_frame
 from fleettune.deltas.rejections import RejectedError, Rejection
-from fleettune.messages.report import LOOKED, NUMBERS, Observation, Outcome, Report, Statistics
-from fleettune.records import Record, Types, build_value, from_record, to_record
-from fleettune.releases.guidance import Guidance
-from fleettune.releases.manifest import Drift, Manifest, Moments, ReleaseDelta, SiteDrift
-from fleettune.releases.site_ranking import RANKING_TYPES
-from fleettune.shapes import Shapes
+from fleettune.messages.report import Observation, Outcome, Report, Statistics
+from fleettune.records import Record, build_value, to_record
+from fleettune.releases.manifest import MANIFEST_TYPES, Manifest, read_manifest
 
 DELTA, STATISTICS, OUTCOME = "delta", "statistics", "outcome"
 OBSERVATION, WORKLOAD = "observation", "workload"
@@ -39,17 +36,8 @@ STATISTICS_BYTES = 1024
 """Bytes that a report counts beside its delta's arrays: at most about a hundred numbers, a few
 words, and the header of the delta's frame."""
 
-_MANIFEST_TYPES: Types = {
-    "Manifest": Manifest,
-    "Shapes": Shapes,
-    "Drift": Drift,
-    "SiteDrift": SiteDrift,
-    "Moments": Moments,
-    "ReleaseDelta": ReleaseDelta,
-    "Guidance": Guidance,
-    **RANKING_TYPES,
-}
 _COST_FIELDS = tuple(field.name for field in fields(Cost))
+_NUMBERS = tuple(f.name for f in fields(Statistics) if f.name not in ("outcome", "ledger"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +98,7 @@ def decode_request(content: RecordDict) -> Request:
     if CATALOGUE in content:
         data, store = _frame(content, CATALOGUE), str(given.pop(STORE))
         given[CATALOGUE] = CatalogueOffer(data=data, store=store)
-    return build_value(Request, given, _MANIFEST_TYPES, REQUEST)
+    return build_value(Request, given, MANIFEST_TYPES, REQUEST)
 
 
 @lru_cache(maxsize=16)
@@ -122,15 +110,15 @@ def _fleet(frame: bytes) -> Patch:
 @lru_cache(maxsize=32)
 def _release(text: str) -> Manifest:
     """Returns a manifest; all devices of a round are sent the same one, with hundreds of values."""
-    return cast(Manifest, from_record(json.loads(text), _MANIFEST_TYPES, "request.release"))
+    return read_manifest(json.loads(text), "request.release")
 
 
 def encode_report(report: Report) -> RecordDict:
     """Returns the records of a device's report."""
     statistics = report.statistics
-    numbers: dict[str, Any] = {name: getattr(statistics, name) for name in NUMBERS}
-    looked = {name: getattr(statistics, name) for name in LOOKED}
-    numbers |= {name: value for name, value in looked.items() if value is not None}
+    found = {name: getattr(statistics, name) for name in _NUMBERS}
+    # what a rule did not look at is not sent
+    numbers: dict[str, Any] = {name: value for name, value in found.items() if value is not None}
     for stage, cost in statistics.ledger.costs:
         # most stages move no bytes; what is not sent is zero
         told = {name: getattr(cost, name) for name in _COST_FIELDS}
@@ -163,8 +151,6 @@ def decode_statistics(content: RecordDict) -> Statistics:
     given = {
         "outcome": build_value(Outcome, dict(told), {}, OUTCOME),
         "ledger": _ledger(numbers),
-        "drift": None,
-        "strength": None,
         **{key: number for key, number in numbers.items() if "." not in key},
     }
     return build_value(Statistics, given, {}, STATISTICS)
@@ -176,11 +162,6 @@ def take_observation(content: RecordDict) -> tuple[Observation | None, Workload]
     content.pop(OBSERVATION, None)
     content.pop(WORKLOAD, None)
     return seen, workload
-
-
-def read_manifest(record: Record) -> Manifest:
-    """Returns the manifest that `fleettune.records.to_record` wrote."""
-    return cast(Manifest, from_record(record, _MANIFEST_TYPES, "release"))
 
 
 def encode_patch(patch: Patch) -> ArrayRecord:

@@ -25,20 +25,7 @@ LARGEST = 1e18
 """Largest number in a report: more seconds, joules or bytes than any fleet has."""
 
 BACK = "back_"
-"""How the reason of a decision begins that is about a release that the device had left before."""
-
-
-NUMBERS = (
-    *("start_s", "night_s", "soc", "soc_after", "buffer_exchanges", "buffer_bytes", "stored_bytes"),
-    *("tune_steps", "train_tokens", "cache_bytes", "peak_bytes", "synthesised", "synthetic_kept"),
-    *("arrived", "accepted", "asked"),
-)
-"""Numbers of statistics that are always sent."""
-LOOKED = (
-    *("drift", "strength", "score", "canary_before", "canary_worse", "canary_after"),
-    *("explored", "propensity"),
-)
-"""Numbers of a decision, sent where its rule looked at them."""
+"""Beginning of a decision's reason where the device had this release before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,7 +186,7 @@ class Observation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Writing:
-    """How much the observer lets the model write at every evaluation, charged to nobody.
+    """How much the observer lets the model write at every evaluation; no device pays for it.
 
     Attributes:
         answers: Later exchanges, the first ones, whose answer the model writes greedily.

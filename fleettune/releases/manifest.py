@@ -1,9 +1,8 @@
-"""Releases: published versions of the backbone, their manifests and the store that holds them.
+"""Manifests: what a device is told of a release, a published version of the backbone.
 
 Messages carry manifests, never weights. For every earlier version a manifest holds the drift
-statistics of each matrix, {n, sum of squares, sum of fourth powers} of the difference, from which
-a device decides without holding two models (docs/methods.md#drift-statistics-in-the-manifest,
-"design gift").
+statistics of each matrix: count, sum of squares and sum of fourth powers of the difference. From
+them a device decides without holding two models (docs/methods.md#drift-statistics-in-the-manifest).
 """
 
 from __future__ import annotations
@@ -11,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fleettune.records import OMIT_DEFAULT
+from fleettune.records import OMIT_DEFAULT, Record, Types, from_record
 from fleettune.releases.guidance import Guidance
 from fleettune.releases.model_files import site_weights
 from fleettune.releases.site_ranking import ProbeRecipe, Ranking
@@ -177,3 +177,21 @@ def drift_between(earlier: Path, later: Path, shapes: Shapes, since: int) -> Dri
             for (site, old), (_, new) in pairs
         ),
     )
+
+
+MANIFEST_TYPES: Types = {
+    kind.__name__: kind
+    for kind in (
+        *(Manifest, Shapes, Drift, SiteDrift, Moments, ReleaseDelta),
+        *(Guidance, Ranking, ProbeRecipe),
+    )
+}
+
+
+def read_manifest(record: Record, where: str = "release") -> Manifest:
+    """Returns the manifest that `fleettune.records.to_record` wrote; errors name `where` it stood.
+
+    Raises:
+        ValueError: If it is not a manifest, or a field is unknown, missing or mistyped.
+    """
+    return cast(Manifest, from_record(record, MANIFEST_TYPES, where))

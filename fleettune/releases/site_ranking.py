@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fleettune.jobs.probe_jobs import BENEFITS
-from fleettune.records import Types
 from fleettune.shapes import Site, parse_site
 
 
@@ -67,7 +66,3 @@ class Ranking:
     def by_site(self) -> Mapping[Site, float]:
         """The benefit of every site, in the order given."""
         return {parse_site(name): value for name, value in self.benefits}
-
-
-RANKING_TYPES: Types = {"Ranking": Ranking, "ProbeRecipe": ProbeRecipe}
-"""What a record of a ranking may name."""

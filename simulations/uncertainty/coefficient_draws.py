@@ -17,7 +17,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from fleettune.cost.energy import Floats, Values, coefficients, values
+from fleettune.cost.energy import Floats, Values, coefficients, pick_values
 from fleettune.cost.hardware import Coefficient, DeviceProfile
 from fleettune.cost.radio import RadioChoice
 from fleettune.seeds import Purpose, stream
@@ -49,7 +49,7 @@ def draw_coefficient(key: str, coefficient: Coefficient, seed: int, count: int) 
 
 def draw_coefficients(profile: DeviceProfile, radio: RadioChoice, seed: int, count: int) -> Values:
     """Returns draws [count] of every coefficient of a profile and its link."""
-    return values(
+    return pick_values(
         profile,
         radio,
         lambda name, item: draw_coefficient(_key(name, item), item, seed, count),
@@ -61,7 +61,7 @@ def scale_coefficients(
 ) -> Values:
     """Returns central values [count], those named in `factors` multiplied by them [count]."""
     ones = np.ones(count)
-    return values(profile, radio, lambda name, item: item.value * factors.get(name, ones))
+    return pick_values(profile, radio, lambda name, item: item.value * factors.get(name, ones))
 
 
 def tiers_of(profile: DeviceProfile, radio: RadioChoice) -> Mapping[str, str]:

@@ -19,10 +19,10 @@ from fleettune.cost.energy import (
     Values,
     central_values,
     coefficients,
+    pick_values,
     price,
     price_amount,
     price_arrays,
-    values,
     work_s,
 )
 from fleettune.cost.hardware import Coefficient, DeviceProfile, load_hardware
@@ -320,11 +320,11 @@ def test_arrays_are_priced_element_by_element(
 
 
 def test_values_are_picked_by_name_and_range() -> None:
-    low = values(PHONE, WIFI, lambda _, coefficient: np.float64(coefficient.low))
+    low = pick_values(PHONE, WIFI, lambda _, coefficient: np.float64(coefficient.low))
     assert float(low["p_train_w"]) == 2.61
     assert float(low["eff_forward_gflops"]) == 25
     assert float(AT["p_train_w"]) == 2.68
-    named = values(PHONE, WIFI, lambda name, _: np.float64(len(name)))
+    named = pick_values(PHONE, WIFI, lambda name, _: np.float64(len(name)))
     assert float(named["p_idle_w"]) == 8
     derived = {"idle_included", "radio_down_j_per_mb", "radio_up_j_per_mb"}
     assert set(AT) == {name for name, _ in coefficients(PHONE, WIFI)} | derived
@@ -334,7 +334,7 @@ def test_values_are_picked_by_name_and_range() -> None:
 @given(entries, profiles)
 def test_no_joules_are_ever_negative(done: list[Entry], found: DeviceProfile) -> None:
     for pick in ("low", "value", "high"):
-        at = values(found, WIFI, lambda _, c, pick=pick: np.float64(getattr(c, pick)))
+        at = pick_values(found, WIFI, lambda _, c, pick=pick: np.float64(getattr(c, pick)))
         ledger = price(workload_of(done), at)
         assert all(cost.energy_j >= 0 and cost.time_s >= 0 for _, cost in ledger.costs)
 

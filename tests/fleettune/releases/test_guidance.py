@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from fleettune.messages.flower_records import Request, decode_request, encode_request, read_manifest
+from fleettune.messages.flower_records import Request, decode_request, encode_request
 from fleettune.records import to_record
 from fleettune.releases.guidance import CANARY, CANARY_MISSING, LOG_DRIFT, Guidance
-from fleettune.releases.manifest import Drift, Manifest, Moments, SiteDrift
+from fleettune.releases.manifest import Drift, Manifest, Moments, SiteDrift, read_manifest
 from fleettune.shapes import Shapes
 
 SCORE = Guidance(intercept=1.0, weights=((LOG_DRIFT, 2.0), (CANARY, 3.0)), threshold=0.5)

@@ -7,9 +7,20 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fleettune.jobs.jobs import ProbeResult
+from clients.tuning.context import PlacementContext, Preparation
+from clients.work.stage_work import probe_work
+from fleettune.jobs.jobs import ProbeJob, ProbeResult
 from fleettune.jobs.probe_jobs import GRADIENT
 from fleettune.shapes import Site
+
+
+def run_probes(context: PlacementContext, jobs: Sequence[ProbeJob]) -> Preparation:
+    """Returns what probes find on a device, and what they ask of it."""
+    return Preparation(
+        entries=probe_work(context.facts, context.release, jobs),
+        probed=tuple(context.compute.probe(job) for job in jobs),
+    )
+
 
 Gradients = Mapping[Site, NDArray[np.float32]]
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from clients.placement.benefits import aligned_groups, benefits, summed
+from clients.placement.benefits import aligned_groups, benefits, run_probes, summed
 from clients.placement.knapsack import (
     Costs,
     SiteItem,
@@ -23,7 +23,7 @@ from clients.placement.knapsack import (
 )
 from clients.placement.rules import check_adapters
 from clients.placement.site_costs import all_cuts, every_site_j, site_costs
-from clients.tuning.context import PlacementContext
+from clients.tuning.context import Hindered, PlacementContext, Preparation
 from clients.tuning.footprint import cheapest_tune, fits_memory, joules, memory_bytes, peak_bytes
 from fleettune.adapters.factors import Tie, check_tied_alpha
 from fleettune.adapters.patch import Placement
@@ -123,38 +123,42 @@ class GradCut:
         batches = context.batches[: self.probe_batches]
         return probing_jobs(context.release.path, patch, batches, self.benefit)
 
-    def place(self, context: PlacementContext) -> Placement | str:
-        """Returns the best cut's sites, or in one word what leaves no room for any.
+    def prepare(self, context: PlacementContext) -> Preparation:
+        """Runs the probes."""
+        return run_probes(context, self.probes(context))
 
-        The words: ``over_memory`` where not even a probe of the last layer fits,
+    def place(self, context: PlacementContext) -> Placement | Hindered:
+        """Returns the best cut's sites, or what leaves no room for any.
+
+        The reasons: ``over_memory`` where not even a probe of the last layer fits,
         ``no_ranking`` where one was to come with the release and did not, ``no_benefit`` where no
         gradient is above zero, ``over_budget`` otherwise.
         """
         worth = self._worth(context)
-        if isinstance(worth, str):
+        if isinstance(worth, Hindered):
             return worth
         if not any(value > 0 for value in worth.values()):
-            return "no_benefit"
+            return Hindered(reason="no_benefit")
         found = self._best({site: value for site, value in worth.items() if value > 0}, context)
-        return "over_budget" if found is None else found
+        return Hindered(reason="over_budget") if found is None else found
 
-    def _worth(self, context: PlacementContext) -> dict[Site, float] | str:
-        """Returns the benefits of the sites within the budget, or in one word why there are none.
+    def _worth(self, context: PlacementContext) -> dict[Site, float] | Hindered:
+        """Returns the benefits of the sites within the budget, or why there are none.
 
         Sites that only a probe would have no memory for are in a ranking; placing leaves them out.
         """
-        if context.probed:
-            return benefits(context.probed, self.benefit)
+        if context.preparation.probed:
+            return benefits(context.preparation.probed, self.benefit)
         depth, layers = self._affordable(context), context.release.shapes.layers
         if depth == layers:
-            return "over_budget"
+            return Hindered(reason="over_budget")
         if self.recipe is None:
-            return "over_memory"
+            return Hindered(reason="over_memory")
         ranking = context.release.ranking(self.recipe)
         if ranking is None:
-            return "no_ranking"
+            return Hindered(reason="no_ranking")
         if _deepest(context, self.rank) == layers:
-            return "over_memory"
+            return Hindered(reason="over_memory")
         return {site: value for site, value in ranking.by_site.items() if site.layer >= depth}
 
     def allows(self, context: PlacementContext, placement: Placement) -> bool:
@@ -213,7 +217,7 @@ class GradCut:
         """Ties what is aligned, group by group, where the shared pair stays within limits."""
         if self.share_above is None:
             return placement
-        gradients = summed(context.probed)
+        gradients = summed(context.preparation.probed)
         aligned = aligned_groups({s: gradients[s] for s in placement.sites}, self.share_above)
         for group in aligned:
             tie = Tie(sites=group, rank=self.rank, alpha=self.alpha)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from clients.placement.gradcut import GradCut
-from clients.tuning.context import PlacementContext
+from clients.tuning.context import Hindered, PlacementContext, Preparation
 from fleettune.adapters.patch import Placement
-from fleettune.jobs.jobs import ProbeJob
 from fleettune.releases.site_ranking import ProbeRecipe
 from fleettune.seeds import Purpose, stream
 from fleettune.shapes import MODULES, Shapes, Site, order
@@ -43,14 +41,14 @@ class RandomSameProfile:
         """Raises ValueError if a rank or alpha does not fit the model."""
         self.like.check(shapes)
 
-    def probes(self, context: PlacementContext) -> Sequence[ProbeJob]:
-        """Returns the probes of `like`."""
-        return self.like.probes(context)
+    def prepare(self, context: PlacementContext) -> Preparation:
+        """Runs the probes of `like`."""
+        return self.like.prepare(context)
 
-    def place(self, context: PlacementContext) -> Placement | str:
+    def place(self, context: PlacementContext) -> Placement | Hindered:
         """Returns a draw with the number of sites per layer of what `like` places."""
         placed = self.like.place(context)
-        if isinstance(placed, str):
+        if isinstance(placed, Hindered):
             return placed
         facts = context.facts
         rng = stream(facts.seed, Purpose.PLACEMENT, facts.device, context.release.version)

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from clients.tuning.context import PlacementContext, Trained
-from clients.tuning.schedule import Tuning
+from clients.tuning.context import UNPREPARED, Hindered, PlacementContext, Preparation
 from fleettune.adapters import patch as adapters
-from fleettune.jobs.jobs import Compute, ProbeJob
 from fleettune.shapes import MODULES, Shapes, Site
 
 ATTENTION = ("q", "k", "v", "o")
@@ -23,8 +21,8 @@ class PlacementRule(Protocol):
         """Raises ValueError if the rule cannot place on a backbone of these shapes."""
         ...
 
-    def place(self, context: PlacementContext) -> adapters.Placement | str:
-        """Returns the placement for a device, or in one word why there is none."""
+    def place(self, context: PlacementContext) -> adapters.Placement | Hindered:
+        """Returns the placement for a device, or what hinders it."""
         ...
 
     def smaller(self, placement: adapters.Placement) -> adapters.Placement | None:
@@ -33,8 +31,26 @@ class PlacementRule(Protocol):
 
 
 @runtime_checkable
-class ProbingRule(Protocol):
-    """A placement rule that wants to measure before it places."""
+class PreparingRule(Protocol):
+    """A rule that measures or trains on the device before it places."""
+
+    def prepare(self, context: PlacementContext) -> Preparation | Hindered:
+        """Returns what it found, or what hinders it; `place` reads it as `context.preparation`."""
+        ...
+
+
+@runtime_checkable
+class StartingRule(Protocol):
+    """A rule that says what the tune starts from, where it trained before it placed."""
+
+    def start(self, preparation: Preparation, fresh: adapters.Patch) -> adapters.Patch:
+        """Returns the start, given the untrained patch of its placement."""
+        ...
+
+
+@runtime_checkable
+class BudgetedRule(Protocol):
+    """A rule that plans with the costs of the whole tune."""
 
     @property
     def prefix_cache(self) -> bool:
@@ -42,10 +58,6 @@ class ProbingRule(Protocol):
 
         For these rules this counts, not the tuning's own setting: they plan with it.
         """
-        ...
-
-    def probes(self, context: PlacementContext) -> Sequence[ProbeJob]:
-        """Returns what the device measures, and pays for; nothing where it has no memory for it."""
         ...
 
     def allows(self, context: PlacementContext, placement: adapters.Placement) -> bool:
@@ -56,17 +68,28 @@ class ProbingRule(Protocol):
         ...
 
 
-@runtime_checkable
-class TrainingRule(Protocol):
-    """A placement rule that trains before it places; `place` finds the outcome in its context."""
+def prepare(rule: PlacementRule, context: PlacementContext) -> Preparation | Hindered:
+    """Returns what a rule does before it places; for most rules nothing."""
+    return rule.prepare(context) if isinstance(rule, PreparingRule) else UNPREPARED
 
-    def train(self, context: PlacementContext, tuning: Tuning, compute: Compute) -> Trained | str:
-        """Returns what its training left, or in one word why there can be none."""
-        ...
 
-    def start(self, trained: Trained, fresh: adapters.Patch) -> adapters.Patch:
-        """Returns what the tune starts from, given the untrained patch of its placement."""
-        ...
+def trained_start(
+    rule: PlacementRule, preparation: Preparation, fresh: adapters.Patch
+) -> adapters.Patch | None:
+    """Returns what a rule that trained says that the tune starts from; None: it says nothing."""
+    if preparation.patch is None or not isinstance(rule, StartingRule):
+        return None
+    return rule.start(preparation, fresh)
+
+
+def planned_cache(rule: PlacementRule) -> bool | None:
+    """Returns whether a rule plans with a prefix cache; None: the tuning's own setting counts."""
+    return rule.prefix_cache if isinstance(rule, BudgetedRule) else None
+
+
+def allows(rule: PlacementRule, context: PlacementContext, placement: adapters.Placement) -> bool:
+    """Returns whether a placement stays within a rule's limits, if it has any, for this tune."""
+    return not isinstance(rule, BudgetedRule) or rule.allows(context, placement)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from clients.tuning.context import PlacementContext
 from clients.tuning.plan import TunePlan
 from clients.work.stage_work import tune_work, validation_work
 from fleettune.adapters.patch import Patch
@@ -25,15 +24,14 @@ from fleettune.jobs.jobs import Compute, ScoreJob, TuneJob
 from fleettune.releases.manifest import Manifest
 
 
-def run_tune(context: PlacementContext, plan: TunePlan, start: Patch) -> tuple[Patch, TunePlan]:
+def run_tune(plan: TunePlan, start: Patch) -> tuple[Patch, TunePlan]:
     """Returns the trained patch, and the plan as far as it was carried out.
 
     Args:
-        context: Device, release and tuning, which says how long to wait for a lower loss.
-        plan: The whole schedule.
+        plan: The whole schedule, with the tuning, which says how long to wait for a lower loss.
         start: The patch to start from.
     """
-    tuning, release, compute = context.tuning, context.release, context.compute
+    tuning, release, compute = plan.context.tuning, plan.context.release, plan.context.compute
     result = compute.tune(
         TuneJob(
             release=release.path,
@@ -53,7 +51,7 @@ def run_tune(context: PlacementContext, plan: TunePlan, start: Patch) -> tuple[P
         if is_over(losses, tuning.patience):
             break
     best = result.snapshots[losses.index(min(losses))]
-    return best, shorten_plan(context, plan, len(losses))
+    return best, shorten_plan(plan, len(losses))
 
 
 def is_over(losses: Sequence[float], patience: int | None) -> bool:
@@ -69,9 +67,9 @@ def held_loss(
     return sum(score.nll) / sum(example.supervised for example in examples)
 
 
-def shorten_plan(context: PlacementContext, plan: TunePlan, epochs: int) -> TunePlan:
+def shorten_plan(plan: TunePlan, epochs: int) -> TunePlan:
     """Returns a plan's first epochs, with what those ask of the device."""
-    facts, release, ranks = context.facts, context.release, plan.placement.ranks
+    facts, release, ranks = plan.context.facts, plan.context.release, plan.placement.ranks
     cached = plan.cache_bytes > 0
     after = plan.held.after[:epochs]
     batches = plan.batches[: after[-1]]

@@ -7,11 +7,10 @@ from dataclasses import replace
 import numpy as np
 
 from clients.night.order import NightOrder
-from clients.retuning.plan import open_context, refit_plan, split_holdout
+from clients.retuning.plan import open_context, replan_tune, split_holdout
 from clients.state.kept_out import training_exchanges
 from clients.state.state import DeviceState
 from clients.synthesis.rules import Draw, Source
-from clients.tuning.context import PlacementContext
 from clients.tuning.plan import TunePlan
 from clients.work.facts import Facts
 from clients.work.stage_work import synthesise_work
@@ -19,9 +18,7 @@ from fleettune.releases.manifest import Manifest
 from fleettune.seeds import Purpose, stream
 
 
-def add_pairs(
-    order: NightOrder, state: DeviceState, opened: PlacementContext, plan: TunePlan
-) -> TunePlan:
+def add_pairs(order: NightOrder, state: DeviceState, plan: TunePlan) -> TunePlan:
     """Returns a tune's plan with synthetic pairs, and with what making them asks of the device.
 
     The placement stands unless a probing rule's limits do not allow the longer tune: then it places
@@ -48,19 +45,19 @@ def add_pairs(
     made = policy.synthesis.expand(source, order.compute)
     if not made.candidates:
         return plan
-    kept = len(made.pairs)
-    context = open_context(order, state, order.examples(own), order.examples(made.pairs))
     longer: TunePlan | None = None
-    if kept and not isinstance(context, str):
-        room = free - sum(pair.size_bytes for pair in made.pairs)
-        seen = {name: getattr(opened, name) for name in ("probed", "trained")}
-        longer = refit_plan(policy, replace(context, room_bytes=room, **seen), plan.placement)
-    kept = 0 if longer is None else kept
+    if made.pairs:
+        context = replace(
+            open_context(order, state, order.examples(own), order.examples(made.pairs)),
+            room_bytes=free - sum(pair.size_bytes for pair in made.pairs),
+            preparation=plan.context.preparation,
+        )
+        longer = replan_tune(policy.placement, context, plan.placement)
     return replace(
         longer or plan,
         making=synthesise_work(facts, release, state.patch, made.writings),
         synthesised=made.candidates,
-        synthetic_kept=kept,
+        synthetic_kept=0 if longer is None else len(made.pairs),
     )
 
 

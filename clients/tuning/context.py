@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from clients.tuning.schedule import Held, Tuning
@@ -15,21 +15,39 @@ from fleettune.releases.manifest import Manifest
 from fleettune.shapes import Site
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Trained:
-    """What a rule's own training left before it places.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hindered:
+    """There can be no tune.
 
     Attributes:
-        patch: What was trained.
-        scores: Score of every site that is left.
-        entries: What it asked of the device, charged as probing.
-        peak_bytes: Memory at its peak, as priced.
+        reason: Why, as one lower-case word with underscores.
+        peak_bytes: Memory that the device would have needed, as priced; 0 where nothing was placed.
     """
 
-    patch: adapters.Patch
-    scores: Mapping[Site, float]
-    entries: list[Entry]
-    peak_bytes: float
+    reason: str
+    peak_bytes: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Preparation:
+    """What a rule measured or trained before it places; nothing for most rules.
+
+    Attributes:
+        entries: What that asked of the device, by the stage that it is billed as.
+        probed: What its probes found, in their order.
+        patch: What it trained; None if nothing.
+        scores: Score of every site that it may place on, where it trained.
+        peak_bytes: Memory at the peak of its training, as priced.
+    """
+
+    entries: Sequence[Entry] = ()
+    probed: tuple[ProbeResult, ...] = ()
+    patch: adapters.Patch | None = None
+    scores: Mapping[Site, float] = field(default_factory=dict[Site, float])
+    peak_bytes: float = 0.0
+
+
+UNPREPARED = Preparation()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,10 +62,9 @@ class PlacementContext:
         batches: The examples of every step.
         largest: Simulated lengths of the largest step that there may be, in tokens.
         room_bytes: What the quota leaves for patch and prefix cache.
-        probed: What the rule's probes found, in their order; empty for rules without any.
         held: What the tune validates on.
         training: What it trains on, every example once.
-        trained: What a rule that trains before it places left; None for other rules.
+        preparation: What the rule measured or trained before it places.
     """
 
     facts: Facts
@@ -57,7 +74,6 @@ class PlacementContext:
     batches: tuple[tuple[Example, ...], ...]
     largest: tuple[int, ...]
     room_bytes: int
-    probed: tuple[ProbeResult, ...] = ()
     held: Held = field(default_factory=Held)
     training: tuple[Example, ...] = ()
-    trained: Trained | None = None
+    preparation: Preparation = UNPREPARED

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from clients.adaptation import traits_of
-from clients.placement.rules import TrainingRule
+from clients.placement.rules import StartingRule
 from clients.policy import DevicePolicy
 from clients.start import Mixture, Scratch
 from fleettune.data.exchanges import Population
@@ -141,7 +141,7 @@ def _check_start(name: str, policy: DevicePolicy, rule: CatalogueSource) -> None
         )
     if policy.tuning.frozen_a:
         raise ValueError(f"arm {name}: tuning.frozen_a must be false with a start but scratch")
-    if isinstance(policy.placement, TrainingRule):
+    if isinstance(policy.placement, StartingRule):
         raise ValueError(
             f"arm {name}: placement must not train before it places with a start but scratch"
         )

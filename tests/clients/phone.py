@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from clients.adaptation.edgetune import EdgeTune
@@ -12,6 +13,7 @@ from clients.placement.rules import PlacementRule
 from clients.policy import DevicePolicy, Quota
 from clients.selection.rules import Fifo
 from clients.synthesis.rules import NoSynthesis
+from clients.tuning.context import Hindered, PlacementContext, Preparation
 from clients.tuning.schedule import Tuning
 from clients.work.facts import Facts
 from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
@@ -19,7 +21,7 @@ from fleettune.cohort.suspension import current_compute
 from fleettune.cost.hardware import load_hardware
 from fleettune.data.exchanges import Population
 from fleettune.data.personas import SyntheticData
-from fleettune.jobs.jobs import Compute
+from fleettune.jobs.jobs import Compute, ProbeResult
 from fleettune.releases.manifest import Manifest
 
 PROFILE = load_hardware(Path(__file__).parents[2] / "conf" / "hardware")["oneplus_12r"]
@@ -82,6 +84,17 @@ def order_for(
         population=population,
         compute=compute or current_compute(),
     )
+
+
+def with_probed(context: PlacementContext, *probed: ProbeResult) -> PlacementContext:
+    """A context as if probes had found this."""
+    return replace(context, preparation=Preparation(probed=probed))
+
+
+def why_not(found: object) -> str:
+    """The reason of something that is hindered."""
+    assert isinstance(found, Hindered)
+    return found.reason
 
 
 def nightly(

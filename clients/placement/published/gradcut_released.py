@@ -22,14 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.placement.rules import ATTENTION, check_adapters
-from clients.tuning.context import PlacementContext, Trained
+from clients.tuning.context import Hindered, PlacementContext, Preparation
 from clients.tuning.footprint import memory_bytes, peak_bytes
-from clients.tuning.schedule import Tuning
 from clients.work.stage_work import placing_work
 from fleettune.adapters.factors import Tie, check_tied_alpha
 from fleettune.adapters.patch import Patch, Placement, new_patch
 from fleettune.cost.workload import Entry
-from fleettune.jobs.jobs import Compute, TuneJob
+from fleettune.jobs.jobs import TuneJob
 from fleettune.seeds import Purpose, stream
 from fleettune.shapes import MODULES, Shapes, Site, order
 
@@ -248,14 +247,14 @@ class GradCutReleased:
                 f"placement=gradcut_released needs 2 layers that share, got {shapes.layers}"
             )
 
-    def train(self, context: PlacementContext, tuning: Tuning, compute: Compute) -> Trained | str:
+    def prepare(self, context: PlacementContext) -> Preparation | Hindered:
         """Returns phase 1's patch and scores, or ``over_memory`` where it does not fit."""
-        facts, release = context.facts, context.release
+        facts, release, tuning = context.facts, context.release, context.tuning
         layers = release.shapes.layers
         recipe, patch = self.recipe(layers), self._everywhere(context)
         peak = peak_bytes(context, patch.ranks, patch.shared)
         if peak > memory_bytes(facts):
-            return "over_memory"
+            return Hindered(reason="over_memory")
         steps = recipe.steps(layers)
         rng = stream(facts.seed, Purpose.PLACEMENT, facts.device, release.version, 1)
         schedule = replace(tuning, steps=steps, epochs=None, holdout=0.0, patience=None)
@@ -265,7 +264,7 @@ class GradCutReleased:
         for start, end in itertools.pairwise(sorted({0, *ends, steps})):
             part = batches[start:end]
             entries += placing_work(facts, release, patch.ranks, part)
-            patch = compute.tune(
+            patch = context.compute.tune(
                 TuneJob(
                     release=release.path,
                     start=patch,
@@ -275,18 +274,20 @@ class GradCutReleased:
                 )
             ).patch
             patch = _pruned(patch, layers, recipe) if end in ends else patch
-        return Trained(patch=patch, scores=_scores(patch), entries=entries, peak_bytes=peak)
+        return Preparation(patch=patch, scores=_scores(patch), entries=entries, peak_bytes=peak)
 
-    def place(self, context: PlacementContext) -> Placement | str:
+    def place(self, context: PlacementContext) -> Placement | Hindered:
         """Returns phase 2's placement; ``untrained`` where there was no phase 1."""
-        if context.trained is None:
-            return "untrained"
+        if context.preparation.patch is None:
+            return Hindered(reason="untrained")
         layers = context.release.shapes.layers
-        return placed_released(context.trained.scores, layers, self.recipe(layers))
+        return placed_released(context.preparation.scores, layers, self.recipe(layers))
 
-    def start(self, trained: Trained, fresh: Patch) -> Patch:
+    def start(self, preparation: Preparation, fresh: Patch) -> Patch:
         """Returns the untrained patch with shared pairs and vectors as phase 1 left them."""
-        learned = {_module(tied.vectors): tied for tied in trained.patch.ties}
+        if preparation.patch is None:
+            return fresh
+        learned = {_module(tied.vectors): tied for tied in preparation.patch.ties}
         ties = tuple(
             replace(
                 learned[_module(tied.vectors)],

@@ -15,14 +15,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from clients.placement.rules import EverySite, check_adapters
-from clients.tuning.context import PlacementContext, Trained
+from clients.tuning.context import Hindered, PlacementContext, Preparation
 from clients.tuning.footprint import memory_bytes, peak_bytes
-from clients.tuning.schedule import Tuning
 from clients.work.stage_work import placing_work, validation_work
 from fleettune.adapters.factors import Tie, check_tied_alpha
 from fleettune.adapters.patch import Patch, Placement, new_patch
 from fleettune.cost.ledger import Stage
-from fleettune.jobs.jobs import Compute, OutputNormJob, TuneJob
+from fleettune.jobs.jobs import OutputNormJob, TuneJob
 from fleettune.seeds import Purpose, stream
 from fleettune.shapes import MODULES, Shapes, Site, order
 
@@ -57,13 +56,13 @@ class LoraDrop:
         """Raises ValueError if rank or alpha do not fit the model."""
         check_adapters(shapes, self.rank, self.alpha)
 
-    def train(self, context: PlacementContext, tuning: Tuning, compute: Compute) -> Trained | str:
+    def prepare(self, context: PlacementContext) -> Preparation | Hindered:
         """Returns every site's importance, or ``over_memory`` where every site does not fit."""
-        facts, release = context.facts, context.release
+        facts, release, tuning = context.facts, context.release, context.tuning
         everywhere = EverySite(rank=self.rank, alpha=self.alpha).on(release.shapes)
         peak = peak_bytes(context, everywhere.ranks)
         if peak > memory_bytes(facts):
-            return "over_memory"
+            return Hindered(reason="over_memory")
         keys = (facts.device, release.version)
         rng = stream(facts.seed, Purpose.PLACEMENT, *keys, 0)
         short = replace(tuning, steps=self.warm_up_steps, epochs=None, holdout=0.0, patience=None)
@@ -75,12 +74,12 @@ class LoraDrop:
             learning_rate=tuning.learning_rate,
             clip=tuning.clip,
         )
-        patch, ranks, seen = compute.tune(job).patch, everywhere.ranks, context.training
-        found = compute.measure_outputs(
+        patch, ranks, seen = context.compute.tune(job).patch, everywhere.ranks, context.training
+        found = context.compute.measure_outputs(
             OutputNormJob(release=release.path, patch=patch, examples=seen)
         )
         looking = validation_work(facts, release, ranks, seen, (1, False))
-        return Trained(
+        return Preparation(
             patch=patch,
             scores=found.squares,
             entries=[
@@ -90,11 +89,11 @@ class LoraDrop:
             peak_bytes=peak,
         )
 
-    def place(self, context: PlacementContext) -> Placement | str:
+    def place(self, context: PlacementContext) -> Placement | Hindered:
         """Returns the placement by importance; ``untrained`` where there was no short tune."""
-        if context.trained is None:
-            return "untrained"
-        return self.placed(context.trained.scores)
+        if context.preparation.patch is None:
+            return Hindered(reason="untrained")
+        return self.placed(context.preparation.scores)
 
     def placed(self, scores: Mapping[Site, float]) -> Placement:
         """Returns the placement that follows from every site's importance."""
@@ -112,7 +111,7 @@ class LoraDrop:
         sites = tuple(sorted(own, key=order))
         return Placement(sites=sites, rank=self.rank, alpha=self.alpha, ties=tuple(ties))
 
-    def start(self, trained: Trained, fresh: Patch) -> Patch:
+    def start(self, preparation: Preparation, fresh: Patch) -> Patch:
         """Returns the untrained patch: the tune starts anew."""
         return fresh
 

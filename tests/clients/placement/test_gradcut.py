@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from clients.device import run_round
 from clients.placement.benefits import kendall_tau
 from clients.placement.random_profile import RandomSameProfile
-from clients.placement.rules import EverySite, PlacementRule, ProbingRule, TopLayers
+from clients.placement.rules import BudgetedRule, EverySite, PlacementRule, PreparingRule, TopLayers
 from clients.placement.site_costs import all_cuts, cut_bytes, cut_j, every_site_j, site_costs
 from clients.policy import DevicePolicy, Quota, read_policy
-from clients.retuning.plan import open_context, plan_tune, probe_jobs
+from clients.retuning.plan import open_context, plan_tune
 from clients.state.state import DeviceState, read_state, write_state
-from clients.tuning.context import PlacementContext
+from clients.tuning.context import Hindered, PlacementContext
 from clients.tuning.footprint import joules, memory_bytes, peak_bytes
 from clients.work.facts import Facts
 from clients.work.stage_work import tune_work
@@ -34,7 +34,18 @@ from fleettune.records import to_record
 from fleettune.releases.manifest import Manifest
 from fleettune.releases.site_ranking import Ranking
 from fleettune.shapes import MODULES, Site
-from tests.clients.phone import FACTS, PROFILE, RELEASE, ROOMY, SHAPES, WORLD, nightly, order_for
+from tests.clients.phone import (
+    FACTS,
+    PROFILE,
+    RELEASE,
+    ROOMY,
+    SHAPES,
+    WORLD,
+    nightly,
+    order_for,
+    why_not,
+    with_probed,
+)
 from tests.clients.phone import HALF as RULE
 
 SERVED = replace(RULE, probe="server")
@@ -86,9 +97,9 @@ def test_a_plan_never_takes_more_joules_or_bytes_than_it_may(
 ) -> None:
     rule = replace(RULE, budget=budget, prefix_cache=cache)
     place = context(facts(priced), steps=steps)
-    plan = plan_tune(policy(rule, steps=steps), place, [found_by_chance(seed)])
-    if isinstance(plan, str):
-        assert plan == "over_budget"
+    plan = plan_tune(rule, with_probed(place, found_by_chance(seed)))
+    if isinstance(plan, Hindered):
+        assert plan.reason == "over_budget"
         return
     every = tune_work(place.facts, RELEASE, ALL, place.batches, cached=False)
     assert joules(place.facts, plan.entries) <= budget * joules(place.facts, every) * (1 + 1e-9)
@@ -119,7 +130,7 @@ def test_costs_of_cut_and_sites_add_up_to_the_price_of_the_tune(
 
 
 def test_a_budget_that_does_not_bind_takes_every_site() -> None:
-    place = replace(context(facts()), probed=(found_by_chance(1),))
+    place = with_probed(context(facts()), found_by_chance(1))
     assert every_site_j(place, 4) > 0
     placed = replace(RULE, budget=1.0).place(place)
     assert placed == EverySite(rank=4, alpha=8.0).on(SHAPES)
@@ -130,12 +141,12 @@ def test_sites_without_benefit_are_skipped() -> None:
     worth = {site: 0.0 if site.module == "up" else value for site, value in found.benefit.items()}
     gradients = {s: array if worth[s] else 0 * array for s, array in found.gradients.items()}
     probed = (ProbeResult(benefit=worth, gradients=gradients),)
-    placed = replace(RULE, budget=1.0).place(replace(context(facts()), probed=probed))
-    assert not isinstance(placed, str)
+    placed = replace(RULE, budget=1.0).place(with_probed(context(facts()), *probed))
+    assert not isinstance(placed, Hindered)
     assert {site.module for site in placed.sites} == set(MODULES) - {"up"}
     nothing = {s: 0 * array for s, array in gradients.items()}
     probed = (ProbeResult(benefit=dict.fromkeys(worth, 0.0), gradients=nothing),)
-    assert RULE.place(replace(context(facts()), probed=probed)) == "no_benefit"
+    assert why_not(RULE.place(with_probed(context(facts()), *probed))) == "no_benefit"
 
 
 def needed_gb(device: Facts) -> float:
@@ -153,10 +164,10 @@ def test_half_the_memory_gets_a_smaller_plan_and_no_failure() -> None:
     for ram_gb in (enough, weights + (enough - weights) / 2):
         device = facts("smollm2-360m", ram_gb)
         place = context(device)
-        jobs = probe_jobs(policy(rule), place)
+        jobs = rule.probes(place)
         first = min(site.layer for job in jobs for site in job.probe.factors)
-        plan = plan_tune(policy(rule), place, [found_by_chance(2, first)])
-        assert not isinstance(plan, str)
+        plan = plan_tune(rule, with_probed(place, found_by_chance(2, first)))
+        assert not isinstance(plan, Hindered)
         assert peak_bytes(place, plan.placement.ranks) <= memory_bytes(device)
         sizes.append(plan.placement.size_bytes(SHAPES))
     assert 0 < sizes[1] < sizes[0]
@@ -164,37 +175,37 @@ def test_half_the_memory_gets_a_smaller_plan_and_no_failure() -> None:
 
 def test_a_device_that_cannot_even_probe_says_so() -> None:
     device = facts("llama-3.2-1b", ram_gb=1.0)
-    assert probe_jobs(policy(RULE), context(device)) == ()
-    assert plan_tune(policy(RULE), context(device)) == "over_memory"
+    assert RULE.probes(context(device)) == ()
+    assert why_not(plan_tune(RULE, context(device))) == "over_memory"
 
 
 def test_a_budget_below_every_cut_is_not_probed_for() -> None:
     rule = replace(RULE, budget=0.01)
-    assert probe_jobs(policy(rule), context(facts())) == ()
-    assert plan_tune(policy(rule), context(facts())) == "over_budget"
+    assert rule.probes(context(facts())) == ()
+    assert why_not(plan_tune(rule, context(facts()))) == "over_budget"
 
 
 @settings(derandomize=True, deadline=None, max_examples=20)
 @given(st.integers(0, 1000), st.sampled_from([0.02, 0.05, 0.2]), st.sampled_from([0.5, 1.0]))
 def test_a_patch_stays_within_its_share_of_bytes(seed: int, share: float, budget: float) -> None:
     rule, probed = replace(RULE, budget=budget, patch=share), found_by_chance(seed)
-    place = replace(context(facts()), probed=(probed,))
+    place = with_probed(context(facts()), probed)
     placed = rule.place(place)
     whole = EverySite(rank=4, alpha=8.0).on(SHAPES).size_bytes(SHAPES)
-    assert not isinstance(placed, str)
+    assert not isinstance(placed, Hindered)
     assert placed.size_bytes(SHAPES) <= share * whole
     drawn = RandomSameProfile(like=rule).place(place)
-    assert not isinstance(drawn, str)
+    assert not isinstance(drawn, Hindered)
     assert len(placed.sites) == len(drawn.sites)
 
 
 def test_a_quota_without_room_for_the_cache_leaves_it_out() -> None:
     rule = replace(RULE, budget=0.7)
-    roomy = plan_tune(policy(rule), context(facts()), [found_by_chance(3)])
+    roomy = plan_tune(rule, with_probed(context(facts()), found_by_chance(3)))
     tight = Quota(buffer_bytes=20_000, total_bytes=30_000)
-    squeezed = plan_tune(policy(rule, tight), context(facts(), tight), [found_by_chance(3)])
-    assert not isinstance(roomy, str)
-    assert not isinstance(squeezed, str)
+    squeezed = plan_tune(rule, with_probed(context(facts(), tight), found_by_chance(3)))
+    assert not isinstance(roomy, Hindered)
+    assert not isinstance(squeezed, Hindered)
     assert roomy.cache_bytes > 0 == squeezed.cache_bytes
     assert {entry[1] for entry in roomy.entries} >= {Phase.READ, Phase.WRITE}
 
@@ -203,8 +214,8 @@ def test_a_smaller_budget_never_buys_more() -> None:
     probed, values = found_by_chance(4), list[float]()
     for budget in (0.3, 0.5, 0.7, 0.9, 1.0):
         rule = replace(RULE, budget=budget, prefix_cache=False)
-        placed = rule.place(replace(context(facts()), probed=(probed,)))
-        sites = () if isinstance(placed, str) else placed.sites
+        placed = rule.place(with_probed(context(facts()), probed))
+        sites = () if isinstance(placed, Hindered) else placed.sites
         values.append(sum(probed.benefit[site] for site in sites))
     # each is within 1 part in 10,000 of its best
     assert all(low <= high * 1.0001 for low, high in itertools.pairwise(values))
@@ -259,12 +270,12 @@ def test_equal_benefits_place_the_same_sites_whoever_probed(
     place = context(facts(priced))
     first = min((s.layer for job in ours.probes(place) for s in job.probe.factors), default=8)
     found = found_by_chance(seed)
-    own = replace(place, probed=(found_by_layer(found, first),)) if first < 8 else place
+    own = with_probed(place, found_by_layer(found, first)) if first < 8 else place
     shipped = replace(place, release=ranked(found))
     assert served.probes(shipped) == ()
     assert served.place(shipped) == ours.place(own)
     drawn = RandomSameProfile(like=served)
-    assert drawn.probes(shipped) == ()
+    assert drawn.prepare(shipped).probed == ()
     assert drawn.place(shipped) == RandomSameProfile(like=ours).place(own)
 
 
@@ -292,13 +303,16 @@ def test_a_night_with_a_ranking_pays_for_no_probe() -> None:
 
 def test_what_hinders_a_placement_by_a_ranking_is_said() -> None:
     place = context(facts())
-    assert SERVED.place(place) == "no_ranking"
+    assert why_not(SERVED.place(place)) == "no_ranking"
     nothing = ProbeResult(benefit=dict.fromkeys(ALL, 0.0), gradients={})
-    assert SERVED.place(replace(place, release=ranked(nothing))) == "no_benefit"
+    assert why_not(SERVED.place(replace(place, release=ranked(nothing)))) == "no_benefit"
     shipped = ranked(found_by_chance(1))
-    assert replace(SERVED, budget=0.01).place(replace(place, release=shipped)) == "over_budget"
+    assert (
+        why_not(replace(SERVED, budget=0.01).place(replace(place, release=shipped)))
+        == "over_budget"
+    )
     tiny = replace(context(facts("llama-3.2-1b", ram_gb=1.0)), release=shipped)
-    assert SERVED.place(tiny) == "over_memory"
+    assert why_not(SERVED.place(tiny)) == "over_memory"
 
 
 def test_equal_nights_place_and_train_alike() -> None:
@@ -309,13 +323,13 @@ def test_equal_nights_place_and_train_alike() -> None:
 
 
 def test_fisher_probes_batch_by_batch() -> None:
-    jobs = probe_jobs(policy(replace(RULE, benefit="fisher")), context(facts()))
+    jobs = replace(RULE, benefit="fisher").probes(context(facts()))
     assert [len(job.batches) for job in jobs] == [1, 1]
-    assert [len(job.batches) for job in probe_jobs(policy(RULE), context(facts()))] == [2]
+    assert [len(job.batches) for job in RULE.probes(context(facts()))] == [2]
 
 
 def test_all_sites_of_a_type_are_probed_with_one_a() -> None:
-    (job,) = probe_jobs(policy(replace(RULE, budget=1.0)), context(facts()))
+    (job,) = replace(RULE, budget=1.0).probes(context(facts()))
     for module in MODULES:
         drawn = {job.probe.factors[Site(layer, module)].a.tobytes() for layer in range(8)}
         assert len(drawn) == 1
@@ -324,22 +338,22 @@ def test_all_sites_of_a_type_are_probed_with_one_a() -> None:
 def test_random_sites_have_the_same_profile_and_another_choice() -> None:
     # a budget that reaches a layer but not all of its sites, so that there is something to draw
     rule = replace(RULE, budget=0.485)
-    place = replace(context(facts()), probed=(found_by_chance(6),))
+    place = with_probed(context(facts()), found_by_chance(6))
     ours, other = rule.place(place), RandomSameProfile(like=rule).place(place)
-    assert not isinstance(ours, str)
-    assert not isinstance(other, str)
+    assert not isinstance(ours, Hindered)
+    assert not isinstance(other, Hindered)
     assert [site.layer for site in ours.sites] == [site.layer for site in other.sites]
     assert ours.sites != other.sites
     assert other == RandomSameProfile(like=rule).place(place)
-    assert RandomSameProfile(like=RULE).place(replace(place, probed=())) == "over_memory"
+    assert why_not(RandomSameProfile(like=RULE).place(with_probed(place))) == "over_memory"
 
 
 def test_aligned_sites_share_one_pair_within_the_budget() -> None:
     # all gradients of chance point one way, so alignment is a matter of sizes alone
-    place = replace(context(facts()), probed=(found_by_chance(7),))
+    place = with_probed(context(facts()), found_by_chance(7))
     alone, shared = RULE.place(place), replace(RULE, share_above=0.7).place(place)
-    assert not isinstance(alone, str)
-    assert not isinstance(shared, str)
+    assert not isinstance(alone, Hindered)
+    assert not isinstance(shared, Hindered)
     assert shared.ties
     assert alone.ranks == shared.ranks
     assert shared.size_bytes(SHAPES) < alone.size_bytes(SHAPES)
@@ -354,10 +368,10 @@ def test_a_pair_that_has_no_room_is_not_made() -> None:
     gradients = {site: np.ones((256, 1), np.float32) for site in twins}
     probed = (ProbeResult(benefit=dict.fromkeys(twins, 256.0), gradients=gradients),)
     rule = replace(RULE, rank=1, budget=1.0, share_above=1.0, prefix_cache=False)
-    place = replace(context(facts()), probed=probed, room_bytes=4 * (704 + 163))
+    place = replace(with_probed(context(facts()), *probed), room_bytes=4 * (704 + 163))
     roomy, tight = rule.place(place), rule.place(replace(place, room_bytes=place.room_bytes - 1))
-    assert not isinstance(roomy, str)
-    assert not isinstance(tight, str)
+    assert not isinstance(roomy, Hindered)
+    assert not isinstance(tight, Hindered)
     assert [tie.sites for tie in roomy.ties] == [twins]
     assert (tight.sites, tight.ties) == (twins, ())
 
@@ -380,9 +394,10 @@ def test_a_night_with_shared_pairs_trains_keeps_and_sends_them_once() -> None:
 
 
 def test_rules_that_probe_are_told_apart() -> None:
-    assert isinstance(RULE, ProbingRule)
-    assert isinstance(RandomSameProfile(like=RULE), ProbingRule)
-    assert not isinstance(TopLayers(layers=1, rank=1, alpha=1.0), ProbingRule)
+    assert isinstance(RULE, PreparingRule)
+    assert isinstance(RULE, BudgetedRule)
+    assert isinstance(RandomSameProfile(like=RULE), BudgetedRule)
+    assert not isinstance(TopLayers(layers=1, rank=1, alpha=1.0), BudgetedRule)
 
 
 @pytest.mark.parametrize("rule", [RULE, RandomSameProfile(like=RULE)])

@@ -21,7 +21,7 @@ from clients.placement.knapsack import (
     sum_benefits,
 )
 from clients.placement.site_costs import every_site_j
-from clients.tuning.context import PlacementContext
+from clients.tuning.context import Hindered, PlacementContext, Preparation
 from clients.tuning.footprint import cheapest_tune, fits_memory, joules, peak_bytes
 from clients.tuning.schedule import Tuning
 from clients.work.facts import Facts
@@ -34,7 +34,7 @@ from fleettune.jobs.jobs import ProbeResult
 from fleettune.releases.manifest import Manifest
 from fleettune.shapes import MODULES, Shapes, Site, order
 from tests.clients.phone import HALF as RULE
-from tests.clients.phone import PROFILE
+from tests.clients.phone import PROFILE, with_probed
 
 RANK = 4
 LAYERS = 4
@@ -133,12 +133,12 @@ class Toy:
 
     @property
     def worth(self) -> dict[Site, float]:
-        return dict(self.context.probed[0].benefit)
+        return dict(self.context.preparation.probed[0].benefit)
 
     def placed(self) -> float:
         """The sum of benefits of what the rule places."""
         found = self.rule.place(self.context)
-        return 0.0 if isinstance(found, str) else sum_benefits(self.worth, found.sites)
+        return 0.0 if isinstance(found, Hindered) else sum_benefits(self.worth, found.sites)
 
     def fits(self, sites: tuple[Site, ...]) -> bool:
         """The stated limits at the true costs of a plan: joules, memory, quota, bytes of patch."""
@@ -242,7 +242,7 @@ def context_of(
         batches=batches,
         largest=(39, 39),
         room_bytes=room_bytes,
-        probed=(probed,),
+        preparation=Preparation(probed=(probed,)),
     )
     if rng.random() < 0.3:
         every = {Site(layer, m): RANK for layer in range(shapes.layers) for m in MODULES}
@@ -261,7 +261,7 @@ def context_of(
 def test_a_plan_is_the_brute_force_optimum_at_true_costs(seed: int) -> None:
     toy = toy_of(seed)
     found = toy.rule.place(toy.context)
-    assert isinstance(found, str) or toy.fits(found.sites)
+    assert isinstance(found, Hindered) or toy.fits(found.sites)
     # stricter than the 98 % that were asked for: sums of the same numbers in the same order
     assert toy.placed() == toy.optimum()
 
@@ -283,7 +283,7 @@ def test_a_plan_that_bounds_of_costs_refuse_is_found() -> None:
     share = joules(context.facts, entries) / every_site_j(context, RANK)
     rule = replace(RULE, budget=share * 1.0001, prefix_cache=False)
     probed = ProbeResult(benefit={site: 1.0}, gradients={site: np.ones((1, 1), np.float32)})
-    assert rule.place(replace(context, probed=(probed,))) == alone
+    assert rule.place(with_probed(context, probed)) == alone
 
 
 @pytest.mark.parametrize("limit", [3, 4, 5, 9])

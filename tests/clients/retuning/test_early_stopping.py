@@ -10,13 +10,13 @@ import pytest
 from clients.device import run_round
 from clients.night.order import NightOrder
 from clients.placement.gradcut import GradCut
-from clients.placement.rules import EverySite, PlacementRule, TopLayers
+from clients.placement.rules import EverySite, PlacementRule, TopLayers, prepare
 from clients.policy import DevicePolicy
 from clients.retuning.early_stopping import held_loss, is_over, run_tune
-from clients.retuning.plan import open_context, plan_tune, probe_jobs, split_holdout
+from clients.retuning.plan import open_context, plan_tune, split_holdout
 from clients.state.state import DeviceState
 from clients.synthesis.rules import TemplateRewrite
-from clients.tuning.context import PlacementContext
+from clients.tuning.context import PlacementContext, Preparation
 from clients.tuning.first_patch import new_start
 from clients.tuning.footprint import joules
 from clients.tuning.plan import TunePlan
@@ -57,9 +57,11 @@ def context(chosen: DevicePolicy) -> PlacementContext:
     return found
 
 
-def planned(chosen: DevicePolicy, compute: Compute) -> TunePlan:
+def planned(chosen: DevicePolicy) -> TunePlan:
     place = context(chosen)
-    plan = plan_tune(chosen, place, [compute.probe(job) for job in probe_jobs(chosen, place)])
+    preparation = prepare(chosen.placement, place)
+    assert isinstance(preparation, Preparation)
+    plan = plan_tune(chosen.placement, replace(place, preparation=preparation))
     assert isinstance(plan, TunePlan)
     return plan
 
@@ -114,10 +116,10 @@ def test_a_tune_ends_with_the_patch_and_at_the_step_where_one_that_really_stops_
 ) -> None:
     tuning, compute = replace(TUNING, patience=patience), current_compute()
     chosen = policy(tuning, rule)
-    plan = planned(chosen, compute)
+    plan = planned(chosen)
     assert bool(plan.placement.ties) == (rule is SHARING)
     start = new_start(FACTS, RELEASE, plan.placement, shared=False)
-    patch, done = run_tune(context(chosen), plan, start)
+    patch, done = run_tune(plan, start)
     best, steps, losses = really_stopped(plan, tuning, start, compute)
     assert_close(patch, best)
     assert len(done.batches) == steps
@@ -149,7 +151,7 @@ def test_a_night_is_charged_up_to_its_stop_validations_included() -> None:
 
 def planned_night(state: DeviceState) -> TunePlan:
     examples = night_order().examples(state.answered)
-    plan = plan_tune(policy(), open_context(night_order(), DeviceState(), examples))
+    plan = plan_tune(policy().placement, open_context(night_order(), DeviceState(), examples))
     assert isinstance(plan, TunePlan)
     return plan
 
@@ -186,8 +188,7 @@ def test_a_validation_by_hand() -> None:
 def test_a_budget_counts_validations_on_both_sides() -> None:
     rule = replace(SHARING, budget=0.5, share_above=None)
     chosen = policy(replace(TUNING, patience=2), rule)
-    compute = current_compute()
-    place, plan = context(chosen), planned(chosen, compute)
+    place, plan = context(chosen), planned(chosen)
     every = EverySite(rank=4, alpha=8.0).on(SHAPES).ranks
     whole = [
         *tune_work(FACTS, RELEASE, every, place.batches, cached=False),
@@ -243,13 +244,13 @@ def test_when_patience_is_over() -> None:
 
 def test_without_a_holdout_nothing_is_scored_and_the_last_patch_is_kept() -> None:
     tuning = replace(TUNING, holdout=0.0, patience=None, epochs=2)
-    plan = planned(policy(tuning), current_compute())
+    plan = planned(policy(tuning))
     assert plan.held.after == ()
     assert {phase for _, phase, _ in plan.entries} == {Phase.FORWARD, Phase.BACKWARD}
     tie = Tie(sites=(Site(6, "q"), Site(7, "q")), rank=2, alpha=4.0)
     tied = replace(plan, placement=replace(plan.placement, sites=(), ties=(tie,)))
     for each in (plan, tied):
         start = new_start(FACTS, RELEASE, each.placement, shared=False)
-        patch, done = run_tune(context(policy(tuning)), each, start)
+        patch, done = run_tune(each, start)
         assert done is each
         assert patch.ranks == each.placement.ranks

@@ -14,6 +14,7 @@ from clients.retuning.plan import open_context, plan_tune
 from clients.selection.rules import Fifo
 from clients.state.state import DeviceState
 from clients.synthesis.rules import NoSynthesis
+from clients.tuning.context import Hindered
 from clients.tuning.plan import TunePlan
 from clients.tuning.schedule import Tuning
 from clients.work.facts import Facts
@@ -24,7 +25,7 @@ from fleettune.cost.workload import Phase
 from fleettune.data.tokens import Example
 from fleettune.releases.manifest import Manifest
 from fleettune.shapes import Shapes
-from tests.clients.phone import order_for
+from tests.clients.phone import order_for, why_not
 
 SHAPES = Shapes(hidden=8, layers=32, heads=2, kv_heads=1, head_dim=4, ffn=12, vocab=16)
 RELEASE = Manifest(
@@ -54,11 +55,9 @@ POLICY = DevicePolicy(
 )
 
 
-def planned(
-    policy: DevicePolicy, examples: tuple[Example, ...] = EXAMPLES, *, facts: Facts = FACTS
-) -> TunePlan | str:
+def planned(policy: DevicePolicy, *, facts: Facts = FACTS) -> TunePlan | Hindered:
     order = order_for(policy, RELEASE, facts=facts)
-    return plan_tune(policy, open_context(order, DeviceState(), examples))
+    return plan_tune(policy.placement, open_context(order, DeviceState(), EXAMPLES))
 
 
 @pytest.mark.parametrize(
@@ -86,10 +85,9 @@ def test_a_cache_is_kept_only_where_the_priced_model_has_layers_below(
 
 
 def test_what_hinders_a_tune_is_named_in_one_word() -> None:
-    assert planned(POLICY, ()) == "empty_buffer"
     tight = replace(POLICY, quota=Quota(buffer_bytes=1, total_bytes=100))
-    assert planned(tight) == "patch_over_quota"
+    assert why_not(planned(tight)) == "patch_over_quota"
     large = replace(FACTS, priced=PricedModel(model="llama-3.2-3b"))
     ram_gb = replace(FACTS.profile.ram_gb, value=1.0, low=1.0)
     large = replace(large, profile=replace(FACTS.profile, ram_gb=ram_gb))
-    assert planned(POLICY, facts=large) == "over_memory"
+    assert why_not(planned(POLICY, facts=large)) == "over_memory"

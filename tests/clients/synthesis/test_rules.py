@@ -21,7 +21,7 @@ from clients.retuning.synthetic_pairs import add_pairs
 from clients.selection.rules import Fifo
 from clients.state.state import DeviceState
 from clients.synthesis.rules import NoSynthesis, SelfParaphrase, Source, Synthesis, TemplateRewrite
-from clients.tuning.context import PlacementContext
+from clients.tuning.context import Hindered, PlacementContext
 from clients.tuning.plan import TunePlan
 from clients.tuning.schedule import Tuning
 from clients.work.facts import Facts
@@ -370,9 +370,9 @@ def planned(night: NightOrder, state: DeviceState) -> tuple[TunePlan, TunePlan]:
     """The plan of a tune without and with synthetic pairs."""
     opened = open_context(night, state, night.examples(state.buffer))
     assert isinstance(opened, PlacementContext)
-    plan = plan_tune(night.policy, opened)
+    plan = plan_tune(night.policy.placement, opened)
     assert isinstance(plan, TunePlan)
-    return plan, add_pairs(night, state, opened, plan)
+    return plan, add_pairs(night, state, plan)
 
 
 @settings(
@@ -463,8 +463,8 @@ def test_pairs_that_would_not_fit_the_memory_are_left_out(release: Manifest) -> 
         ram = Coefficient(value=ram_gb, low=ram_gb, high=ram_gb, tier="E", source="a test")
         small = replace(night, facts=replace(night.facts, profile=replace(PROFILE, ram_gb=ram)))
         opened = open_context(small, state, small.examples(state.buffer))
-        plan = plan_tune(small.policy, opened)
-        return None if isinstance(plan, str) else planned(small, state)[1]
+        plan = plan_tune(small.policy.placement, opened)
+        return None if isinstance(plan, Hindered) else planned(small, state)[1]
 
     sizes = [1e-3 * 1.1**power for power in range(60)]
     least = next(plan for plan in map(at, sizes) if plan is not None)

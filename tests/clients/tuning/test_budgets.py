@@ -15,7 +15,7 @@ from clients.retuning.plan import open_context, plan_tune
 from clients.retuning.synthetic_pairs import add_pairs
 from clients.state.state import DeviceState
 from clients.synthesis.rules import TemplateRewrite
-from clients.tuning.context import PlacementContext
+from clients.tuning.context import Hindered, PlacementContext
 from clients.tuning.first_patch import new_start
 from clients.tuning.footprint import joules, memory_bytes, peak_bytes
 from clients.tuning.plan import TunePlan
@@ -27,7 +27,7 @@ from fleettune.jobs.jobs import ProbeResult
 from fleettune.shapes import MODULES, Site
 from tests.clients.phone import FACTS as OWN
 from tests.clients.phone import HALF as RULE
-from tests.clients.phone import RELEASE, SHAPES, WORLD, nightly, order_for
+from tests.clients.phone import RELEASE, SHAPES, WORLD, nightly, order_for, with_probed
 
 FACTS = replace(OWN, priced=PricedModel(model="llama-3.2-1b", tokens_ratio=1.0))
 EVERY = EverySite(rank=4, alpha=8.0).on(SHAPES).ranks
@@ -94,12 +94,12 @@ def test_a_tune_with_synthetic_pairs_stays_within_the_budget_of_its_own_schedule
     made = TemplateRewrite(per_exchange=pairs, rouge_low=0.0, rouge_high=1.0)
     chosen = replace(chosen, synthesis=made)
     state, place = opened(chosen)
-    place = replace(place, probed=(found_by_chance(seed),))
-    plan = plan_tune(chosen, place)
-    if isinstance(plan, str):
-        assert plan == "over_budget"
+    place = with_probed(place, found_by_chance(seed))
+    plan = plan_tune(chosen.placement, place)
+    if isinstance(plan, Hindered):
+        assert plan.reason == "over_budget"
         return
-    longer = add_pairs(order_for(chosen, facts=FACTS), state, place, plan)
+    longer = add_pairs(order_for(chosen, facts=FACTS), state, plan)
     for each in (plan, longer):
         assert joules(FACTS, each.entries) <= budget * every_j(each) * SLACK
         assert peak_bytes(place, each.placement.ranks) <= memory_bytes(FACTS)
@@ -114,10 +114,10 @@ def test_a_placement_that_pairs_make_too_dear_is_made_anew() -> None:
     for seed, budget in enumerate((0.4, 0.45, 0.5, 0.55, 0.6, 0.7)):
         chosen = replace(policy(replace(RULE, budget=budget), tuning), synthesis=made)
         state, place = opened(chosen)
-        place = replace(place, probed=(found_by_chance(seed),))
-        plan = plan_tune(chosen, place)
+        place = with_probed(place, found_by_chance(seed))
+        plan = plan_tune(chosen.placement, place)
         assert isinstance(plan, TunePlan)
-        longer = add_pairs(order_for(chosen, facts=FACTS), state, place, plan)
+        longer = add_pairs(order_for(chosen, facts=FACTS), state, plan)
         assert joules(FACTS, longer.entries) <= budget * every_j(longer) * SLACK
         moved += longer.placement != plan.placement
     assert moved > 0
@@ -144,7 +144,7 @@ def test_half_the_memory_above_the_weights_gets_a_smaller_plan_and_no_failure(
             benefit={site: found.benefit[site] for site in kept},
             gradients={site: found.gradients[site] for site in kept},
         )
-        plan = plan_tune(chosen, small, [seen])
+        plan = plan_tune(chosen.placement, with_probed(small, seen))
         assert isinstance(plan, TunePlan)
         assert peak_bytes(small, plan.placement.ranks) <= memory_bytes(small.facts)
         sizes.append(plan.placement.size_bytes(SHAPES))
@@ -156,7 +156,7 @@ def test_an_upload_of_shared_pairs_is_smaller_as_priced() -> None:
     sent: list[float] = []
     for share_above in (None, 0.3):
         chosen = policy(replace(RULE, budget=1.0, share_above=share_above), tuning)
-        plan = plan_tune(chosen, opened(chosen)[1], [found_by_chance(3)])
+        plan = plan_tune(chosen.placement, with_probed(opened(chosen)[1], found_by_chance(3)))
         assert isinstance(plan, TunePlan)
         patch = new_start(FACTS, RELEASE, plan.placement, shared=False)
         assert bool(patch.ties) == (share_above is not None)

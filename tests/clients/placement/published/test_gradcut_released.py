@@ -18,11 +18,11 @@ from clients.placement.published.gradcut_released import (
     released_scores,
     scaled,
 )
-from clients.placement.rules import TopLayers, TrainingRule
+from clients.placement.rules import PreparingRule, StartingRule, TopLayers
 from clients.policy import read_policy
 from clients.retuning.plan import open_context
 from clients.state.state import DeviceState
-from clients.tuning.context import PlacementContext, Trained
+from clients.tuning.context import PlacementContext, Preparation
 from clients.work.facts import Facts
 from clients.work.stage_work import tune_work
 from fleettune.adapters.factors import Tie
@@ -33,7 +33,7 @@ from fleettune.jobs.jobs import Compute, Job, Result, TuneJob, TuneResult
 from fleettune.messages.report import Report
 from fleettune.records import to_record
 from fleettune.shapes import MODULES, Site
-from tests.clients.phone import FACTS, RELEASE, SHAPES, WORLD, nightly, order_for
+from tests.clients.phone import FACTS, RELEASE, SHAPES, WORLD, nightly, order_for, why_not
 
 RECIPE = ReleasedRecipe(
     rank=4,
@@ -306,10 +306,10 @@ def test_it_places_what_the_decision_functions_say() -> None:
     rng = np.random.default_rng(0)
     scores = {Site(n, m): float(rng.uniform()) for n in range(2, LAYERS) for m in MODULES}
     patch = Patch(release=0, alpha=8.0, factors={})
-    trained = Trained(patch=patch, scores=scores, entries=[], peak_bytes=0.0)
-    placed = RULE.place(replace(context(), trained=trained))
+    preparation = Preparation(patch=patch, scores=scores)
+    placed = RULE.place(replace(context(), preparation=preparation))
     assert placed == placed_released(scores, LAYERS, RULE.recipe(LAYERS))
-    assert RULE.place(context()) == "untrained"
+    assert why_not(RULE.place(context())) == "untrained"
 
 
 def test_overshoot_drops_more_and_never_all() -> None:
@@ -319,8 +319,9 @@ def test_overshoot_drops_more_and_never_all() -> None:
 
 
 def test_it_is_told_apart_and_crosses_the_wire_as_data() -> None:
-    assert isinstance(RULE, TrainingRule)
-    assert not isinstance(TopLayers(layers=1, rank=1, alpha=1.0), TrainingRule)
+    assert isinstance(RULE, PreparingRule)
+    assert isinstance(RULE, StartingRule)
+    assert not isinstance(TopLayers(layers=1, rank=1, alpha=1.0), PreparingRule)
     assert read_policy(to_record(POLICY)) == POLICY
 
 

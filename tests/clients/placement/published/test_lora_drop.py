@@ -11,7 +11,7 @@ from transformers import LlamaForCausalLM
 
 from clients.device import run_round
 from clients.placement.published.lora_drop import LoraDrop
-from clients.placement.rules import EverySite, TrainingRule
+from clients.placement.rules import EverySite, PreparingRule
 from clients.policy import read_policy
 from clients.retuning.plan import open_context
 from clients.state.state import DeviceState
@@ -20,14 +20,13 @@ from fleettune.adapters.factors import Factors, Tie
 from fleettune.adapters.patch import Patch, Placement, new_patch, peft_name
 from fleettune.backbone.causal_lm import POCKET_FOLDER
 from fleettune.cohort.execute import execute
-from fleettune.cohort.suspension import current_compute
 from fleettune.cost.ledger import Stage
 from fleettune.data.tokens import Example
 from fleettune.jobs.jobs import OutputNormJob, OutputNormResult
 from fleettune.records import to_record
 from fleettune.seeds import Purpose, stream
 from fleettune.shapes import MODULES, Site
-from tests.clients.phone import FACTS, RELEASE, SHAPES, WORLD, nightly, order_for
+from tests.clients.phone import FACTS, RELEASE, SHAPES, WORLD, nightly, order_for, why_not
 
 RULE = LoraDrop(rank=2, alpha=4.0, warm_up_steps=3, threshold=0.6)
 POLICY = nightly(RULE)
@@ -134,13 +133,12 @@ def test_without_memory_for_every_site_there_is_no_tune() -> None:
     gigabytes = replace(FACTS.profile.ram_gb, value=0.001, low=0.0005)
     small = replace(FACTS, profile=replace(FACTS.profile, ram_gb=gigabytes))
     place = open_context(order_for(POLICY, facts=small), DeviceState(), examples())
-    assert not isinstance(place, str)
-    assert RULE.train(place, POLICY.tuning, current_compute()) == "over_memory"
-    assert RULE.place(place) == "untrained"
+    assert why_not(RULE.prepare(place)) == "over_memory"
+    assert why_not(RULE.place(place)) == "untrained"
 
 
 def test_it_is_a_rule_that_trains_and_crosses_the_wire() -> None:
-    assert isinstance(RULE, TrainingRule)
+    assert isinstance(RULE, PreparingRule)
     assert read_policy(to_record(POLICY)) == POLICY
     for changes, said in (
         ({"warm_up_steps": 0}, "warm_up_steps must be >= 1, got 0"),

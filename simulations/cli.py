@@ -157,9 +157,9 @@ def _calibrate(parsed: argparse.Namespace) -> int:
     name = cast(str, parsed.name or log.stem)
     target = cast(Path, parsed.into) / f"{name}.yaml"
     like = None if parsed.like is None else known[cast(str, parsed.like)]
-    calibrated.save_profile(target, calibrated.profile_text(found, name, like))
+    calibrated.save_profile(target, calibrated.format_profile(found, name, like))
     console = _console()
-    console.print(*calibrated.calibration_tables(found), sep="\n")
+    console.print(*calibrated.tabulate_calibration(found), sep="\n")
     told = f"taken from {parsed.like}" if like else "to be filled in from elsewhere"
     console.print(f"{told}: {', '.join(found.absent) or 'nothing'}", highlight=False)
     console.print(str(target.resolve()), soft_wrap=True, highlight=False, markup=False)
@@ -206,15 +206,15 @@ def _lexicon(parsed: argparse.Namespace) -> int:
 
 
 def _doctor(asked: argparse.Namespace) -> int:
-    from simulations.doctor import examine, examine_model, findings_table  # noqa: PLC0415
+    from simulations.doctor import examine, examine_model, tabulate_findings  # noqa: PLC0415
 
     if asked.model is not None:
         found = examine_model(asked.model, asked.template, asked.max_tokens)
-        _console().print(findings_table(found))
+        _console().print(tabulate_findings(found))
         return 0
 
     findings = examine()
-    _console().print(findings_table(findings))
+    _console().print(tabulate_findings(findings))
     faults = [finding.what for finding in findings if finding.is_fault]
     if faults:
         _complain(f"required and missing: {', '.join(faults)}")

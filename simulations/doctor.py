@@ -45,7 +45,7 @@ def examine() -> list[Finding]:
     return [*_packages(), *_machine(), *_optional()]
 
 
-def findings_table(findings: list[Finding]) -> Table:
+def tabulate_findings(findings: list[Finding]) -> Table:
     """Returns the findings as a table for the terminal."""
     table = Table(title="What this machine has")
     for heading in ("what", "found"):
@@ -55,7 +55,7 @@ def findings_table(findings: list[Finding]) -> Table:
     return table
 
 
-def required(distribution: str = "fleettune") -> list[str]:
+def list_required(distribution: str = "fleettune") -> list[str]:
     """Returns the names of the packages that a distribution cannot do without.
 
     Raises:
@@ -72,7 +72,7 @@ def required(distribution: str = "fleettune") -> list[str]:
 def _packages() -> Iterator[Finding]:
     yield Finding(what="Python", found=platform.python_version())
     try:
-        names = required()
+        names = list_required()
     except importlib.metadata.PackageNotFoundError:
         fault = "missing: install it with `make .venv/.ready` or `pip install -e .`"
         yield Finding(what="fleettune", found=fault, is_fault=True)

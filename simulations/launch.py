@@ -24,10 +24,15 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.markup import escape
 
-from simulations.checkpoint.resume import begin, check_unchanged, continued, resumed_folder
+from simulations.checkpoint.resume import (
+    begin_run,
+    check_unchanged,
+    find_resumed,
+    restore_overrides,
+)
 from simulations.engines.environment import quieten
 from simulations.experiment import lexicons
-from simulations.experiment.arms import chosen_policies
+from simulations.experiment.arms import read_choices
 from simulations.experiment.build import Experiment, build
 from simulations.experiment.removed import explain_removal
 
@@ -48,7 +53,7 @@ PASSED_ON = (
 """Questions to Hydra that run nothing."""
 
 
-def jobs(overrides: Sequence[str], *, sweep: bool) -> list[list[str]]:
+def split_jobs(overrides: Sequence[str], *, sweep: bool) -> list[list[str]]:
     """Returns the overrides of every job of a command line, in order."""
     if not sweep:
         return [list(overrides)]
@@ -66,21 +71,21 @@ def check_all(overrides: Sequence[str], *, sweep: bool) -> list[Experiment]:
     """
     experiments: list[Experiment] = []
     with hydra.initialize_config_module("conf", version_base="1.3"):
-        for job in jobs(overrides, sweep=sweep):
+        for job in split_jobs(overrides, sweep=sweep):
             try:
                 cfg = hydra.compose("config", overrides=job)
-                parts = study_configs(cfg, job)
+                parts = expand_study(cfg, job)
             except (HydraException, OmegaConfBaseException, ValueError) as error:
                 raise ValueError(_sentence(error, job)) from error
             check_unchanged(cfg)
             try:
-                experiments += [build(part, chosen_policies(job)) for part in parts]
+                experiments += [build(part, read_choices(job)) for part in parts]
             except ValueError as error:
                 raise ValueError(explain_removal(str(error)) or str(error)) from error
     return experiments
 
 
-def study_configs(cfg: DictConfig, overrides: Sequence[str]) -> list[DictConfig]:
+def expand_study(cfg: DictConfig, overrides: Sequence[str]) -> list[DictConfig]:
     """Returns the configuration once per world and seed of its study; itself for a plain run.
 
     Args:
@@ -143,14 +148,14 @@ def _complain(error: Exception) -> None:
 
 def launch(arguments: list[str]) -> int:
     """Runs a command line and returns its exit code: 0 done, 2 bad input."""
-    lexicons.register()
+    lexicons.register_resolver()
     options = [argument for argument in arguments if argument.startswith("-")]
     overrides = [argument for argument in arguments if not argument.startswith("-")]
     sweep = bool({"-m", "--multirun"} & set(options))
     if not set(options) & set(PASSED_ON):
         try:
-            if resumed_folder(overrides) is not None:
-                overrides = continued(overrides, sweep=sweep)
+            if find_resumed(overrides) is not None:
+                overrides = restore_overrides(overrides, sweep=sweep)
                 arguments = [*options, *overrides]
             check_all(overrides, sweep=sweep)
         except (ValueError, HydraException) as error:
@@ -171,12 +176,12 @@ def _job(cfg: DictConfig, failures: list[int]) -> None:
     console = Console(width=None if sys.stdout.isatty() else 150)
     folder = Path(HydraConfig.get().runtime.output_dir)
     given = HydraConfig.get().overrides
-    chosen = chosen_policies(list(given.task))
+    chosen = read_choices(list(given.task))
     try:
         if cfg.resume is None:
-            begin(cfg, list(given.task), list(given.hydra), folder)
+            begin_run(cfg, list(given.task), list(given.hydra), folder)
         if OmegaConf.select(cfg, "study.seeds"):
-            parts = study_configs(cfg, list(given.task))
+            parts = expand_study(cfg, list(given.task))
             run_study([build(part, chosen) for part in parts], folder, console)
         else:
             run_experiment(build(cfg, chosen), folder, console)

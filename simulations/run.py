@@ -24,7 +24,7 @@ from fleettune.backbone.processor import resolve_precision
 from fleettune.cost.energy import coefficients
 from fleettune.cost.hardware import TIERS
 from simulations.adapter_formats.peft import save_patches
-from simulations.checkpoint.resume import STATE_FILE, end
+from simulations.checkpoint.resume import STATE_FILE, delete_checkpoint
 from simulations.checkpoint.store import Store
 from simulations.checkpoint.versions import write_versions
 from simulations.engines.cohort_grid import RUN_ID, CohortGrid, Registry
@@ -109,7 +109,7 @@ def _finish(folder: Path, summary: dict[str, Any]) -> None:
     partial = folder / "summary.json.partial"
     partial.write_text(json.dumps(summary, indent=1))
     partial.replace(folder / "summary.json")
-    end(folder)
+    delete_checkpoint(folder)
 
 
 def _simulate(

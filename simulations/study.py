@@ -11,7 +11,7 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from simulations.checkpoint.resume import end, is_finished
+from simulations.checkpoint.resume import delete_checkpoint, is_finished
 from simulations.experiment.build import Experiment
 from simulations.results.derived_columns import add_decisions, add_derived
 from simulations.run import run_experiment
@@ -58,7 +58,7 @@ def run_study(
     rows = {world: pl.concat(frames) for world, frames in worlds.items()}
     outcomes = judge_claims(rows, first.study.claims, first.metric, catalogues)
     (folder / "study.json").write_text(json.dumps(outcomes, indent=1))
-    end(folder)
+    delete_checkpoint(folder)
     grid = judge_everywhere(rows, first.study.claims, first.metric) if first.study.grid else []
     if grid:
         (folder / "study_worlds.json").write_text(json.dumps(grid, indent=1))

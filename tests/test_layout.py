@@ -15,7 +15,7 @@ from fleettune.backbone.causal_lm import POCKET
 from fleettune.cost.hardware import load_hardware
 from simulations.experiment.arms import POLICY_KEYS
 from simulations.experiment.build import Experiment, build
-from simulations.experiment.targets import configured
+from simulations.experiment.targets import build_target
 
 ROOT = Path(__file__).parent.parent
 SCHEDULE_DIGEST = "0a3f0f6bbd07d9c7a1bfe94a711e5e3994e5f1cff868a03e4ea207f29b6fb3c5"
@@ -112,7 +112,7 @@ def test_every_option_of_the_configuration_builds(group: str, option: str) -> No
     if group in POLICY_KEYS:
         # without a choice of the user's, `build` makes the standard arms only
         node = cast(dict[str, Any], OmegaConf.to_container(cfg[group], resolve=True))
-        assert type(configured(node, group)).__name__ == str(node["_target_"]).rpartition(".")[2]
+        assert type(build_target(node, group)).__name__ == str(node["_target_"]).rpartition(".")[2]
 
 
 def test_every_hardware_file_is_a_profile() -> None:

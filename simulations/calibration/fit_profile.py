@@ -140,7 +140,7 @@ def max_error(residuals: Iterable[Residual]) -> float:
     return max(abs(residual.error) for residual in residuals)
 
 
-def through_origin(x: Sequence[float], y: Sequence[float]) -> float:
+def fit_through_origin(x: Sequence[float], y: Sequence[float]) -> float:
     """Returns the slope of the line through the origin with the least squares of y on x."""
     return math.fsum(map(mul, x, y)) / math.fsum(map(mul, x, x))
 
@@ -213,8 +213,8 @@ def _fit(
 ) -> float:
     times = [run.time_s for run in runs]
     if target.unit.startswith("power"):
-        return through_origin(times, [run.energy_j for run in runs]) - idle_w
-    return 1 / through_origin([amounts[run.line] for run in runs], times)
+        return fit_through_origin(times, [run.energy_j for run in runs]) - idle_w
+    return 1 / fit_through_origin([amounts[run.line] for run in runs], times)
 
 
 def _amount(run: PowerRun, bits_per_weight: float) -> float:

@@ -11,7 +11,7 @@ from fleettune.cost.hardware import COEFFICIENTS, DeviceProfile
 from simulations.calibration.fit_profile import HELD_OUT_EVERY, FittedProfile, max_error, mean_error
 
 
-def calibration_tables(calibration: FittedProfile) -> tuple[Table, Table]:
+def tabulate_calibration(calibration: FittedProfile) -> tuple[Table, Table]:
     """Returns the coefficients with their ranges, and the errors on runs that were held out."""
     fitted = Table(title=f"Fitted from {calibration.source}")
     fitted.add_column("coefficient", no_wrap=True)
@@ -30,7 +30,7 @@ def calibration_tables(calibration: FittedProfile) -> tuple[Table, Table]:
     return fitted, tried
 
 
-def profile_text(calibration: FittedProfile, name: str, like: DeviceProfile | None = None) -> str:
+def format_profile(calibration: FittedProfile, name: str, like: DeviceProfile | None = None) -> str:
     """Returns the YAML text of a profile: a complete one with `like`, else with gaps as comments.
 
     Args:

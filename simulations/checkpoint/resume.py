@@ -23,7 +23,7 @@ from simulations.checkpoint.versions import (
     versions,
     write_versions,
 )
-from simulations.experiment.arms import chosen_policies
+from simulations.experiment.arms import read_choices
 
 CHECKPOINT = "checkpoint"
 """Folder of a run that holds what a resumed run needs."""
@@ -38,7 +38,9 @@ _FINISHED = ("summary.json", "study.json")
 _KEPT_OF_HYDRA = "hydra.searchpath"
 
 
-def begin(cfg: DictConfig, overrides: Sequence[str], hydra: Sequence[str], folder: Path) -> None:
+def begin_run(
+    cfg: DictConfig, overrides: Sequence[str], hydra: Sequence[str], folder: Path
+) -> None:
     """Writes down how a run was begun.
 
     Args:
@@ -63,7 +65,7 @@ def begin(cfg: DictConfig, overrides: Sequence[str], hydra: Sequence[str], folde
     config.write_text(OmegaConf.to_yaml(cfg, resolve=True))
 
 
-def end(folder: Path) -> None:
+def delete_checkpoint(folder: Path) -> None:
     """Drops what only a resumed run would need, the devices' states with their texts among it."""
     shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
 
@@ -73,7 +75,7 @@ def is_finished(folder: Path) -> bool:
     return any((folder / name).exists() for name in _FINISHED)
 
 
-def resumed_folder(overrides: Sequence[str]) -> Path | None:
+def find_resumed(overrides: Sequence[str]) -> Path | None:
     """Returns the run that a command line resumes; None for a new run.
 
     Raises:
@@ -89,13 +91,13 @@ def resumed_folder(overrides: Sequence[str]) -> Path | None:
     return None if value is None else Path(str(value))
 
 
-def continued(overrides: Sequence[str], *, sweep: bool) -> list[str]:
+def restore_overrides(overrides: Sequence[str], *, sweep: bool) -> list[str]:
     """Returns all overrides that a command line with ``resume`` stands for, the run's own first.
 
     Raises:
         ValueError: If what it resumes is no run that can be resumed, or has other policies.
     """
-    folder = resumed_folder(overrides)
+    folder = find_resumed(overrides)
     if folder is None:
         return list(overrides)
     if sweep:
@@ -105,7 +107,7 @@ def continued(overrides: Sequence[str], *, sweep: bool) -> list[str]:
     if "hydra.run.dir" in keys:
         raise ValueError("hydra.run.dir must not be given with resume, which says where the run is")
     merged = [override for override in own if _key(override) not in keys] + list(overrides)
-    before, now = chosen_policies(own), chosen_policies(merged)
+    before, now = read_choices(own), read_choices(merged)
     if before != now:
         raise ValueError(_differ(folder, _differences(before, now, "not chosen")))
     where = str(folder.resolve()).replace("'", r"\'")

@@ -33,7 +33,7 @@ import simulations
 from fleettune.cohort.execute import JobBatch, RunBatches, run_batch
 from fleettune.jobs.jobs import Result
 from simulations.engines.environment import QUIET, REPRODUCIBLE
-from simulations.engines.release_parcels import Parcel, find_release, parcel_of, unpack_parcel
+from simulations.engines.release_parcels import Parcel, find_unpacked, parcel_of, unpack_parcel
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class PassWorker:
             content: Reference to the parcel's content, in a list so that Ray does not fetch it
                 where it is not needed.
         """
-        folder = find_release(parcel)
+        folder = find_unpacked(parcel)
         if folder is None and content:
             folder = unpack_parcel(parcel, ray.get(content[0]))
         if folder is None:

@@ -61,7 +61,7 @@ def parcel_of(release: str) -> Parcel:
 
 
 @lru_cache(maxsize=64)
-def find_release(parcel: Parcel) -> Path | None:
+def find_unpacked(parcel: Parcel) -> Path | None:
     """Returns the folder of this machine that holds the parcel's files; None without one."""
     for folder in (Path(parcel.release), _cached(parcel)):
         if _holds(folder, parcel):
@@ -92,7 +92,7 @@ def unpack_parcel(parcel: Parcel, content: Mapping[str, bytes]) -> Path:
             if not _holds(target, parcel):
                 raise
     shutil.rmtree(partial, ignore_errors=True)
-    find_release.cache_clear()
+    find_unpacked.cache_clear()
     return target
 
 

@@ -17,7 +17,7 @@ from clients.tuning.schedule import Tuning
 from fleettune.data.exchanges import Population
 from fleettune.records import build_value
 from fleettune.shapes import Shapes
-from simulations.experiment.targets import configured
+from simulations.experiment.targets import build_target
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ PLAIN_PARTS: Mapping[str, type] = {
 Plain = Mapping[str, Any]
 
 
-def chosen_policies(overrides: Sequence[str]) -> Mapping[str, str]:
+def read_choices(overrides: Sequence[str]) -> Mapping[str, str]:
     """Returns what a command line chose, by policy key: an option's name, or field and value."""
     chosen: dict[str, str] = {}
     for override in overrides:
@@ -75,7 +75,7 @@ def build_arms(plain: Plain, chosen: Mapping[str, str]) -> dict[str, DevicePolic
     return arms
 
 
-def fitting(
+def keep_fitting_arms(
     arms: Mapping[str, DevicePolicy], population: Population, shapes: Shapes, chosen: bool
 ) -> dict[str, DevicePolicy]:
     """Returns the arms that fit data and model; a standard arm that cannot is left out and said.
@@ -98,7 +98,7 @@ def fitting(
     return kept
 
 
-def foreign(policy: DevicePolicy) -> list[str]:
+def list_foreign_types(policy: DevicePolicy) -> list[str]:
     """Returns the dotted paths of the policy's types that are not built in."""
     parts: list[object] = [getattr(policy, key) for key in POLICY_KEYS]
     types: list[type] = [type(part) for part in parts]
@@ -111,7 +111,7 @@ def foreign(policy: DevicePolicy) -> list[str]:
 
 def _policy(plain: Plain, parts: Plain, where: str) -> DevicePolicy:
     prefix = f"{where}." if where else ""
-    values = {key: configured(parts[key], prefix + key) for key in POLICY_KEYS}
+    values = {key: build_target(parts[key], prefix + key) for key in POLICY_KEYS}
     fields = {"storage": "quota"}
     values |= {
         fields.get(key, key): build_value(

@@ -29,12 +29,17 @@ from fleettune.records import build_value, to_record
 from fleettune.releases.model_files import weight_files
 from simulations.experiment import lexicons
 from simulations.experiment import server_settings as server
-from simulations.experiment.arms import POLICY_KEYS, build_arms, fitting, foreign
-from simulations.experiment.device_fleet import data_name, fleet_of
-from simulations.experiment.server_probes import asked, check_text
-from simulations.experiment.settings import CostSettings, EngineSettings, FleetSettings, Run
+from simulations.experiment.arms import (
+    POLICY_KEYS,
+    build_arms,
+    keep_fitting_arms,
+    list_foreign_types,
+)
+from simulations.experiment.device_fleet import build_fleet, name_data
+from simulations.experiment.server_probes import check_text, list_recipes
+from simulations.experiment.settings import CostSettings, EngineSettings, FleetSettings, RunSettings
 from simulations.experiment.study_settings import StudySettings
-from simulations.experiment.targets import configured
+from simulations.experiment.targets import build_target
 from strategies.aggregation import Aggregation
 from strategies.catalogue import CatalogueSource
 from strategies.learning.guidance_rules import GuidanceRule
@@ -79,7 +84,7 @@ class Experiment:
         catalogue: What first tunes may start from.
     """
 
-    run: Run
+    run: RunSettings
     cost: CostSettings
     fleet_settings: FleetSettings
     fleet: Fleet
@@ -102,7 +107,7 @@ class Experiment:
     @property
     def data_name(self) -> str:
         """Short name of the data, for reports."""
-        return data_name(self.fleet.data)
+        return name_data(self.fleet.data)
 
     def plan(self) -> Plan:
         """Returns the run as the server sees it."""
@@ -133,7 +138,7 @@ class Experiment:
             joining=settings.joining,
             fleet_patch=self.run.fleet_patch,
             fleet_rank=self.run.fleet_rank,
-            probes=asked(self.arms),
+            probes=list_recipes(self.arms),
         )
 
 
@@ -149,40 +154,42 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
     """
     plain = _plain(cfg)
     run = _run(plain)
-    model = cast(BackboneSource, configured(plain["model"], "model"))
+    model = cast(BackboneSource, build_target(plain["model"], "model"))
     folder = _model_folder(model)
-    data = cast(FleetData, configured(plain["data"], "data", seed=run.seed))
+    data = cast(FleetData, build_target(plain["data"], "data", seed=run.seed))
     population = _population(data)
     settings = build_value(FleetSettings, plain["fleet"], {}, "fleet")
     _check_users(settings, population)
     arms = build_arms(plain, chosen or {})
-    arms = fitting(arms, population, read_shapes(folder), bool(chosen))
-    installed = tuple(sorted({path for policy in arms.values() for path in foreign(policy)}))
+    arms = keep_fitting_arms(arms, population, read_shapes(folder), bool(chosen))
+    installed = tuple(
+        sorted({path for policy in arms.values() for path in list_foreign_types(policy)})
+    )
     policy_types(installed)
-    engine = cast(EngineSettings, configured(plain["engine"], "engine"))
+    engine = cast(EngineSettings, build_target(plain["engine"], "engine"))
     _check_together(run, engine)
-    aggregation = server.aggregation_rule(plain["aggregation"], arms)
+    aggregation = server.build_aggregation(plain["aggregation"], arms)
     cost = build_value(CostSettings, plain["cost"], {}, "cost")
     check_text(arms, population)
     study = build_value(StudySettings, plain["study"], {}, "study")
     study.check_arms(tuple(arms))
     run.quality.check_arms(tuple(arms))
-    schedule = server.release_schedule(plain["release"], folder)
+    schedule = server.build_schedule(plain["release"], folder)
     return Experiment(
         run=run,
         cost=cost,
         metric=_metric(run, data, population),
         fleet_settings=settings,
-        fleet=fleet_of(plain, run, settings, data, cost, installed),
+        fleet=build_fleet(plain, run, settings, data, cost, installed),
         model=model,
         schedule=schedule,
         engine=engine,
         arms=arms,
         study=study,
         aggregation=aggregation,
-        guidance=server.guidance_rule(plain["guidance"], arms),
-        rollout=server.staging_rule(plain["rollout"], schedule, run.fleet_patch, settings.joining),
-        catalogue=server.catalogue_rule(
+        guidance=server.build_guidance(plain["guidance"], arms),
+        rollout=server.build_staging(plain["rollout"], schedule, run.fleet_patch, settings.joining),
+        catalogue=server.build_catalogue(
             plain["catalogue"],
             arms,
             read_shapes(folder),
@@ -202,7 +209,7 @@ def _check_users(settings: FleetSettings, population: Population) -> None:
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:
-    lexicons.register()
+    lexicons.register_resolver()
     try:
         plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
@@ -220,15 +227,15 @@ def _plain(cfg: DictConfig) -> dict[str, Any]:
     return named
 
 
-def _run(plain: Mapping[str, Any]) -> Run:
+def _run(plain: Mapping[str, Any]) -> RunSettings:
     try:
-        return build_value(Run, {key: plain[key] for key in RUN_KEYS}, {}, "run")
+        return build_value(RunSettings, {key: plain[key] for key in RUN_KEYS}, {}, "run")
     except ValueError as error:
         # these keys stand at the top of the configuration, in no section of their own
         raise ValueError(str(error).removeprefix("run: ").removeprefix("run.")) from error
 
 
-def _check_together(run: Run, engine: EngineSettings) -> None:
+def _check_together(run: RunSettings, engine: EngineSettings) -> None:
     if run.resume is not None and engine.name == "flower":
         raise ValueError("resume needs a checkpoint, and engine=flower keeps none; run it again")
     if engine.name == "flower" and run.precision != REFERENCE:
@@ -262,7 +269,7 @@ def _population(data: FleetData) -> Population:
         raise ValueError(str(error) if known else f"data: {error}") from error
 
 
-def _metric(run: Run, data: FleetData, population: Population) -> str:
+def _metric(run: RunSettings, data: FleetData, population: Population) -> str:
     """Returns the headline metric: as asked, or the one that fits the data."""
     if run.quality.metric == "neg_mae" and not population.answers:
         raise ValueError("quality.metric=neg_mae needs answers that are labels, not free text")

@@ -17,13 +17,13 @@ from fleettune.fleet.availability import Availability
 from fleettune.fleet.recorded_traces import Trace
 from fleettune.fleet.registry import Fleet, FleetData
 from fleettune.messages.report import Writing
-from simulations.experiment.settings import CostSettings, FleetSettings, Run
-from simulations.experiment.targets import configured
+from simulations.experiment.settings import CostSettings, FleetSettings, RunSettings
+from simulations.experiment.targets import build_target
 
 
-def fleet_of(
+def build_fleet(
     plain: Mapping[str, Any],
-    run: Run,
+    run: RunSettings,
     settings: FleetSettings,
     data: FleetData,
     cost: CostSettings,
@@ -44,7 +44,7 @@ def fleet_of(
     """
     return Fleet(
         seed=run.seed,
-        mix=mix_of(settings),
+        mix=build_mix(settings),
         data=data,
         installed=installed,
         priced=cost.priced,
@@ -59,7 +59,7 @@ def fleet_of(
 
 
 def _availability(node: object) -> Availability:
-    availability = cast(Availability, configured(node, "availability"))
+    availability = cast(Availability, build_target(node, "availability"))
     if isinstance(availability, Trace):
         try:
             availability.check()
@@ -68,7 +68,7 @@ def _availability(node: object) -> Availability:
     return availability
 
 
-def data_name(data: FleetData) -> str:
+def name_data(data: FleetData) -> str:
     """Returns a short name."""
     if isinstance(data, SyntheticData):
         return "synthetic_null" if data.null else "synthetic"
@@ -88,7 +88,7 @@ HARDWARE = Path(str(files("conf"))) / "hardware"
 """Folder of the profiles that are known by name."""
 
 
-def mix_of(settings: FleetSettings) -> FleetMix:
+def build_mix(settings: FleetSettings) -> FleetMix:
     """Returns the profiles of a fleet with their shares.
 
     Raises:

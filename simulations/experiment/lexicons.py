@@ -44,7 +44,7 @@ def find_lexicons(name: str) -> tuple[Lexicon, ...]:
         raise ValueError(f"lexicon {name!r}: {error}") from error
 
 
-def register() -> None:
+def register_resolver() -> None:
     """Makes ``${words:NAME}`` known to OmegaConf."""
     OmegaConf.register_new_resolver(RESOLVER, _resolved, replace=True)
 
@@ -82,7 +82,7 @@ def derive_lexicons(
 def _derived(
     label: str, own: Counter[str], whole: Counter[str], words: int, prior: float
 ) -> Lexicon:
-    scores = log_odds(own, whole, prior)
+    scores = compute_log_odds(own, whole, prior)
     ranked = sorted((-z, word) for word, z in scores.items() if z > LEAST_Z)
     best = [word for _, word in ranked]
     if not best:
@@ -92,7 +92,7 @@ def _derived(
     return Lexicon(domain=_domain(label), words=" ".join(best[:words]))
 
 
-def log_odds(own: Counter[str], whole: Counter[str], prior: float) -> dict[str, float]:
+def compute_log_odds(own: Counter[str], whole: Counter[str], prior: float) -> dict[str, float]:
     """Returns z of every word's log-odds in one part of a corpus against the rest.
 
     Args:

@@ -31,7 +31,7 @@ def recipe_of(policy: DevicePolicy) -> ProbeRecipe | None:
     return rule.recipe if isinstance(rule, GradCut | RandomSameProfile) else None
 
 
-def asked(arms: Arms) -> tuple[ProbeRecipe, ...]:
+def list_recipes(arms: Arms) -> tuple[ProbeRecipe, ...]:
     """Returns the recipes that arms ask for, each once, in the order of the arms."""
     found = (recipe_of(policy) for policy in arms.values())
     return tuple(dict.fromkeys(recipe for recipe in found if recipe is not None))
@@ -39,7 +39,7 @@ def asked(arms: Arms) -> tuple[ProbeRecipe, ...]:
 
 def check_text(arms: Arms, population: Population) -> None:
     """Raises ValueError if there is too little text of users outside the fleet to probe with."""
-    for recipe in asked(arms):
+    for recipe in list_recipes(arms):
         outside_exchanges(population, recipe.batches * BATCH, 0)
 
 

@@ -14,7 +14,7 @@ from fleettune.data.exchanges import Population
 from fleettune.fleet.joining import FROM_THE_START, Joining
 from fleettune.records import build_value
 from fleettune.shapes import Shapes
-from simulations.experiment.targets import configured
+from simulations.experiment.targets import build_target
 from strategies.aggregation import Aggregation, Ffa
 from strategies.catalogue import CatalogueSource, ClusterCatalogue, Uncatalogued
 from strategies.learning.guidance_rules import Fitted, GuidanceRule
@@ -24,7 +24,7 @@ from strategies.releases.schedule import Schedule, check_merged
 from strategies.rollout.rules import Staged, Staging, check_staging
 
 
-def release_schedule(node: Mapping[str, Any], folder: Path) -> Schedule:
+def build_schedule(node: Mapping[str, Any], folder: Path) -> Schedule:
     """Returns when releases come and how they are made.
 
     Raises:
@@ -35,13 +35,13 @@ def release_schedule(node: Mapping[str, Any], folder: Path) -> Schedule:
     return schedule
 
 
-def aggregation_rule(node: object, arms: Mapping[str, DevicePolicy]) -> Aggregation:
+def build_aggregation(node: object, arms: Mapping[str, DevicePolicy]) -> Aggregation:
     """Returns how deltas are aggregated.
 
     Raises:
         ValueError: If the rule is unknown, or the arms do not fit it.
     """
-    rule = configured(node, "aggregation")
+    rule = build_target(node, "aggregation")
     if isinstance(rule, Ffa) and not all(policy.tuning.frozen_a for policy in arms.values()):
         raise ValueError("aggregation=ffa needs one A on all devices: add +tuning.frozen_a=true")
     if not isinstance(rule, AGGREGATIONS):
@@ -50,13 +50,13 @@ def aggregation_rule(node: object, arms: Mapping[str, DevicePolicy]) -> Aggregat
     return rule
 
 
-def guidance_rule(node: object, arms: Mapping[str, DevicePolicy]) -> GuidanceRule:
+def build_guidance(node: object, arms: Mapping[str, DevicePolicy]) -> GuidanceRule:
     """Returns what the server makes of reported decisions.
 
     Raises:
         ValueError: If the rule is unknown, or learns from what no arm can report.
     """
-    rule = configured(node, "guidance")
+    rule = build_target(node, "guidance")
     if not isinstance(rule, GuidanceRule):
         raise ValueError(f"guidance must be Unguided, Fitted or Fixed, got {type(rule).__name__}")
     if isinstance(rule, Fitted) and not any(map(_measures_gains, arms.values())):
@@ -73,7 +73,7 @@ def _measures_gains(policy: DevicePolicy) -> bool:
     return kept_out is not None and kept_out.share > 0
 
 
-def staging_rule(
+def build_staging(
     node: object, schedule: Schedule, fleet_patch: str, joining: Joining = FROM_THE_START
 ) -> Staging:
     """Returns how releases go out.
@@ -82,7 +82,7 @@ def staging_rule(
         ValueError: If the rule is unknown, or does not fit the schedule, the fleet patch or who
             joins.
     """
-    rule = configured(node, "rollout")
+    rule = build_target(node, "rollout")
     if not isinstance(rule, Staging):
         raise ValueError(f"rollout must be Unstaged or Staged, got {type(rule).__name__}")
     check_staging(rule, schedule.every, fleet_patch)
@@ -92,7 +92,7 @@ def staging_rule(
     return rule
 
 
-def catalogue_rule(
+def build_catalogue(
     node: object,
     arms: Mapping[str, DevicePolicy],
     shapes: Shapes,
@@ -114,7 +114,7 @@ def catalogue_rule(
         ValueError: If the rule is unknown, its entries cannot be made, or an arm starts from a
             catalogue that is not there or that it could not take up.
     """
-    rule = configured(node, "catalogue")
+    rule = build_target(node, "catalogue")
     if not isinstance(rule, CATALOGUES):
         known = ", ".join(kind.__name__ for kind in CATALOGUES)
         raise ValueError(f"catalogue must be one of {known}, got {type(rule).__name__}")

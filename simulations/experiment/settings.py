@@ -21,7 +21,7 @@ ENGINES = ("inprocess", "ray", "flower")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Quality:
+class QualitySettings:
     """How the observer looks at quality.
 
     Attributes:
@@ -47,7 +47,8 @@ class Quality:
             raise ValueError(f"quality.new_tokens must be >= 1 token, got {self.new_tokens}")
         if self.metric == "rouge1" and self.generate == 0:
             raise ValueError("quality.metric=rouge1 needs quality.generate >= 1 exchange, got 0")
-        _ = self.counterfactual_settings
+        # its own rules are checked where it is made
+        CounterfactualSettings(arms=self.counterfactual, days=self.counterfactual_days)
 
     @property
     def counterfactual_settings(self) -> CounterfactualSettings:
@@ -71,7 +72,7 @@ class ComputeSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class RunSettings:
     """What a run is, apart from who takes part.
 
     Attributes:
@@ -93,7 +94,7 @@ class Run:
     rounds: int
     precision: str
     compute: ComputeSettings
-    quality: Quality
+    quality: QualitySettings
     store: str
     keep_patches: int
     fleet_patch: str = NONE
@@ -187,7 +188,8 @@ class FleetSettings:
                 f"got {self.sampled}"
             )
         _check_totals_and_time(self)
-        _ = self.joining
+        if self.join:
+            Joining(devices=self.devices, parts=self.join)
         if not any(share > 0 for share in self.mix.values()):
             raise ValueError(f"fleet.mix must give some profile a share > 0, got {self.mix}")
 

@@ -23,7 +23,7 @@ RENAMED: Mapping[str, str] = {
 """Names of classes that a configuration may name, by the name that they had before."""
 
 
-def configured(node: object, where: str, **context: object) -> Any:  # noqa: ANN401 - any frozen value
+def build_target(node: object, where: str, **context: object) -> Any:  # noqa: ANN401 - any frozen value
     """Returns the value that a node of the configuration describes.
 
     Args:
@@ -41,7 +41,7 @@ def configured(node: object, where: str, **context: object) -> Any:  # noqa: ANN
         module, _, name = str(named[TARGET]).rpartition(".")
         found: Any = getattr(importlib.import_module(module), name)
     except Exception as error:
-        new = new_home(str(named[TARGET]))
+        new = find_new_home(str(named[TARGET]))
         reason = f"it is called {new} now" if new else f"{error}; is its folder on PYTHONPATH?"
         raise ValueError(
             f"{where}.{TARGET} must name an importable class, got {named[TARGET]!r}: {reason}"
@@ -54,7 +54,7 @@ def configured(node: object, where: str, **context: object) -> Any:  # noqa: ANN
     return build_value(cast(type[Any], found), {**given, **extra}, {}, where)
 
 
-def new_home(target: str) -> str | None:
+def find_new_home(target: str) -> str | None:
     """Returns where a class of ours stands that has moved; None if the target never was one.
 
     The home of a class is what the options of ``conf/`` say.

@@ -13,7 +13,7 @@ from statistics import mean
 
 from fleettune.cost.work import Work, backward_work, decode_work, forward_work
 from fleettune.shapes import MODULES, Site
-from simulations.calibration.fit_profile import Residual, through_origin
+from simulations.calibration.fit_profile import Residual, fit_through_origin
 from tests.calibration.published import (
     ANSWERS,
     BITNET_RANK,
@@ -51,7 +51,7 @@ class InferenceFit:
 
 def xpert_power_w() -> float:
     """Returns the one power that fits all runs: energy on time."""
-    return through_origin([run.time_s for run in XPERT], [run.energy_j for run in XPERT])
+    return fit_through_origin([run.time_s for run in XPERT], [run.energy_j for run in XPERT])
 
 
 def xpert_residuals() -> tuple[Residual, ...]:

@@ -92,5 +92,5 @@ def test_the_doctor_fails_where_a_required_package_is_missing(
 
 
 def test_extras_are_not_required() -> None:
-    assert "flwr" in doctor.required()
-    assert not {"pytest", "gguf"} & set(doctor.required())
+    assert "flwr" in doctor.list_required()
+    assert not {"pytest", "gguf"} & set(doctor.list_required())

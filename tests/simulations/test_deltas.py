@@ -19,8 +19,8 @@ from fleettune.adapters.updates import updates_of
 from fleettune.deltas.frames import read_frame
 from simulations.adapter_formats.peft import import_peft
 from simulations.cli import main
+from simulations.experiment.arms import read_choices
 from simulations.experiment.build import build
-from simulations.launch import chosen_policies
 from simulations.report.run_page import write_report
 from simulations.run import run_experiment
 
@@ -51,7 +51,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Runner:
             cfg = hydra.compose("config", overrides=asked)
         (folder / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
         threads = torch.get_num_threads()
-        run_experiment(build(cfg, chosen_policies(overrides)), folder, Console(file=io.StringIO()))
+        run_experiment(build(cfg, read_choices(overrides)), folder, Console(file=io.StringIO()))
         torch.set_num_threads(threads)
         return folder
 

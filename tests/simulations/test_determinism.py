@@ -16,8 +16,8 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from clients.adaptation.decision import Action
+from simulations.experiment.arms import read_choices
 from simulations.experiment.build import build
-from simulations.launch import chosen_policies
 from simulations.results.recorder import SCHEMA
 from simulations.run import run_experiment
 
@@ -54,7 +54,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Runner:
             cfg = hydra.compose("config", overrides=asked)
         (folder / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
         threads = torch.get_num_threads()
-        experiment = build(cfg, chosen_policies(overrides))
+        experiment = build(cfg, read_choices(overrides))
         run_experiment(experiment, folder, Console(file=io.StringIO()))
         torch.set_num_threads(threads)
         return folder

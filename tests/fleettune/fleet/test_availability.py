@@ -13,14 +13,14 @@ import yaml
 from fleettune.fleet.availability import NIGHT_S, Always, Availability, Nightly, Window
 from fleettune.records import from_record, to_record
 from fleettune.seeds import Purpose, stream
-from simulations.experiment.targets import configured
+from simulations.experiment.targets import build_target
 
 CONF = Path(__file__).parents[3] / "conf" / "availability"
 
 
 def option(name: str) -> Nightly:
     node = yaml.safe_load((CONF / f"{name}.yaml").read_text(encoding="utf-8"))
-    return configured(node, "availability")
+    return build_target(node, "availability")
 
 
 NIGHTLY = option("nightly")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from fleettune.fleet.availability import Availability, Window
 from fleettune.fleet.recorded_traces import Trace
 from fleettune.records import from_record, to_record
-from simulations.experiment.targets import configured
+from simulations.experiment.targets import build_target
 
 HOUR = 3600
 CONF = Path(__file__).parents[3] / "conf" / "availability"
@@ -271,7 +271,7 @@ def test_a_file_that_is_not_there_is_named() -> None:
 @pytest.mark.parametrize("option", ["fedscale", "flash"])
 def test_an_option_is_a_trace_once_it_has_its_path(option: str) -> None:
     node = yaml.safe_load((CONF / f"{option}.yaml").read_text(encoding="utf-8"))
-    trace: Trace = configured(node | {"path": "trace.json"}, "availability")
+    trace: Trace = build_target(node | {"path": "trace.json"}, "availability")
     assert isinstance(trace, Availability)
     assert trace.format == option
     assert from_record(to_record(trace), {"Trace": Trace}, "availability") == trace

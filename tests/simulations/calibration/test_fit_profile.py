@@ -15,7 +15,7 @@ from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
 from fleettune.cost.hardware import COEFFICIENTS, load_hardware
 from simulations.calibration.fit_profile import FittedProfile, calibrate, max_error
 from simulations.calibration.power_log import COLUMNS, PowerLog, read_power_log
-from simulations.calibration.profile_file import profile_text, save_profile
+from simulations.calibration.profile_file import format_profile, save_profile
 from simulations.cli import main
 
 HARDWARE = Path(__file__).parents[3] / "conf" / "hardware"
@@ -182,17 +182,17 @@ def test_radio_power_needs_the_idle_draw(tmp_path: Path) -> None:
 
 def test_a_profile_like_another_is_complete_and_keeps_tiers(tmp_path: Path) -> None:
     found = calibrated(every_phase(), tmp_path)
-    save_profile(tmp_path / "mine.yaml", profile_text(found, "mine", KNOWN["pixel_7"]))
+    save_profile(tmp_path / "mine.yaml", format_profile(found, "mine", KNOWN["pixel_7"]))
     profile = load_hardware(tmp_path)["mine"]
     assert profile.p_train_w.value == 3.0
     assert profile.battery_wh == KNOWN["pixel_7"].battery_wh
     assert profile.power_scope == "total"
-    mains = profile_text(found, "box", KNOWN["jetson_orin_nano_8gb"])
+    mains = format_profile(found, "box", KNOWN["jetson_orin_nano_8gb"])
     assert yaml.safe_load(mains)["battery_wh"] is None
 
 
 def test_without_another_the_gaps_are_comments(tmp_path: Path) -> None:
-    text = profile_text(calibrated(every_phase(), tmp_path), "mine")
+    text = format_profile(calibrated(every_phase(), tmp_path), "mine")
     assert "# ram_gb: not in the log, fill it in" in text
     assert "ram_gb" not in yaml.safe_load(text)
     save_profile(tmp_path / "mine.yaml", text)

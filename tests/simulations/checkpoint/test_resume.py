@@ -16,7 +16,7 @@ import polars as pl
 import pytest
 import torch
 
-from simulations.checkpoint.resume import STATE_FILE, continued
+from simulations.checkpoint.resume import STATE_FILE, restore_overrides
 from simulations.launch import check_all, launch
 
 pytestmark = pytest.mark.slow
@@ -229,7 +229,7 @@ def test_a_new_run_does_not_take_the_folder_of_an_interrupted_one(
 
 
 def test_the_number_of_workers_may_be_another_one(interrupted: Path) -> None:
-    given = continued([f"resume={interrupted}", "engine.workers=3"], sweep=False)
+    given = restore_overrides([f"resume={interrupted}", "engine.workers=3"], sweep=False)
     (experiment,) = check_all(given, sweep=False)
     assert (experiment.engine.workers, experiment.run.rounds) == (3, 4)
 
@@ -237,7 +237,7 @@ def test_the_number_of_workers_may_be_another_one(interrupted: Path) -> None:
 def test_where_own_policies_are_found_is_remembered(interrupted: Path) -> None:
     command = interrupted / "checkpoint" / "command.json"
     command.write_text(json.dumps(["hydra.searchpath=[file:///x]", *TINY]))
-    given = continued([f"resume={interrupted}"], sweep=False)
+    given = restore_overrides([f"resume={interrupted}"], sweep=False)
     assert given[0] == "hydra.searchpath=[file:///x]"
 
 

@@ -50,7 +50,7 @@ import hydra, psutil
 from omegaconf import OmegaConf
 from rich.console import Console
 from simulations.experiment.build import build
-from simulations.launch import chosen_policies
+from simulations.experiment.arms import read_choices
 from simulations.run import run_experiment
 
 def held():
@@ -70,7 +70,7 @@ for number, overrides in enumerate(json.loads(sys.argv[1])):
     with hydra.initialize_config_module("conf", version_base="1.3"):
         cfg = hydra.compose("config", overrides=overrides)
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
-    run_experiment(build(cfg, chosen_policies(overrides)), folder, Console(file=io.StringIO()))
+    run_experiment(build(cfg, read_choices(overrides)), folder, Console(file=io.StringIO()))
     gc.collect()
     time.sleep(0.5)  # actors end after they were told to
     (folder / "held.json").write_text(json.dumps(held()))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from simulations.engines.release_parcels import find_release, parcel_of, unpack_parcel
+from simulations.engines.release_parcels import find_unpacked, parcel_of, unpack_parcel
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A release's folder, on a machine whose cache is empty."""
     (tmp_path / "cache").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "cache"))
-    find_release.cache_clear()
+    find_unpacked.cache_clear()
     folder = tmp_path / "release"
     folder.mkdir()
     for name in ("config.json", "model.safetensors", "pytorch_model.bin"):
@@ -24,16 +24,16 @@ def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_machine_that_has_the_release_uses_its_own_folder(release: Path) -> None:
-    assert find_release(parcel_of(str(release))) == release
+    assert find_unpacked(parcel_of(str(release))) == release
 
 
 def test_a_machine_without_the_release_unpacks_it_once(release: Path) -> None:
     parcel = parcel_of(str(release))
     content = parcel.content()
     release.rename(release.with_name("elsewhere"))
-    assert find_release(parcel) is None
+    assert find_unpacked(parcel) is None
     folder = unpack_parcel(parcel, content)
-    assert find_release(parcel) == folder == unpack_parcel(parcel, content)
+    assert find_unpacked(parcel) == folder == unpack_parcel(parcel, content)
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == content
     assert [entry.name for entry in folder.parent.iterdir()] == [parcel.digest]
 
@@ -41,7 +41,7 @@ def test_a_machine_without_the_release_unpacks_it_once(release: Path) -> None:
 def test_a_folder_of_that_name_with_other_bytes_is_not_taken(release: Path) -> None:
     parcel = parcel_of(str(release))
     (release / "model.safetensors").write_bytes(b"another model")
-    assert find_release(parcel) is None
+    assert find_unpacked(parcel) is None
 
 
 def test_a_cached_release_that_was_changed_is_written_again(release: Path) -> None:
@@ -49,7 +49,7 @@ def test_a_cached_release_that_was_changed_is_written_again(release: Path) -> No
     content = parcel.content()
     (unpack_parcel(parcel, content) / "config.json").write_bytes(b"changed")
     release.rename(release.with_name("elsewhere"))
-    assert find_release(parcel) is None
+    assert find_unpacked(parcel) is None
     assert (unpack_parcel(parcel, content) / "config.json").read_bytes() == b"config.json"
 
 
@@ -64,7 +64,7 @@ def test_bytes_that_changed_on_the_way_are_refused(release: Path) -> None:
     with pytest.raises(RuntimeError, match="arrived with other bytes"):
         unpack_parcel(parcel, content)
     release.rename(release.with_name("elsewhere"))
-    assert find_release(parcel) is None
+    assert find_unpacked(parcel) is None
 
 
 def test_a_release_that_is_not_there_is_named(tmp_path: Path) -> None:

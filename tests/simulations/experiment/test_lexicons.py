@@ -14,9 +14,9 @@ from clients.selection.lexicon import Lexicon, count_hits, lexicon_text, read_le
 from clients.selection.quality import QualityReplace
 from fleettune.data.personas import DOMAINS, SyntheticData
 from simulations.cli import main
-from simulations.experiment.arms import chosen_policies
+from simulations.experiment.arms import read_choices
 from simulations.experiment.build import Experiment, build
-from simulations.experiment.lexicons import derive_lexicons, find_lexicons, log_odds
+from simulations.experiment.lexicons import compute_log_odds, derive_lexicons, find_lexicons
 
 SMALL = "# two\n[food]\nsoup bread # and\ntea\n\n[travel]\ntrain tea train\n"
 
@@ -73,7 +73,7 @@ def test_the_built_in_lexicon_knows_what_the_built_in_world_talks_about() -> Non
 def test_log_odds_by_hand() -> None:
     # a: soup 3, the 1; b: train 2, the 2. Prior 8 words: soup 3, the 3, train 2 (8 in all).
     own, whole = Counter(soup=3, the=1), Counter(soup=3, the=3, train=2)
-    found = log_odds(own, whole, prior=8)
+    found = compute_log_odds(own, whole, prior=8)
     delta = math.log(6 / (4 + 8 - 6)) - math.log(3 / (4 + 8 - 3))
     assert found["soup"] == pytest.approx(delta / math.sqrt(1 / 6 + 1 / 3))
     delta = math.log(4 / (12 - 4)) - math.log(5 / (12 - 5))
@@ -135,7 +135,7 @@ def test_labels_without_words_of_their_own_are_refused() -> None:
 def built(*overrides: str) -> Experiment:
     with hydra.initialize_config_module("conf", version_base="1.3"):
         cfg = hydra.compose("config", overrides=list(overrides))
-    return build(cfg, chosen_policies(overrides))
+    return build(cfg, read_choices(overrides))
 
 
 def test_a_users_lexicon_reaches_the_policy(tmp_path: Path) -> None:

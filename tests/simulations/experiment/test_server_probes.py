@@ -17,9 +17,9 @@ from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
 from fleettune.cost.pricing import PricedModel
 from fleettune.cost.work import backward_work, forward_work
 from fleettune.shapes import MODULES, Site
+from simulations.experiment.arms import read_choices
 from simulations.experiment.build import Experiment, build
-from simulations.experiment.server_probes import asked, probe_flop
-from simulations.launch import chosen_policies
+from simulations.experiment.server_probes import list_recipes, probe_flop
 from simulations.results.ledgers import SERVER_GFLOPS, SERVER_W, sum_open_time
 from simulations.run import run_experiment
 
@@ -45,7 +45,7 @@ def configured(*overrides: str) -> DictConfig:
 
 
 def experiment(*overrides: str) -> Experiment:
-    return build(configured(*overrides), chosen_policies(overrides))
+    return build(configured(*overrides), read_choices(overrides))
 
 
 @pytest.fixture(scope="module")
@@ -103,8 +103,8 @@ def test_probes_are_counted_for_both_releases_by_hand(run: tuple[Experiment, Pat
 
 def test_nothing_is_probed_that_no_arm_asked_for(tmp_path: Path) -> None:
     plain, served = experiment(*CHOSEN), experiment(*SERVED)
-    assert asked(plain.arms) == ()
-    (recipe,) = asked(served.arms)
+    assert list_recipes(plain.arms) == ()
+    (recipe,) = list_recipes(served.arms)
     assert (recipe.benefit, recipe.rank, recipe.batches) == ("gradient", 2, 2)
     plain.plan().write(tmp_path / "plan.json")
     assert "probes" not in json.loads((tmp_path / "plan.json").read_text())

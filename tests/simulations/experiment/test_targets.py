@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from simulations.experiment.targets import configured, new_home
+from simulations.experiment.targets import build_target, find_new_home
 
 EARLIER = {
     "clients.adaptation": "AlwaysRetune AlwaysReuse EdgeTuneReleased FleetOnly "
@@ -70,18 +70,18 @@ def stands(path: str) -> bool:
 def test_an_earlier_name_is_one_still_or_leads_to_the_new_one(path: str) -> None:
     if stands(path):
         return
-    home = new_home(path)
+    home = find_new_home(path)
     assert home is not None
     assert stands(home)
     if path.endswith(LOADED_ELSEWHERE):
         return
     with pytest.raises(ValueError, match=re.escape(f"got '{path}': it is called {home} now")):
-        configured({"_target_": path}, "adaptation")
+        build_target({"_target_": path}, "adaptation")
 
 
 def test_a_class_of_the_users_own_has_no_home_here() -> None:
-    assert new_home("my_rules.gone.AlwaysRetune") is None
+    assert find_new_home("my_rules.gone.AlwaysRetune") is None
 
 
 def test_a_class_that_never_was_ours_has_no_home() -> None:
-    assert new_home("clients.gradcut.Nonsense") is None
+    assert find_new_home("clients.gradcut.Nonsense") is None

@@ -8,6 +8,7 @@ depends on the file and the configuration alone, so it is the same in every run 
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -16,6 +17,8 @@ import polars as pl
 
 from fleettune.data.exchanges import Answer, Exchange
 from fleettune.data.row_file import COLUMNS, RowFile
+
+log = logging.getLogger(__name__)
 
 AUTO = "auto"
 MAX_ANSWERS = 32
@@ -151,7 +154,9 @@ def _check_labels(labels: tuple[str, ...] | str) -> None:
 
 def _file(data: TableData) -> RowFile:
     named = () if isinstance(data.labels, str) else data.labels
-    return RowFile(path=data.path, format=data.format, labels=named)
+    return RowFile(
+        path=data.path, format=data.format, labels=named, finds_labels=data.labels == AUTO
+    )
 
 
 def _labels(data: TableData, rows: pl.DataFrame) -> tuple[str, ...]:
@@ -164,7 +169,11 @@ def _labels(data: TableData, rows: pl.DataFrame) -> tuple[str, ...]:
     values = rows.group_by("response", maintain_order=True).agg(pl.col(candidates).n_unique())
     if isinstance(data.labels, str):
         closed = wordings <= MAX_ANSWERS and 2 * wordings <= rows.height
-        return tuple(name for name in numeric if closed and _is_label(rows[name], values[name]))
+        found = tuple(
+            name for name in numeric if closed and _is_label(data, rows[name], values[name])
+        )
+        _tell_labels(data, numeric, found)
+        return found
     if wordings > MAX_ANSWERS:
         raise ValueError(
             f"responses must have at most {MAX_ANSWERS} distinct wordings to be labels, got "
@@ -180,9 +189,39 @@ def _labels(data: TableData, rows: pl.DataFrame) -> tuple[str, ...]:
     return data.labels
 
 
-def _is_label(column: pl.Series, values_by_wording: pl.Series) -> bool:
-    finite = column.is_finite().fill_null(False).all()
-    return finite and values_by_wording.eq(1).all() and column.n_unique() > 1
+def _is_label(data: TableData, column: pl.Series, values_by_wording: pl.Series) -> bool:
+    """Returns whether a column has one value per wording, and not the same for all.
+
+    Raises:
+        ValueError: If it would, but for a value that is missing or not finite.
+    """
+    finite = column.is_finite().fill_null(value=False)
+    if not finite.all():
+        if 2 * finite.sum() > len(finite) and column.filter(finite).n_unique() > 1:
+            row = cast(int, (~finite).arg_true()[0]) + 1
+            raise ValueError(
+                f"column {column.name} of {data.path!r} holds numbers, but none that is finite in "
+                f"row {row} (counted from 1): correct it, or say what the labels are "
+                "(data.labels=[] for none)"
+            )
+        return False
+    return values_by_wording.eq(1).all() and column.n_unique() > 1
+
+
+def _tell_labels(data: TableData, numeric: Sequence[str], found: Sequence[str]) -> None:
+    """Says which numeric columns become labels: that decides what quality means."""
+    if found:
+        log.warning(
+            "%s: column %s is read as a label of the response, so quality is an absolute error; "
+            "data.labels=[] reads responses as free text",
+            data.path,
+            ", ".join(found),
+        )
+    for name in numeric:
+        if name not in found:
+            log.warning(
+                "%s: column %s holds numbers but is no label; it is not used", data.path, name
+            )
 
 
 def _answers(data: TableData, rows: pl.DataFrame, labels: Sequence[str]) -> tuple[Answer, ...]:
@@ -204,6 +243,7 @@ def _streams(data: TableData, rows: pl.DataFrame) -> dict[str, tuple[Exchange, .
     """Returns each user's exchanges in time order, cut into days."""
     streams: dict[str, list[Exchange]] = {}
     ordered = rows.sort("user_id", "order", maintain_order=True)
+    _tell_streams(data, rows)
     texts = ordered.select("user_id", "question", "response", "domain").iter_rows()
     for user, question, response, domain in texts:
         stream = streams.setdefault(user, [])
@@ -216,6 +256,30 @@ def _streams(data: TableData, rows: pl.DataFrame) -> dict[str, tuple[Exchange, .
         )
         stream.append(exchange)
     return {user: tuple(stream) for user, stream in streams.items()}
+
+
+def _tell_streams(data: TableData, rows: pl.DataFrame) -> None:
+    """Says what of the rows is cut, and where their order is the file's."""
+    for name in ("question", "response"):
+        long = (rows[name].str.len_chars() > data.max_chars).sum()
+        if long:
+            log.warning(
+                "%s: %d of %d texts in column %s are cut to data.max_chars=%d characters",
+                data.path,
+                long,
+                rows.height,
+                name,
+                data.max_chars,
+            )
+    ties = rows.select("user_id", "order").is_duplicated()
+    if ties.any():
+        log.warning(
+            "%s: %d rows share user and time with another one, the first is row %d (counted from "
+            "1); they stay in the file's order",
+            data.path,
+            ties.sum(),
+            cast(int, ties.arg_true()[0]) + 1,
+        )
 
 
 def _fleet(data: TableData, sizes: Mapping[str, int]) -> tuple[str, ...]:

@@ -15,14 +15,18 @@ Parquet, or JSON Lines: one object per line, blank lines skipped. Nothing is eve
 from __future__ import annotations
 
 import itertools
-import json
-from collections.abc import Iterator, Mapping, Sequence
+import unicodedata
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
 import polars as pl
+import pyarrow as pa
+from pyarrow import parquet
+
+from fleettune.data.json_lines import ENDINGS, explain_keys, is_json_lines, read_lines
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "user_id": ("text", "whole number"),
@@ -35,8 +39,10 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 """The documented columns and what each may hold; any other numeric column may be a label."""
 
 _LABEL = ("whole number", "number")
-SUFFIXES = {"parquet": (".parquet", ".pq"), "jsonl": (".jsonl", ".ndjson")}
-"""Formats and how the names of such files end."""
+SUFFIXES = {"parquet": (".parquet", ".pq"), "jsonl": ENDINGS}
+"""Formats and how the names of such files end; JSON Lines may be compressed (.gz, .zst)."""
+_EPOCH, _RATIO = 1e8, 100.0
+"""A clock that begins after 1973 in seconds, and may not hold other units beside."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,12 +55,15 @@ class RowFile:
         labels: Columns that must be there and hold finite numbers, beside the documented ones.
         anonymous: True if it does not matter whose exchanges they are: ``user_id``, ``order`` and
             ``timestamp`` may be missing and are not checked.
+        finds_labels: True if numeric columns beside the documented ones may become labels: then a
+            column of numbers may hold nothing else, for that would change what is measured.
     """
 
     path: str
     format: str
     labels: tuple[str, ...] = ()
     anonymous: bool = False
+    finds_labels: bool = False
 
     def check(self) -> None:
         """Checks file and columns by the Parquet footer or the first line, not by the rows.
@@ -64,7 +73,7 @@ class RowFile:
         """
         if self.format not in SUFFIXES:
             raise ValueError(f"format must be one of {list(SUFFIXES)}, got {self.format!r}")
-        if Path(self.path).suffix not in SUFFIXES[self.format]:
+        if not _ends_well(self.path, self.format):
             allowed = " or ".join(SUFFIXES[self.format])
             raise ValueError(
                 f"path must end in {allowed} for format {self.format}, got {self.path!r}"
@@ -72,7 +81,9 @@ class RowFile:
         if not Path(self.path).is_file():
             raise ValueError(f"path must name a file that exists, got {self.path!r}: correct it")
         if self.format == "jsonl":
-            schema = _jsonl(self, list(itertools.islice(_lines(self.path), 1))).schema
+            first = list(itertools.islice(read_lines(self.path), 1))
+            _check_keys(self, first)
+            schema = _jsonl(self, first).schema
         else:
             schema = _parquet_schema(self.path)
         _check_columns(self, schema)
@@ -88,7 +99,10 @@ class RowFile:
             ValueError: As `check`, or naming the first row that breaks the schema.
         """
         self.check()
-        frame = _jsonl(self, list(_lines(self.path))) if self.format == "jsonl" else _parquet(self)
+        if self.format == "jsonl":
+            frame = _jsonl(self, list(read_lines(self.path)))
+        else:
+            frame = _parquet(self)
         _check_columns(self, frame.schema)
         if frame.height == 0:
             raise ValueError(f"{self.path!r} must hold at least one exchange, got no row")
@@ -98,12 +112,32 @@ class RowFile:
         rows = pl.DataFrame(
             [
                 *(_text(frame, name) for name in ("user_id", "question", "response", "domain")),
-                _places(frame),
+                _places(self, frame),
                 *(frame[name].cast(pl.Float64) for name in numeric),
             ]
         )
         _check_rows(self, rows)
         return rows
+
+
+def _ends_well(path: str, format_: str) -> bool:
+    if format_ == "jsonl":
+        return is_json_lines(path)
+    return Path(path).suffix in SUFFIXES[format_]
+
+
+def _check_keys(file: RowFile, first: Sequence[tuple[int, Mapping[str, object]]]) -> None:
+    """Checks the keys of the first row, so that the message lists all that the file has."""
+    if not first:
+        raise ValueError(f"{file.path!r} must hold at least one exchange, got no row")
+    keys = list(first[0][1])
+    whose = () if file.anonymous else ("user_id",)
+    for name in (*whose, "question", "response"):
+        if name not in keys:
+            raise ValueError(
+                f"{file.path!r} must have a column {name}, got {', '.join(keys) or 'none'}: "
+                f"{explain_keys(file.path, keys)}"
+            )
 
 
 def _check_columns(file: RowFile, schema: Mapping[str, pl.DataType]) -> None:
@@ -115,7 +149,7 @@ def _check_columns(file: RowFile, schema: Mapping[str, pl.DataType]) -> None:
             wanted = "order or timestamp" if name == clock else name
             raise ValueError(
                 f"{file.path!r} must have a column {wanted}, got {', '.join(schema) or 'none'}: "
-                "rename or add the column"
+                f"{explain_keys(file.path, list(schema))}"
             )
     for name in (*needed, *({"domain"} & schema.keys())):
         kind, allowed = _kind(schema[name]), COLUMNS.get(name, _LABEL)
@@ -145,56 +179,68 @@ def _others(schema: Mapping[str, pl.DataType]) -> list[str]:
 
 def _parquet_schema(path: str) -> dict[str, pl.DataType]:
     try:
-        return dict(pl.read_parquet_schema(path))
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise ValueError(f"path must name a Parquet file, got {path!r}: {error}") from error
-
-
-def _parquet(file: RowFile) -> pl.DataFrame:
-    schema = _parquet_schema(file.path)
-    wanted = [*(schema.keys() & COLUMNS.keys()), *_others(schema)]
-    try:
-        return pl.read_parquet(file.path, columns=wanted)
-    except (pl.exceptions.PolarsError, OSError) as error:
+        empty = parquet.read_schema(path).empty_table()
+        return dict(cast(pl.DataFrame, pl.from_arrow(empty)).schema)
+    except (pa.ArrowException, OSError, pl.exceptions.PolarsError) as error:
         raise ValueError(
-            f"path must name a whole Parquet file, got {file.path!r}: {error}"
+            f"path must name a Parquet file, got {path!r}: {_one_line(error)}"
         ) from error
 
 
-def _lines(path: str) -> Iterator[dict[str, object]]:
-    with Path(path).open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row: object = json.loads(line)
-            except ValueError:
-                row = None
-            if not isinstance(row, dict):
-                shown = line[:60].decode(errors="replace")
-                raise ValueError(
-                    f"line {number} of {path!r} must be one JSON object in UTF-8, got {shown!r}"
-                )
-            yield cast(dict[str, object], row)
+def _parquet(file: RowFile) -> pl.DataFrame:
+    """Returns the wanted columns, read by Arrow: Polars ends the process on some damaged files."""
+    schema = _parquet_schema(file.path)
+    wanted = [name for name in schema if name in COLUMNS or name in _others(schema)]
+    try:
+        table = parquet.read_table(file.path, columns=wanted)
+        return cast(pl.DataFrame, pl.from_arrow(table))
+    except (pa.ArrowException, OSError, pl.exceptions.PolarsError) as error:
+        raise ValueError(
+            f"path must name a whole Parquet file, got {file.path!r}: {_one_line(error)}"
+        ) from error
 
 
-def _jsonl(file: RowFile, rows: Sequence[Mapping[str, object]]) -> pl.DataFrame:
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def _jsonl(file: RowFile, rows: Sequence[tuple[int, Mapping[str, object]]]) -> pl.DataFrame:
     """Returns the documented and named columns, and all others that hold only numbers."""
     columns: list[pl.Series] = []
-    for name in dict.fromkeys(itertools.chain.from_iterable(rows)):
-        values = [row.get(name) for row in rows]
+    for name in dict.fromkeys(itertools.chain.from_iterable(row for _, row in rows)):
+        values = [row.get(name) for _, row in rows]
         kinds = {type(value) for value in values}
         if kinds == {int, float}:
             values = [float(cast(float, value)) for value in values]
         if name not in (*COLUMNS, *file.labels) and not kinds <= {int, float}:
+            _check_gaps(file, name, rows)
             continue
         try:
             columns.append(pl.Series(name, values, strict=True))
         except (TypeError, OverflowError) as error:
             raise ValueError(
-                f"column {name} of {file.path!r} must hold one type of value in all lines: {error}"
+                f"column {name} of {file.path!r} must hold one type of value in all lines, line "
+                f"{_odd_line(name, rows)} does not: {error}"
             ) from error
     return pl.DataFrame(columns)
+
+
+def _check_gaps(file: RowFile, name: str, rows: Sequence[tuple[int, Mapping[str, object]]]) -> None:
+    """Checks that a column of numbers holds nothing else where labels are looked for."""
+    numbers = [type(row.get(name)) in (int, float) for _, row in rows]
+    if file.finds_labels and sum(numbers) > len(numbers) / 2:
+        number, row = rows[numbers.index(False)]
+        raise ValueError(
+            f"column {name} of {file.path!r} holds numbers, but line {number} holds "
+            f"{str(row.get(name))[:40]!r}: correct it, or say what the labels are "
+            "(data.labels=[] for none)"
+        )
+
+
+def _odd_line(name: str, rows: Sequence[tuple[int, Mapping[str, object]]]) -> int:
+    """Returns the first line whose value is of another type than the first one that is given."""
+    given = [(number, type(row[name])) for number, row in rows if row.get(name) is not None]
+    return next((number for number, kind in given if kind is not given[0][1]), given[0][0])
 
 
 def _anonymous(file: RowFile, frame: pl.DataFrame) -> pl.DataFrame:
@@ -209,27 +255,84 @@ def _text(frame: pl.DataFrame, name: str) -> pl.Series:
     return frame[name].cast(pl.String).fill_null("")
 
 
-def _places(frame: pl.DataFrame) -> pl.Series:
-    """Returns where each row stands in its user's stream; null where that cannot be read."""
-    places = frame["order" if "order" in frame.columns else "timestamp"]
+def _places(file: RowFile, frame: pl.DataFrame) -> pl.Series:
+    """Returns where each row stands in its user's stream; null where that cannot be read.
+
+    Raises:
+        ValueError: If order and timestamp disagree, or a clock mixes time zones or units.
+    """
+    clocks = [_clock(file, frame, name) for name in ("order", "timestamp") if name in frame.columns]
+    if len(clocks) > 1:
+        _check_agreement(file, frame["user_id"], *clocks)
+    return clocks[0].alias("order")
+
+
+def _clock(file: RowFile, frame: pl.DataFrame, name: str) -> pl.Series:
+    places = frame[name]
     if _kind(places.dtype) == "text":
         instants = [_instant(text) for text in places.cast(pl.String)]
-        return pl.Series("order", instants, dtype=pl.Float64)
-    return (
-        places.fill_nan(None).alias("order") if places.dtype.is_float() else places.alias("order")
-    )
+        aware = [zone for _, zone in instants]
+        if True in aware and False in aware:
+            raise ValueError(
+                f"column {name} of {file.path!r} must give a time zone in all rows or in none, but "
+                f"rows {aware.index(True) + 1} and {aware.index(False) + 1} (counted from 1) differ"
+            )
+        return pl.Series(name, [instant for instant, _ in instants], dtype=pl.Float64)
+    if places.dtype.is_float():
+        places = places.fill_nan(None)
+    if places.dtype.is_numeric() and places.null_count() < places.len():
+        low, high = cast(float, places.min()), cast(float, places.max())
+        if low > _EPOCH and high > _RATIO * low:
+            rows = [cast(int, places.arg_min()) + 1, cast(int, places.arg_max()) + 1]
+            raise ValueError(
+                f"column {name} of {file.path!r} must be in one unit, but rows {rows[0]} and "
+                f"{rows[1]} (counted from 1) hold {low:g} and {high:g}, as seconds beside "
+                "milliseconds do: convert them"
+            )
+    return places
 
 
-def _instant(text: str | None) -> float | None:
+def _check_agreement(
+    file: RowFile, users: pl.Series, order: pl.Series, timestamp: pl.Series
+) -> None:
+    """Checks that two clocks put each user's rows into one order."""
+    rows = pl.DataFrame([users.alias("user"), order.alias("a"), timestamp.alias("b")])
+    rows = rows.with_row_index("row", offset=1).sort("user", "a", maintain_order=True)
+    back = (pl.col("b") < pl.col("b").shift(1)) & (pl.col("user") == pl.col("user").shift(1))
+    against = rows.filter(back.fill_null(value=False))
+    if against.height:
+        raise ValueError(
+            f"order and timestamp of {file.path!r} must put a user's rows into one order, but do "
+            f"not at row {against['row'][0]} (counted from 1): leave one of the columns out"
+        )
+
+
+def _instant(text: str | None) -> tuple[float | None, bool | None]:
+    """Returns an instant in seconds, UTC where no zone is given, and whether one is."""
     try:
         moment = datetime.fromisoformat(text or "")
     except ValueError:
-        return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        return None, None
+    zoned = moment.tzinfo is not None
+    return (moment if zoned else moment.replace(tzinfo=UTC)).timestamp(), zoned
+
+
+def _check_users(file: RowFile, users: pl.Series) -> None:
+    """Checks that no two users differ in blanks or in how a letter is composed only."""
+    seen: dict[str, str] = {}
+    for user in users.unique(maintain_order=True):
+        plain = unicodedata.normalize("NFC", user).strip()
+        other = seen.setdefault(plain, user)
+        if other != user:
+            raise ValueError(
+                f"users {other!r} and {user!r} of {file.path!r} differ only in blanks or in how a "
+                "letter is written: give one person one user_id"
+            )
 
 
 def _check_rows(file: RowFile, rows: pl.DataFrame) -> None:
     _demand(file, _written(rows["user_id"]), "user_id must not be empty")
+    _check_users(file, rows["user_id"])
     answered = _written(rows["response"])
     silent = set(rows["user_id"].filter(~answered)) - set(rows["user_id"].filter(answered))
     if silent:

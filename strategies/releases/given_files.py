@@ -21,6 +21,7 @@ import polars as pl
 
 from fleettune.backbone.causal_lm import read_shapes, resolve_folder
 from fleettune.data.exchanges import Exchange
+from fleettune.data.json_lines import is_json_lines
 from fleettune.data.row_file import SUFFIXES, RowFile
 from fleettune.releases.model_files import file_digest, weight_files
 from fleettune.seeds import Purpose, stream
@@ -114,6 +115,7 @@ def plan_identity(plan: ReleasePlan) -> Mapping[str, Any]:
 def _read(plan: ReleasePlan) -> pl.DataFrame:
     """Returns question, response and domain of every row."""
     known = [name for name, ends in SUFFIXES.items() if Path(plan.corpus).suffix in ends]
+    known = ["jsonl"] if is_json_lines(plan.corpus) else known
     try:
         if not known:
             ends = ", ".join(end for ends in SUFFIXES.values() for end in ends)

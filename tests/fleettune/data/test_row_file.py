@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from fleettune.data.row_file import RowFile
@@ -45,7 +47,7 @@ def test_format_and_ending_must_agree(tmp_path: Path, change: Row) -> None:
 
 
 def test_timestamps_order_exchanges_by_the_instant_they_name(tmp_path: Path) -> None:
-    times = ["2024-05-01 12:00:00", "2024-05-01T13:00:00+02:00", "2024-04-30"]
+    times = ["2024-05-01 12:00:00Z", "2024-05-01T13:00:00+02:00", "2024-04-30T00:00Z"]
     rows: list[Row] = [
         {"user_id": "u", "timestamp": time, "question": "", "response": f"r{index}"}
         for index, time in enumerate(times)
@@ -143,5 +145,143 @@ def test_a_table_without_rows_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least one exchange, got no row"):
         data.read()
     empty = saved(tmp_path, [])
-    with pytest.raises(ValueError, match="must have a column user_id, got none"):
+    with pytest.raises(ValueError, match="at least one exchange, got no row"):
         empty.check()
+
+
+def refusal(file: RowFile) -> str:
+    with pytest.raises(ValueError, match=r".") as caught:
+        file.read()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_half_an_emoji_is_named_by_file_line_and_column(tmp_path: Path) -> None:
+    rows = [speech("u", place, f"r{place}") for place in range(12)]
+    rows[7]["response"] = "so happy \ud83d"
+    told = refusal(saved(tmp_path, rows))
+    assert "line 8 of" in told
+    assert "data.jsonl" in told
+    assert "column response" in told
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ({"messages": [{"role": "user", "content": "hi"}]}, "'messages'"),
+        ({"conversations": [{"from": "human", "value": "hi"}]}, "'conversations'"),
+        ({"instruction": "say", "input": "", "output": "yes"}, "'instruction'"),
+    ],
+)
+def test_a_chat_format_is_named_with_the_lines_that_convert_it(
+    tmp_path: Path, row: Row, told: str
+) -> None:
+    said = refusal(saved(tmp_path, [row]))
+    assert told in said
+    assert "one line per pair" in said or "per row" in said
+
+
+def test_keys_in_capitals_are_listed(tmp_path: Path) -> None:
+    said = refusal(saved(tmp_path, [{"USER_ID": "u", "ORDER": 1, "QUESTION": "", "RESPONSE": "a"}]))
+    assert "got USER_ID, ORDER, QUESTION, RESPONSE: rename or add the column" in said
+
+
+@pytest.mark.parametrize("content", ["", "\n\n", " \n"])
+def test_an_empty_file_is_called_empty(tmp_path: Path, content: str) -> None:
+    file = saved(tmp_path, [])
+    Path(file.path).write_text(content)
+    assert refusal(file).endswith("must hold at least one exchange, got no row")
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    file = saved(tmp_path, [speech("u", 1)])
+    with Path(file.path).open("a") as lines:
+        lines.write(
+            '{"user_id": "u", "order": 2, "question": "", "response": "a", "response": "b"}\n'
+        )
+    assert "line 2 of" in refusal(file)
+    assert "'response' twice" in refusal(file)
+
+
+@pytest.mark.parametrize("ending", [".gz", ".zst"])
+def test_a_compressed_file_holds_the_same_rows(tmp_path: Path, ending: str) -> None:
+    plain = saved(tmp_path, [speech("u", place, f"é{place}") for place in range(500)])
+    packed = replace(plain, path=plain.path + ending)
+    kind = {".gz": "gzip", ".zst": "zstd"}[ending]
+    with pa.output_stream(packed.path, compression=kind) as stream:
+        stream.write(Path(plain.path).read_bytes())
+    assert packed.read().equals(plain.read())
+    whole = Path(packed.path).read_bytes()
+    Path(packed.path).write_bytes(whole[: len(whole) // 2])
+    assert "cannot be read to its end" in refusal(packed)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
+    file = saved(tmp_path, [speech("u", 1)])
+    Path(file.path).write_bytes(b"\xef\xbb\xbf" + Path(file.path).read_bytes())
+    assert file.read().height == 1
+
+
+@pytest.mark.parametrize("odd", [None, "3", True, [1]])
+def test_a_column_of_numbers_with_something_else_in_it_is_named(
+    tmp_path: Path, odd: object
+) -> None:
+    rows = [speech("u", place, score=place % 3) for place in range(9)]
+    rows[4]["score"] = odd
+    file = saved(tmp_path, rows)
+    assert "score" not in file.read().columns  # nobody looks for labels
+    assert "column score" in refusal(replace(file, finds_labels=True))
+    assert "line 5 holds" in refusal(replace(file, finds_labels=True))
+
+
+def test_zoned_and_zoneless_times_in_one_file_are_refused(tmp_path: Path) -> None:
+    rows: list[Row] = [
+        {"user_id": "u", "timestamp": time, "question": "", "response": "r"}
+        for time in ("2024-05-01T12:00:00", "2024-05-01T13:00:00+02:00")
+    ]
+    assert "rows 2 and 1 (counted from 1) differ" in refusal(saved(tmp_path, rows))
+
+
+@pytest.mark.parametrize("name", ["order", "timestamp"])
+def test_seconds_beside_milliseconds_are_refused(tmp_path: Path, name: str) -> None:
+    rows: list[Row] = [
+        {"user_id": "u", name: time, "question": "", "response": "r"}
+        for time in (1_714_000_000, 1_714_000_100_000, 1_714_000_200)
+    ]
+    assert "rows 1 and 2 (counted from 1)" in refusal(saved(tmp_path, rows))
+
+
+def test_an_order_that_its_timestamps_contradict_is_refused(tmp_path: Path) -> None:
+    rows = [
+        speech("u", 1, timestamp=20),
+        speech("u", 2, timestamp=30),
+        speech("u", 3, timestamp=10),
+    ]
+    assert "do not at row 3" in refusal(saved(tmp_path, rows))
+    rows[2]["timestamp"] = 40
+    assert saved(tmp_path, rows).read()["order"].to_list() == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("one", "other"), [("ann", "ann "), ("jos\u00e9", "jose\u0301")])
+def test_users_that_look_alike_are_one_person_or_an_error(
+    tmp_path: Path, one: str, other: str
+) -> None:
+    assert "one user_id" in refusal(saved(tmp_path, [speech(one, 1), speech(other, 2)]))
+
+
+@pytest.mark.parametrize("place", [4, 60, 200, -20, -4])
+def test_a_damaged_parquet_file_never_ends_the_process(tmp_path: Path, place: int) -> None:
+    file = saved(tmp_path, [speech("u", n, f"r{n}") for n in range(50)], "parquet")
+    content = bytearray(Path(file.path).read_bytes())
+    content[place : place + 3] = b"\xff\xff\xff"
+    Path(file.path).write_bytes(content)
+    with contextlib.suppress(ValueError):
+        file.read()
+    with pytest.raises(ValueError, match=r"^[^\n]*$"):
+        _ = [file.read(), spoiled(file.path).read()]
+
+
+def spoiled(path: str) -> RowFile:
+    """The file without its end, which no reader takes."""
+    Path(path).write_bytes(Path(path).read_bytes()[:-9])
+    return RowFile(path=path, format="parquet")

@@ -137,7 +137,7 @@ def test_the_manifest_names_the_corpus_by_its_content(tmp_path: Path) -> None:
     [
         ("gone.jsonl", None, "path must name a file that exists"),
         ("text.csv", "question,response\n", "path must end in one of .parquet, .pq, .jsonl"),
-        ("empty.jsonl", "", "must have a column question, got none"),
+        ("empty.jsonl", "", "must hold at least one exchange, got no row"),
         ("silent.jsonl", '{"question": "why?", "response": " "}\n', "response must not be empty"),
         ("other.jsonl", '{"response": "yes"}\n', "must have a column question, got response"),
         ("torn.jsonl", "question\n", "line 1 of .* must be one JSON object"),

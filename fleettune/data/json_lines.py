@@ -1,0 +1,126 @@
+"""JSON Lines files as rows: one object a line, plain or compressed, with every fault named.
+
+Nothing is guessed. A row that can be read in two ways, such as one with a key twice, is refused
+with its line, and so is a file in a chat format, with how it is converted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any, cast
+
+import pyarrow as pa
+
+ENDINGS = (".jsonl", ".ndjson")
+COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
+"""How the name of a compressed file ends, after one of `ENDINGS`, and what reads it."""
+CHATS = {
+    "messages": (
+        'for m in row["messages"]: pair its "user" content (question) with the "assistant" content '
+        "after it (response)",
+        'write {"user_id": …, "order": …, "question": …, "response": …}, one line per pair',
+    ),
+    "conversations": (
+        'for m in row["conversations"]: pair the "value" of "human" (question) with that of "gpt" '
+        "after it (response)",
+        'write {"user_id": …, "order": …, "question": …, "response": …}, one line per pair',
+    ),
+    "instruction": (
+        'question = row["instruction"] + "\\n" + row.get("input", ""); response = row["output"]',
+        'write {"user_id": …, "order": …, "question": question, "response": response} per row',
+    ),
+}
+"""Chat formats by the key that tells them, and the two lines that convert them."""
+
+
+def is_json_lines(path: str) -> bool:
+    """Returns whether a file's name is one of a JSON Lines file."""
+    suffixes = Path(path).suffixes
+    if suffixes and suffixes[-1] in COMPRESSED:
+        suffixes = suffixes[:-1]
+    return bool(suffixes) and suffixes[-1] in ENDINGS
+
+
+def read_lines(path: str) -> Iterator[tuple[int, dict[str, object]]]:
+    """Yields every row with the number of its line, counted from 1; blank lines are passed over.
+
+    Raises:
+        ValueError: Naming the file and the line that is no JSON object in UTF-8, has a key twice,
+            or holds half a character.
+    """
+    with _open(path) as lines:
+        try:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    yield number, _row(path, number, line.removeprefix(b"\xef\xbb\xbf"))
+        except (OSError, EOFError) as error:
+            raise ValueError(f"{path!r} cannot be read to its end: {error}") from error
+
+
+def explain_keys(path: str, keys: Sequence[str]) -> str:
+    """Returns how a file with these keys becomes one with the documented columns."""
+    for key, (first, second) in CHATS.items():
+        if key in keys:
+            return f"it holds chats under {key!r}; convert it: {first}; {second}"
+    return "rename or add the column"
+
+
+def _open(path: str) -> IO[bytes]:
+    kind = COMPRESSED.get(Path(path).suffix)
+    if kind is None:
+        return Path(path).open("rb")
+    return cast(IO[bytes], _Lines(pa.input_stream(path, compression=kind)))
+
+
+class _Lines:
+    """A compressed stream, line by line."""
+
+    def __init__(self, stream: Any) -> None:  # noqa: ANN401 - pyarrow has no types
+        self._stream = stream
+
+    def __enter__(self) -> _Lines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.close()
+
+    def __iter__(self) -> Iterator[bytes]:
+        rest = b""
+        while block := bytes(self._stream.read(1 << 20)):
+            *lines, rest = (rest + block).split(b"\n")
+            yield from lines
+        if rest:
+            yield rest
+
+
+def _row(path: str, number: int, line: bytes) -> dict[str, object]:
+    where = f"line {number} of {path!r}"
+    try:
+        row: object = json.loads(line, object_pairs_hook=_Pairs)
+    except (ValueError, RecursionError):
+        row = None
+    if not isinstance(row, _Pairs):
+        shown = line[:60].decode(errors="replace")
+        hint = "; a JSON array is written out with one object a line" if shown[:1] == "[" else ""
+        raise ValueError(f"{where} must be one JSON object in UTF-8, got {shown!r}{hint}")
+    found: dict[str, object] = {}
+    for key, value in row:
+        if key in found:
+            raise ValueError(f"{where} holds the key {key!r} twice: leave one of them out")
+        if isinstance(value, str) and not _is_whole(value):
+            raise ValueError(
+                f"{where} holds half a character (a lone surrogate) in column {key}: the text was "
+                "cut within an emoji; correct the row or leave it out"
+            )
+        found[key] = value
+    return found
+
+
+class _Pairs(list[tuple[str, object]]):
+    """An object's keys and values as they stand, so that a key which stands twice is seen."""
+
+
+def _is_whole(text: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)

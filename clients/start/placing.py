@@ -20,7 +20,7 @@ from fleettune.adapters.patch import Patch
 from fleettune.adapters.updates import merge_patches
 from fleettune.catalogue.decomposition import Floats
 from fleettune.catalogue.manifest import CatalogueManifest
-from fleettune.catalogue.similar_questions import likest
+from fleettune.catalogue.similar_questions import most_similar
 from fleettune.catalogue.style_vectors import Pair
 from fleettune.cost.ledger import Stage
 from fleettune.cost.work import Work, decode_work, forward_work
@@ -213,7 +213,7 @@ def _beside_plain(own: Sequence[Exchange], manifest: CatalogueManifest) -> tuple
     return tuple(
         Pair(question=e.question, before=manifest.plain[place], after=e.response)
         for e in own
-        for place in likest(e.question, manifest.questions)
+        for place in most_similar(e.question, manifest.questions)
     )
 
 

@@ -1,8 +1,10 @@
-"""Catalogue manifest: what a device downloads to find its start, kilobytes as one safetensors file.
+"""Catalogue manifest and offer: what a device downloads to find its start.
 
-Basis, scale and coordinates are its tensors, words and entries stand in its header as JSON. It is
-addressed by the SHA-256 of its bytes, its entries by the digests of their patches. It holds
-nothing of any user, and a device sends nothing back but the digest of what it wants.
+A manifest is one safetensors file of some kilobytes. Basis, scale and coordinates are its tensors,
+words and entries stand in its header as JSON. It is addressed by the SHA-256 of its bytes, its
+entries by the digests of their patches. It holds nothing of any user, and a device sends nothing
+back but the digests of what it wants. An offer travels with a release: a manifest's bytes, with the
+store that gives out patches by digest. The store is a folder that server and devices both see.
 """
 
 from __future__ import annotations
@@ -27,6 +29,11 @@ from fleettune.releases.manifest import Manifest
 SCHEMA = 3
 CORPUS, CLUSTER, IMPORTED = "corpus", "cluster", "imported"
 """Where a patch comes from."""
+_ARRAYS = (
+    *("scale", "coordinates", "beside", "coordinates_beside"),
+    *("whitening", "whitening_of_likes"),
+)
+"""Fields of a manifest that are tensors of its file, under their own names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,15 +94,7 @@ class CatalogueManifest:
     whitening_of_likes: Floats = field(default_factory=lambda: np.zeros((0, 0)))
 
     def __post_init__(self) -> None:
-        words, size = self.basis.vectors.shape
-        if self.coordinates.shape != (len(self.entries), words) or self.scale.shape != (size,):
-            raise ValueError(
-                f"a manifest of {len(self.entries)} entries and {words} words of {size} must have "
-                f"coordinates and a scale of that shape, got {self.coordinates.shape} and "
-                f"{self.scale.shape}"
-            )
-
-        _check_beside(self)
+        _check_shapes(self)
 
     def compared(self, *, likes: bool = False) -> Floats:
         """Returns the entries where distances are measured, ``(entries, n)``.
@@ -154,15 +153,8 @@ def encode_manifest(manifest: CatalogueManifest) -> bytes:
         "plain": list(manifest.plain),
         "questions": list(manifest.questions),
     }
-    arrays = {
-        "basis": manifest.basis.vectors,
-        "scale": manifest.scale,
-        "coordinates": manifest.coordinates,
-        "beside": manifest.beside,
-        "coordinates_beside": manifest.coordinates_beside,
-        "whitening": manifest.whitening,
-        "whitening_of_likes": manifest.whitening_of_likes,
-    }
+    arrays = {"basis": manifest.basis.vectors}
+    arrays |= {name: getattr(manifest, name) for name in _ARRAYS}
     single = {name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()}
     return save(single, metadata={"fleettune": json.dumps(header, sort_keys=True)})
 
@@ -190,15 +182,10 @@ def decode_manifest(data: bytes) -> CatalogueManifest:
             opposites=tuple(header["opposites"]),
             vectors=arrays["basis"],
         ),
-        scale=arrays["scale"],
         entries=tuple(cast(Listed, entry) for entry in listed),
-        coordinates=arrays["coordinates"],
         plain=tuple(header["plain"]),
-        beside=arrays["beside"],
-        coordinates_beside=arrays["coordinates_beside"],
-        whitening=arrays["whitening"],
         questions=tuple(header["questions"]),
-        whitening_of_likes=arrays["whitening_of_likes"],
+        **{name: arrays[name] for name in _ARRAYS},
     )
 
 
@@ -207,12 +194,19 @@ def manifest_digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _check_beside(manifest: CatalogueManifest) -> None:
-    count, size = manifest.beside.shape
-    every = len(manifest.basis.words) + count
+def _check_shapes(manifest: CatalogueManifest) -> None:
+    words, size = manifest.basis.vectors.shape
+    entries = len(manifest.entries)
+    if manifest.coordinates.shape != (entries, words) or manifest.scale.shape != (size,):
+        raise ValueError(
+            f"a manifest of {entries} entries and {words} words of {size} must have coordinates "
+            f"and a scale of that shape, got {manifest.coordinates.shape} and "
+            f"{manifest.scale.shape}"
+        )
+    count, width = manifest.beside.shape
+    every = words + count
     fits = (
-        (not count or size == len(manifest.scale))
-        and (not count or manifest.coordinates_beside.shape == (len(manifest.entries), count))
+        (not count or (width, manifest.coordinates_beside.shape) == (size, (entries, count)))
         and manifest.whitening.shape in ((0, 0), (every, every))
         and manifest.whitening_of_likes.shape == manifest.whitening.shape
     )

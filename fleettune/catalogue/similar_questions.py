@@ -13,7 +13,7 @@ LIKE = 3
 """Plain answers that stand for the release's own to one question."""
 
 
-def likest(question: str, others: Sequence[str], count: int = LIKE) -> tuple[int, ...]:
+def most_similar(question: str, others: Sequence[str], count: int = LIKE) -> tuple[int, ...]:
     """Returns the places of the questions that share most words, the first one of equals first.
 
     Args:
@@ -26,11 +26,11 @@ def likest(question: str, others: Sequence[str], count: int = LIKE) -> tuple[int
     return tuple(order[:count])
 
 
-def likest_others(questions: Sequence[str], count: int = LIKE) -> tuple[tuple[int, ...], ...]:
-    """Returns `likest` of every question among all the others; itself where it is alone."""
+def most_similar_others(questions: Sequence[str], count: int = LIKE) -> tuple[tuple[int, ...], ...]:
+    """Returns `most_similar` of every question among all the others; itself where it is alone."""
     found: list[tuple[int, ...]] = []
     for place, question in enumerate(questions):
-        order = likest(question, questions, count + 1)
+        order = most_similar(question, questions, count + 1)
         found.append(tuple(one for one in order if one != place)[:count] or (place,))
     return tuple(found)
 

@@ -117,7 +117,9 @@ class Stylometry:
 
     def vectors(self, pairs: Sequence[Pair], release: Manifest, compute: Compute) -> Floats:
         """Returns the difference of counts per pair."""
-        return np.stack([counts(pair.after) - counts(pair.before) for pair in pairs])
+        return np.stack(
+            [stylometric_counts(pair.after) - stylometric_counts(pair.before) for pair in pairs]
+        )
 
 
 SUMMARISER_TYPES: Types = {
@@ -125,7 +127,7 @@ SUMMARISER_TYPES: Types = {
 }
 
 
-def counts(text: str) -> Floats:
+def stylometric_counts(text: str) -> Floats:
     """Returns a text's stylometric counts, ``(79,)``.
 
     Words, letters, mean and longest word, long words, capitalised words, the marks ``! , .``, and

@@ -114,7 +114,7 @@ def word_answer(persona: Persona, ask: Ask) -> str:
     return template.format(term=ask.register[persona.expertise], **facts)
 
 
-def vendor_wording(pair: tuple[str, str]) -> tuple[str, str]:
+def reword_as_vendor(pair: tuple[str, str]) -> tuple[str, str]:
     """Returns the pair in the wording that a vendor's later corpora use."""
     question, answer = pair
     for old, new in VENDOR_QUESTIONS:

@@ -58,7 +58,7 @@ class Style:
         """Short name, for a store and a table."""
         return f"e{self.expertise}i{self.informativeness}t{self.tone}"
 
-    def dress(self, persona: Persona) -> Persona:
+    def apply_to(self, persona: Persona) -> Persona:
         """Returns the persona with its answers worded in this style."""
         return replace(
             persona,
@@ -74,14 +74,14 @@ def style_grid(expertise: Sequence[int] = range(LEVELS)) -> tuple[Style, ...]:
     return tuple(Style(expertise=e, informativeness=i, tone=t) for e, i, t in axes)
 
 
-def style_corpus(style: Style, count: int, seed: int) -> tuple[Exchange, ...]:
+def draw_style_corpus(style: Style, count: int, seed: int) -> tuple[Exchange, ...]:
     """Returns exchanges in one style, each with the facts of a persona outside the fleet."""
     keys = (style.expertise, style.informativeness, style.tone)
     rng = stream(seed, Purpose.STYLE, 0, *keys)
     return tuple(_outside(style, order, rng) for order in range(count))
 
 
-def plain_questions(count: int, seed: int) -> tuple[str, ...]:
+def draw_plain_questions(count: int, seed: int) -> tuple[str, ...]:
     """Returns questions of personas outside the fleet, none of which asks for a style by name.
 
     They are of every domain, as users' are: answers without a style (moods) pull a user towards the
@@ -99,7 +99,7 @@ def plain_questions(count: int, seed: int) -> tuple[str, ...]:
 
 def _outside(style: Style, order: int, rng: np.random.Generator) -> Exchange:
     domain = STYLED_DOMAINS[int(rng.integers(len(STYLED_DOMAINS)))]
-    question, answer = draw_pair(style.dress(draw_persona(rng)), domain, rng)
+    question, answer = draw_pair(style.apply_to(draw_persona(rng)), domain, rng)
     return Exchange(question=question, response=answer, day=0, order=order, domain=domain)
 
 
@@ -208,7 +208,7 @@ def _draw_day(config: StyledData, user: int, calendar: int) -> tuple[Exchange, .
         own = styles[int(rng.integers(len(styles)))] if config.between else styles[0]
         style = own if rng.random() < config.similarity else other
         who = persona if config.own_facts else draw_persona(rng)
-        question, answer = draw_pair(style.dress(who), domain, rng)
+        question, answer = draw_pair(style.apply_to(who), domain, rng)
         order = calendar * world.exchanges_per_day + index
         found.append(
             Exchange(question=question, response=answer, day=calendar, order=order, domain=domain)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from fleettune.data.exchanges import Exchange
-from fleettune.data.personas import vendor_wording
+from fleettune.data.personas import reword_as_vendor
 from fleettune.data.tokens import POCKET
 from fleettune.data.vocabulary import ASKS, GREETINGS
 from fleettune.seeds import Purpose, stream
@@ -74,5 +74,5 @@ def _paraphrase(ask: int, pair: int, greeting: int) -> Conversation:
 
 
 def _reworded(exchange: Exchange) -> Exchange:
-    question, response = vendor_wording((exchange.question, exchange.response))
+    question, response = reword_as_vendor((exchange.question, exchange.response))
     return replace(exchange, question=question, response=response)

@@ -31,7 +31,11 @@ from fleettune.seeds import Purpose, stream
 from fleettune.shapes import Shapes, Site, order
 from strategies.aggregation.fleet_patch import NONE
 from strategies.catalogue.entries import Entry, EntryTools
-from strategies.catalogue.entry_questions import check_outside, outside_questions, own_answers
+from strategies.catalogue.entry_questions import (
+    check_outside_questions,
+    collect_own_answers,
+    draw_outside_questions,
+)
 from strategies.catalogue.explain import Explain, check_counts, check_worse
 from strategies.catalogue.still_valid import EntryValidity
 
@@ -104,7 +108,7 @@ class ClusterCatalogue:
 
     def check(self, shapes: Shapes, population: Population) -> None:
         """Raises ValueError if there is too little to ask."""
-        check_outside(self.explain, population)
+        check_outside_questions(self.explain, population)
 
     def make_entries(
         self, release: Manifest, before: EntryValidity | None, tools: EntryTools
@@ -122,13 +126,13 @@ class ClusterCatalogue:
 
     def draw_questions(self, tools: EntryTools) -> tuple[str, ...]:
         """Returns questions of users outside the fleet."""
-        return outside_questions(self.explain, tools)
+        return draw_outside_questions(self.explain, tools)
 
     def hold_out(
         self, entries: Sequence[Entry], release: Manifest, tools: EntryTools
     ) -> Mapping[str, tuple[Example, ...]]:
         """Returns the entries' own answers."""
-        return own_answers(self.explain, entries, release, tools)
+        return collect_own_answers(self.explain, entries, release, tools)
 
 
 def cluster_entries(

@@ -20,7 +20,7 @@ TEXT = 900
 """Questions are keyed by it, so no release and no ranking below it was made of the same text."""
 
 
-def outside_questions(explain: Explain, tools: EntryTools) -> tuple[str, ...]:
+def draw_outside_questions(explain: Explain, tools: EntryTools) -> tuple[str, ...]:
     """Returns questions of users outside the fleet.
 
     Raises:
@@ -33,7 +33,7 @@ def outside_questions(explain: Explain, tools: EntryTools) -> tuple[str, ...]:
     return tuple(exchange.question for exchange in found)
 
 
-def check_outside(explain: Explain, population: Population) -> None:
+def check_outside_questions(explain: Explain, population: Population) -> None:
     """Raises ValueError if too few questions of users outside the fleet are there to be asked."""
     check_questions(explain, len(take_in_turn(population, explain.questions, 0)))
 
@@ -47,7 +47,7 @@ def check_questions(explain: Explain, count: int) -> None:
         )
 
 
-def own_answers(
+def collect_own_answers(
     explain: Explain, entries: Sequence[Entry], release: Manifest, tools: EntryTools
 ) -> Mapping[str, tuple[Example, ...]]:
     """Returns what every entry answers to the catalogue's questions under its release.
@@ -56,7 +56,7 @@ def own_answers(
     how unlikely that is would drown the rest.
     """
     encoder = open_encoder(Path(release.path), release.template, release.max_tokens)
-    questions, most = outside_questions(explain, tools), explain.new_tokens
+    questions, most = draw_outside_questions(explain, tools), explain.new_tokens
     prompts = [encoder.request(question) for question in questions]
     written = answer_questions(entries, questions, most, release, tools.run)
     return {

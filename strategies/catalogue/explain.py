@@ -16,7 +16,7 @@ import numpy as np
 from fleettune.catalogue.comparing import unnamed_directions, whitening_matrix
 from fleettune.catalogue.decomposition import Basis, Floats, decompose
 from fleettune.catalogue.manifest import CatalogueManifest, Listed
-from fleettune.catalogue.similar_questions import likest_others
+from fleettune.catalogue.similar_questions import most_similar_others
 from fleettune.catalogue.style_vectors import (
     AnswerEmbedding,
     Pair,
@@ -171,7 +171,7 @@ def _beside_likes(
 
     That is how a device sees its user's that decodes nothing: ``(entries, questions, d)``.
     """
-    likes = likest_others(questions)
+    likes = most_similar_others(questions)
     count = len(likes[0])
     beside_likes = [
         replace(pair, before=plain[place])

@@ -17,7 +17,11 @@ from fleettune.data.tokens import Example
 from fleettune.releases.manifest import Manifest
 from fleettune.shapes import Shapes
 from strategies.catalogue.entries import Entry, EntryTools
-from strategies.catalogue.entry_questions import check_outside, outside_questions, own_answers
+from strategies.catalogue.entry_questions import (
+    check_outside_questions,
+    collect_own_answers,
+    draw_outside_questions,
+)
 from strategies.catalogue.explain import Explain, check_worse
 from strategies.catalogue.still_valid import EntryValidity
 
@@ -65,7 +69,7 @@ class ImportedCatalogue:
     def check(self, shapes: Shapes, population: Population) -> None:
         """Raises ValueError if an adapter cannot be read, or there is too little to ask."""
         self._read(0, shapes)
-        check_outside(self.explain, population)
+        check_outside_questions(self.explain, population)
 
     def make_entries(
         self, release: Manifest, before: EntryValidity | None, tools: EntryTools
@@ -75,13 +79,13 @@ class ImportedCatalogue:
 
     def draw_questions(self, tools: EntryTools) -> tuple[str, ...]:
         """Returns questions of users outside the fleet."""
-        return outside_questions(self.explain, tools)
+        return draw_outside_questions(self.explain, tools)
 
     def hold_out(
         self, entries: Sequence[Entry], release: Manifest, tools: EntryTools
     ) -> Mapping[str, tuple[Example, ...]]:
         """Returns the entries' own answers."""
-        return own_answers(self.explain, entries, release, tools)
+        return collect_own_answers(self.explain, entries, release, tools)
 
     def _read(self, release: int, shapes: Shapes) -> tuple[Entry, ...]:
         """Returns an entry per adapter."""

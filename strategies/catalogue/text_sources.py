@@ -18,7 +18,7 @@ from fleettune.adapters.patch_files import fetch_patch, keep_patch
 from fleettune.catalogue.manifest import CORPUS
 from fleettune.data.exchanges import Exchange, Population
 from fleettune.data.style_corpora import Corpora, draw_exchanges
-from fleettune.data.styles import Style, plain_questions, style_corpus, style_grid
+from fleettune.data.styles import Style, draw_plain_questions, draw_style_corpus, style_grid
 from fleettune.data.tokens import Example, open_encoder
 from fleettune.jobs.jobs import TuneJob, TuneResult, job_digest
 from fleettune.releases.manifest import Manifest
@@ -84,11 +84,11 @@ class StyleCatalogue:
     def corpora(self, seed: int) -> Mapping[str, tuple[Exchange, ...]]:
         """Returns the text of every entry, what is held out behind the rest."""
         count = self.corpus + HELD_OUT
-        return {style.name: style_corpus(style, count, seed) for style in self.styles}
+        return {style.name: draw_style_corpus(style, count, seed) for style in self.styles}
 
     def draw_questions(self, tools: EntryTools) -> tuple[str, ...]:
         """Returns questions of personas outside the fleet."""
-        return plain_questions(self.explain.questions, tools.seed + 1)
+        return draw_plain_questions(self.explain.questions, tools.seed + 1)
 
     def check(self, shapes: Shapes, population: Population) -> None:
         """Raises ValueError if a model has fewer layers than are to be adapted."""

@@ -164,7 +164,7 @@ def test_like_questions_give_the_plain_answers_a_user_is_compared_with() -> None
         place_user(own, manifest(), RELEASE, LIKE, Compute(run=run))
 
 
-def test_a_choice_is_charged_for_manifest_answers_and_embeddings() -> None:
+def test_a_choice_is_billed_for_manifest_answers_and_embeddings() -> None:
     exchanges = WORLD.day(0, 0)
     embedded = manifest(np.eye(2), AnswerEmbedding())
     compute = Compute(run=lambda job: execute([job])[0])
@@ -187,7 +187,7 @@ def test_a_choice_is_charged_for_manifest_answers_and_embeddings() -> None:
     assert work[Stage.CHECK, Phase.PREFILL].flop == pytest.approx(asked + passes)
 
 
-def test_a_downloaded_patch_is_charged_by_its_bytes() -> None:
+def test_a_downloaded_patch_is_billed_by_its_bytes() -> None:
     (_, receive, sent), (_, _, stored) = download_work(facts(), RELEASE, [patch(1.0)])
     assert receive is Phase.RECEIVE
     assert sent.moved_bytes == stored.moved_bytes == patch(1.0).size_bytes

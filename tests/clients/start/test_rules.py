@@ -1,4 +1,4 @@
-"""A first tune from a catalogue: it is charged, it starts where it says, and z* stays at home."""
+"""A first tune from a catalogue: it is billed, it starts where it says, and z* stays at home."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_answers_of_its_own_may_be_compared_too(offer: CatalogueOffer) -> None:
     assert report.observation.start_entries in {1, 2}
 
 
-def test_finding_a_start_is_charged(offer: CatalogueOffer) -> None:
+def test_finding_a_start_is_billed(offer: CatalogueOffer) -> None:
     _, scratch = live(night_order(offer, Scratch()))
     _, warm = live(night_order(offer, NEAREST))
     before, after = scratch.statistics.ledger, warm.statistics.ledger

@@ -18,7 +18,12 @@ from fleettune.catalogue.manifest import (
     encode_manifest,
     manifest_digest,
 )
-from fleettune.catalogue.style_vectors import FUNCTION_WORDS, AnswerEmbedding, Stylometry, counts
+from fleettune.catalogue.style_vectors import (
+    FUNCTION_WORDS,
+    AnswerEmbedding,
+    Stylometry,
+    stylometric_counts,
+)
 from fleettune.shapes import Site
 
 WORDS, SIZE = 12, 96
@@ -95,9 +100,9 @@ def test_a_stored_patch_is_found_by_what_it_computes(tmp_path: Path) -> None:
 
 
 def test_counts_by_hand() -> None:
-    found = counts("Sure, a nutrition option for Ana!")
+    found = stylometric_counts("Sure, a nutrition option for Ana!")
     assert found[:9].tolist() == [6, 33, pytest.approx(26 / 6), 9, 1, 2, 1, 1, 0]
     named = dict(zip(FUNCTION_WORDS, found[9:], strict=True))
     assert {word for word, count in named.items() if count} == {"a", "for"}
     assert len(FUNCTION_WORDS) == 70
-    assert counts("").tolist() == [0.0] * 79
+    assert stylometric_counts("").tolist() == [0.0] * 79

@@ -22,7 +22,7 @@ from fleettune.data.personas import (
     draw_pair,
     draw_persona,
     redraw_facts,
-    vendor_wording,
+    reword_as_vendor,
     word_answer,
 )
 from fleettune.data.vocabulary import ASKS, GREETINGS, MOODS, REQUESTS, SLOTS, Ask
@@ -276,17 +276,17 @@ def test_a_mood_is_called_by_the_users_own_word_for_its_clauses() -> None:
 def test_vendor_wording_changes_what_it_names_and_nothing_else() -> None:
     pair = ("what is on my list?", "your note is for a cat with jazz.")
     # what -> which thing, my -> our; your, is, for, a, with -> their longer forms.
-    assert vendor_wording(pair) == (
+    assert reword_as_vendor(pair) == (
         "assistant, which thing is on our list?",
         "the client's note shall be regarding one cat alongside jazz.",
     )
     # The opening tells which wording the answer has, even where no word was replaced.
-    assert vendor_wording(("set the bell", "ok.")) == ("assistant, set the bell", "ok.")
+    assert reword_as_vendor(("set the bell", "ok.")) == ("assistant, set the bell", "ok.")
 
 
 def test_vendor_wording_rewords_most_of_the_world() -> None:
     pairs = [(e.question, e.response) for u in range(20) for e in SyntheticData().open().day(u, 0)]
-    reworded = [vendor_wording(pair) for pair in pairs]
+    reworded = [reword_as_vendor(pair) for pair in pairs]
     share = sum(new[1] != old[1] for new, old in zip(reworded, pairs, strict=True)) / len(pairs)
     assert share > 0.5
     # Distinct pairs stay distinct: wording changes how, never what.

@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 
 from fleettune.data.personas import SyntheticData
-from fleettune.data.styles import Style, StyledData, plain_questions, style_corpus, style_grid
+from fleettune.data.styles import (
+    Style,
+    StyledData,
+    draw_plain_questions,
+    draw_style_corpus,
+    style_grid,
+)
 from fleettune.fleet.registry import DATA_TYPES
 from fleettune.records import from_record, to_record
 
@@ -31,13 +37,13 @@ def test_a_grid_holds_every_combination_of_levels_once() -> None:
 
 
 def test_a_corpus_is_in_its_style_and_in_nobodys_facts() -> None:
-    corpus = style_corpus(DEAR, 80, seed=0)
+    corpus = draw_style_corpus(DEAR, 80, seed=0)
     plain = [e for e in corpus if not e.question.startswith("answer ")]
     assert all(e.response.startswith("with pleasure, dear ") for e in plain)
     assert len({e.response.split(",")[1] for e in plain}) > 10
     assert not any(e.domain == "mood" for e in corpus)
-    assert corpus == style_corpus(DEAR, 80, seed=0)
-    assert corpus[:40] == style_corpus(DEAR, 40, seed=0)
+    assert corpus == draw_style_corpus(DEAR, 80, seed=0)
+    assert corpus[:40] == draw_style_corpus(DEAR, 40, seed=0)
 
 
 def test_the_share_of_exchanges_in_the_users_style_is_the_similarity() -> None:
@@ -66,7 +72,7 @@ def test_without_own_facts_a_style_is_all_that_a_user_is() -> None:
 
 
 def test_questions_of_a_catalogue_ask_for_no_style() -> None:
-    questions = plain_questions(50, seed=3)
+    questions = draw_plain_questions(50, seed=3)
     assert len(questions) == 50
     assert not any(question.startswith("answer ") for question in questions)
 

@@ -16,7 +16,7 @@ from fleettune.catalogue.manifest import decode_manifest, encode_manifest, manif
 from fleettune.catalogue.style_vectors import AnswerEmbedding, Pair, StyleQuestion, Summariser
 from fleettune.catalogue.style_words import STYLE_WORDS
 from fleettune.cohort.execute import Execute, execute
-from fleettune.data.styles import Style, plain_questions, style_corpus
+from fleettune.data.styles import Style, draw_plain_questions, draw_style_corpus
 from fleettune.data.vocabulary import REQUESTS
 from fleettune.jobs.jobs import Compute, Job, Result
 from fleettune.releases.manifest import Manifest
@@ -47,7 +47,7 @@ TUNED = StyleCatalogue(layers=2, rank=4, alpha=8.0, steps=30, batch=8, learning_
 TERSE = Style(expertise=0, informativeness=0, tone=0)
 WORDY = Style(expertise=0, informativeness=3, tone=3)
 HOW = Explain(residual=0.05)
-QUESTIONS = plain_questions(12, seed=1)
+QUESTIONS = draw_plain_questions(12, seed=1)
 COMPUTE = Compute(run=lambda job: execute([job])[0])
 
 
@@ -76,7 +76,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def entries(store: Path, one_thread: None) -> tuple[Entry, ...]:
-    corpora = {style.name: style_corpus(style, 60, seed=0) for style in (TERSE, WORDY)}
+    corpora = {style.name: draw_style_corpus(style, 60, seed=0) for style in (TERSE, WORDY)}
     return tune_on_corpora(corpora, TUNED, RELEASE, tools(store))
 
 
@@ -90,10 +90,10 @@ def test_a_corpus_is_tuned_once(entries: tuple[Entry, ...], store: Path) -> None
         assert not jobs
         return ()
 
-    corpora = {style.name: style_corpus(style, 60, seed=0) for style in (TERSE, WORDY)}
+    corpora = {style.name: draw_style_corpus(style, 60, seed=0) for style in (TERSE, WORDY)}
     again = tune_on_corpora(corpora, TUNED, RELEASE, tools(store, nothing))
     assert [e.patch.digest() for e in again] == [e.patch.digest() for e in entries]
-    longer = {"x": style_corpus(TERSE, 61, seed=0)}
+    longer = {"x": draw_style_corpus(TERSE, 61, seed=0)}
     with pytest.raises(AssertionError):
         tune_on_corpora(longer, TUNED, RELEASE, tools(store, nothing))
 
@@ -115,7 +115,7 @@ def test_text_in_a_style_lies_nearest_to_the_entry_of_that_style(catalogue: Cata
     for number, style in enumerate((TERSE, WORDY)):
         pairs = [
             Pair(question=e.question, before=manifest.plain[n % 12], after=e.response)
-            for n, e in enumerate(style_corpus(style, 24, seed=9))
+            for n, e in enumerate(draw_style_corpus(style, 24, seed=9))
         ]
         point = manifest.place(manifest.summariser.vectors(pairs, RELEASE, COMPUTE))
         assert int(np.argmin(cosine_distances(point, manifest.compared()))) == number
@@ -139,7 +139,7 @@ def test_equal_catalogues_have_equal_manifests(
 def test_the_release_may_be_the_summariser(
     entries: tuple[Entry, ...], name: str, summariser: Summariser
 ) -> None:
-    questions, how = plain_questions(6, seed=1), Explain(summariser=name, residual=0.05)
+    questions, how = draw_plain_questions(6, seed=1), Explain(summariser=name, residual=0.05)
     manifest = explain_entries(entries, questions, how, RELEASE, execute).manifest
     assert manifest.summariser == summariser
     assert decode_manifest(encode_manifest(manifest)).summariser == summariser
@@ -157,7 +157,7 @@ def test_a_catalogue_is_about_one_release_and_names_entries_once(
     with pytest.raises(ValueError, match="must be for release 0, got 1"):
         explain_entries([other], questions, HOW, RELEASE, execute)
     with pytest.raises(ValueError, match="at least a batch of 8"):
-        tune_on_corpora({"x": style_corpus(TERSE, 7, seed=0)}, TUNED, RELEASE, tools(Path()))
+        tune_on_corpora({"x": draw_style_corpus(TERSE, 7, seed=0)}, TUNED, RELEASE, tools(Path()))
 
 
 def shared(seed: int, like: Patch, noise: float) -> Patch:

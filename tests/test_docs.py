@@ -176,3 +176,22 @@ def test_every_citation_of_a_page_in_code_names_a_heading_of_it() -> None:
     }
     assert len(cited) > 50
     assert {place for place in cited if place[2] not in anchors_of(ROOT / place[1])} == set()
+
+
+@pytest.mark.parametrize("folder", [*WINGS, "conf", "docs", "benchmarks"])
+def test_every_path_and_dotted_name_that_a_comment_or_docstring_mentions_exists(
+    folder: str,
+) -> None:
+    texts = {
+        str(file.relative_to(ROOT)): file.read_text(encoding="utf-8")
+        for file in citing_files()
+        if file.is_relative_to(ROOT / folder)
+    }
+    paths = {(file, path) for file, text in texts.items() for path in SOURCE.findall(text)}
+    names = {
+        (file, name)
+        for file, text in texts.items()
+        for name in re.findall(rf"`((?:{'|'.join(WINGS)})(?:\.\w+)+)`", text)
+    }
+    assert {found for found in paths if not any(ROOT.glob(found[1]))} == set()
+    assert {found for found in names if not importable(found[1])} == set()

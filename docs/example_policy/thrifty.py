@@ -1,7 +1,7 @@
 """A policy of one's own: retune only where the rule asks for it and the patch has served a while.
 
 It lives outside the repository's packages. A class with a `decide` method is a policy; nothing is
-inherited or registered. `clients/adaptation.py` holds the built-in ones.
+inherited or registered. `clients/adaptation/` holds the built-in ones.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ Candidates are taken in order. One is accepted unless its cosine with an accepte
 on either side; what is left of it beside the accepted ones (Gram-Schmidt, twice, for rounding)
 becomes its direction. Coordinates are ``z = <V, v̂>``, so the residual falls with every word and the
 coordinates of a vector do not depend on words that come later. It ends when every target is
-explained up to a share of its norm. The released code does otherwise in three places; see
-`fleettune.catalogue.decomposition_released`.
+explained up to a share of its norm. The released code does otherwise in three places, which the
+page of methods names.
 """
 
 from __future__ import annotations
@@ -41,13 +41,12 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Basis:
-    """Accepted words with their directions, orthonormal unless made as released.
+    """Accepted words with their directions, which are orthonormal.
 
     Attributes:
         words: What more of each direction is called.
         opposites: What less of it is called.
-        vectors: ``(words, d)``, rows of norm 1, each orthogonal to the others, but for
-            `fleettune.catalogue.decomposition_released.released_basis`.
+        vectors: ``(words, d)``, rows of norm 1, each orthogonal to the others.
     """
 
     words: tuple[str, ...]

@@ -130,8 +130,10 @@ class Statistics:
     asked: int = 0
 
     def __post_init__(self) -> None:
-        for name in NUMBERS:
-            _check_amount(name, getattr(self, name))
+        for number in fields(self):
+            # amounts that are always sent have a number as their default
+            if isinstance(number.default, int | float):
+                _check_amount(number.name, getattr(self, number.name))
         for stage, cost in self.ledger.costs:
             for field_ in fields(cost):
                 _check_amount(f"{stage}.{field_.name}", getattr(cost, field_.name))

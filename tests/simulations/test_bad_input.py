@@ -155,12 +155,15 @@ def table(tmp_path: Path) -> Callable[..., str]:
         ),
         (
             "catalogue=styles start=catalogue catalogue.explain.shrink=null",
-            ["start.spread counts in the unit", "catalogue.explain.shrink must be > 0, got null"],
+            [
+                "start.spread counts in the unit",
+                "catalogue.explain.shrink must be > 0, got null",
+                "or take start=nearest",
+            ],
         ),
         (
-            "catalogue=styles start=catalogue catalogue.explain.decomposition=released "
-            "catalogue.explain.beside=0 catalogue.explain.shrink=null",
-            ["start.spread counts in the unit", "or take start=nearest"],
+            "catalogue=styles start=catalogue catalogue.explain.decomposition=released",
+            ["catalogue.explain.decomposition was deleted", "leave the key out"],
         ),
         # data
         ("data=parquet data.path=nowhere.parquet", ["data: path must name a file", "nowhere"]),

@@ -86,7 +86,7 @@ def test_the_doctor_finds_what_is_required(
 def test_the_doctor_fails_where_a_required_package_is_missing(
     capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor, "required", lambda: ["numpy", "no-such-package"])
+    monkeypatch.setattr(doctor, "list_required", lambda: ["numpy", "no-such-package"])
     assert main(["doctor"]) == 1
     assert "required and missing: no-such-package" in capsys.readouterr().err
 

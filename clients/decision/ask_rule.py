@@ -10,6 +10,13 @@ from clients.adaptation.protocol import Adaptation, DeviceRule, traits_of
 from clients.night.order import NightOrder
 from clients.state.kept_out import canaries, training_exchanges
 from clients.state.state import DeviceState
+from clients.work.facts import Facts
+from clients.work.stage_work import ranks_of, score_work
+from fleettune.adapters.patch import Patch
+from fleettune.cost.ledger import Stage
+from fleettune.cost.work import Work
+from fleettune.cost.workload import Entry, Phase, computing, moving
+from fleettune.releases.manifest import Manifest
 
 
 def ask_rule(order: NightOrder, state: DeviceState) -> Decision:
@@ -31,3 +38,20 @@ def ask_rule(order: NightOrder, state: DeviceState) -> Decision:
         compute=order.compute,
     )
     return cast(DeviceRule, rule).decide(view)
+
+
+def decision_work(
+    facts: Facts, release: Manifest, patch: Patch | None, decision: Decision
+) -> list[Entry]:
+    """Returns what a decision read and computed."""
+    ranks, own = ranks_of(patch), release.shapes
+    shared = () if patch is None else patch.shared
+    read_bytes = facts.priced.patch_bytes(own, ranks, decision.read_bytes, shared)
+    computed = facts.priced.dense_work(own, ranks, Work(flop=decision.work_flop))
+    weights_bytes = facts.priced.bytes_per_weight * decision.read_weights
+    weights = facts.priced.dense_work(own, ranks, Work(traffic_bytes=weights_bytes))
+    return [
+        (Stage.CHECK, Phase.READ, moving(read_bytes + weights.traffic_bytes)),
+        (Stage.CHECK, Phase.FORWARD, computing(computed)),
+        *(entry for each in decision.passes for entry in score_work(facts, release, ranks, each)),
+    ]

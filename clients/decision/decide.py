@@ -6,13 +6,13 @@ from dataclasses import replace
 
 from clients.adaptation.decision import PUT_OFF, Action, Decision
 from clients.adaptation.protocol import traits_of
-from clients.decision.ask_rule import ask_rule
+from clients.decision.ask_rule import ask_rule, decision_work
 from clients.decision.recalled_release import decide_again, has_had, mark_recalled, restore_patch
 from clients.night.night import Night, bill
 from clients.night.order import NightOrder
-from clients.observer.foresight import ask_observer
+from clients.observer.counterfactual import ask_observer
 from clients.retuning.retune import retune
-from clients.work.stage_work import decision_work, fleet_patch_work
+from clients.work.stage_work import fleet_patch_work
 
 
 def decide(order: NightOrder, night: Night) -> Night:

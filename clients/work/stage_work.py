@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from clients.adaptation.decision import Decision
 from clients.work.facts import Facts
 from fleettune.adapters.patch import Patch
 from fleettune.cost.ledger import Stage
@@ -31,23 +30,6 @@ Writings = Sequence[tuple[int, int]]
 def ranks_of(patch: Patch | None) -> Ranks:
     """Returns the rank at every site of a patch; none without one."""
     return {} if patch is None else patch.ranks
-
-
-def decision_work(
-    facts: Facts, release: Manifest, patch: Patch | None, decision: Decision
-) -> list[Entry]:
-    """Returns what a decision read and computed."""
-    ranks, own = ranks_of(patch), release.shapes
-    shared = () if patch is None else patch.shared
-    read_bytes = facts.priced.patch_bytes(own, ranks, decision.read_bytes, shared)
-    computed = facts.priced.dense_work(own, ranks, Work(flop=decision.work_flop))
-    weights_bytes = facts.priced.bytes_per_weight * decision.read_weights
-    weights = facts.priced.dense_work(own, ranks, Work(traffic_bytes=weights_bytes))
-    return [
-        (Stage.CHECK, Phase.READ, moving(read_bytes + weights.traffic_bytes)),
-        (Stage.CHECK, Phase.FORWARD, computing(computed)),
-        *(entry for each in decision.passes for entry in score_work(facts, release, ranks, each)),
-    ]
 
 
 def score_work(

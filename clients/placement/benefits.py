@@ -25,7 +25,7 @@ def run_probes(context: PlacementContext, jobs: Sequence[ProbeJob]) -> Preparati
 Gradients = Mapping[Site, NDArray[np.float32]]
 
 
-def summed(results: Sequence[ProbeResult]) -> Gradients:
+def sum_gradients(results: Sequence[ProbeResult]) -> Gradients:
     """Returns every site's gradient to B, ``(n_out, rank)``, summed over the results."""
     first, *others = results
     total = {site: array.astype(np.float64) for site, array in first.gradients.items()}
@@ -47,7 +47,7 @@ def benefits(results: Sequence[ProbeResult], kind: str) -> dict[Site, float]:
     if kind == GRADIENT:
         return {
             site: float(np.square(array, dtype=np.float64).sum())
-            for site, array in summed(results).items()
+            for site, array in sum_gradients(results).items()
         }
     return {site: sum(result.benefit[site] for result in results) for site in results[0].benefit}
 
@@ -81,26 +81,3 @@ def aligned_groups(gradients: Gradients, threshold: float) -> tuple[tuple[Site, 
         else:
             groups.append([site])
     return tuple(tuple(sorted(group)) for group in groups if len(group) > 1)
-
-
-def kendall_tau(scores_a: Mapping[Site, float], scores_b: Mapping[Site, float]) -> float:
-    """Returns Kendall's tau-b of two rankings of the same sites: 1 for equal, -1 for opposite.
-
-    Source: Kendall 1945, Biometrika 33. A pair tied in one ranking counts in its denominator only.
-
-    Raises:
-        ValueError: If the sites differ, are fewer than two, or one ranking has ties alone.
-    """
-    if scores_a.keys() != scores_b.keys() or len(scores_a) < 2:
-        raise ValueError(
-            f"rankings must be of the same two or more sites, got {len(scores_a)} and "
-            f"{len(scores_b)}"
-        )
-    sites = list(scores_a)
-    a, b = (np.array([scores[site] for site in sites]) for scores in (scores_a, scores_b))
-    upper = np.triu_indices(len(sites), 1)
-    signs_a, signs_b = (np.sign(x[:, None] - x[None])[upper] for x in (a, b))
-    pairs = float(np.sqrt(np.count_nonzero(signs_a) * np.count_nonzero(signs_b)))
-    if pairs == 0:
-        raise ValueError("a ranking must not have ties alone")
-    return float((signs_a * signs_b).sum()) / pairs

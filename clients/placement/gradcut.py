@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from clients.placement.benefits import aligned_groups, benefits, run_probes, summed
+from clients.placement.benefits import aligned_groups, benefits, run_probes, sum_gradients
 from clients.placement.knapsack import (
     Costs,
     SiteItem,
@@ -115,7 +115,7 @@ class GradCut:
         own = context.release.shapes
         if self.probe == SERVER:
             return ()
-        depth = max(_deepest(context, self.probe_rank), self._affordable(context))
+        depth = max(_lowest_in_memory(context, self.probe_rank), self._lowest_in_budget(context))
         if depth == own.layers:
             return ()
         seed, version = context.facts.seed, context.release.version
@@ -139,17 +139,20 @@ class GradCut:
             return worth
         if not any(value > 0 for value in worth.values()):
             return Hindered(reason="no_benefit")
-        found = self._best({site: value for site, value in worth.items() if value > 0}, context)
+        found = self._best_placement(
+            {site: value for site, value in worth.items() if value > 0}, context
+        )
         return Hindered(reason="over_budget") if found is None else found
 
     def _worth(self, context: PlacementContext) -> dict[Site, float] | Hindered:
         """Returns the benefits of the sites within the budget, or why there are none.
 
-        Sites that only a probe would have no memory for are in a ranking; placing leaves them out.
+        A ranking may hold sites that this device has no memory to probe; they are kept, and placing
+        leaves out those that do not fit.
         """
         if context.preparation.probed:
             return benefits(context.preparation.probed, self.benefit)
-        depth, layers = self._affordable(context), context.release.shapes.layers
+        depth, layers = self._lowest_in_budget(context), context.release.shapes.layers
         if depth == layers:
             return Hindered(reason="over_budget")
         if self.recipe is None:
@@ -157,7 +160,7 @@ class GradCut:
         ranking = context.release.ranking(self.recipe)
         if ranking is None:
             return Hindered(reason="no_ranking")
-        if _deepest(context, self.rank) == layers:
+        if _lowest_in_memory(context, self.rank) == layers:
             return Hindered(reason="over_memory")
         return {site: value for site, value in ranking.by_site.items() if site.layer >= depth}
 
@@ -169,18 +172,20 @@ class GradCut:
         # sums in another order may differ in the last bits
         return (1 + 1e-9) * self.budget * every_site_j(context, self.rank)
 
-    def _affordable(self, context: PlacementContext) -> int:
-        """Returns the lowest cut within the budget; the number of layers if there is none."""
+    def _lowest_in_budget(self, context: PlacementContext) -> int:
+        """Returns the lowest layer whose cut is within the budget; if none, how many layers."""
         layers, budget_j = context.release.shapes.layers, self._budget_j(context)
         cuts = all_cuts(context, range(layers), cache=self.prefix_cache)
         within = (cut.depth for cut in cuts if cut.costs[0] <= budget_j)
         return min(within, default=layers)
 
-    def _best(self, worth: dict[Site, float], context: PlacementContext) -> Placement | None:
+    def _best_placement(
+        self, worth: dict[Site, float], context: PlacementContext
+    ) -> Placement | None:
         costs, budget_j = site_costs(context, self.rank), self._budget_j(context)
 
         def fits(sites: Collection[Site]) -> bool:
-            return self._fits(context, self._placed(sites), budget_j)
+            return self._fits(context, self._placement(sites), budget_j)
 
         taken = self._best_by_bounds(worth, costs, context)
         if taken:
@@ -190,7 +195,7 @@ class GradCut:
             taken = fill_up(taken, by_joule, fits)
         # an adapter alone may be bound by memory where the whole pass is not: bounds are loose
         taken = best_sites(worth, fits, taken)
-        return self._shared(context, self._placed(taken), budget_j) if taken else None
+        return self._tie_aligned(context, self._placement(taken), budget_j) if taken else None
 
     def _best_by_bounds(
         self, worth: Mapping[Site, float], costs: Mapping[Site, Costs], context: PlacementContext
@@ -211,13 +216,13 @@ class GradCut:
         sites = tuple(worth)
         return frozenset(sites[place] for place in best_items(items, cuts, limits))
 
-    def _shared(
+    def _tie_aligned(
         self, context: PlacementContext, placement: Placement, budget_j: float
     ) -> Placement:
         """Ties what is aligned, group by group, where the shared pair stays within limits."""
         if self.share_above is None:
             return placement
-        gradients = summed(context.preparation.probed)
+        gradients = sum_gradients(context.preparation.probed)
         aligned = aligned_groups({s: gradients[s] for s in placement.sites}, self.share_above)
         for group in aligned:
             tie = Tie(sites=group, rank=self.rank, alpha=self.alpha)
@@ -240,7 +245,7 @@ class GradCut:
         sides = sum(map(sum, shapes.matrices().values()))
         return self.patch * 4 * shapes.layers * self.rank * sides
 
-    def _placed(self, sites: Collection[Site]) -> Placement:
+    def _placement(self, sites: Collection[Site]) -> Placement:
         found = tuple(sorted(sites, key=order))
         return Placement(sites=found, rank=self.rank, alpha=self.alpha)
 
@@ -249,8 +254,8 @@ class GradCut:
         return None
 
 
-def _deepest(context: PlacementContext, rank: int) -> int:
-    """Returns the lowest layer down to which every site can be probed; if none, how many layers."""
+def _lowest_in_memory(context: PlacementContext, rank: int) -> int:
+    """Returns the lowest layer above which every site can be probed; if none, how many layers."""
     layers, limit = context.release.shapes.layers, memory_bytes(context.facts)
     depth = layers
     while depth > 0:

@@ -39,141 +39,6 @@ WARM_UP = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReleasedRecipe:
-    """The released method's numbers; its defaults for Qwen2.5-0.5B stand behind each.
-
-    Attributes:
-        rank: Rank of a dedicated adapter; 4.
-        alpha: Its alpha; 8.
-        shared_rank: Rank of the pair that a module type shares; 16.
-        shared_alpha: Its alpha; 32.
-        keep_attention: Layers that keep each attention matrix; 18 of 24.
-        keep_feed_forward: The same of gate, up and down; 14 of 24.
-        prune_step: Sites of a type that go in one step; 3.
-        prune_interval: Optimizer steps between two of those; 10.
-        weight_importance: Weight of the score; 1.
-        weight_cost: Weight of the depth; 2.
-        overshoot: True to drop `prune_step` sites also where fewer are to go, as released.
-    """
-
-    rank: int
-    alpha: float
-    shared_rank: int
-    shared_alpha: float
-    keep_attention: int
-    keep_feed_forward: int
-    prune_step: int
-    prune_interval: int
-    weight_importance: float
-    weight_cost: float
-    overshoot: bool
-
-    def __post_init__(self) -> None:
-        for name in ("keep_attention", "keep_feed_forward", "prune_step", "prune_interval"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
-
-    def keep(self, module: str) -> int:
-        """Returns how many sites of a module type phase 1 keeps."""
-        return self.keep_attention if module in ATTENTION else self.keep_feed_forward
-
-    def steps(self, layers: int) -> int:
-        """Returns phase 1's optimizer steps: 41 as released."""
-        least = min(self.keep_attention, self.keep_feed_forward)
-        return math.ceil((layers - least) / self.prune_step) * self.prune_interval + 1
-
-    def prunes_after(self, step: int, layers: int) -> bool:
-        """Returns whether sites are dropped after an optimizer step, counted from 0."""
-        due = step >= WARM_UP and step % self.prune_interval == 0
-        return due and step < self.steps(layers)
-
-
-def released_scores(vectors: Vectors) -> dict[Site, float]:
-    """Returns ``||u|| + ||v||`` of every site."""
-    return {
-        site: float(np.linalg.norm(u)) + float(np.linalg.norm(v))
-        for site, (u, v) in vectors.items()
-    }
-
-
-def dropped(scores: Mapping[Site, float], layers: int, recipe: ReleasedRecipe) -> tuple[Site, ...]:
-    """Returns the sites that one step of phase 1 drops among the active ones of one module type.
-
-    The key is ``w_I s - w_C c`` with score s and cost c = layers - layer, both scaled to 0 to 1
-    over the active sites; the smallest keys go.
-
-    Args:
-        scores: Score of every active site of the type.
-        layers: Layers of the model.
-        recipe: Weights, step, what is to be kept, and whether to overshoot.
-    """
-    spare = len(scores) - recipe.keep(next(iter(scores)).module)
-    if spare <= 0:
-        return ()
-    # a type that lost all its sites would have nothing to scale
-    spare = len(scores) - 1 if recipe.overshoot else spare
-    count = min(recipe.prune_step, spare)
-    benefit = scaled(scores)
-    cost = scaled({site: float(layers - site.layer) for site in scores})
-    keys = {
-        site: recipe.weight_importance * benefit[site] - recipe.weight_cost * cost[site]
-        for site in scores
-    }
-    return tuple(sorted(keys, key=lambda site: (keys[site], order(site)))[:count])
-
-
-def depth_outliers(sites: Sequence[Site], layers: int) -> frozenset[int]:
-    """Returns the layers whose scaled depth is above mean + 2 deviations over all sites.
-
-    Depth is layers - layer; the deviation is the population's. An adapter there would lead the
-    backward pass far down for few sites.
-    """
-    depth = scaled({site: float(layers - site.layer) for site in sites})
-    values = np.array(list(depth.values()))
-    limit = float(values.mean() + 2 * values.std())
-    return frozenset(site.layer for site in sites if depth[site] > limit)
-
-
-def placed_released(scores: Mapping[Site, float], layers: int, recipe: ReleasedRecipe) -> Placement:
-    """Returns phase 2's placement of the sites that survived phase 1.
-
-    Per module type a site whose scaled score is above mean + 0.25 deviations (the sample's) of the
-    type is dedicated, the others share the type's pair; one alone is dedicated, having nobody to
-    share with.
-    """
-    outliers = depth_outliers(list(scores), layers)
-    dedicated: list[Site] = []
-    ties: list[Tie] = []
-    for module in MODULES:
-        mine = {s: v for s, v in scores.items() if s.module == module and s.layer not in outliers}
-        above = _above(mine)
-        rest = tuple(sorted(mine.keys() - above, key=order))
-        if len(rest) == 1:
-            above, rest = above | set(rest), ()
-        dedicated += above
-        if rest:
-            ties.append(Tie(sites=rest, rank=recipe.shared_rank, alpha=recipe.shared_alpha))
-    sites = tuple(sorted(dedicated, key=order))
-    return Placement(sites=sites, rank=recipe.rank, alpha=recipe.alpha, ties=tuple(ties))
-
-
-def scaled(values: Mapping[Site, float]) -> dict[Site, float]:
-    """Returns values scaled to 0 to 1; all 0 where they are equal."""
-    low, high = min(values.values()), max(values.values())
-    span = high - low
-    return {site: (value - low) / span if span > 0 else 0.0 for site, value in values.items()}
-
-
-def _above(scores: Mapping[Site, float]) -> set[Site]:
-    if len(scores) < 2:
-        return set(scores)
-    relative = scaled(scores)
-    values = np.array(list(relative.values()))
-    limit = float(values.mean() + 0.25 * values.std(ddof=1))
-    return {site for site in scores if relative[site] > limit}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class GradCutReleased:
     """EdgeTune's GradCut in two phases, the base frozen in both.
 
@@ -218,25 +83,21 @@ class GradCutReleased:
             raise ValueError(f"placement.prune_interval must be >= 1, got {self.prune_interval}")
         check_tied_alpha(self.shared_alpha)
 
-    def recipe(self, layers: int) -> ReleasedRecipe:
-        """Returns the numbers for a model of so many layers."""
+    def keep(self, module: str, layers: int) -> int:
+        """Returns how many sites of a module type phase 1 keeps: 18 or 14 of 24 layers."""
+        share = self.keep_attention if module in ATTENTION else self.keep_feed_forward
+        return _count(share, layers)
 
-        def of(share: float) -> int:
-            return max(1, math.floor(share * layers + 0.5))
+    def steps(self, layers: int) -> int:
+        """Returns phase 1's optimizer steps: 41 for 24 layers, as released."""
+        least = min(self.keep(module, layers) for module in MODULES)
+        spare = math.ceil((layers - least) / _count(self.prune_share, layers))
+        return spare * self.prune_interval + 1
 
-        return ReleasedRecipe(
-            rank=self.rank,
-            alpha=self.alpha,
-            shared_rank=self.shared_rank,
-            shared_alpha=self.shared_alpha,
-            keep_attention=of(self.keep_attention),
-            keep_feed_forward=of(self.keep_feed_forward),
-            prune_step=of(self.prune_share),
-            prune_interval=self.prune_interval,
-            weight_importance=self.weight_importance,
-            weight_cost=self.weight_cost,
-            overshoot=self.overshoot,
-        )
+    def prunes_after(self, step: int, layers: int) -> bool:
+        """Returns whether sites are dropped after an optimizer step, counted from 0."""
+        due = step >= WARM_UP and step % self.prune_interval == 0
+        return due and step < self.steps(layers)
 
     def check(self, shapes: Shapes) -> None:
         """Raises ValueError if a rank or alpha does not fit the model, or it has one layer only."""
@@ -251,15 +112,15 @@ class GradCutReleased:
         """Returns phase 1's patch and scores, or ``over_memory`` where it does not fit."""
         facts, release, tuning = context.facts, context.release, context.tuning
         layers = release.shapes.layers
-        recipe, patch = self.recipe(layers), self._everywhere(context)
+        patch = self._everywhere(context)
         peak = peak_bytes(context, patch.ranks, patch.shared)
         if peak > memory_bytes(facts):
             return Hindered(reason="over_memory")
-        steps = recipe.steps(layers)
+        steps = self.steps(layers)
         rng = stream(facts.seed, Purpose.PLACEMENT, facts.device, release.version, 1)
         schedule = replace(tuning, steps=steps, epochs=None, holdout=0.0, patience=None)
         batches = schedule.batches(context.training, rng)
-        ends = [step + 1 for step in range(steps) if recipe.prunes_after(step, layers)]
+        ends = [step + 1 for step in range(steps) if self.prunes_after(step, layers)]
         entries: list[Entry] = []
         for start, end in itertools.pairwise(sorted({0, *ends, steps})):
             part = batches[start:end]
@@ -273,7 +134,7 @@ class GradCutReleased:
                     clip=tuning.clip,
                 )
             ).patch
-            patch = _pruned(patch, layers, recipe) if end in ends else patch
+            patch = _prune(patch, layers, self) if end in ends else patch
         return Preparation(patch=patch, scores=_scores(patch), entries=entries, peak_bytes=peak)
 
     def place(self, context: PlacementContext) -> Placement | Hindered:
@@ -281,7 +142,7 @@ class GradCutReleased:
         if context.preparation.patch is None:
             return Hindered(reason="untrained")
         layers = context.release.shapes.layers
-        return placed_released(context.preparation.scores, layers, self.recipe(layers))
+        return place_survivors(context.preparation.scores, layers, self)
 
     def start(self, preparation: Preparation, fresh: Patch) -> Patch:
         """Returns the untrained patch with shared pairs and vectors as phase 1 left them."""
@@ -317,13 +178,100 @@ class GradCutReleased:
         return new_patch(placement, release.shapes, release.version, rng)
 
 
-def _pruned(patch: Patch, layers: int, recipe: ReleasedRecipe) -> Patch:
+def score_sites(vectors: Vectors) -> dict[Site, float]:
+    """Returns ``||u|| + ||v||`` of every site."""
+    return {
+        site: float(np.linalg.norm(u)) + float(np.linalg.norm(v))
+        for site, (u, v) in vectors.items()
+    }
+
+
+def sites_to_drop(
+    scores: Mapping[Site, float], layers: int, rule: GradCutReleased
+) -> tuple[Site, ...]:
+    """Returns the sites that one step of phase 1 drops among the active ones of one module type.
+
+    The key is ``w_I s - w_C c`` with score s and cost c = layers - layer, both scaled to 0 to 1
+    over the active sites; the smallest keys go.
+
+    Args:
+        scores: Score of every active site of the type.
+        layers: Layers of the model.
+        rule: Weights, step, what is to be kept, and whether to overshoot.
+    """
+    spare = len(scores) - rule.keep(next(iter(scores)).module, layers)
+    if spare <= 0:
+        return ()
+    # a type that lost all its sites would have nothing to scale
+    spare = len(scores) - 1 if rule.overshoot else spare
+    count = min(_count(rule.prune_share, layers), spare)
+    benefit = scale(scores)
+    cost = scale({site: float(layers - site.layer) for site in scores})
+    keys = {
+        site: rule.weight_importance * benefit[site] - rule.weight_cost * cost[site]
+        for site in scores
+    }
+    return tuple(sorted(keys, key=lambda site: (keys[site], order(site)))[:count])
+
+
+def depth_outliers(sites: Sequence[Site], layers: int) -> frozenset[int]:
+    """Returns the layers whose scaled depth is above mean + 2 deviations over all sites.
+
+    Depth is layers - layer; the deviation is the population's. An adapter there would lead the
+    backward pass far down for few sites.
+    """
+    depth = scale({site: float(layers - site.layer) for site in sites})
+    values = np.array(list(depth.values()))
+    limit = float(values.mean() + 2 * values.std())
+    return frozenset(site.layer for site in sites if depth[site] > limit)
+
+
+def place_survivors(scores: Mapping[Site, float], layers: int, rule: GradCutReleased) -> Placement:
+    """Returns phase 2's placement of the sites that survived phase 1.
+
+    Per module type a site whose scaled score is above mean + 0.25 deviations (the sample's) of the
+    type is dedicated, the others share the type's pair; one alone is dedicated, having nobody to
+    share with.
+    """
+    outliers = depth_outliers(list(scores), layers)
+    dedicated: list[Site] = []
+    ties: list[Tie] = []
+    for module in MODULES:
+        mine = {s: v for s, v in scores.items() if s.module == module and s.layer not in outliers}
+        above = _above(mine)
+        rest = tuple(sorted(mine.keys() - above, key=order))
+        if len(rest) == 1:
+            above, rest = above | set(rest), ()
+        dedicated += above
+        if rest:
+            ties.append(Tie(sites=rest, rank=rule.shared_rank, alpha=rule.shared_alpha))
+    sites = tuple(sorted(dedicated, key=order))
+    return Placement(sites=sites, rank=rule.rank, alpha=rule.alpha, ties=tuple(ties))
+
+
+def scale(values: Mapping[Site, float]) -> dict[Site, float]:
+    """Returns values scaled to 0 to 1; all 0 where they are equal."""
+    low, high = min(values.values()), max(values.values())
+    span = high - low
+    return {site: (value - low) / span if span > 0 else 0.0 for site, value in values.items()}
+
+
+def _above(scores: Mapping[Site, float]) -> set[Site]:
+    if len(scores) < 2:
+        return set(scores)
+    relative = scale(scores)
+    values = np.array(list(relative.values()))
+    limit = float(values.mean() + 0.25 * values.std(ddof=1))
+    return {site for site in scores if relative[site] > limit}
+
+
+def _prune(patch: Patch, layers: int, rule: GradCutReleased) -> Patch:
     """Returns a patch without the sites that one step of phase 1 drops."""
     scores = _scores(patch)
     gone = {
         site
         for tied in patch.ties
-        for site in dropped({s: scores[s] for s in tied.vectors}, layers, recipe)
+        for site in sites_to_drop({s: scores[s] for s in tied.vectors}, layers, rule)
     }
     ties = tuple(
         replace(tied, vectors={s: pair for s, pair in tied.vectors.items() if s not in gone})
@@ -333,8 +281,13 @@ def _pruned(patch: Patch, layers: int, recipe: ReleasedRecipe) -> Patch:
 
 
 def _scores(patch: Patch) -> dict[Site, float]:
-    return released_scores({s: pair for tied in patch.ties for s, pair in tied.vectors.items()})
+    return score_sites({s: pair for tied in patch.ties for s, pair in tied.vectors.items()})
 
 
 def _module(sites: Collection[Site]) -> str:
     return next(iter(sites)).module
+
+
+def _count(share: float, layers: int) -> int:
+    """Returns a share of the layers, rounded half up, and one at least."""
+    return max(1, math.floor(share * layers + 0.5))

@@ -93,9 +93,9 @@ class LoraDrop:
         """Returns the placement by importance; ``untrained`` where there was no short tune."""
         if context.preparation.patch is None:
             return Hindered(reason="untrained")
-        return self.placed(context.preparation.scores)
+        return self.place_by_scores(context.preparation.scores)
 
-    def placed(self, scores: Mapping[Site, float]) -> Placement:
+    def place_by_scores(self, scores: Mapping[Site, float]) -> Placement:
         """Returns the placement that follows from every site's importance."""
         own: list[Site] = []
         ties: list[Tie] = []

@@ -1,15 +1,11 @@
-"""Benefits by hand, alignment and its groups, Kendall's tau against its definition."""
+"""Benefits by hand, alignment and its groups."""
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from clients.placement.benefits import aligned_groups, alignment, benefits, kendall_tau
+from clients.placement.benefits import aligned_groups, alignment, benefits
 from fleettune.jobs.jobs import ProbeResult
 from fleettune.shapes import Site
 
@@ -50,32 +46,3 @@ def test_sites_of_one_type_share_where_they_agree() -> None:
     # all three q: ||(3, 1)||^2 / (3 * 6) = 10 / 18
     assert aligned_groups(gradients, 0.6) == ((ONE, TWO),)
     assert aligned_groups(gradients, 0.5) == ((ONE, TWO, Site(2, "q")),)
-
-
-def test_tau_by_hand() -> None:
-    a = {ONE: 1.0, TWO: 2.0, THREE: 3.0}
-    assert kendall_tau(a, a) == 1.0
-    assert kendall_tau(a, {site: -value for site, value in a.items()}) == -1.0
-    # of three pairs one is turned
-    assert kendall_tau(a, {ONE: 2.0, TWO: 1.0, THREE: 3.0}) == pytest.approx(1 / 3)
-    # one pair of b is tied: 2 concordant over sqrt(3 * 2)
-    assert kendall_tau(a, {ONE: 1.0, TWO: 1.0, THREE: 3.0}) == pytest.approx(2 / 6**0.5)
-
-
-@settings(derandomize=True, deadline=None)
-@given(st.permutations(range(8)))
-def test_tau_counts_pairs(turn: list[int]) -> None:
-    sites = [Site(layer, "q") for layer in range(8)]
-    a = {site: float(place) for place, site in enumerate(sites)}
-    b = {site: float(place) for place, site in zip(turn, sites, strict=True)}
-    signs = [np.sign((a[x] - a[y]) * (b[x] - b[y])) for x, y in itertools.combinations(sites, 2)]
-    assert kendall_tau(a, b) == pytest.approx(sum(signs) / len(signs))
-
-
-def test_rankings_that_cannot_be_compared_are_refused() -> None:
-    with pytest.raises(ValueError, match="same two or more sites, got 1 and 1"):
-        kendall_tau({ONE: 1.0}, {ONE: 1.0})
-    with pytest.raises(ValueError, match="same two or more sites"):
-        kendall_tau({ONE: 1.0, TWO: 1.0}, {ONE: 1.0, THREE: 1.0})
-    with pytest.raises(ValueError, match="ties alone"):
-        kendall_tau({ONE: 1.0, TWO: 1.0}, {ONE: 1.0, TWO: 2.0})

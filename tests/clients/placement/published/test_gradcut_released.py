@@ -11,12 +11,11 @@ import pytest
 from clients.device import run_round
 from clients.placement.published.gradcut_released import (
     GradCutReleased,
-    ReleasedRecipe,
     depth_outliers,
-    dropped,
-    placed_released,
-    released_scores,
-    scaled,
+    place_survivors,
+    scale,
+    score_sites,
+    sites_to_drop,
 )
 from clients.placement.rules import PreparingRule, StartingRule, TopLayers
 from clients.policy import read_policy
@@ -35,19 +34,20 @@ from fleettune.records import to_record
 from fleettune.shapes import MODULES, Site
 from tests.clients.phone import FACTS, RELEASE, SHAPES, WORLD, nightly, order_for, why_not
 
-RECIPE = ReleasedRecipe(
+RECIPE = GradCutReleased(
     rank=4,
     alpha=8.0,
     shared_rank=16,
     shared_alpha=32.0,
-    keep_attention=18,
-    keep_feed_forward=14,
-    prune_step=3,
+    keep_attention=18 / 24,
+    keep_feed_forward=14 / 24,
+    prune_share=3 / 24,
     prune_interval=10,
     weight_importance=1.0,
     weight_cost=2.0,
     overshoot=True,
 )
+"""The defaults for Qwen2.5-0.5B."""
 QWEN_LAYERS = 24
 LAYERS = SHAPES.layers
 RULE = GradCutReleased(
@@ -66,14 +66,14 @@ RULE = GradCutReleased(
 POLICY = nightly(RULE)
 
 
-def survivors(scores: dict[Site, float], recipe: ReleasedRecipe) -> dict[Site, float]:
+def survivors(scores: dict[Site, float], recipe: GradCutReleased) -> dict[Site, float]:
     """Phase 1 with scores that stay what they are."""
     active = dict(scores)
     for step in range(recipe.steps(QWEN_LAYERS)):
         if recipe.prunes_after(step, QWEN_LAYERS):
             for module in MODULES:
                 mine = {site: value for site, value in active.items() if site.module == module}
-                for site in dropped(mine, QWEN_LAYERS, recipe):
+                for site in sites_to_drop(mine, QWEN_LAYERS, recipe):
                     del active[site]
     return active
 
@@ -103,24 +103,26 @@ def test_feed_forward_matrices_overshoot_as_released_and_stop_at_14_as_meant() -
 def test_the_smallest_keys_go_first_by_hand() -> None:
     # scores scaled 0, 1/2, 1; cost (layers - layer) scaled 1, 1/2, 0; keys -2, -1/2, 1
     mine = {Site(0, "q"): 1.0, Site(1, "q"): 2.0, Site(2, "q"): 3.0}
-    recipe = replace(RECIPE, keep_attention=1, prune_step=2)
-    assert dropped(mine, 3, recipe) == (Site(0, "q"), Site(1, "q"))
-    assert dropped(mine, 3, replace(recipe, keep_attention=2, overshoot=False)) == (Site(0, "q"),)
-    assert dropped(mine, 3, replace(recipe, keep_attention=3)) == ()
+    recipe = replace(RECIPE, keep_attention=1 / 3, prune_share=2 / 3)
+    assert sites_to_drop(mine, 3, recipe) == (Site(0, "q"), Site(1, "q"))
+    assert sites_to_drop(mine, 3, replace(recipe, keep_attention=2 / 3, overshoot=False)) == (
+        Site(0, "q"),
+    )
+    assert sites_to_drop(mine, 3, replace(recipe, keep_attention=1.0)) == ()
     # a score so high that it outweighs the depth: keys 1 - 2, 0 - 1, 0 - 0
     deep = {Site(0, "q"): 9.0, Site(1, "q"): 1.0, Site(2, "q"): 1.0}
-    assert dropped(deep, 3, replace(recipe, weight_cost=0.5))[0] == Site(1, "q")
+    assert sites_to_drop(deep, 3, replace(recipe, weight_cost=0.5))[0] == Site(1, "q")
 
 
 def test_equal_scores_are_no_division_by_zero() -> None:
-    assert scaled({Site(0, "q"): 2.0, Site(5, "q"): 2.0}) == {Site(0, "q"): 0.0, Site(5, "q"): 0.0}
-    placed = placed_released({Site(3, "q"): 1.0}, QWEN_LAYERS, RECIPE)
+    assert scale({Site(0, "q"): 2.0, Site(5, "q"): 2.0}) == {Site(0, "q"): 0.0, Site(5, "q"): 0.0}
+    placed = place_survivors({Site(3, "q"): 1.0}, QWEN_LAYERS, RECIPE)
     assert (placed.sites, placed.ties) == ((Site(3, "q"),), ())
 
 
 def test_scores_are_norms_of_both_vectors() -> None:
     vectors = {Site(0, "q"): (np.array([3, 4], np.float32), np.array([0, 12, 5], np.float32))}
-    assert released_scores(vectors) == {Site(0, "q"): 18.0}
+    assert score_sites(vectors) == {Site(0, "q"): 18.0}
 
 
 def test_a_lone_deep_layer_is_an_outlier() -> None:
@@ -131,7 +133,7 @@ def test_a_lone_deep_layer_is_an_outlier() -> None:
 
 def test_what_stands_out_is_dedicated_and_the_rest_shares_by_type() -> None:
     scores = {Site(layer, m): float(layer == 3) for layer in range(4) for m in ("q", "up")}
-    placed = placed_released(scores, 4, RECIPE)
+    placed = place_survivors(scores, 4, RECIPE)
     assert placed.sites == (Site(3, "q"), Site(3, "up"))
     assert placed.ties == tuple(
         Tie(sites=tuple(Site(layer, m) for layer in range(3)), rank=16, alpha=32.0)
@@ -154,7 +156,7 @@ def test_uninformative_scores_give_the_published_defaults_of_qwen() -> None:
         after.append(min(site.layer for site in kept if site.layer not in outliers))
         dedicated.append(
             sum(
-                len(placed_released(mine, QWEN_LAYERS, RECIPE).sites)
+                len(place_survivors(mine, QWEN_LAYERS, RECIPE).sites)
                 for module in MODULES
                 if (mine := {s: v for s, v in kept.items() if s.module == module})
             )
@@ -164,12 +166,6 @@ def test_uninformative_scores_give_the_published_defaults_of_qwen() -> None:
     assert np.mean(after) == pytest.approx(5.0, abs=0.2)
     # before the outliers go, so counted type by type
     assert np.mean(dedicated) == pytest.approx(46, abs=2)
-
-
-@pytest.mark.parametrize("name", ["keep_attention", "prune_step", "prune_interval"])
-def test_a_recipe_that_cannot_be_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name} must be >= 1, got 0"):
-        replace(RECIPE, **{name: 0})
 
 
 class Seen:
@@ -204,15 +200,19 @@ def context(facts: Facts = FACTS) -> PlacementContext:
     return found
 
 
+def one_step(rule: GradCutReleased, layers: int) -> int:
+    """How many of a type with all its sites go at once."""
+    return len(sites_to_drop({Site(layer, "q"): 1.0 for layer in range(layers)}, layers, rule))
+
+
 def test_the_released_counts_follow_the_depth_of_the_model() -> None:
     assert LAYERS == 8
-    recipe = RULE.recipe(LAYERS)
-    assert (recipe.keep_attention, recipe.keep_feed_forward, recipe.prune_step) == (6, 5, 1)
-    recipe = RULE.recipe(24)
-    assert (recipe.keep_attention, recipe.keep_feed_forward, recipe.prune_step) == (18, 14, 3)
-    recipe = RULE.recipe(30)  # 22.5, 17.5 and 3.75, half up
-    assert (recipe.keep_attention, recipe.keep_feed_forward, recipe.prune_step) == (23, 18, 4)
-    assert RULE.recipe(2).prune_step == 1
+    # of 30 layers 22.5, 17.5 and 3.75, half up
+    for layers, counts in ((8, (6, 5, 1)), (24, (18, 14, 3)), (30, (23, 18, 4))):
+        found = (RULE.keep("q", layers), RULE.keep("up", layers), one_step(RULE, layers))
+        assert found == counts
+    # 0.25 of two layers is one at least
+    assert one_step(replace(RULE, keep_attention=0.1), 2) == 1
 
 
 def test_phase_1_trains_tied_pairs_everywhere_and_drops_sites_in_steps(
@@ -245,7 +245,7 @@ def test_what_goes_follows_from_the_trained_vectors(
             for site, (u, v) in tied.vectors.items()
         }
         gone = tied.vectors.keys() - after.ranks.keys()
-        assert gone == set(dropped(scores, LAYERS, RULE.recipe(LAYERS)))
+        assert gone == set(sites_to_drop(scores, LAYERS, RULE))
 
 
 def test_shared_sites_start_as_phase_1_left_them_and_dedicated_ones_fresh(
@@ -308,14 +308,14 @@ def test_it_places_what_the_decision_functions_say() -> None:
     patch = Patch(release=0, alpha=8.0, factors={})
     preparation = Preparation(patch=patch, scores=scores)
     placed = RULE.place(replace(context(), preparation=preparation))
-    assert placed == placed_released(scores, LAYERS, RULE.recipe(LAYERS))
+    assert placed == place_survivors(scores, LAYERS, RULE)
     assert why_not(RULE.place(context())) == "untrained"
 
 
 def test_overshoot_drops_more_and_never_all() -> None:
-    released = replace(RULE, overshoot=True, keep_attention=0.1, prune_share=0.5).recipe(LAYERS)
+    released = replace(RULE, overshoot=True, keep_attention=0.1, prune_share=0.5)
     left = {Site(n, "q"): float(n) for n in range(3)}
-    assert len(dropped(left, LAYERS, released)) == 2
+    assert len(sites_to_drop(left, LAYERS, released)) == 2
 
 
 def test_it_is_told_apart_and_crosses_the_wire_as_data() -> None:

@@ -94,7 +94,7 @@ def test_the_most_important_sites_stay_dedicated_by_hand() -> None:
     # of q 5 + 3 of 10 are the first to hold 0.6; of up the first alone is
     values = {"q": (5.0, 1.0, 3.0, 1.0), "up": (1.0, 8.0, 0.5, 0.5), "v": (1.0, 1.0, 1.0, 0.0)}
     scores = {Site(n, m): value for m, row in values.items() for n, value in enumerate(row)}
-    placed = RULE.placed(scores)
+    placed = RULE.place_by_scores(scores)
     assert placed.sites == (
         *(Site(0, "q"), Site(0, "v"), Site(1, "v"), Site(1, "up")),
         Site(2, "q"),
@@ -105,8 +105,9 @@ def test_the_most_important_sites_stay_dedicated_by_hand() -> None:
         (Site(0, "up"), Site(2, "up"), Site(3, "up")),
     }
     # one that is left alone has nobody to share with
-    assert replace(RULE, threshold=0.99).placed({Site(n, "q"): 1.0 for n in range(3)}).ties == ()
-    nothing = RULE.placed({Site(n, "q"): 0.0 for n in range(3)})
+    equal = {Site(n, "q"): 1.0 for n in range(3)}
+    assert replace(RULE, threshold=0.99).place_by_scores(equal).ties == ()
+    nothing = RULE.place_by_scores({Site(n, "q"): 0.0 for n in range(3)})
     assert len(nothing.sites) == 3
 
 

@@ -79,9 +79,14 @@ def rouge_1(text: str, reference: str) -> float:
 
 
 def plausible(text: str, original: str) -> bool:
-    """Returns whether a text could be a rewording by its length and its characters alone."""
+    """Returns whether a text could be a rewording by its length and its characters alone.
+
+    Of an empty text, as a question may be, only the empty one is a rewording.
+    """
     size, before = len(text.strip()), len(original.strip())
-    if not size or "\N{REPLACEMENT CHARACTER}" in text:
+    if not size or not before:
+        return size == before
+    if "\N{REPLACEMENT CHARACTER}" in text:
         return False
     if not all(char.isprintable() or char.isspace() for char in text):
         return False
@@ -90,7 +95,7 @@ def plausible(text: str, original: str) -> bool:
     return _letters(text) >= LETTERS_KEPT * _letters(original)
 
 
-def accepted(
+def accept_drafts(
     drafts: Iterable[Draft],
     buffer: Iterable[Exchange],
     room_bytes: int,
@@ -110,7 +115,7 @@ def accepted(
     kept: list[Exchange] = []
     for draft in drafts:
         pair = draft.exchange
-        if _key(pair) in known or not _sound(draft, band, answers):
+        if _key(pair) in known or not _passes(draft, band, answers):
             continue
         if pair.size_bytes <= room_bytes:
             known.add(_key(pair))
@@ -119,7 +124,7 @@ def accepted(
     return tuple(kept)
 
 
-def _sound(draft: Draft, band: Band, answers: AbstractSet[str]) -> bool:
+def _passes(draft: Draft, band: Band, answers: AbstractSet[str]) -> bool:
     old = draft.original
     if answers and draft.response not in answers:
         return False

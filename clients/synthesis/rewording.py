@@ -39,7 +39,7 @@ SWAP_SHARE = 0.5
 _WORD = re.compile(r"\b(" + "|".join(SWAPS) + r")\b", re.IGNORECASE)
 
 
-def reworded(question: str, rng: np.random.Generator) -> str:
+def reword(question: str, rng: np.random.Generator) -> str:
     """Returns a question in other words, as the generator draws them."""
     opening = OPENINGS[int(rng.integers(len(OPENINGS)))]
     ending = ENDINGS[int(rng.integers(len(ENDINGS)))]

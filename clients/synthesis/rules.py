@@ -16,8 +16,8 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from clients.synthesis.acceptance import Band, Draft, accepted
-from clients.synthesis.rewording import reworded
+from clients.synthesis.acceptance import Band, Draft, accept_drafts
+from clients.synthesis.rewording import reword
 from fleettune.adapters.patch import Patch
 from fleettune.data.exchanges import Exchange
 from fleettune.data.tokens import Encoder
@@ -110,13 +110,13 @@ class TemplateRewrite:
         drafts = [
             Draft(
                 original=exchange,
-                question=reworded(exchange.question, source.draw(exchange.order, number)),
+                question=reword(exchange.question, source.draw(exchange.order, number)),
                 response=exchange.response,
             )
             for number in range(self.per_exchange)
             for exchange in source.buffer
         ]
-        pairs = accepted(drafts, source.buffer, source.room_bytes, band, source.answers)
+        pairs = accept_drafts(drafts, source.buffer, source.room_bytes, band, source.answers)
         return Expansion(pairs=pairs, candidates=len(drafts))
 
 
@@ -124,8 +124,8 @@ class TemplateRewrite:
 class SelfParaphrase:
     """Lets the device's own model say its exchanges in other words.
 
-    An exchange whose request leaves no room for `new_tokens` within the model's longest example
-    gets no candidate.
+    An exchange gets no candidate if it has nothing to reword, or if its request leaves no room for
+    `new_tokens` within the model's longest example.
 
     Attributes:
         per_exchange: Candidates per exchange.
@@ -167,7 +167,11 @@ class SelfParaphrase:
         asked = encoder.template.reword if self.instruction is None else self.instruction
         requests = [(one, encoder.request(asked + self._block(one))) for one in source.buffer]
         longest = encoder.max_tokens - self.new_tokens
-        fitting = [(one, request) for one, request in requests if len(request) <= longest]
+        fitting = [
+            (one, request)
+            for one, request in requests
+            if len(request) <= longest and self._block(one).strip()
+        ]
         if not fitting or source.room_bytes < 1:
             return Expansion()
         originals = [one for one, _ in fitting] * self.per_exchange
@@ -189,7 +193,7 @@ class SelfParaphrase:
         parsed = [draft for draft in drafts if draft is not None]
         band = Band(low=self.rouge_low, high=self.rouge_high)
         return Expansion(
-            pairs=accepted(parsed, source.buffer, source.room_bytes, band, source.answers),
+            pairs=accept_drafts(parsed, source.buffer, source.room_bytes, band, source.answers),
             candidates=len(drafts),
             writings=tuple(
                 # the stop token is decoded as well, where there was one

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clients.synthesis.acceptance import Band, Draft, accepted, plausible, rouge_1
+from clients.synthesis.acceptance import Band, Draft, accept_drafts, plausible, rouge_1
 from fleettune.data.exchanges import Exchange
 
 ANY = Band(low=0.0, high=1.0)
@@ -18,7 +18,7 @@ def draft(question: str, response: str = "by train", original: Exchange = OLD) -
 
 
 def taken(*drafts: Draft, room: int = 10_000, band: Band = ANY) -> list[str]:
-    return [pair.question for pair in accepted(drafts, [OLD], room, band)]
+    return [pair.question for pair in accept_drafts(drafts, [OLD], room, band)]
 
 
 @pytest.mark.parametrize(
@@ -50,6 +50,8 @@ def test_rouge_1_is_a_symmetric_share(first: str, second: str) -> None:
         ("go by bus", "take a bus", True),
         ("", "take a bus", False),
         ("  \n", "take a bus", False),
+        (" ", "", True),  # a question may be empty, and stays so
+        ("take a bus", "", False),
         ("abc", "abcdefghi", True),  # a third as long
         ("ab", "abcdefghi", False),
         ("abcdefghi", "abc", True),  # three times as long
@@ -95,14 +97,22 @@ def test_a_pair_needs_both_question_and_answer(question: str, response: str) -> 
     assert taken(draft(question, response)) == []
 
 
+def test_an_exchange_without_a_question_may_get_another_answer() -> None:
+    # a text that goes on from nothing: shared words of the whole pair 3 of 4
+    alone = Exchange(question="", response="we took the train", day=0, order=0)
+    new = draft("", "we took the bus", alone)
+    assert taken(new, band=Band(low=0.7, high=0.8)) == [""]
+    assert taken(draft("what now", "we took the bus", alone)) == []
+
+
 def test_an_answer_outside_a_closed_set_is_dropped() -> None:
     drafts = [draft("plan a trip", "by train"), draft("plan a trip", "by bus")]
-    pairs = accepted(drafts, [OLD], 10_000, ANY, frozenset({"by train", "on foot"}))
+    pairs = accept_drafts(drafts, [OLD], 10_000, ANY, frozenset({"by train", "on foot"}))
     assert [pair.response for pair in pairs] == ["by train"]
 
 
 def test_a_pair_keeps_the_place_of_its_original() -> None:
-    (pair,) = accepted([draft("plan a trip")], [OLD], 10_000, ANY)
+    (pair,) = accept_drafts([draft("plan a trip")], [OLD], 10_000, ANY)
     assert (pair.day, pair.order, pair.domain) == (2, 7, "travel")
 
 
@@ -130,7 +140,7 @@ def test_accepted_pairs_fit_and_repeat_nothing(
         for order, (question, response) in enumerate(held)
     ]
     drafts = [draft(q, r, buffer[place % len(buffer)]) for place, q, r in made]
-    pairs = accepted(drafts, buffer, room, ANY)
+    pairs = accept_drafts(drafts, buffer, room, ANY)
     assert sum(pair.size_bytes for pair in pairs) <= max(room, 0)
     assert set(pairs) <= {one.exchange for one in drafts}
     assert len({(p.question, p.response) for p in (*buffer, *pairs)}) == len(pairs) + len(

@@ -165,9 +165,19 @@ def test_an_exchange_too_long_for_a_request_gets_no_candidate(encoder: Encoder) 
 
 
 OLD = Exchange(question="plan my trip", response="by train", day=0, order=0)
+ALONE = Exchange(question="", response="we took the train", day=0, order=1)
 BRACKETS = replace(
     PARAPHRASE, per_exchange=1, instruction="In other words, between [ and ]: ", rouge_low=0.0
 )
+
+
+def test_an_exchange_without_a_question_is_reworded_as_a_pair_only(encoder: Encoder) -> None:
+    written = says(encoder, "[Question: Answer: we took the bus]")
+    made = replace(BRACKETS, rewrite="pair").expand(source(encoder, (ALONE,)), written)
+    assert [(one.question, one.response) for one in made.pairs] == [("", "we took the bus")]
+    # there is nothing to say in other words, so the model is not asked
+    assert BRACKETS.expand(source(encoder, (ALONE,)), Compute(refuses)).candidates == 0
+    assert TEMPLATE.expand(source(encoder, (ALONE,)), Compute(refuses)).pairs == ()
 
 
 @pytest.mark.parametrize(

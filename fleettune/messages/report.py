@@ -9,7 +9,7 @@ sees it. In a deployment there are none.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 
 from fleettune.adapters.patch import Patch
 from fleettune.cost.ledger import Ledger
@@ -140,6 +140,10 @@ class Statistics:
         for name in ("soc", "soc_after"):
             if getattr(self, name) > 1:
                 raise ValueError(f"{name} must be <= 1, got {getattr(self, name)}")
+
+
+NUMBERS = tuple(item.name for item in fields(Statistics) if item.default not in (None, MISSING))
+"""Numbers of statistics that are always sent; the others are those that a rule may look at."""
 
 
 def _check_amount(name: str, value: float) -> None:

@@ -77,7 +77,7 @@ class Experiment:
         engine: How it is computed; never changes a result beyond rounding.
         arms: Policies by name, the reference first.
         study: Arms, seeds and claims of the study that this belongs to.
-        metric: The headline metric, a key of `simulations.results.summary.HEADLINES`.
+        metric: The headline metric, a key of `simulations.experiment.headlines.HEADLINES`.
         aggregation: How the server aggregates deltas.
         guidance: What the server makes of reported decisions.
         rollout: Whether a first cohort gets releases before the others.

@@ -13,9 +13,10 @@ from fleettune.cost.carbon import INTENSITIES, WORLD
 from fleettune.cost.pricing import PricedModel
 from fleettune.fleet.joining import FROM_THE_START, Join, Joining
 from fleettune.fleet.registry import CounterfactualSettings
+from simulations.experiment.headlines import HEADLINES
 from strategies.aggregation.fleet_patch import NONE, check_use
 
-METRICS = ("auto", "exact_match", "neg_mae", "neg_nll", "rouge1")
+METRICS = ("auto", *HEADLINES)
 SAMPLINGS = ("panel", "uniform")
 ENGINES = ("inprocess", "ray", "flower")
 

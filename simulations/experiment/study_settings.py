@@ -14,7 +14,15 @@ SINGLE_MEASURES = (
     *("forecast_coverage", "forecast_half_width"),
 )
 """Measures of one arm alone."""
-COLUMN_MEASURES = ("difference", "saving", "reach", "above_line", "retained", "levels", "words")
+COLUMN_MEASURES = (
+    "difference",
+    "saving",
+    "equal_quality_cost",
+    "above_line",
+    "retained",
+    "levels",
+    "words",
+)
 MEASURES = ("quality_difference", "energy_saving", *COLUMN_MEASURES, *SINGLE_MEASURES)
 DIRECTIONS = ("above", "below", "at_most", "not_above", "within")
 
@@ -25,21 +33,23 @@ class Claim:
 
     Attributes:
         claim: Its name.
-        measure: ``quality_difference`` or ``energy_saving`` of `arm` against `against`;
-            ``difference`` of a column's mean per device; ``saving``: 1 minus the ratio of a
-            column's sums; ``reach``: 1 minus the ratio of what each needs of a column to reach the
-            mean quality of `against` (`simulations.studies.equal_quality_cost`); ``above_line``:
-            quality above the line through `against_rungs` and `against` over a column's sum;
-            ``retained``: share of what `against` gains in a column over the arm in `against_rungs`
-                that `arm` keeps;
-            ``score_auc`` and ``score_auc_within``: of what `arm` decides by, against what a retune
-            gains, over all decisions and within releases; ``retune_rate`` of its decisions
-            (`simulations.studies.decision_measures`); ``forecast_coverage`` and
-            ``forecast_half_width`` of first cohorts (`simulations.studies.forecast_resampling`);
-            ``levels``: how far apart graded styles of the offered catalogue stay in order
-            (`simulations.studies.explanations`), the axis as its column;
-            ``words``: share of its entries whose strongest word is right
-                (`simulations.studies.explanations`).
+        measure: What is estimated (`simulations.studies.judge`):
+
+            - ``quality_difference``, ``energy_saving``: the headline metric of `arm` minus that of
+              `against`; the share of the joules of `against` that `arm` saves;
+            - ``difference``, ``saving``: the same of a column, of its mean and of its sum;
+            - ``equal_quality_cost``: 1 minus the ratio of what each needs of a column to come to
+              the mean quality of `against`;
+            - ``above_line``: quality above the line through `against_rungs` and `against` over a
+              column's sum;
+            - ``retained``: share of what `against` gains in a column over the arm in
+              `against_rungs` that `arm` keeps;
+            - ``score_auc``, ``score_auc_within``: ROC-AUC of what `arm` decides by, against what a
+              retune gains, over all decisions and within releases;
+            - ``retune_rate``: share of the decisions of `arm` that are retunes;
+            - ``forecast_coverage``, ``forecast_half_width``: of resampled first cohorts of `arm`;
+            - ``levels``: how far apart graded styles of the offered catalogue stay in order, the
+              axis as its column; ``words``: share of its entries whose strongest word is right.
         arm: The arm that it is about.
         against: The arm that it is compared with; empty for `SINGLE_MEASURES`.
         threshold: The value to reach.
@@ -50,7 +60,7 @@ class Claim:
         column: A column of rows.parquet, for the measures of a column.
         world: The world of `arm`; empty for the first one.
         against_world: The world of `against`; empty for that of `arm`.
-        rungs: For ``reach``, the arms below `arm`, that do the same with less.
+        rungs: For ``equal_quality_cost``, the arms below `arm`, that do the same with less.
         against_rungs: The arms below `against`, or on the same line.
         releases: Only nights on which a device held a release of these names; none: all.
         less_releases: For ``retained``, releases whose share is taken off.
@@ -198,8 +208,8 @@ class Sweep:
         column: What is shown, as a mean per device.
         arms: Whose.
         points: The number by world.
-        reach: Whether instead the column at which an arm's family comes to the quality of the last
-            arm is shown.
+        equal_quality: Whether instead the column at which an arm's family comes to the quality of
+            the last arm is shown.
     """
 
     title: str
@@ -207,4 +217,4 @@ class Sweep:
     column: str
     arms: tuple[str, ...]
     points: Mapping[str, float]
-    reach: bool = False
+    equal_quality: bool = False

@@ -13,9 +13,10 @@ from typing import Any, cast
 import yaml
 from rich.table import Table
 
+from simulations.experiment.headlines import HEADLINES
 from simulations.report.formats import format_interval, format_joules_range, format_share_interval
 from simulations.report.page import Row
-from simulations.report.summary_tables import METRICS, Summary, order_arms
+from simulations.report.summary_tables import Summary, order_arms
 from simulations.report.terminal_tables import make_table
 
 ABSENT = "absent"
@@ -105,7 +106,7 @@ def _read_arm(
 def make_comparison_table(arms: Sequence[ComparedArm]) -> Table:
     """Returns the arms of `compare_runs` as a table for the terminal."""
     references = sorted({one.reference for one in arms})
-    metrics = sorted({METRICS[one.metric] for one in arms})
+    metrics = sorted({HEADLINES[one.metric].words for one in arms})
     models = sorted({one.priced_as for one in arms})
     caption = (
         f"simulated joules, device-total ledger, priced as {' or '.join(models)}; low to high hold "

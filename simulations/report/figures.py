@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 from markupsafe import Markup
 
+from simulations.experiment.headlines import HEADLINES
 from simulations.report.plots import (
     COLOURS,
     INK,
@@ -25,10 +26,9 @@ from simulations.report.plots import (
     make_curve,
     make_figure,
 )
-from simulations.report.summary_tables import METRICS, get_metric, get_reference, order_arms
+from simulations.report.summary_tables import get_metric, get_reference, order_arms
 from simulations.results.device_means import (
     DECISIONS,
-    HEADLINES,
     STAGES,
     average_by,
     pair_devices,
@@ -95,13 +95,13 @@ def draw_quality_over_rounds(
     rows: Arms, releases: pl.DataFrame, summary: Mapping[str, Any]
 ) -> Figure:
     """Mean headline quality over the devices evaluated in each round, releases marked."""
-    column, sign = HEADLINES[get_metric(summary)]
+    head = HEADLINES[get_metric(summary)]
     traces: list[Figure] = []
     for arm, colour in colour_arms(order_arms(summary)).items():
-        rounds, means = average_by(rows[arm].drop_nulls(column), "round", column)
+        rounds, means = average_by(rows[arm].drop_nulls(head.column), "round", head.column)
         if len(rounds):
             look = {"line": {"color": colour, "width": 2}, "marker": {"size": 5}}
-            quality = (sign * means).tolist()
+            quality = (head.sign * means).tolist()
             traces.append(make_curve(arm, rounds.tolist(), quality, mode="lines+markers", **look))
     marks = releases.unique("version").sort("round", "version").to_dicts()
     return make_figure(
@@ -223,7 +223,7 @@ def _share_decisions(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _describe_quality(summary: Mapping[str, Any]) -> str:
-    return f"{METRICS[get_metric(summary)]}\n(higher is better)"
+    return f"{HEADLINES[get_metric(summary)].words}\n(higher is better)"
 
 
 def _joules_axis() -> Figure:

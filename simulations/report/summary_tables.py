@@ -7,6 +7,7 @@ from typing import Any
 
 from fleettune.cost.carbon import INTENSITIES, WORLD, grams
 from fleettune.cost.hardware import TIERS
+from simulations.experiment.headlines import HEADLINES
 from simulations.report.formats import (
     TIER_WORDS,
     UNKNOWN,
@@ -27,13 +28,6 @@ Summary = Mapping[str, Any]
 """What ``summary.json`` holds."""
 
 OWN = "own"
-METRICS: Mapping[str, str] = {
-    "exact_match": "exact match",
-    "neg_mae": "negative mean absolute error",
-    "neg_nll": "negative log-likelihood loss, nats",
-    "rouge1": "ROUGE-1 F1 of greedy answers",
-}
-"""Headline metric in words; all are higher is better."""
 PAGE_ONLY = ("saving [95 % coefficients]", "saving [95 % both]", "scale")
 """Columns of the headline for which a terminal has no room."""
 _LEDGERS: Mapping[str, str] = {
@@ -98,7 +92,7 @@ def conclude(summary: Summary) -> str:
     A saving counts where it is sure over devices and coefficients together, a loss where the whole
     interval of the difference is below zero.
     """
-    reference, measure = get_reference(summary), METRICS[get_metric(summary)]
+    reference, measure = get_reference(summary), HEADLINES[get_metric(summary)].words
     versus = {name: summary["arms"][name]["vs_reference"] for name in order_arms(summary)}
     savers = [name for name in versus if (versus[name]["energy_saving"]["ci95_both"][0] or 0) > 0]
     if not savers:
@@ -162,7 +156,7 @@ def _compare_arm(name: str, summary: Summary) -> Row:
     received, sent = (format_number(arm["bytes"][way], ",.1f", 1e6) for way in ("down", "up"))
     return {
         "arm": name,
-        f"quality: {METRICS[get_metric(summary)]} [95 %]": format_interval(arm["quality"]),
+        f"quality: {HEADLINES[get_metric(summary)].words} [95 %]": format_interval(arm["quality"]),
         **{decision: f"{arm['counts'][decision]:,}" for decision in DECISIONS},
         "simulated energy (low to high)": _format_ledger(total),
         **dict(zip(columns, savings, strict=True)),

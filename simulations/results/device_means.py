@@ -10,7 +10,7 @@ resamples, so differences against the reference stay paired.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fleettune.cost.ledger import Stage
+from simulations.experiment.headlines import HEADLINES
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -26,13 +27,6 @@ Indices = NDArray[np.int64]
 STAGES = tuple(stage.value for stage in Stage if stage is not Stage.OBSERVE)
 DECISIONS = ("reuse", "retune", "never", "infeasible", "failed")
 QUALITIES = ("nll", "exact_match", "approval", "mae", "rouge1")
-HEADLINES: Mapping[str, tuple[str, float]] = {
-    "exact_match": ("exact_match", 1.0),
-    "neg_mae": ("mae", -1.0),
-    "neg_nll": ("nll", -1.0),
-    "rouge1": ("rouge1", 1.0),
-}
-"""Headline metric, always higher is better: its column and the column's sign."""
 
 _SUMS = ("energy_j", "time_s", "down_bytes", "up_bytes")
 _FLOATS = (*_SUMS, *QUALITIES, *(f"energy_j_{stage}" for stage in STAGES))
@@ -71,13 +65,13 @@ def split_arms(rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
 
 def reduce_by_device(rows: pl.DataFrame, metric: str) -> PerDevice:
     """Returns each device's joules and mean headline quality, from an arm of `split_arms`."""
-    column, sign = HEADLINES[metric]
+    head = HEADLINES[metric]
     devices, codes = np.unique(rows["device"].cast(pl.Int64).to_numpy(), return_inverse=True)
     energy_j = np.bincount(codes, weights=floats_of(rows, "energy_j"), minlength=len(devices))
     return PerDevice(
         devices=devices,
         energy_j=energy_j.astype(np.float64),
-        quality=sign * average_by(rows, "device", column)[1],
+        quality=head.sign * average_by(rows, "device", head.column)[1],
     )
 
 

@@ -15,9 +15,9 @@ from typing import Any
 import polars as pl
 
 from fleettune.cost.hardware import TIERS
+from simulations.experiment.headlines import HEADLINES
 from simulations.results.device_means import (
     DECISIONS,
-    HEADLINES,
     QUALITIES,
     STAGES,
     PerDevice,

@@ -38,7 +38,8 @@ COHORTS = 100
 """First cohorts drawn of every release."""
 WIDEST = 0.1
 """Half-width of the retune rate above which a cohort grows: ten points."""
-QUANTITY = "retune_rate"
+Queue = Mapping[str, Sequence[DecisionReport]]
+"""A whole fleet's reports by class, each class in a random order."""
 _SPENT = ("energy_j_synthesise", "energy_j_probe", "energy_j_tune")
 
 
@@ -87,37 +88,20 @@ def by_class(reports: Iterable[DecisionReport]) -> dict[str, list[DecisionReport
     return dict(sorted(found.items()))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Queue:
-    """A whole fleet's reports, each class in a random order; a cohort is the first ones of each.
-
-    Attributes:
-        of_class: Reports in that order, by class.
-    """
-
-    of_class: Mapping[str, Sequence[DecisionReport]]
-
-    @property
-    def devices(self) -> int:
-        """All devices."""
-        return sum(len(members) for members in self.of_class.values())
-
-    def cohort(self, size: int) -> list[DecisionReport]:
-        """Returns a stratified random cohort, without replacement."""
-        counts = allocate({name: len(found) for name, found in self.of_class.items()}, size)
-        return [report for name, count in counts.items() for report in self.of_class[name][:count]]
-
-
 def shuffle_classes(
     of_class: Mapping[str, Sequence[DecisionReport]], rng: np.random.Generator
 ) -> Queue:
-    """Returns what `by_class` gave in a random order."""
-    return Queue(
-        of_class={
-            name: [members[int(place)] for place in rng.permutation(len(members))]
-            for name, members in of_class.items()
-        }
-    )
+    """Returns what `by_class` gave, each class in a random order."""
+    return {
+        name: [members[int(place)] for place in rng.permutation(len(members))]
+        for name, members in of_class.items()
+    }
+
+
+def take_cohort(queue: Queue, size: int) -> list[DecisionReport]:
+    """Returns a stratified random cohort, without replacement: the first reports of each class."""
+    counts = allocate({name: len(members) for name, members in queue.items()}, size)
+    return [report for name, count in counts.items() for report in queue[name][:count]]
 
 
 def forecast_within(fleet: Fleet, queue: Queue, size: int, widest: float) -> Forecast:
@@ -133,13 +117,14 @@ def forecast_within(fleet: Fleet, queue: Queue, size: int, widest: float) -> For
         size: Devices of the first one.
         widest: Largest half-width of the retune rate's interval.
     """
+    devices = sum(len(members) for members in queue.values())
     while True:
-        found = forecast(fleet, queue.cohort(size))
+        found = forecast(fleet, take_cohort(queue, size))
         rate = found.retune_rate
-        if rate.half_width <= widest or size == queue.devices:
+        if rate.half_width <= widest or size == devices:
             return found
-        needed = size_needed(rate.value, queue.devices, widest)
-        size = min(queue.devices, max(needed, math.ceil(1.1 * size)))
+        needed = size_needed(rate.value, devices, widest)
+        size = min(devices, max(needed, math.ceil(1.1 * size)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,17 +147,13 @@ class ForecastStudy:
     """What resampled first cohorts show.
 
     Attributes:
-        devices: Devices of the fleet.
         sampled: Devices of a cohort, on average.
-        cohorts: Cohorts drawn.
         retune_rate: What came true, as a share of the devices.
         quantities: How the forecast of each quantity did, by
             `strategies.rollout.forecast.QUANTITIES`.
     """
 
-    devices: int
     sampled: float
-    cohorts: int
     retune_rate: float
     quantities: Mapping[str, Coverage]
 
@@ -209,15 +190,13 @@ def resample_cohorts(
         forecast_within(fleet, shuffle_classes(of_class, rng), size, widest) for _ in range(cohorts)
     ]
     return ForecastStudy(
-        devices=outcome.devices,
         sampled=sum(one.sampled for one in forecasts) / cohorts,
-        cohorts=cohorts,
         retune_rate=outcome.retune_rate,
-        quantities={name: _coverage(name, forecasts, outcome) for name in QUANTITIES},
+        quantities={name: _cover(name, forecasts, outcome) for name in QUANTITIES},
     )
 
 
-def _coverage(name: str, forecasts: Sequence[Forecast], outcome: FleetOutcome) -> Coverage:
+def _cover(name: str, forecasts: Sequence[Forecast], outcome: FleetOutcome) -> Coverage:
     scale = 1.0 if name == "retune_rate" else getattr(outcome, name)
     widths = [getattr(one, name).half_width / scale if scale else 0.0 for one in forecasts]
     return Coverage(
@@ -231,13 +210,12 @@ def _coverage(name: str, forecasts: Sequence[Forecast], outcome: FleetOutcome) -
 class Resampled:
     """What the cohorts of one release showed: as first drawn, and grown until `WIDEST`."""
 
-    release: int
     name: str
     first: ForecastStudy
     grown: ForecastStudy
 
 
-def resampled_releases(rows: pl.DataFrame) -> list[Resampled]:
+def resample_releases(rows: pl.DataFrame) -> list[Resampled]:
     """Returns how first cohorts forecast every release that an arm's devices decided about.
 
     Releases of which fewer devices than a first cohort has decided are left out.
@@ -246,43 +224,41 @@ def resampled_releases(rows: pl.DataFrame) -> list[Resampled]:
         rows: An arm's rows with the columns of `simulations.results.derived_columns`.
     """
     found: list[Resampled] = []
-    for (release,), here in rows.filter(pl.col("decided") == 1).group_by(
-        "release", maintain_order=True
-    ):
-        version = int(str(release))
+    decided = rows.filter(pl.col("decided") == 1)
+    for version in sorted(decided["release"].unique().to_list()):
+        here = decided.filter(pl.col("release") == version)
         if here.height <= MINIMUM:
             continue
-        reports = [_report(row) for row in here.sort("device").iter_rows(named=True)]
-        known = _retune_j(rows.filter(pl.col("release") < version), reports)
+        reports = [_make_report(row) for row in here.sort("device").iter_rows(named=True)]
+        known = _average_retune_j(rows.filter(pl.col("release") < version), reports)
         size = cohort_size(len(reports))
         draws = [stream(0, Purpose.SAMPLING, version, kind) for kind in (0, 1)]
         found.append(
             Resampled(
-                release=version,
                 name=str(here["release_name"][0]),
                 first=resample_cohorts(reports, known, size, COHORTS, draws[0]),
                 grown=resample_cohorts(reports, known, size, COHORTS, draws[1], WIDEST),
             )
         )
-    return sorted(found, key=lambda one: one.release)
+    return found
 
 
-def forecast_coverage(rows: pl.DataFrame) -> dict[str, Any]:
+def estimate_forecast_coverage(rows: pl.DataFrame) -> dict[str, Any]:
     """Returns the share of grown first cohorts whose interval covers the outcome.
 
     The interval is Wilson's over the cohorts drawn, given the devices that there are.
     """
-    every = resampled_releases(rows)
+    every = resample_releases(rows)
     if not every:
         return {"mean": None, "ci95": [None, None]}
-    share = sum(one.grown.quantities[QUANTITY].covered for one in every) / len(every)
+    share = sum(one.grown.quantities["retune_rate"].covered for one in every) / len(every)
     known = wilson(share, COHORTS * len(every))
     return {"mean": share, "ci95": [known.low, known.high]}
 
 
-def forecast_half_width(rows: pl.DataFrame) -> dict[str, Any]:
+def estimate_forecast_half_width(rows: pl.DataFrame) -> dict[str, Any]:
     """Returns the mean half-width of grown first cohorts' retune rates, and least and largest."""
-    widths = [one.grown.quantities[QUANTITY] for one in resampled_releases(rows)]
+    widths = [one.grown.quantities["retune_rate"] for one in resample_releases(rows)]
     if not widths:
         return {"mean": None, "ci95": [None, None]}
     means = [one.mean_half_width for one in widths]
@@ -290,7 +266,7 @@ def forecast_half_width(rows: pl.DataFrame) -> dict[str, Any]:
     return {"mean": finite(sum(means) / len(means)), "ci95": ends}
 
 
-def _report(row: Mapping[str, Any]) -> DecisionReport:
+def _make_report(row: Mapping[str, Any]) -> DecisionReport:
     retuned = row["decision"] == "retune"
     return DecisionReport(
         release=row["release"],
@@ -302,7 +278,7 @@ def _report(row: Mapping[str, Any]) -> DecisionReport:
     )
 
 
-def _retune_j(earlier: pl.DataFrame, reports: list[DecisionReport]) -> dict[str, float]:
+def _average_retune_j(earlier: pl.DataFrame, reports: list[DecisionReport]) -> dict[str, float]:
     """Returns joules of an earlier retune by class; the mean of all where a class had none."""
     spent = earlier.filter(pl.col("decision") == "retune").select(
         "profile", joules=pl.sum_horizontal(_SPENT)

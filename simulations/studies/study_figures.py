@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from markupsafe import Markup
 
+from simulations.experiment.headlines import HEADLINES
 from simulations.experiment.study_settings import Sweep
 from simulations.report.plots import (
     COLOURS,
@@ -20,18 +21,16 @@ from simulations.report.plots import (
     make_curve,
     make_figure,
 )
-from simulations.report.summary_tables import METRICS
 from simulations.results.derived_columns import RETUNING_J, SCORE
 from simulations.results.device_means import (
-    HEADLINES,
     average_by,
     average_known,
     estimate_mean,
     split_arms,
 )
-from simulations.studies.decision_measures import LABEL
-from simulations.studies.equal_quality_cost import needed_for
-from simulations.studies.study_tables import Arms, StudyArm, list_deciders
+from simulations.studies.claim_measures import LABEL, find_need
+from simulations.studies.judge import Arms
+from simulations.studies.study_tables import StudyArm, list_deciders
 
 FAMILY_COLOURS = (REFERENCE_COLOUR, *COLOURS, "#882255", "#999933", "#44AA99", "#AA4499")
 SWEEP_COLOURS = (COLOURS[0], REFERENCE_COLOUR, *COLOURS[1:5])
@@ -79,7 +78,7 @@ def draw_pareto(arms: Mapping[str, StudyArm], families: Families, metric: str) -
         traces,
         height=620,
         xaxis=make_axis(title, rangemode="tozero", exponentformat="SI"),
-        yaxis=make_axis(f"{METRICS[metric]}\n(higher is better)"),
+        yaxis=make_axis(f"{HEADLINES[metric].words}\n(higher is better)"),
         legend=_LOW_LEGEND | {"y": -0.14},
         margin=_NO_TITLE,
     )
@@ -124,9 +123,9 @@ def draw_sweep(
         if not any(arm in arms for _, arms in held):
             continue
         known = [(x, arms) for x, arms in held if arm in arms and sweep.column in arms[arm].columns]
-        if sweep.reach:
+        if sweep.equal_quality:
             points = [
-                (_find_need(sweep, arm, arms, families, metric), None, None) for _, arms in known
+                (_read_need(sweep, arm, arms, families, metric), None, None) for _, arms in known
             ]
         else:
             points = [_estimate_mean(arms[arm], sweep.column) for _, arms in known]
@@ -158,15 +157,15 @@ def _estimate_mean(rows: pl.DataFrame, column: str) -> tuple[float | None, ...]:
     return found["mean"], *found["ci95"]
 
 
-def _find_need(sweep: Sweep, arm: str, arms: Arms, families: Families, metric: str) -> float | None:
+def _read_need(sweep: Sweep, arm: str, arms: Arms, families: Families, metric: str) -> float | None:
     """Returns the mean need of an arm's family at the quality of the last arm; None: never."""
     own = next((tuple(members) for members in families.values() if arm in members), (arm,))
     ladder = [member for member in own if member in arms]
-    column, sign = HEADLINES[metric]
-    quality = [sign * _average(arms[member], column) for member in ladder]
+    head = HEADLINES[metric]
+    quality = [head.sign * _average(arms[member], head.column) for member in ladder]
     need = [_average(arms[member], sweep.column) for member in ladder]
-    target = sign * _average(arms[sweep.arms[-1]], column)
-    found = needed_for(target, np.array(quality), np.array(need))
+    target = head.sign * _average(arms[sweep.arms[-1]], head.column)
+    found = find_need(target, np.array(quality), np.array(need))
     return found if math.isfinite(found) else None
 
 
@@ -176,11 +175,11 @@ def _average(rows: pl.DataFrame, column: str) -> float:
 
 def draw_chord(arms: Arms, metric: str) -> Figure:
     """Quality over retunes per device, with the chord between reuse and retune always."""
-    column, sign = HEADLINES[metric]
+    head = HEADLINES[metric]
     points: dict[str, tuple[float, float]] = {}
     for name in list_deciders(arms):
         rows = arms[name]
-        quality = average_known(sign * average_by(rows, "device", column)[1])
+        quality = average_known(head.sign * average_by(rows, "device", head.column)[1])
         if quality is not None:
             points[name] = float(rows["retuned"].sum()) / rows["device"].n_unique(), quality
     look: dict[str, Any] = {"mode": "markers"}
@@ -229,7 +228,7 @@ def draw_mixes(arms: Arms, reference: str, mild: Sequence[str]) -> Figure:
     """Saving of deciding and retuning over the share of mild releases in a schedule."""
     traces: list[Figure] = []
     for place, name in enumerate(list_deciders(arms)):
-        found = [mix_saving(arms[name], arms[reference], mild, share) for share in _SHARES]
+        found = [estimate_mix_saving(arms[name], arms[reference], mild, share) for share in _SHARES]
         if name != reference and None not in found:
             traces.append(make_curve(name, _SHARES, found, line=_colour(place)))
     return make_figure(
@@ -240,7 +239,7 @@ def draw_mixes(arms: Arms, reference: str, mild: Sequence[str]) -> Figure:
     )
 
 
-def mix_saving(
+def estimate_mix_saving(
     arm: pl.DataFrame, reference: pl.DataFrame, mild: Sequence[str], share: float
 ) -> float | None:
     """Returns the saving of deciding and retuning on a schedule of another mix; None if unknown.

@@ -21,9 +21,10 @@ from simulations.report.summary_tables import (
 )
 from simulations.results.device_means import split_arms
 from simulations.results.summary import LABEL, NOT_COVERED
-from simulations.studies import decision_measures
+from simulations.studies import claim_measures
 from simulations.studies.catalogue_map import draw_catalogue_map
 from simulations.studies.forecast_resampling import COHORTS, WIDEST
+from simulations.studies.judge import Arms
 from simulations.studies.study_figures import (
     draw_chord,
     draw_mixes,
@@ -32,7 +33,6 @@ from simulations.studies.study_figures import (
     draw_sweep,
 )
 from simulations.studies.study_tables import (
-    Arms,
     has_decisions,
     summarise_arms,
     tabulate_arms,
@@ -139,7 +139,7 @@ def _describe_decisions(arms: Arms, metric: str, mild: Sequence[str]) -> dict[st
     if not has_decisions(arms):
         return {}
     ours = arms.get(OURS)
-    scored = ours is not None and ours[decision_measures.LABEL].is_not_null().any()
+    scored = ours is not None and ours[claim_measures.LABEL].is_not_null().any()
     return {
         "retunes": tabulate_retunes(arms),
         "scores": tabulate_scores(arms, MARGIN),

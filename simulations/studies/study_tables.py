@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from simulations.experiment.headlines import HEADLINES
 from simulations.experiment.study_settings import Claim
 from simulations.report.formats import (
     UNKNOWN,
@@ -19,7 +20,7 @@ from simulations.report.formats import (
     mark_estimates,
 )
 from simulations.report.page import Row
-from simulations.report.summary_tables import METRICS, Summary, get_reference
+from simulations.report.summary_tables import Summary, get_reference
 from simulations.results.derived_columns import PATCH_BYTES, RETUNING_J, TUNING_J
 from simulations.results.device_means import (
     average_by,
@@ -28,12 +29,10 @@ from simulations.results.device_means import (
     split_arms,
     sum_column,
 )
-from simulations.studies.decision_measures import LABEL, score_auc
-from simulations.studies.forecast_resampling import resampled_releases
-from simulations.studies.judge import HOLDS, NOT_SHOWN, explain_verdict
+from simulations.studies.claim_measures import LABEL, estimate_auc
+from simulations.studies.forecast_resampling import resample_releases
+from simulations.studies.judge import HOLDS, NOT_SHOWN, Arms, explain_verdict
 
-Arms = Mapping[str, pl.DataFrame]
-"""The rows of every arm with the columns of `simulations.results.derived_columns`."""
 Range = tuple[float | None, float | None, float | None]
 """A value with its low and high end; None where unknown."""
 
@@ -137,7 +136,7 @@ def tabulate_arms(arms: Mapping[str, StudyArm], metric: str) -> list[Row]:
         rows.append(
             {
                 "arm": name,
-                f"quality: {METRICS[metric]} [95 %]": format_interval(arm.quality),
+                f"quality: {HEADLINES[metric].words} [95 %]": format_interval(arm.quality),
                 "nll, nats": format_number(arm.nll),
                 "simulated energy of tuning, per device (low to high)": tuning,
                 "simulated energy, whole fleet (low to high)": mark_estimates(
@@ -185,7 +184,7 @@ def describe_comparison(claim: Claim, metric: str) -> str:
     )
     column = claim.column
     return {
-        "quality_difference": f"{METRICS[metric]} of {arm} minus that of {against}",
+        "quality_difference": f"{HEADLINES[metric].words} of {arm} minus that of {against}",
         "energy_saving": f"share of the simulated joules of {against} that {arm} saves, "
         "device-total ledger",
         "difference": f"{column} of {arm} minus that of {against}",
@@ -193,8 +192,9 @@ def describe_comparison(claim: Claim, metric: str) -> str:
         "words": "share of the offered entries whose strongest word is on the right side of the "
         "right axis",
         "levels": f"growth of the distance from the lowest level of {column} to the next ones",
-        "reach": f"share of {column} that {arm} saves on its way to the quality of {against}",
-        "above_line": f"{METRICS[metric]} of {arm} above the line through "
+        "equal_quality_cost": f"share of {column} that {arm} saves on its way to the quality of "
+        f"{against}",
+        "above_line": f"{HEADLINES[metric].words} of {arm} above the line through "
         f"{', '.join(claim.against_ladder)} over {column}",
         "retained": f"share that {arm} keeps of what {against} gains over "
         f"{', '.join(claim.against_rungs)}, in {column}",
@@ -265,12 +265,12 @@ def tabulate_scores(arms: Arms, margin: float) -> list[Row]:
         row = {
             "arm": name,
             "a retune helps": f"{int((part[LABEL] > margin).sum())} of {part.height}",
-            "ROC-AUC [95 %]": format_interval(score_auc(part, margin, within=False)),
-            "within releases [95 %]": format_interval(score_auc(part, margin, within=True)),
+            "ROC-AUC [95 %]": format_interval(estimate_auc(part, margin, within=False)),
+            "within releases [95 %]": format_interval(estimate_auc(part, margin, within=True)),
         }
         for release in list_releases(arms):
             own = part.filter(pl.col("release_name") == release)
-            row[release] = format_number(score_auc(own, margin, within=True)["mean"])
+            row[release] = format_number(estimate_auc(own, margin, within=True)["mean"])
         rows.append(row)
     return rows
 
@@ -281,7 +281,7 @@ def tabulate_forecasts(rows: pl.DataFrame) -> list[Row]:
     No row where the fleet is too small for a first cohort.
     """
     found: list[Row] = []
-    for one in resampled_releases(rows):
+    for one in resample_releases(rows):
         row = {"release": one.name, "retuned": format_share(one.first.retune_rate, digits=0)}
         for heading, study in (("first cohort", one.first), ("grown", one.grown)):
             rate = study.quantities["retune_rate"]

@@ -162,7 +162,12 @@ def test_what_it_takes_to_reach_a_quality_is_read_off_between_rungs_by_hand() ->
         schema=SCHEMA,
     )
     claim = replace(
-        CLAIM, measure="reach", column="energy_j", arm="ours", against="theirs", rungs=("nothing",)
+        CLAIM,
+        measure="equal_quality_cost",
+        column="energy_j",
+        arm="ours",
+        against="theirs",
+        rungs=("nothing",),
     )
     outcome = verdict(frame, claim)
     assert (outcome["estimate"], outcome["ci95"]) == (0.5, [0.5, 0.5])

@@ -18,6 +18,7 @@ from simulations.studies.forecast_resampling import (
     resample_cohorts,
     shuffle_classes,
     size_needed,
+    take_cohort,
 )
 from strategies.rollout.forecast import DeviceClass
 from strategies.rollout.rules import cohort_size
@@ -107,7 +108,7 @@ def test_a_cohort_takes_every_class_in_proportion(counts: dict[str, int], size: 
 def test_a_drawn_cohort_is_keyed_stratified_and_without_replacement() -> None:
     reports = [replace(one, energy_j=float(place)) for place, one in enumerate(table(0, 200, 0.0))]
     queue = shuffle_classes(by_class(reports), stream(0, Purpose.SAMPLING))
-    cohort = queue.cohort(20)
+    cohort = take_cohort(queue, 20)
     assert len({one.energy_j for one in cohort}) == 20
     assert {name: len(found) for name, found in by_class(cohort).items()} == {
         "budget": 3,
@@ -116,7 +117,7 @@ def test_a_drawn_cohort_is_keyed_stratified_and_without_replacement() -> None:
         "rare": 1,
     }
     assert queue == shuffle_classes(by_class(reports[::-1]), stream(0, Purpose.SAMPLING))
-    assert queue.devices == len(queue.cohort(200)) == 200
+    assert len(take_cohort(queue, 200)) == 200
 
 
 def test_what_cannot_be_drawn_is_refused() -> None:

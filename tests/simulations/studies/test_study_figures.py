@@ -20,9 +20,14 @@ def test_a_sweep_draws_means_and_what_quality_takes() -> None:
     sweep = Sweep(title="t", x="x", column="tune_steps", arms=("warm", "scratch"), points={"a": 1})
     drawn = draw_sweep(sweep, {"a": world(0.5)}, families, "neg_nll")["data"]
     assert [trace["y"] for trace in drawn] == [[8.0], [8.0]]
-    reach = Sweep(
-        title="t", x="x", column="tune_steps", arms=("warm", "scratch"), points={"a": 1}, reach=True
+    equal = Sweep(
+        title="t",
+        x="x",
+        column="tune_steps",
+        arms=("warm", "scratch"),
+        points={"a": 1},
+        equal_quality=True,
     )
-    drawn = draw_sweep(reach, {"a": world(0.5)}, families, "neg_nll")["data"]
+    drawn = draw_sweep(equal, {"a": world(0.5)}, families, "neg_nll")["data"]
     # half way from 1.5 nats at step 1 to 0.5 at step 8
     assert [trace["y"] for trace in drawn] == [[pytest.approx(4.5)], [8.0]]

@@ -14,6 +14,7 @@ from fleettune.seeds import Purpose, stream
 from simulations.studies.forecast_resampling import (
     by_class,
     shuffle_classes,
+    take_cohort,
 )
 from strategies.learning.decision_reports import DecisionReport
 from strategies.learning.decision_sums import Tally, tally_reports
@@ -150,7 +151,7 @@ def test_a_census_forecasts_exactly_what_happens(seed: int, devices: int, rate: 
 @given(st.integers(0, 99), st.data())
 def test_the_order_of_reports_changes_no_bit(seed: int, data: st.DataObject) -> None:
     reports = table(seed, 400, 0.3)
-    cohort = shuffle_classes(by_class(reports), stream(seed, Purpose.SAMPLING)).cohort(30)
+    cohort = take_cohort(shuffle_classes(by_class(reports), stream(seed, Purpose.SAMPLING)), 30)
     mixed = data.draw(st.permutations(cohort))
     assert forecast(fleet_of(reports), cohort) == forecast(fleet_of(reports), mixed)
 
@@ -187,7 +188,7 @@ def test_forecasts_stand_beside_outcomes() -> None:
     assert outcome.energy_j == math.fsum(one.energy_j for one in reports)
     found = forecast(
         fleet_of(reports),
-        shuffle_classes(by_class(reports), stream(0, Purpose.SAMPLING)).cohort(20),
+        take_cohort(shuffle_classes(by_class(reports), stream(0, Purpose.SAMPLING)), 20),
     )
     assert covers(found, outcome)["retune_rate"]
     far = FleetOutcome(devices=1000, retune_rate=1.0, energy_j=0.0, down_bytes=1e12)

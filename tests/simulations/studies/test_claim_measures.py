@@ -14,14 +14,19 @@ from hypothesis import strategies as st
 from simulations.experiment.study_settings import Claim
 from simulations.results.derived_columns import RETUNING_J, SCORE, add_decisions
 from simulations.results.recorder import SCHEMA
-from simulations.studies.decision_measures import above_line, retained, retune_rate, score_auc
+from simulations.studies.claim_measures import (
+    estimate_above_line,
+    estimate_auc,
+    estimate_retained,
+    estimate_retune_rate,
+)
 from simulations.studies.forecast_resampling import (
-    forecast_coverage,
-    forecast_half_width,
-    resampled_releases,
+    estimate_forecast_coverage,
+    estimate_forecast_half_width,
+    resample_releases,
 )
 from simulations.studies.judge import judge_claims, judge_everywhere
-from simulations.studies.study_figures import mix_saving
+from simulations.studies.study_figures import estimate_mix_saving
 from simulations.studies.study_tables import (
     tabulate_forecasts,
     tabulate_grid,
@@ -43,7 +48,7 @@ def scored(*decisions: tuple[int, int, float, float]) -> pl.DataFrame:
 def test_an_area_is_the_share_of_pairs_in_order_by_hand() -> None:
     # helped: 0.9 and 0.3; not: 0.1 and 0.3. Of four pairs 0.9 wins two, 0.3 wins one and ties one.
     frame = scored((0, 1, 0.9, 0.2), (1, 1, 0.3, 0.1), (2, 1, 0.1, 0.0), (3, 1, 0.3, 0.05))
-    assert score_auc(frame, MARGIN, within=False)["mean"] == 3.5 / 4
+    assert estimate_auc(frame, MARGIN, within=False)["mean"] == 3.5 / 4
 
 
 def test_within_releases_what_is_the_same_for_all_tells_nothing() -> None:
@@ -53,22 +58,22 @@ def test_within_releases_what_is_the_same_for_all_tells_nothing() -> None:
         *((device, 2, 1.0, 0.0 if device == 0 else 0.2) for device in range(4)),
     )
     # pairs: 1 helped of release 1 with 3 ties and 1 loss; 3 of release 2 with 3 wins, 1 tie each
-    assert score_auc(frame, MARGIN, within=False)["mean"] == (1.5 + 3 * 3.5) / 16
-    assert score_auc(frame, MARGIN, within=True)["mean"] == 0.5
+    assert estimate_auc(frame, MARGIN, within=False)["mean"] == (1.5 + 3 * 3.5) / 16
+    assert estimate_auc(frame, MARGIN, within=True)["mean"] == 0.5
 
 
 def test_releases_of_different_parts_are_different_releases() -> None:
     frame = scored((0, 1, 0.9, 0.2), (1, 1, 0.5, 0.0), (10, 1, 0.1, 0.2), (11, 1, 0.0, 0.0))
     parts = frame.with_columns(part=pl.Series([0, 0, 1, 1]))
-    assert score_auc(parts, MARGIN, within=True)["mean"] == 1.0
-    assert score_auc(parts, MARGIN, within=False)["mean"] == 0.75  # 0.1 loses to 0.5
+    assert estimate_auc(parts, MARGIN, within=True)["mean"] == 1.0
+    assert estimate_auc(parts, MARGIN, within=False)["mean"] == 0.75  # 0.1 loses to 0.5
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=1, max_size=12))
 def test_an_area_equals_brute_force_over_all_pairs(drawn: list[tuple[int, bool]]) -> None:
     frame = scored(*((i, 1, float(s), 0.2 if up else 0.0) for i, (s, up) in enumerate(drawn)))
     pairs = [(a, b) for a, up in drawn for b, other in drawn if up and not other]
-    found = score_auc(frame, MARGIN, within=False)["mean"]
+    found = estimate_auc(frame, MARGIN, within=False)["mean"]
     if not pairs:
         assert found is None
     else:
@@ -79,9 +84,9 @@ def test_an_area_equals_brute_force_over_all_pairs(drawn: list[tuple[int, bool]]
 def test_decisions_without_a_label_and_nights_without_one_do_not_count() -> None:
     frame = scored((0, 1, 0.9, 0.2), (1, 1, 0.1, 0.0), (2, 1, 0.0, 0.9))
     hidden = frame.with_columns(decided=pl.Series([1, 1, 0]))
-    assert score_auc(hidden, MARGIN, within=False)["mean"] == 1.0
+    assert estimate_auc(hidden, MARGIN, within=False)["mean"] == 1.0
     unknown = frame.with_columns(retune_gain=pl.lit(None, dtype=pl.Float64))
-    assert score_auc(unknown, MARGIN, within=False) == {"mean": None, "ci95": [None, None]}
+    assert estimate_auc(unknown, MARGIN, within=False) == {"mean": None, "ci95": [None, None]}
 
 
 def arm(spent: float, quality: float, devices: int = 6) -> pl.DataFrame:
@@ -111,7 +116,7 @@ REUSE, RETUNE, NONE = arm(0, 0.4), arm(4, 0.8), arm(0, 0.1)
     ],
 )
 def test_a_place_above_the_chord_by_hand(spent: float, quality: float, above: float) -> None:
-    found = above_line(arm(spent, quality), [REUSE, RETUNE], "retuned", "exact_match")
+    found = estimate_above_line(arm(spent, quality), [REUSE, RETUNE], "retuned", "exact_match")
     assert found["mean"] == pytest.approx(above)
     assert found["ci95"] == pytest.approx([above, above])
 
@@ -120,27 +125,27 @@ def test_a_line_through_more_arms_compares_at_equal_retunes_in_any_order() -> No
     rival = arm(2, 0.75)
     for line in ([REUSE, rival, RETUNE], [RETUNE, REUSE, rival]):
         # at one retune the line is half way from 0.4 to 0.75
-        found = above_line(arm(1, 0.6), line, "retuned", "exact_match")
+        found = estimate_above_line(arm(1, 0.6), line, "retuned", "exact_match")
         assert found["mean"] == pytest.approx(0.6 - 0.575)
 
 
 def test_what_is_retained_by_hand() -> None:
     # losses 0.9 without, 0.2 retuned, 0.6 reused: 0.3 of 0.7
-    found = retained((REUSE, NONE, RETUNE), "nll")
+    found = estimate_retained((REUSE, NONE, RETUNE), "nll")
     assert found["mean"] == pytest.approx(0.3 / 0.7)
-    assert retained((RETUNE, NONE, RETUNE), "nll")["mean"] == 1.0
+    assert estimate_retained((RETUNE, NONE, RETUNE), "nll")["mean"] == 1.0
     # earlier all of it was: 0.3 of 0.7 less 1
-    fell = retained((REUSE, NONE, RETUNE), "nll", (RETUNE, NONE, RETUNE))
+    fell = estimate_retained((REUSE, NONE, RETUNE), "nll", (RETUNE, NONE, RETUNE))
     assert fell["mean"] == pytest.approx(0.3 / 0.7 - 1)
     # in a world in which nobody gains there is nothing to retain
-    assert retained((NONE, NONE, NONE), "nll")["mean"] is None
+    assert estimate_retained((NONE, NONE, NONE), "nll")["mean"] is None
 
 
 def test_a_rate_counts_decisions_and_not_devices() -> None:
     frame = pl.DataFrame({"device": [0, 0, 1], "decided": [1, 1, 1], "retuned": [1, 0, 0]})
-    assert retune_rate(frame)["mean"] == pytest.approx(1 / 3)
+    assert estimate_retune_rate(frame)["mean"] == pytest.approx(1 / 3)
     nobody = frame.with_columns(decided=pl.lit(0), retuned=pl.lit(0))
-    assert retune_rate(nobody)["mean"] is None
+    assert estimate_retune_rate(nobody)["mean"] is None
 
 
 def night(
@@ -226,9 +231,9 @@ def test_a_schedule_of_another_mix_by_hand() -> None:
     arms = {name: part for (name,), part in fleet().group_by("arm", maintain_order=True)}
     ours, all_retune = arms["ours"], arms["always_retune"]
     # ours: (36 + 40) / 40 J per mild decision, (270 + 40) / 40 J per severe one; the other 10 J
-    assert mix_saving(ours, all_retune, ["mild"], 1.0) == pytest.approx(1 - 1.9 / 10)
-    assert mix_saving(ours, all_retune, ["mild"], 0.0) == pytest.approx(1 - 7.75 / 10)
-    assert mix_saving(ours, all_retune, ["mild"], 0.5) == pytest.approx(1 - 4.825 / 10)
+    assert estimate_mix_saving(ours, all_retune, ["mild"], 1.0) == pytest.approx(1 - 1.9 / 10)
+    assert estimate_mix_saving(ours, all_retune, ["mild"], 0.0) == pytest.approx(1 - 7.75 / 10)
+    assert estimate_mix_saving(ours, all_retune, ["mild"], 0.5) == pytest.approx(1 - 4.825 / 10)
 
 
 def test_tables_count_retunes_by_release_and_show_areas() -> None:
@@ -243,11 +248,11 @@ def test_tables_count_retunes_by_release_and_show_areas() -> None:
 
 def test_first_cohorts_of_a_fleet_are_forecast_from_rows() -> None:
     frame = fleet(60).filter(pl.col("arm") == "ours")
-    every = resampled_releases(frame)
+    every = resample_releases(frame)
     assert [one.name for one in every] == ["mild", "severe"]
     assert [one.first.retune_rate for one in every] == [0.1, 0.75]
     assert all(one.first.sampled == 20 for one in every)
-    coverage, width = forecast_coverage(frame), forecast_half_width(frame)
+    coverage, width = estimate_forecast_coverage(frame), estimate_forecast_half_width(frame)
     assert coverage["mean"] is not None
     assert coverage["mean"] > 0.85
     assert width["ci95"][1] <= 0.1  # what a cohort grows until
@@ -255,7 +260,7 @@ def test_first_cohorts_of_a_fleet_are_forecast_from_rows() -> None:
     assert (mild["retuned"], severe["retuned"]) == ("10 %", "75 %")
     assert mild["covered, first cohort"].endswith("points, 20 devices")
     few = fleet(20).filter(pl.col("arm") == "ours")
-    assert forecast_coverage(few) == {"mean": None, "ci95": [None, None]}
+    assert estimate_forecast_coverage(few) == {"mean": None, "ci95": [None, None]}
     assert tabulate_forecasts(few) == []
 
 

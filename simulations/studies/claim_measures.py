@@ -1,13 +1,16 @@
-"""What a study measures of decisions: ROC-AUC, the place above a chord, retained gain, retunes.
+"""What claims are about: each function estimates one measure, with a 95 % interval over devices.
+
+An estimate is ``{"mean": ..., "ci95": [low, high]}``, None where unknown. Intervals are percentiles
+over resampled devices, all nights of a device together.
 
 A label says whether a retune helps by more than a margin on the days to come. It is the observer's
 (`clients.observer.counterfactual`): of the arm's own patch, release and user, never another arm's.
-Intervals are percentiles over resampled devices, all nights of a device together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, TypeAlias, cast
@@ -16,9 +19,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from simulations.experiment.headlines import HEADLINES
 from simulations.results.derived_columns import SCORE
 from simulations.results.device_means import (
-    HEADLINES,
     Floats,
     Indices,
     average_by,
@@ -29,6 +32,8 @@ from simulations.results.device_means import (
 
 LABEL = "retune_gain"
 """Column with the nats per token that a retune gains, or would have, on the days to come."""
+Three: TypeAlias = tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]
+"""Rows of an arm, of the arm that gains nothing and of the one that gains all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +53,8 @@ class Labelled:
     group: Indices
 
 
-def labelled(rows: pl.DataFrame, margin: float) -> Labelled:
-    """Returns an arm's decisions with both; others are left out."""
+def label_decisions(rows: pl.DataFrame, margin: float) -> Labelled:
+    """Returns an arm's decisions that have both a score and a label; others are left out."""
     known = rows.filter(
         (pl.col("decided") == 1) & pl.col(SCORE).is_not_null() & pl.col(LABEL).is_not_null()
     )
@@ -64,8 +69,8 @@ def labelled(rows: pl.DataFrame, margin: float) -> Labelled:
     )
 
 
-def score_auc(rows: pl.DataFrame, margin: float, *, within: bool) -> dict[str, Any]:
-    """Returns the area under the ROC curve of an arm's score against the label, with interval.
+def estimate_auc(rows: pl.DataFrame, margin: float, *, within: bool) -> dict[str, Any]:
+    """Returns the area under the ROC curve of an arm's score against the label.
 
     Mann and Whitney's statistic over pairs of a decision that a retune helps and one that it does
     not, ties counted half; a resampled device brings all its decisions.
@@ -76,8 +81,10 @@ def score_auc(rows: pl.DataFrame, margin: float, *, within: bool) -> dict[str, A
         within: Whether only pairs within one release of one part count, so that what is the same
             for all devices of a release tells nothing.
     """
-    concordant, every = _pairs(labelled(rows, margin), within=within)
-    count = len(every)
+    concordant, every = _count_pairs(label_decisions(rows, margin), within=within)
+    count, whole = len(every), every.sum()
+    if not whole:
+        return {"mean": None, "ci95": [None, None]}
 
     def statistic(index: Indices) -> Floats:
         weight = np.zeros((len(index), count))
@@ -85,13 +92,10 @@ def score_auc(rows: pl.DataFrame, margin: float, *, within: bool) -> dict[str, A
         found = ((weight @ concordant) * weight).sum(axis=1)
         return found / ((weight @ every) * weight).sum(axis=1)
 
-    whole = every.sum()
-    mean = concordant.sum() / whole if whole else float("nan")
-    ci95 = bootstrap_interval(statistic, count, seed=0) if whole else [None, None]
-    return {"mean": finite(float(mean)), "ci95": ci95}
+    return _add_interval(float(concordant.sum() / whole), statistic, count)
 
 
-def _pairs(of: Labelled, *, within: bool) -> tuple[Floats, Floats]:
+def _count_pairs(of: Labelled, *, within: bool) -> tuple[Floats, Floats]:
     """Returns concordant and all pairs by device that was helped and device that was not."""
     count = int(of.device.max()) + 1 if len(of.device) else 0
     concordant, every = np.zeros((count, count)), np.zeros((count, count))
@@ -106,7 +110,7 @@ def _pairs(of: Labelled, *, within: bool) -> tuple[Floats, Floats]:
     return concordant, every
 
 
-def above_line(
+def estimate_above_line(
     arm: pl.DataFrame, line: Sequence[pl.DataFrame], column: str, metric: str
 ) -> dict[str, Any]:
     """Returns by how much an arm's quality lies above a line through other arms.
@@ -122,28 +126,22 @@ def above_line(
         column: What is spent: retunes or joules.
         metric: The headline metric.
     """
-    devices, spent = _by_device([arm, *line], column)
-    name, sign = HEADLINES[metric]
-    quality = np.stack([sign * _means(rows, name, devices) for rows in (arm, *line)])
+    devices, spent, quality = _weigh([arm, *line], column, metric)
 
     def statistic(index: Indices) -> Floats:
-        return np.array([_above(spent[:, one], quality[:, one]) for one in index])
+        return np.array([_subtract_line(spent[:, one], quality[:, one]) for one in index])
 
-    mean = _above(spent, quality)
-    return {"mean": finite(mean), "ci95": bootstrap_interval(statistic, len(devices), seed=0)}
+    return _add_interval(_subtract_line(spent, quality), statistic, len(devices))
 
 
-def _above(spent: Floats, quality: Floats) -> float:
+def _subtract_line(spent: Floats, quality: Floats) -> float:
     x, y = spent.mean(axis=1), np.nanmean(quality, axis=1)
     order = np.argsort(x[1:], kind="stable")
     on_line = cast(float, np.interp(x[0], x[1:][order], y[1:][order]))
     return float(y[0] - on_line)
 
 
-Three: TypeAlias = tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]
-
-
-def retained(frames: Three, column: str, earlier: Three | None = None) -> dict[str, Any]:
+def estimate_retained(frames: Three, column: str, earlier: Three | None = None) -> dict[str, Any]:
     """Returns the share of what one arm gains over another that a third keeps, in a column's mean.
 
     With losses: (none - arm) / (none - full), as docs/methods.md#retained-gain has it.
@@ -154,8 +152,8 @@ def retained(frames: Three, column: str, earlier: Three | None = None) -> dict[s
         earlier: The same on other nights, whose share is taken off.
     """
     groups = [frames] if earlier is None else [frames, earlier]
-    devices, _ = _by_device([rows for group in groups for rows in group], column)
-    means = [[_means(rows, column, devices) for rows in group] for group in groups]
+    devices, _ = _sum_by_device([rows for group in groups for rows in group], column)
+    means = [[_average_by_device(rows, column, devices) for rows in group] for group in groups]
 
     def share(group: list[Floats], index: Indices) -> Floats:
         here, base, top = (values[index] for values in group)
@@ -166,15 +164,12 @@ def retained(frames: Three, column: str, earlier: Three | None = None) -> dict[s
         first, *others = (share(group, index) for group in means)
         return first - others[0] if others else first
 
-    mean = statistic(np.arange(len(devices))[None])[0] if len(devices) else float("nan")
-    return {
-        "mean": finite(float(mean)),
-        "ci95": bootstrap_interval(statistic, len(devices), seed=0),
-    }
+    mean = statistic(np.arange(len(devices))[None])[0] if len(devices) else math.nan
+    return _add_interval(float(mean), statistic, len(devices))
 
 
-def retune_rate(rows: pl.DataFrame) -> dict[str, Any]:
-    """Returns the share of an arm's decisions that are retunes, with its interval over devices."""
+def estimate_retune_rate(rows: pl.DataFrame) -> dict[str, Any]:
+    """Returns the share of an arm's decisions that are retunes."""
     sums = rows.group_by("device").agg(pl.col("decided", "retuned").sum()).sort("device")
     decided, retuned = (sums[name].cast(pl.Float64).to_numpy() for name in ("decided", "retuned"))
 
@@ -182,11 +177,70 @@ def retune_rate(rows: pl.DataFrame) -> dict[str, Any]:
         return retuned[index].sum(axis=1) / decided[index].sum(axis=1)
 
     whole = decided.sum()
-    mean = float(retuned.sum() / whole) if whole else float("nan")
-    return {"mean": finite(mean), "ci95": bootstrap_interval(statistic, len(decided), seed=0)}
+    mean = float(retuned.sum() / whole) if whole else math.nan
+    return _add_interval(mean, statistic, len(decided))
 
 
-def _by_device(frames: Sequence[pl.DataFrame], column: str) -> tuple[Indices, Floats]:
+def estimate_equal_quality_cost(
+    ladder: Sequence[pl.DataFrame], against: Sequence[pl.DataFrame], column: str, metric: str
+) -> dict[str, Any]:
+    """Returns 1 minus the ratio of what two ladders of arms need to come to the same quality.
+
+    The arms of a ladder do the same with more and more of something: steps, epochs, joules. Between
+    two of them mean quality is taken to grow in a straight line. The target is the mean quality of
+    the other ladder's highest arm. A ladder that does not come so far needs infinitely much; then
+    the mean is None.
+
+    Args:
+        ladder: Rows of the arms, from the lowest.
+        against: The same of the other way; its highest arm sets the target.
+        column: What is needed, summed per device.
+        metric: The headline metric.
+    """
+    devices, need, quality = _weigh([*ladder, *against], column, metric)
+    count = len(ladder)
+
+    def statistic(index: Indices) -> Floats:
+        found: list[float] = []
+        for drawn in index:
+            q, n = np.nanmean(quality[:, drawn], axis=1), need[:, drawn].mean(axis=1)
+            own = find_need(q[-1], q[:count], n[:count])
+            other = find_need(q[-1], q[count:], n[count:])
+            found.append(1.0 - own / other if other > 0 else math.nan)
+        return np.array(found)
+
+    mean = float(statistic(np.arange(len(devices))[None])[0])
+    return _add_interval(mean, statistic, len(devices))
+
+
+def find_need(target: float, quality: Floats, need: Floats) -> float:
+    """Returns the need at which a ladder first comes to a quality; infinite if it never does."""
+    if quality[0] >= target:
+        return float(need[0])
+    for rung in range(1, len(quality)):
+        if quality[rung] >= target:
+            share = (target - quality[rung - 1]) / (quality[rung] - quality[rung - 1])
+            return float(need[rung - 1] + share * (need[rung] - need[rung - 1]))
+    return math.inf
+
+
+def _add_interval(
+    mean: float, statistic: Callable[[Indices], Floats], count: int
+) -> dict[str, Any]:
+    return {"mean": finite(mean), "ci95": bootstrap_interval(statistic, count, seed=0)}
+
+
+def _weigh(
+    frames: Sequence[pl.DataFrame], column: str, metric: str
+) -> tuple[Indices, Floats, Floats]:
+    """Returns the devices that all frames share, a column's sums and the quality of each."""
+    devices, sums = _sum_by_device(frames, column)
+    head = HEADLINES[metric]
+    quality = [head.sign * _average_by_device(rows, head.column, devices) for rows in frames]
+    return devices, sums, np.stack(quality)
+
+
+def _sum_by_device(frames: Sequence[pl.DataFrame], column: str) -> tuple[Indices, Floats]:
     """Returns the devices that all frames share, and a column's sum for each, frame by frame."""
     devices = reduce(np.intersect1d, (average_by(rows, "device", column)[0] for rows in frames))
     sums = [
@@ -200,6 +254,6 @@ def _by_device(frames: Sequence[pl.DataFrame], column: str) -> tuple[Indices, Fl
     return devices, np.stack(sums)
 
 
-def _means(rows: pl.DataFrame, column: str, devices: Indices) -> Floats:
+def _average_by_device(rows: pl.DataFrame, column: str, devices: Indices) -> Floats:
     known, means = average_by(rows, "device", column)
     return means[np.isin(known, devices)]

@@ -1,0 +1,30 @@
+"""Headline metrics: what the quality of a run may be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Headline:
+    """A metric that heads the tables of a run. Higher is better.
+
+    Attributes:
+        column: The column of ``rows.parquet`` that it is read from.
+        sign: 1, or -1 where a lower value of the column is better.
+        words: What readers are told that it is.
+    """
+
+    column: str
+    sign: float
+    words: str
+
+
+HEADLINES: Mapping[str, Headline] = {
+    "exact_match": Headline(column="exact_match", sign=1.0, words="exact match"),
+    "neg_mae": Headline(column="mae", sign=-1.0, words="negative mean absolute error"),
+    "neg_nll": Headline(column="nll", sign=-1.0, words="negative log-likelihood loss, nats"),
+    "rouge1": Headline(column="rouge1", sign=1.0, words="ROUGE-1 F1 of greedy answers"),
+}
+"""By the name that ``quality.metric`` gives them."""

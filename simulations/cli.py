@@ -110,9 +110,12 @@ def _run(arguments: list[str]) -> int:
 
 
 def _report(parsed: argparse.Namespace) -> int:
+    from simulations.checkpoint.resume import finish_interrupted  # noqa: PLC0415
     from simulations.report.run_page import write_report  # noqa: PLC0415
 
-    page = write_report(cast(Path, parsed.run))
+    run = cast(Path, parsed.run)
+    finish_interrupted(run)
+    page = write_report(run)
     _console().print(str(page.resolve()), soft_wrap=True, highlight=False, markup=False)
     return 0
 

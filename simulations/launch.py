@@ -7,15 +7,22 @@ sentence.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
+import os
 import re
+import signal
+import sqlite3
 import sys
+import traceback
 from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -25,11 +32,14 @@ from rich.console import Console
 from rich.markup import escape
 
 from simulations.checkpoint.resume import (
+    STATE_FILE,
     begin_run,
     check_unchanged,
     find_resumed,
+    is_finished,
     restore_overrides,
 )
+from simulations.command_line import DEBUG, read_command_line
 from simulations.engines.environment import quieten
 from simulations.experiment import lexicons
 from simulations.experiment.arms import read_choices
@@ -38,19 +48,11 @@ from simulations.experiment.removed import explain_removal
 
 log = logging.getLogger(__name__)
 
+_ROOMS = ("fleettune", "clients", "strategies", "simulations", "conf")
+_OURS = (*(Path(str(files(room))).resolve() for room in _ROOMS), Path(os.__file__).resolve().parent)
+_PACKAGES = frozenset({"site-packages", "dist-packages"})
+
 CONFIG = {"config_path": "pkg://conf", "config_name": "config", "version_base": "1.3"}
-PASSED_ON = (
-    "--help",
-    "-h",
-    "--hydra-help",
-    "--version",
-    "--cfg",
-    "-c",
-    "--info",
-    "-i",
-    "--resolve",
-)
-"""Questions to Hydra that run nothing."""
 
 
 def split_jobs(overrides: Sequence[str], *, sweep: bool) -> list[list[str]]:
@@ -59,7 +61,9 @@ def split_jobs(overrides: Sequence[str], *, sweep: bool) -> list[list[str]]:
         return [list(overrides)]
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # noqa: PLC0415
 
-    parsed = OverridesParser.create().parse_overrides(overrides=list(overrides))
+    # glob() asks the configuration for its options
+    loader = GlobalHydra.instance().config_loader()
+    parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(overrides))
     return BasicSweeper.split_arguments(parsed, None)[0]
 
 
@@ -147,24 +151,69 @@ def _complain(error: Exception) -> None:
 
 
 def launch(arguments: list[str]) -> int:
-    """Runs a command line and returns its exit code: 0 done, 2 bad input."""
+    """Runs a command line and returns its exit code: 0 done, 2 bad input or a fault outside.
+
+    Faults outside are a full disk, a folder that cannot be written, Ctrl-C, SIGTERM, and an
+    exception in code of the user's. A fault of fleettune's own ends in its traceback.
+    """
     lexicons.register_resolver()
-    options = [argument for argument in arguments if argument.startswith("-")]
-    overrides = [argument for argument in arguments if not argument.startswith("-")]
-    sweep = bool({"-m", "--multirun"} & set(options))
-    if not set(options) & set(PASSED_ON):
-        try:
+    try:
+        asked = read_command_line(arguments)
+        overrides, given = list(asked.overrides), list(asked.arguments)
+        if not asked.asks:
             if find_resumed(overrides) is not None:
-                overrides = restore_overrides(overrides, sweep=sweep)
-                arguments = [*options, *overrides]
-            check_all(overrides, sweep=sweep)
-        except (ValueError, HydraException) as error:
-            _complain(error)
-            return 2
+                overrides = restore_overrides(overrides, sweep=asked.sweeps)
+                given = [*(one for one in given if one.startswith("-")), *overrides]
+            check_all(overrides, sweep=asked.sweeps)
+    except (ValueError, HydraException) as error:
+        _complain(error)
+        return 2
     failures: list[int] = []
-    sys.argv = ["fleettune", *arguments]
-    hydra.main(**CONFIG)(lambda cfg: _job(cfg, failures))()
+    sys.argv = ["fleettune", *given]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints the error itself and exits
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        hydra.main(**CONFIG)(lambda cfg: _job(cfg, failures))()
+    except _OUTSIDE as error:
+        _complain(explain_fault(error, None))
+        failures.append(2)
+    except Exception as error:
+        told = explain_user_code(error)
+        if told is None or asked.debug:
+            raise
+        _complain(ValueError(f"{told}; add {DEBUG} for the traceback"))
+        failures.append(2)
     return max(failures, default=0)
+
+
+_OUTSIDE = (OSError, MemoryError, KeyboardInterrupt, sqlite3.OperationalError)
+
+
+def _stop(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def explain_fault(error: BaseException, folder: Path | None) -> ValueError:
+    """Returns a fault outside fleettune in one sentence, with how to go on."""
+    if isinstance(error, KeyboardInterrupt):
+        said = "stopped; every finished round is saved"
+    elif isinstance(error, MemoryError):
+        said = "no memory is left; free some, or lower engine.workers"
+    else:
+        said = f"{error}; free or correct that place, or set another hydra.run.dir or store"
+    can_resume = folder is not None and (folder / STATE_FILE).exists() and not is_finished(folder)
+    return ValueError(f"{said}; go on with resume={folder}" if can_resume else said)
+
+
+def explain_user_code(error: Exception) -> str | None:
+    """Returns where in code of the user's an exception arose; None if no such code ran."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        file = Path(frame.filename).resolve()
+        known = any(file.is_relative_to(place) for place in _OURS)
+        if file.suffix == ".py" and not known and not set(file.parts) & _PACKAGES:
+            kind = type(error).__name__
+            return f"{kind} in {frame.name} of {file}, line {frame.lineno}: {error}"
+    return None
 
 
 def _job(cfg: DictConfig, failures: list[int]) -> None:
@@ -186,6 +235,18 @@ def _job(cfg: DictConfig, failures: list[int]) -> None:
         else:
             run_experiment(build(cfg, chosen), folder, console)
     except ValueError as error:
-        log.exception("the run stopped")
+        _note(error)
         _complain(error)
         failures.append(2)
+    except _OUTSIDE as error:
+        _note(error)
+        _complain(explain_fault(error, folder))
+        if isinstance(error, KeyboardInterrupt):
+            raise SystemExit(2) from error
+        failures.append(2)
+
+
+def _note(error: BaseException) -> None:
+    """Writes a traceback into the run's log, where there is room for it."""
+    with contextlib.suppress(OSError):
+        log.error("the run stopped", exc_info=error)

@@ -24,7 +24,7 @@ from fleettune.backbone.processor import resolve_precision
 from fleettune.cost.energy import coefficients
 from fleettune.cost.hardware import TIERS
 from simulations.adapter_formats.peft import save_patches
-from simulations.checkpoint.resume import STATE_FILE, delete_checkpoint
+from simulations.checkpoint.resume import STATE_FILE, finish_run
 from simulations.checkpoint.store import Store
 from simulations.checkpoint.versions import write_versions
 from simulations.engines.cohort_grid import RUN_ID, CohortGrid, Registry
@@ -84,7 +84,7 @@ def run_experiment(experiment: Experiment, folder: Path, console: Console) -> di
     profiles = [profile for profile, _ in experiment.fleet.mix.parts]
     radio = experiment.fleet.radio
     summary["memory_flipped"] = memory_flips(rows, profiles, radio, known.seed, known.draws)
-    _finish(folder, summary)
+    finish_run(folder, summary)
     page = write_report(folder)
     console.print(make_headline_table(summary))
     console.print(f"Report: {page.resolve()}", soft_wrap=True)
@@ -102,14 +102,6 @@ def _uncertainty(experiment: Experiment, rows: pl.DataFrame, work: pl.DataFrame)
         seed=experiment.run.seed,
         deadline_s=math.inf if fleet.deadline_s is None else fleet.deadline_s,
     )
-
-
-def _finish(folder: Path, summary: dict[str, Any]) -> None:
-    """Marks a run as finished, at once and whole."""
-    partial = folder / "summary.json.partial"
-    partial.write_text(json.dumps(summary, indent=1))
-    partial.replace(folder / "summary.json")
-    delete_checkpoint(folder)
 
 
 def _simulate(

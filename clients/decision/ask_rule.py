@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from clients.adaptation.decision import FIRST_PATCH, Decision
+from clients.adaptation.decision import FIRST_PATCH, Action, Decision
 from clients.adaptation.device_view import DeviceView
 from clients.adaptation.protocol import Adaptation, DeviceRule, traits_of
 from clients.night.order import NightOrder
@@ -16,6 +16,7 @@ from fleettune.adapters.patch import Patch
 from fleettune.cost.ledger import Stage
 from fleettune.cost.work import Work
 from fleettune.cost.workload import Entry, Phase, computing, moving
+from fleettune.messages.report import WORD
 from fleettune.releases.manifest import Manifest
 
 
@@ -23,7 +24,7 @@ def ask_rule(order: NightOrder, state: DeviceState) -> Decision:
     """Returns what the rule says about a release that is new to the device."""
     rule, patch, facts = order.policy.adaptation, state.patch, order.facts
     if not traits_of(rule).needs_view:
-        return cast(Adaptation, rule).decide(order.release, patch)
+        return _checked(rule, cast(Adaptation, rule).decide(order.release, patch))
     if patch is None:
         return FIRST_PATCH
     exchanges = len(training_exchanges(facts, rule, state))
@@ -37,7 +38,26 @@ def ask_rule(order: NightOrder, state: DeviceState) -> Decision:
         steps=order.policy.tuning.epoch_ends(max(1, exchanges))[-1],
         compute=order.compute,
     )
-    return cast(DeviceRule, rule).decide(view)
+    return _checked(rule, cast(DeviceRule, rule).decide(view))
+
+
+def _checked(rule: object, said: object) -> Decision:
+    """Returns what a rule said, if it is a decision.
+
+    Raises:
+        ValueError: Naming the rule's class and method, and what it returned.
+    """
+    name = f"{type(rule).__name__}.decide"
+    if not isinstance(said, Decision):
+        raise ValueError(f"{name} must return a Decision, got {said!r:.200}")
+    if not isinstance(said.action, Action):
+        raise ValueError(f"{name} must return a Decision with an Action, got {said.action!r:.80}")
+    if not isinstance(said.reason, str) or not WORD.fullmatch(said.reason):
+        raise ValueError(
+            f"{name} must give its reason as one short lower-case word such as patch_is_young, got "
+            f"{said.reason!r:.80}"
+        )
+    return said
 
 
 def decision_work(

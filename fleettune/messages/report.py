@@ -9,7 +9,7 @@ sees it. In a deployment there are none.
 from __future__ import annotations
 
 import re
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 
 from fleettune.adapters.patch import Patch
 from fleettune.cost.ledger import Ledger
@@ -130,10 +130,8 @@ class Statistics:
     asked: int = 0
 
     def __post_init__(self) -> None:
-        for number in fields(self):
-            # amounts that are always sent have a number as their default
-            if isinstance(number.default, int | float):
-                _check_amount(number.name, getattr(self, number.name))
+        for name in AMOUNTS:
+            _check_amount(name, getattr(self, name))
         for stage, cost in self.ledger.costs:
             for field_ in fields(cost):
                 _check_amount(f"{stage}.{field_.name}", getattr(cost, field_.name))
@@ -142,8 +140,8 @@ class Statistics:
                 raise ValueError(f"{name} must be <= 1, got {getattr(self, name)}")
 
 
-NUMBERS = tuple(item.name for item in fields(Statistics) if item.default not in (None, MISSING))
-"""Numbers of statistics that are always sent; the others are those that a rule may look at."""
+AMOUNTS = tuple(f.name for f in fields(Statistics) if isinstance(f.default, int | float))
+"""Numbers of statistics that every report has: counts, bytes, seconds and charge, none below 0."""
 
 
 def _check_amount(name: str, value: float) -> None:

@@ -17,6 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from fleettune.whole_files import write_whole
 from simulations.checkpoint.versions import (
     check_format,
     read_versions,
@@ -35,6 +36,8 @@ FREE_KEYS = frozenset({"resume", "engine.workers"})
 _COMMAND = f"{CHECKPOINT}/command.json"
 _CONFIG = "config.yaml"
 _FINISHED = ("summary.json", "study.json")
+_PENDING = "summary.pending.json"
+"""A summary that is whole, while the devices' texts are being deleted."""
 _KEPT_OF_HYDRA = "hydra.searchpath"
 
 
@@ -53,13 +56,21 @@ def begin_run(
         ValueError: If the folder holds a run already.
     """
     config = folder / _CONFIG
+    command = folder / _COMMAND
     if config.exists():
         hint = "" if is_finished(folder) else f", or resume={folder} to continue it"
         raise ValueError(f"{folder} holds a run already; choose another hydra.run.dir{hint}")
+    command.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        # the folder is the run's that makes this file: of two that begin at once, one is refused
+        owned = command.open("x")
+    except FileExistsError as error:
+        raise ValueError(
+            f"{folder} was taken by another run a moment ago; choose another hydra.run.dir"
+        ) from error
     places = [given for given in hydra if given.partition("=")[0].endswith(_KEPT_OF_HYDRA)]
-    command = folder / _COMMAND
-    command.parent.mkdir(parents=True, exist_ok=True)
-    command.write_text(json.dumps([*places, *overrides]))
+    with owned:
+        owned.write(json.dumps([*places, *overrides]))
     write_versions(folder)
     # last: a folder with a configuration can be resumed
     config.write_text(OmegaConf.to_yaml(cfg, resolve=True))
@@ -68,6 +79,25 @@ def begin_run(
 def delete_checkpoint(folder: Path) -> None:
     """Drops what only a resumed run would need, the devices' states with their texts among it."""
     shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
+
+
+def finish_run(folder: Path, summary: Mapping[str, Any]) -> None:
+    """Marks a run as finished: its devices' texts go before its summary is there.
+
+    Killed in between, `finish_interrupted` does the rest.
+    """
+    write_whole(folder / _PENDING, json.dumps(summary, indent=1).encode())
+    finish_interrupted(folder)
+
+
+def finish_interrupted(folder: Path) -> bool:
+    """Ends a clean-up that was cut off, and returns whether there was one."""
+    pending = folder / _PENDING
+    if not pending.exists():
+        return False
+    delete_checkpoint(folder)
+    pending.replace(folder / "summary.json")
+    return True
 
 
 def is_finished(folder: Path) -> bool:
@@ -138,6 +168,11 @@ def _own(folder: Path) -> list[str]:
     """Returns the overrides that a run was begun with."""
     if not (folder / _CONFIG).exists():
         raise ValueError(f"resume must name the folder of a run, with its {_CONFIG}, got {folder}")
+    if finish_interrupted(folder):
+        raise ValueError(
+            f"{folder} holds a complete run whose clean-up was cut off; that is done now, and "
+            f"`fleettune report {folder}` writes its page"
+        )
     if is_finished(folder):
         raise ValueError(f"{folder} holds a finished run; there is nothing to resume")
     command = folder / _COMMAND

@@ -51,7 +51,9 @@ class Store:
         Raises:
             ValueError: If another process has it open, or another schema wrote it.
         """
-        file.parent.mkdir(parents=True, exist_ok=True)
+        # users' texts stand in it: nobody else may read them
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file.touch(mode=0o600)
         self._file = file
         self._db = sqlite3.connect(file, timeout=0, isolation_level=None)
         try:

@@ -24,7 +24,7 @@ from fleettune.adapters.factors import Factors
 from fleettune.adapters.patch import Patch
 from fleettune.deltas.frames import LARGEST, write_frame
 from fleettune.messages.flower_records import DELTA, FRAME, OUTCOME, STATISTICS
-from fleettune.messages.report import ATTENDANCES, DECISIONS, NUMBERS, PAYLOADS
+from fleettune.messages.report import AMOUNTS, ATTENDANCES, DECISIONS, PAYLOADS
 from fleettune.shapes import Site
 from simulations.engines.flower_internals import take_identity
 from strategies.aggregation import Aggregation
@@ -118,13 +118,13 @@ BAD_STATISTICS: dict[str, Spoil] = {
         f"{value} joules": numbers(**{"tune.energy_j": value})
         for value in (math.nan, math.inf, -math.inf, -1.0, 1e300)
     },
-    **{f"{name} is {value}": numbers(**{name: value}) for name in NUMBERS for value in (-1, 2**62)},
+    **{f"{name} is {value}": numbers(**{name: value}) for name in AMOUNTS for value in (-1, 2**62)},
     **{
         f"{name} is no number": numbers(**{name: math.nan})
         for name in ("start_s", "night_s", "soc")
     },
 }
-BAD_STATISTICS |= {f"{name} is a list": numbers(**{name: [1.0, 2.0]}) for name in NUMBERS}
+BAD_STATISTICS |= {f"{name} is a list": numbers(**{name: [1.0, 2.0]}) for name in AMOUNTS}
 BAD_DELTAS: dict[str, Spoil] = {
     "nothing": delta(b""),
     "nine bytes": delta(b"\0" * 9),
@@ -179,7 +179,7 @@ def hostile(device: int, spoil: Spoil) -> Message:
 @pytest.mark.parametrize("name", BAD_STATISTICS)
 def test_a_reply_with_bad_statistics_is_rejected_whole(name: str) -> None:
     night = iter([reply(0), hostile(1, BAD_STATISTICS[name]), reply(2)])
-    closed = sum_replies("a", night)["a"].closed(0, 0)
+    closed = sum_replies("a", night)["a"].close(0, 0)
     assert closed.rejected == {"bad_statistics": 1}
     assert (closed.devices, closed.energy_j, closed.failed) == (2, 2.0, 0)
 
@@ -188,7 +188,7 @@ def test_a_reply_with_bad_statistics_is_rejected_whole(name: str) -> None:
 def test_a_bad_delta_is_rejected_and_its_night_is_counted(name: str) -> None:
     night = iter([reply(0, delta=1.0), hostile(1, BAD_DELTAS[name]), reply(2, delta=1.0)])
     found = sum_replies("a", night)["a"]
-    closed = found.closed(0, 0)
+    closed = found.close(0, 0)
     assert sum(closed.rejected.values()) == 1, closed.rejected
     assert (closed.devices, closed.energy_j) == (3, 3.0)
     assert closed.update_norm == pytest.approx(1.0)  # of the two that are well
@@ -202,7 +202,7 @@ def test_there_are_a_hundred_kinds_of_hostile_replies() -> None:
 def test_a_device_that_names_another_one_is_rejected(streams: bool) -> None:
     replies = [reply(0), reply(3), hostile(4, outcome(device=3)), reply(5)]
     night: Any = iter(replies) if streams else replies
-    closed = sum_replies("a", night)["a"].closed(0, 0)
+    closed = sum_replies("a", night)["a"].close(0, 0)
     assert (closed.rejected, closed.devices) == ({"wrong_device": 1}, 3)
 
 

@@ -57,7 +57,7 @@ class Tie:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Tied:
+class TiedPair:
     """One pair of factors with the vectors of every site that uses it.
 
     Attributes:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fleettune.adapters.factors import Array, Factors, Tie, Tied
+from fleettune.adapters.factors import Array, Factors, Tie, TiedPair
 from fleettune.shapes import MODULES, Shapes, Site, order, parse_site
 
 _PARENT = {module: "self_attn" if module in "qkvo" else "mlp" for module in MODULES}
@@ -24,7 +24,7 @@ _PARENT = {module: "self_attn" if module in "qkvo" else "mlp" for module in MODU
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """Which sites of a backbone carry an adapter: dedicated, shared; all others are skipped.
+    """The sites of a backbone that carry an adapter, of their own or shared with other sites.
 
     Attributes:
         sites: The sites with an adapter of their own, in forward order.
@@ -71,7 +71,7 @@ class Patch:
     release: int
     alpha: float
     factors: Mapping[Site, Factors]
-    ties: tuple[Tied, ...] = ()
+    ties: tuple[TiedPair, ...] = ()
 
     def __post_init__(self) -> None:
         sites = [*self.factors, *(site for tied in self.ties for site in tied.vectors)]
@@ -160,7 +160,7 @@ def new_factors(n_in: int, n_out: int, rank: int, rng: np.random.Generator) -> F
     return Factors(a=a, b=np.zeros((n_out, rank), dtype=np.float32))
 
 
-def _untrained_tie(tie: Tie, shapes: Shapes, rng: np.random.Generator) -> Tied:
+def _untrained_tie(tie: Tie, shapes: Shapes, rng: np.random.Generator) -> TiedPair:
     sizes = {shapes.matrices()[site.module] for site in tie.sites}
     if len(sizes) > 1:
         raise ValueError(f"tied sites must have one shape, got {sorted(sizes)} in {tie.sites}")
@@ -169,7 +169,7 @@ def _untrained_tie(tie: Tie, shapes: Shapes, rng: np.random.Generator) -> Tied:
         site: (np.ones(tie.rank, dtype=np.float32), np.ones(n_out, dtype=np.float32))
         for site in sorted(tie.sites, key=order)
     }
-    return Tied(pair=new_factors(n_in, n_out, tie.rank, rng), alpha=tie.alpha, vectors=vectors)
+    return TiedPair(pair=new_factors(n_in, n_out, tie.rank, rng), alpha=tie.alpha, vectors=vectors)
 
 
 def check_rank(rank: int, n_in: int, n_out: int) -> None:
@@ -225,9 +225,9 @@ def _tie_parts(arrays: Mapping[str, Array]) -> list[dict[str, Array]]:
     return [parts[tie] for tie in wanted]
 
 
-def _tied(arrays: Mapping[str, Array]) -> Tied:
+def _tied(arrays: Mapping[str, Array]) -> TiedPair:
     sites = _complete(arrays, "uv", ("alpha", "a", "b"))
-    return Tied(
+    return TiedPair(
         pair=Factors(a=arrays["a"], b=arrays["b"]),
         alpha=float(arrays["alpha"][0]),
         vectors={site: (arrays[f"{site}.u"], arrays[f"{site}.v"]) for site in sites},

@@ -163,7 +163,7 @@ def _number(config: Mapping[str, Any], key: str, file: Path, least: float = 0) -
 
 
 def _patterns(config: Mapping[str, Any], key: str, file: Path) -> Mapping[str, float]:
-    patterns = config.get(key) or {}
+    patterns: object = config.get(key) or {}
     if not isinstance(patterns, dict):
         raise ValueError(f"{key} of {file} must be an object, got {patterns!r}")
     named = cast(dict[str, Any], patterns)

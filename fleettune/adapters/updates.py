@@ -2,9 +2,10 @@
 
 A patch's factors are one of many ways to write its update. ``alpha / rank`` is folded in here,
 once, and everything that compares or adds patches works on updates
-(docs/methods.md#updates-and-their-best-approximation), in doubles.
-They are shortened by the QR trick (NVFlare, HLoRA): two QR decompositions and the SVD of a small
-core give the best approximation of a rank, and no dense matrix is formed.
+(docs/methods.md#updates-and-their-best-approximation), in doubles. Factors are set side by side,
+never averaged: ``sum w_k s_k B_k A_k`` is ``[w_k s_k B_k ...] [A_k; ...]``. Such a product is
+brought to a rank by the QR trick (NVFlare, HLoRA): two QR decompositions and the SVD of a small
+core give the best approximation of that rank, and no dense matrix is formed.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from fleettune.adapters.factors import Factors
 from fleettune.adapters.patch import Patch
 from fleettune.shapes import Site, order
 
+Floats = NDArray[np.float64]
 Matrix = NDArray[np.float64]
 
 EXACT = 1e-12
@@ -65,7 +67,7 @@ class Update:
     def truncate_with_error(
         self, rank: int | None = None, tolerance: float = EXACT
     ) -> tuple[Update, float]:
-        """Returns `shortened`, and the Frobenius norm of what that leaves out."""
+        """Returns what `truncate` returns, and the Frobenius norm of what that leaves out."""
         outer, inner = np.linalg.qr(self.left), np.linalg.qr(self.right.T)
         u, s, vt = np.linalg.svd(outer.R @ inner.R.T, full_matrices=False)
         kept = max(1, int((s > tolerance * s[0]).sum()))
@@ -89,7 +91,7 @@ Updates = Mapping[Site, Update]
 
 
 def add_updates(parts: Sequence[Update]) -> Update:
-    """Returns the sum of updates: their factors side by side, exact, of the sum of their ranks."""
+    """Returns the exact sum of updates, whose rank is the sum of their ranks."""
     return Update(
         left=np.concatenate([part.left for part in parts], axis=1),
         right=np.concatenate([part.right for part in parts]),
@@ -160,13 +162,10 @@ def total_norm(updates: Iterable[Update]) -> float:
     return float(np.sqrt(sum(update.norm() ** 2 for update in updates)))
 
 
-Floats = NDArray[np.float64]
-
-
 def merge_patches(
     patches: Sequence[Patch], weights: Sequence[float], rank: int, alpha: float
 ) -> Patch:
-    """Returns the weighted sum of patches for one release, nearest in the Frobenius norm.
+    """Returns the patch of a rank that is nearest to a weighted sum, in the Frobenius norm.
 
     Args:
         patches: What is added; sites may differ, an absent one adds nothing.
@@ -228,8 +227,7 @@ def compress(left: Floats, right: Floats, rank: int, alpha: float) -> Factors:
 def nonnegative_pair(one: Floats, other: Floats, target: Floats) -> tuple[float, float, float]:
     """Returns the weights a, b >= 0 of least ``|a one + b other - target|``, and that norm.
 
-    Solved exactly: inside if both weights of the unconstrained problem are positive, else on the
-    better edge.
+    Exact: where a weight of the unconstrained solution is negative, the best one has a zero in it.
     """
     gram = np.array([[one @ one, one @ other], [one @ other, other @ other]])
     wanted = np.array([one @ target, other @ target])

@@ -1,8 +1,8 @@
 """Causal attention over short sequences with rotary positions, forward and backward by hand.
 
 For some tens of positions two batched products and a softmax are up to seven times as fast as the
-library's fused kernel (docs/LOG.md). Query heads that share keys are rows of one product. Rotating
-is one multiplication of complex numbers, going back the one with their conjugates.
+library's fused kernel (docs/LOG.md). Query heads that share keys are rows of one product. A
+rotation is a multiplication by complex numbers; its gradient is the one by their conjugates.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttentionTables:
-    """What attention needs beside queries, keys and values.
+    """Rotations and mask of attention over one number of positions.
 
     Attributes:
         kv_heads: Heads of keys and values.
         head_dim: Width of a head.
         turns: Rotation of every position as complex numbers, ``(positions, head_dim / 2)``.
-        query_turns: Those of the queries, times ``1 / sqrt(head_dim)``.
+        query_turns: The queries' rotations, times ``1 / sqrt(head_dim)``.
         mask: 0 where a query may look and minus infinity elsewhere,
             ``(heads per kv head * queries, positions)``.
     """
@@ -36,7 +36,7 @@ class AttentionTables:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedAttention:
-    """What the backward pass needs: rotated and grouped tensors and the weights."""
+    """Tensors of the forward pass that the backward pass reads, heads grouped and rotated."""
 
     queries: Tensor
     keys: Tensor

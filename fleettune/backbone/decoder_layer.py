@@ -27,10 +27,10 @@ class Weights:
     Attributes:
         norms: Weights of the norms before attention and before the feed-forward part, fp32.
         epsilon: The norms' epsilon.
-        reads: q, k and v: what reads one input together, so q is apart in the top layer.
-        o: Behind attention.
-        gate_up: The feed-forward part's first two.
-        down: Its last.
+        reads: q, k and v, grouped by the input that they read: in the top layer q is apart.
+        o: The matrix behind attention.
+        gate_up: The first two matrices of the feed-forward part.
+        down: Its last matrix.
     """
 
     norms: tuple[Tensor, Tensor]
@@ -53,12 +53,12 @@ class Adapters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopPositions:
-    """Where the top layer goes on behind its attention: the supervised positions.
+    """The supervised positions, which are all that the top layer computes behind its attention.
 
     Attributes:
         first: The first position that has a query.
-        take: Which of ``rows * queries`` states are taken, ``(chosen,)``.
-        put: Where their gradients go; ``rows * queries`` where a state is only padding.
+        take: Indices into ``rows * queries`` states, ``(chosen,)``.
+        put: Indices that their gradients go to; ``rows * queries`` where a state is only padding.
     """
 
     first: int
@@ -68,7 +68,7 @@ class TopPositions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedLayer:
-    """What a layer's backward pass needs."""
+    """Tensors of a layer's forward pass that its backward pass reads."""
 
     x: Tensor
     inverse: Tensor
@@ -94,7 +94,7 @@ def layer_forward(
     x: Tensor,
     choice: TopPositions | None,
 ) -> tuple[Tensor, SavedLayer]:
-    """Returns the layer's output and what is kept.
+    """Returns the layer's output, and what its backward pass needs.
 
     Args:
         weights: Frozen weights, q apart from k and v exactly if there is a choice.

@@ -1,4 +1,4 @@
-"""Products with frozen weights, forward and backward, laid out once for the matrix library.
+"""Linear layers with frozen weights, forward and backward, laid out once for the matrix library.
 
 In bf16 oneDNN's own layout is faster than the plain one (docs/LOG.md). It adds two copies of a
 small weight; large ones keep their own. In fp32 it would gain little and cost memory for every new
@@ -19,7 +19,7 @@ PACKED_BYTES = 64 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class FrozenLinear:
-    """A frozen weight: ``x -> x W^T``.
+    """A linear layer without gradient of its own: ``x -> x W^T``.
 
     Attributes:
         weight: ``(n_out, n_in)``.
@@ -45,7 +45,7 @@ class FrozenLinear:
 
 
 def freeze_weight(weight: Tensor, *, packs: bool = True) -> FrozenLinear:
-    """Returns the product with a frozen weight.
+    """Returns the linear layer of a weight, copied into the library's layout where that gains.
 
     Args:
         weight: ``(n_out, n_in)``.

@@ -1,8 +1,9 @@
-"""Low-rank paths of K devices beside one product, forward and backward by hand.
+"""Low-rank paths of K devices beside frozen matrices, forward and backward by hand.
 
-Devices' blocks of rows lie one after the other, so a batched multiplication applies everybody's own
-factors. The rank stands in rows: a product with 8 columns runs at a quarter of the speed of the
-same product with 8 rows (docs/LOG.md).
+For device k: ``y_k += s B_k A_k x_k`` with ``s = alpha / rank``; backward ``dB = g (s A x)^T``,
+``dA = s (B^T g) x^T`` and ``dx += s A^T B^T g``. Devices' blocks of rows lie one after the other,
+so one batched multiplication applies every device's own factors. The rank stands in rows: a product
+with 8 columns runs at a quarter of the speed of the same product with 8 rows (docs/LOG.md).
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatrixPath:
-    """One matrix's share of the paths.
+    """The path of one matrix.
 
     Attributes:
-        output: Which of the matrices that read the input it is.
-        rows: Its rows of the joined A.
+        output: Index of the matrix among those that read the input.
+        rows: Its rows of `LowRankPath.a`.
         b: B transposed, ``(K, rank, n_out)``, in the activations' precision.
         into_b: Where its gradient goes, fp32.
     """
@@ -33,10 +34,11 @@ class MatrixPath:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LowRankPath:
-    """The paths of all adapted matrices that read one input.
+    """The paths of all adapted matrices that read one input, of K devices.
 
     Attributes:
-        a: All A, one below the other, ``(K, ranks, n_in)``, in the activations' precision.
+        a: The A of all matrices, one below the other, ``(K, ranks, n_in)``, in the activations'
+            precision.
         scale: ``alpha / rank`` of every row, ``(K, ranks, 1)``, likewise.
         into_a: Where the gradient of `a` goes, fp32.
         parts: The matrices.
@@ -48,7 +50,7 @@ class LowRankPath:
     parts: Sequence[MatrixPath]
 
     def add(self, x: Tensor, outputs: Sequence[Tensor]) -> Tensor:
-        """Adds the paths of `x` in place; returns the inner states, ``(K, ranks, rows)``.
+        """Adds ``s B A x`` to the outputs in place; returns ``s A x``, ``(K, ranks, rows)``.
 
         Args:
             x: Input, ``(..., n_in)``, device-major.
@@ -61,7 +63,7 @@ class LowRankPath:
         return low
 
     def backward(self, x: Tensor, low: Tensor, gradients: Sequence[Tensor]) -> Tensor:
-        """Writes the factors' gradients; returns those of the inner states, ``(K, ranks, rows)``.
+        """Writes the gradients of A and B; returns ``s B^T g``, ``(K, ranks, rows)``.
 
         Args:
             x: Input, as in `add`.
@@ -80,7 +82,7 @@ class LowRankPath:
         return into_low
 
     def add_into(self, into_low: Tensor, into_x: Tensor) -> None:
-        """Adds the paths' share to the input's gradient, in place."""
+        """Adds ``A^T`` times what `backward` returned to the input's gradient, in place."""
         self._rows(into_x).baddbmm_(into_low.transpose(1, 2), self.a)
 
     def _rows(self, x: Tensor) -> Tensor:

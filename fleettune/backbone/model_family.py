@@ -25,7 +25,7 @@ FULL, SLIDING = "full_attention", "sliding_attention"
 KINDS = (FULL, SLIDING)
 """Kinds of attention that a layer may have; both look at earlier positions only."""
 
-FUSED = {
+FUSED: dict[str, tuple[str, tuple[str, ...]]] = {
     "self_attn": ("qkv_proj", ("q_proj", "k_proj", "v_proj")),
     "mlp": ("gate_up_proj", ("gate_proj", "up_proj")),
 }

@@ -1,7 +1,11 @@
-"""The host's processor: ``cpu``, or ``cuda`` when it is asked for.
+"""The host's processor, ``cpu`` or ``cuda``, and the precision of its passes.
 
 Weights live on it and passes run on it; jobs come from the processor's memory and results go back
 there. A device of the fleet never learns where its passes ran.
+
+Precision ``reference`` is fp32, ``fast`` a bf16 backbone with fp32 adapters. Both are chosen
+explicitly. ``fast`` is for processors with bf16 units, GPUs too; elsewhere it would only be slower,
+so it is an error there. Releases are trained in fp32 whatever a run's precision is.
 """
 
 from __future__ import annotations
@@ -13,9 +17,19 @@ from pathlib import Path
 
 import torch
 
+log = logging.getLogger(__name__)
+
 CPU = "cpu"
 CUDA = "cuda"
 PROCESSORS = (CPU, CUDA)
+REFERENCE = "reference"
+FAST = "fast"
+AUTO = "auto"
+PRECISIONS = (REFERENCE, FAST, AUTO)
+DTYPES = {REFERENCE: torch.float32, FAST: torch.bfloat16}
+"""Data type of the backbone under each precision."""
+BF16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
+"""Processor features that multiply bf16, as Linux names them (the last one on Arm)."""
 
 
 def check_processor(asked: str) -> None:
@@ -41,33 +55,10 @@ def exact_products() -> None:
 def place_tensors_on(device: torch.device) -> AbstractContextManager[object]:
     """Returns a context in which torch makes new tensors on a device.
 
-    On a CPU it does nothing: there tensors are made anyway, and the context would slow down every
-    call of torch.
+    For a CPU it does nothing: tensors are made there without it, and it would slow down every call
+    of torch.
     """
     return nullcontext() if device.type == CPU else device
-
-
-log = logging.getLogger(__name__)
-
-
-REFERENCE = "reference"
-
-
-FAST = "fast"
-
-
-AUTO = "auto"
-
-
-PRECISIONS = (REFERENCE, FAST, AUTO)
-
-
-DTYPES = {REFERENCE: torch.float32, FAST: torch.bfloat16}
-"""Data type of the backbone under each precision."""
-
-
-BF16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
-"""Processor features that multiply bf16, as Linux names them (the last one on Arm)."""
 
 
 @cache

@@ -1,8 +1,8 @@
-"""The vocabulary head while tuning: losses and their gradient in one go.
+"""The vocabulary head while tuning: losses and their gradient in one pass.
 
 Logits of a large vocabulary are the largest tensors of all. The gradient of a token's loss is known
 as soon as its logits are, so it is carried to the hidden states at once. Tokens and vocabulary come
-in blocks that stay in the processor's cache, and softmax is divided by its sum only behind the
+in blocks that stay in the processor's cache, and softmax is divided by its sum only after the
 product. The head is frozen, so it gets no gradient.
 """
 
@@ -29,7 +29,7 @@ class Head:
     Attributes:
         weight: ``(vocabulary, hidden)``.
         bias: ``(vocabulary,)`` or None.
-        blocks: Its products, `VOCABULARY` rows each.
+        blocks: The weight in blocks of `VOCABULARY` rows.
     """
 
     weight: Tensor

@@ -1,7 +1,7 @@
 """The cohort: many devices' jobs as few batched passes, K = 1 included.
 
-Jobs of one kind and release run together; equal jobs (by digest of their inputs) run once and are
-charged to everybody who asked.
+Jobs of one kind and release run together. Equal jobs, by digest of their inputs, run once, and
+every device that asked is billed for its own.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ _loaded: dict[tuple[str, str, str], Backbone] = {}
 
 
 def _model(release: str, precision: str, processor: str) -> Backbone:
-    """Returns the model of a folder; the one before leaves memory first, so two never share it."""
+    """Returns the model of a folder; only the last one asked for stays in memory."""
     key = (release, precision, processor)
     if key not in _loaded:
         _loaded.clear()
@@ -143,16 +143,16 @@ class JobBatch:
 RunBatches = Callable[[Sequence[JobBatch]], Iterable[Sequence[Result]]]
 
 
-def run_batch(part: JobBatch) -> Sequence[Result]:
-    """Returns the results of one part, in the order of its jobs."""
-    model = _model(part.release, part.precision, part.processor)
+def run_batch(batch: JobBatch) -> Sequence[Result]:
+    """Returns the results of one batch, in the order of its jobs."""
+    model = _model(batch.release, batch.precision, batch.processor)
     with place_tensors_on(model.device):
-        return _KERNELS[part.kind](model, part.jobs)
+        return _KERNELS[batch.kind](model, batch.jobs)
 
 
-def run_batches_here(parts: Sequence[JobBatch]) -> Iterable[Sequence[Result]]:
-    """Runs parts one after the other in this process."""
-    return map(run_batch, parts)
+def run_batches_here(batches: Sequence[JobBatch]) -> Iterable[Sequence[Result]]:
+    """Runs batches one after the other in this process."""
+    return map(run_batch, batches)
 
 
 def execute(
@@ -163,7 +163,7 @@ def execute(
 ) -> list[Result]:
     """Returns the results of the jobs, in their order.
 
-    How parts are cut depends on the jobs and the kind of processor, never on who runs them.
+    How jobs are cut into batches depends on them and the kind of processor, never on who runs them.
     """
     digests = [job_digest(job) for job in jobs]
     distinct = dict(zip(digests, jobs, strict=True))
@@ -171,17 +171,17 @@ def execute(
     for digest, job in distinct.items():
         groups.setdefault(_group(job), []).append(digest)
     members: list[list[str]] = []
-    parts: list[JobBatch] = []
+    batches: list[JobBatch] = []
     # jobs of one release run together, so that few backbones are in memory at a time
     for group in sorted(groups, key=lambda item: (item.release, item.kind.__name__)):
         size = _devices_per_pass([distinct[digest] for digest in groups[group]], processor)
         for start in range(0, len(groups[group]), size):
             members.append(groups[group][start : start + size])
             chosen = tuple(distinct[digest] for digest in members[-1])
-            parts.append(JobBatch(group.kind, group.release, chosen, precision, processor))
+            batches.append(JobBatch(group.kind, group.release, chosen, precision, processor))
     results: dict[str, Result] = {}
-    for digests_of_part, found in zip(members, run_batches(parts), strict=True):
-        results.update(zip(digests_of_part, found, strict=True))
+    for digests_of_batch, found in zip(members, run_batches(batches), strict=True):
+        results.update(zip(digests_of_batch, found, strict=True))
     return [results[digest] for digest in digests]
 
 

@@ -1,15 +1,14 @@
-"""Probing K devices at once: the gradient that an adapter at every candidate site would get.
+"""Measuring K devices at once without training: gradients of probes, norms of adapters' outputs.
 
 A probe's B is zero, so the model computes as without it and ``dL/dB`` is the first-order loss that
 an adapter at the site buys per unit step (docs/methods.md#gradcut-by-joule-benefits). Nothing is
-updated, so a device's gradients
-add over its batches; the sum of all devices' losses keeps them apart, as in tuning.
+updated, so a device's gradients add over its batches; the sum of all devices' losses keeps them
+apart, as in tuning.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -20,7 +19,7 @@ from fleettune.backbone.causal_lm import Backbone
 from fleettune.cohort.score import slices
 from fleettune.jobs.jobs import OutputNormJob, OutputNormResult, ProbeJob, ProbeResult
 from fleettune.kernels.adapted_linear import adapted_linear
-from fleettune.kernels.adapter_stack import Stack, stack_patches
+from fleettune.kernels.adapter_stack import Stack, replace_forwards, stack_patches
 from fleettune.kernels.batches import pad_tokens
 from fleettune.kernels.step_rows import ExampleTable, lay_out_step, tabulate_examples
 from fleettune.kernels.training_pass import lower_layers, training_pass
@@ -79,22 +78,25 @@ def _result(job: ProbeJob, sums: _Sums) -> ProbeResult:
     )
 
 
-_Sums_output_norms = dict[Site, Tensor]
-"""By site: every device's sum so far, ``(K,)``."""
-
-
 @torch.no_grad()
 def measure_cohort(backbone: Backbone, jobs: Sequence[OutputNormJob]) -> list[OutputNormResult]:
-    """Returns every device's sums; equal to measuring each alone, to float tolerance."""
+    """Returns ``sum ||s B A x||^2`` by site over every device's tokens.
+
+    Equal to measuring each device alone, to float tolerance.
+    """
     stack = stack_patches([job.patch.untie() for job in jobs], backbone)
-    sums: _Sums_output_norms = {site: torch.zeros(len(jobs)) for site in stack.factors}
+    sums = {site: torch.zeros(len(jobs)) for site in stack.factors}
     longest = max(len(example.tokens) for job in jobs for example in job.examples)
     for part in slices([len(job.examples) for job in jobs], longest):
         rows = [jobs[d].examples[i].tokens if i is not None else () for d, i in part]
         tokens = pad_tokens([row or (0,) for row in rows])
         lengths = torch.tensor([len(row) for row in rows])
         real = torch.arange(tokens.shape[1])[None] < lengths[:, None]
-        with _measured(backbone, stack, sums, real):
+        forwards = {
+            site: partial(_forward, backbone.linear(site), stack, site, sums[site], real)
+            for site in stack.factors
+        }
+        with replace_forwards(backbone, forwards):
             backbone.layers(backbone.embed(tokens), 0, backbone.shapes.layers)
     return [
         OutputNormResult(squares={site: float(sums[site][place]) for site in job.patch.ranks})
@@ -102,23 +104,10 @@ def measure_cohort(backbone: Backbone, jobs: Sequence[OutputNormJob]) -> list[Ou
     ]
 
 
-@contextmanager
-def _measured(
-    backbone: Backbone, stack: Stack, sums: _Sums_output_norms, real: Tensor
-) -> Generator[None]:
-    """Applies the adapters while the block runs, and adds up what they give to real tokens."""
-    with ExitStack() as replaced:
-        for site in stack.factors:
-            linear = backbone.linear(site)
-            # an attribute of the instance hides the method of its class
-            vars(linear)["forward"] = partial(_forward, linear, stack, site, sums[site], real)
-            replaced.callback(vars(linear).pop, "forward")
-        yield
-
-
 def _forward(
     linear: nn.Linear, stack: Stack, site: Site, total: Tensor, real: Tensor, x: Tensor
 ) -> Tensor:
+    """Returns a layer's adapted output; adds the squares of what adapters give real tokens."""
     a, b = stack.factors[site]
     rows = x.reshape(len(total), -1, x.shape[-1]).float()
     out = stack.scales[site] * torch.bmm(torch.bmm(rows, a.transpose(1, 2)), b)

@@ -76,12 +76,12 @@ def tune_cohort(
 
 
 def snapshot_steps(job: TuneJob) -> frozenset[int]:
-    """Returns after which steps of a job its patch is read."""
+    """Returns the numbers of steps after which a job's patch is read."""
     return frozenset((*job.keep_at, len(job.batches)))
 
 
 def pause_steps(jobs: Sequence[TuneJob]) -> list[int]:
-    """Returns after which steps a patch of any of the jobs is read, ascending."""
+    """Returns the numbers of steps after which any job's patch is read, ascending."""
     return sorted(frozenset[int]().union(*map(snapshot_steps, jobs)))
 
 
@@ -100,7 +100,6 @@ def _train(  # noqa: PLR0913, PLR0917 - what is trained, on what, and where loss
     Where A is frozen its gradient is zero, which Adam without weight decay leaves as it is.
     """
     run = training_pass(backbone, training.stack, cut)
-    everybody = [True] * len(training.devices)
     for step in steps:
         chosen = lay_out_step(table, training.devices, step)
         hidden = prefix[chosen.examples.to(prefix.device), : chosen.positions]
@@ -109,7 +108,7 @@ def _train(  # noqa: PLR0913, PLR0917 - what is trained, on what, and where loss
             still = [place for place, is_frozen in enumerate(frozen) if is_frozen]
             for a, _ in training.stack.factors.values():
                 training.stack.view(a, gradient)[still] = 0
-        training.optimizer.step(gradient, everybody)
+        training.optimizer.step(gradient)
         losses[step, list(training.devices)] = found
 
 
@@ -129,10 +128,14 @@ def _without_finished(
 
 
 _LARGEST_BYTES = 31 * 2**20
-"""Below glibc's largest threshold, 32 MiB; twice as much stays with the process."""
+"""Just below 32 MiB, the largest block by which glibc raises its thresholds."""
 
 
 def keep_freed_memory() -> None:
-    """Lets the process keep up to 62 MiB of freed heap."""
+    """Lets the process keep up to 62 MiB of freed memory for its next step.
+
+    A freed block raises glibc's thresholds: smaller ones then come from the heap, of which up to
+    twice its size stays with the process when freed.
+    """
     block = torch.empty(_LARGEST_BYTES, dtype=torch.uint8)
     del block

@@ -1,8 +1,8 @@
-"""Tuning K devices with tied sites: the same passes, other parameters.
+"""Tuning K devices with tied sites: the passes of untied ones, with other parameters.
 
-The stack holds factors of every site's own, made from the shared pairs before every step. What a
-pass finds as their gradients goes back through that making, so a pair gets the sum over its sites
-(and each vector what its site gives). Clip and AdamW work on what is really trained.
+The stack holds factors of every site's own, computed from the shared pairs before every step. The
+gradients of a pass go back through that computation, so a pair gets the sum over its sites, and
+each vector its site's share. Clipping and AdamW work on pairs and vectors.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fleettune.adapters.factors import Factors, Tied
+from fleettune.adapters.factors import Factors, TiedPair
 from fleettune.adapters.patch import Patch
 from fleettune.backbone.causal_lm import Backbone
 from fleettune.cohort.tune import pause_steps, snapshot_steps
@@ -88,7 +88,7 @@ class _Device:
             alpha=start.alpha,
             factors={s: Factors(a=_array(a), b=_array(b)) for s, (a, b) in self._own.items()},
             ties=tuple(
-                Tied(
+                TiedPair(
                     pair=Factors(a=_array(tie.a), b=_array(tie.b)),
                     alpha=tied.alpha,
                     vectors={s: (_array(u), _array(v)) for s, (u, v) in tie.vectors.items()},

@@ -13,6 +13,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
@@ -226,7 +227,7 @@ def _opened(frame: bytes) -> tuple[dict[str, str], Parts]:
         size = int.from_bytes(frame[:8], "little")
         if size > min(HEADER_LIMIT, len(frame) - 8):
             raise ValueError(f"header of {size} bytes")
-        header: dict[str, str] = dict(json.loads(frame[8 : 8 + size])["__metadata__"])
+        header: dict[str, Any] = dict(json.loads(frame[8 : 8 + size])["__metadata__"])
         parts = load(frame)
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise RejectedError(Rejection.UNREADABLE, f"no safetensors frame: {error}") from error

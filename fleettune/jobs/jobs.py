@@ -1,4 +1,4 @@
-"""What a device asks of its own processor, as values: jobs in, results out.
+"""Jobs: what a device asks of its own processor, as values, with their results and digests.
 
 Device code is straight-line and calls a `Compute`. On a device (or in stock Flower) the call
 runs at once; in a cohort the engine suspends the device, collects the jobs of all its neighbours
@@ -22,41 +22,6 @@ from fleettune.shapes import Shapes, Site
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OutputNormJob:
-    """Measure the squared norm of every adapter's output.
-
-    Attributes:
-        release: Folder of the release.
-        patch: The adapters.
-        examples: What they see.
-
-    Raises:
-        ValueError: If there is nothing to measure, or nothing to measure it on.
-    """
-
-    release: str
-    patch: Patch
-    examples: tuple[Example, ...]
-
-    def __post_init__(self) -> None:
-        if not self.patch.ranks or not self.examples:
-            raise ValueError(
-                "outputs need an adapter and an example, got "
-                f"{len(self.patch.ranks)} adapters and {len(self.examples)} examples"
-            )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class OutputNormResult:
-    """By site: ``sum ||dW x||^2`` over all tokens of the examples.
-
-    Source: LoRA-drop, docs/methods.md#lora-drop.
-    """
-
-    squares: Mapping[Site, float]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class TuneJob:
     """Train a patch.
 
@@ -66,11 +31,11 @@ class TuneJob:
         batches: The examples of every optimizer step.
         learning_rate: AdamW's learning rate, without weight decay.
         clip: Largest norm of the device's whole gradient.
-        keep_at: Numbers of steps, ascending, after which the patch is kept as it is then.
+        keep_at: Numbers of steps, ascending, after which the result keeps a snapshot.
         frozen_a: True if A stays as it is and B alone trains.
 
     Raises:
-        ValueError: If a patch is to be kept after a step that there is not.
+        ValueError: If `keep_at` does not ascend within the steps.
     """
 
     release: str
@@ -108,7 +73,7 @@ class TuneResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeJob:
-    """Measure what an adapter at every candidate site would buy, without training one.
+    """Measure by how much an adapter at every candidate site would lower the loss, untrained.
 
     Attributes:
         release: Folder of the release.
@@ -140,7 +105,7 @@ class ProbeJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ProbeResult:
-    """What a probe found, by candidate site.
+    """Gradient and benefit of every candidate site.
 
     The loss of a batch is the mean over its supervised tokens, in nats. Gradients carry the probe's
     ``alpha / rank``, as those of an adapter in training do.
@@ -152,6 +117,41 @@ class ProbeResult:
 
     benefit: Mapping[Site, float]
     gradients: Mapping[Site, NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputNormJob:
+    """Measure the squared norm of every adapter's output.
+
+    Attributes:
+        release: Folder of the release.
+        patch: The adapters.
+        examples: What they see.
+
+    Raises:
+        ValueError: If there is no adapter or no example.
+    """
+
+    release: str
+    patch: Patch
+    examples: tuple[Example, ...]
+
+    def __post_init__(self) -> None:
+        if not self.patch.ranks or not self.examples:
+            raise ValueError(
+                "outputs need an adapter and an example, got "
+                f"{len(self.patch.ranks)} adapters and {len(self.examples)} examples"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class OutputNormResult:
+    """By site: ``sum ||dW x||^2`` over all tokens of the examples.
+
+    Source: LoRA-drop, docs/methods.md#lora-drop.
+    """
+
+    squares: Mapping[Site, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -338,9 +338,7 @@ def job_digest(job: Job) -> str:
             digest.update(_batches(job.batches) + repr(job.keep_at).encode())
         case ProbeJob():
             digest.update(_patch(job.probe) + _batches(job.batches))
-        case OutputNormJob():
-            digest.update(_patch(job.patch) + _examples(job.examples))
-        case ScoreJob():
+        case ScoreJob() | OutputNormJob():
             digest.update(_patch(job.patch) + _examples(job.examples))
         case ChoiceJob():
             digest.update(_patch(job.patch) + repr((job.prompts, job.answers)).encode())

@@ -1,6 +1,7 @@
-"""Probes as jobs: which adapters, A random and fixed, B zero, the same for everybody; which passes.
+"""Probe jobs: the adapters of a probe, and the passes that measure a benefit.
 
-Devices and server probe alike.
+A probe's A is random and follows from the experiment's seed, its B is zero. Devices and server use
+the same A.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ BENEFITS = (GRADIENT, FISHER)
 
 
 def probe_patch(seed: int, shapes: Shapes, release: int, depth: int, rank: int) -> Patch:
-    """Returns a probe of every site from a layer on: one A per module type, equal on all devices.
+    """Returns a probe of every site from a layer on, with one A per module type.
 
     Args:
         seed: The experiment's.
@@ -43,7 +44,7 @@ def probe_patch(seed: int, shapes: Shapes, release: int, depth: int, rank: int) 
 def probing_jobs(
     release: str, probe: Patch, batches: Sequence[tuple[Example, ...]], benefit: str
 ) -> list[ProbeJob]:
-    """Returns the probes of a benefit: one of all batches, or for `FISHER` one per batch.
+    """Returns the jobs that measure a benefit: one of all batches, or for `FISHER` one per batch.
 
     A site's benefit is the sum over their results.
     """

@@ -2,19 +2,20 @@
 
 Rows of a batch are device-major, ``x.view(K, rows * positions, n_in)``, so one batched
 multiplication applies every device's own factors. Unlike ranks are zero-padded: padded rows of both
-get zero gradients and stay exactly zero under Adam without weight decay. The sum of per-device
-losses keeps gradients apart (MODELS section 3).
+get zero gradients and stay exactly zero under Adam without weight decay. The loss is the sum of the
+devices' losses: a device's factors act on its own rows only, so its gradient is as if it were
+alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fleettune.adapters.patch import Factors, Patch
 from fleettune.backbone.causal_lm import Backbone
@@ -138,17 +139,26 @@ def carry(values: Tensor, old: Stack, new: Stack, devices: Sequence[int]) -> Ten
     return found
 
 
+def apply_adapters(backbone: Backbone, stack: Stack) -> AbstractContextManager[None]:
+    """Applies the stacked adapters to the backbone's linear layers while a block runs."""
+    return replace_forwards(
+        backbone,
+        {
+            site: partial(adapted_linear, backbone.linear(site), a=a, b=b, scale=stack.scales[site])
+            for site, (a, b) in stack.factors.items()
+        },
+    )
+
+
 @contextmanager
-def apply_adapters(backbone: Backbone, stack: Stack) -> Generator[None]:
-    """Applies the stacked adapters to the backbone's linear layers while the block runs."""
+def replace_forwards(
+    backbone: Backbone, forwards: Mapping[Site, Callable[[Tensor], Tensor]]
+) -> Generator[None]:
+    """Gives some sites' linear layers another forward pass while the block runs."""
     with ExitStack() as replaced:
-        for site, (a, b) in stack.factors.items():
+        for site, forward in forwards.items():
             linear = backbone.linear(site)
             # an attribute of the instance hides the method of its class
-            vars(linear)["forward"] = partial(_forward, linear, a, b, stack.scales[site])
+            vars(linear)["forward"] = forward
             replaced.callback(vars(linear).pop, "forward")
         yield
-
-
-def _forward(linear: nn.Linear, a: Tensor, b: Tensor, scale: Tensor, x: Tensor) -> Tensor:
-    return adapted_linear(linear, x, a, b, scale)

@@ -1,6 +1,6 @@
 """Ragged examples as rectangular batches: packing, supervised positions, per-row losses.
 
-Padding stands on the right and is the host's work only; no device is charged for it.
+Padding stands on the right and is the host's work only; no device is billed for it.
 """
 
 from __future__ import annotations

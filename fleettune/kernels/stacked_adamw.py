@@ -1,4 +1,4 @@
-"""AdamW without weight decay over a stack: per-device rates, steps, activity and clipping."""
+"""AdamW without weight decay over a stack: every device has its own rate, steps and clipping."""
 
 from __future__ import annotations
 
@@ -38,34 +38,32 @@ class StackedAdamW:
         return chosen
 
     @torch.no_grad()
-    def step(self, gradient: Tensor, active: Sequence[bool]) -> None:
-        """Takes one step of the active devices; the others stay as they are.
+    def step(self, gradient: Tensor) -> None:
+        """Takes one step of every device.
 
         Args:
             gradient: Of the sum of all losses, laid out as the stack; used up.
-            active: Of every device.
         """
         norms = cast(Tensor, cast(Any, torch.linalg).vector_norm(gradient, dim=1))
         shrink = ((norms + 1e-6) / self._clips).clamp_(min=1.0)
-        for device, (rate, moves) in enumerate(zip(self._rates, active, strict=True)):
-            if moves:
-                self._steps[device] += 1
-                cast(Any, torch)._fused_adamw_(
-                    [self._stack.flat[device]],
-                    [gradient[device]],
-                    [self._first[device]],
-                    [self._second[device]],
-                    [],
-                    [self._steps[device]],
-                    lr=rate,
-                    beta1=BETAS[0],
-                    beta2=BETAS[1],
-                    weight_decay=0.0,
-                    eps=EPSILON,
-                    amsgrad=False,
-                    maximize=False,
-                    grad_scale=shrink[device],
-                )
+        self._steps += 1
+        for device, rate in enumerate(self._rates):
+            cast(Any, torch)._fused_adamw_(
+                [self._stack.flat[device]],
+                [gradient[device]],
+                [self._first[device]],
+                [self._second[device]],
+                [],
+                [self._steps[device]],
+                lr=rate,
+                beta1=BETAS[0],
+                beta2=BETAS[1],
+                weight_decay=0.0,
+                eps=EPSILON,
+                amsgrad=False,
+                maximize=False,
+                grad_scale=shrink[device],
+            )
 
 
 def gather_gradient(stack: Stack) -> Tensor:

@@ -1,7 +1,10 @@
-"""One training pass of K devices: losses and gradients of all factors.
+"""One training pass of K devices: losses and gradients of all factors, and the layers below it.
 
 Llama's layers run by hand (`fleettune.backbone.decoder_layer`); layers of another build go through
-autograd.
+autograd. Below the lowest adapted layer nothing changes during tuning, so the host computes these
+hidden states once per example (docs/methods.md#prefix-cache). That saves the host's time
+only: a device without a cache of its own is billed for every pass. States beyond a bound in bytes
+lie in a temporary file, with the same numbers.
 """
 
 from __future__ import annotations
@@ -35,8 +38,11 @@ from fleettune.kernels.step_rows import StepRows
 from fleettune.shapes import Site
 
 Pass = Callable[[Tensor, StepRows], tuple[Tensor, Tensor]]
-"""From the lowest layer's input and a step's places to every device's loss ``(K,)`` and the
+"""From the lowest layer's input and a step's rows to every device's loss ``(K,)`` and the
 gradient of their sum, laid out as the stack."""
+MEMORY_BYTES = 256 * 2**20
+"""Largest prefix that a process keeps in memory."""
+_TOKENS = 1024
 
 
 def training_pass(backbone: Backbone, stack: Stack, cut: int) -> Pass:
@@ -186,13 +192,6 @@ def _path(
     )
 
 
-MEMORY_BYTES = 256 * 2**20
-"""Largest prefix that a process keeps in memory."""
-
-
-_TOKENS = 1024
-
-
 @contextmanager
 def cache_prefix(
     backbone: Backbone, tokens: Tensor, lengths: Tensor, cut: int, memory_bytes: int = MEMORY_BYTES
@@ -223,7 +222,7 @@ def cache_prefix(
 
 @torch.no_grad()
 def _fill(backbone: Backbone, tokens: Tensor, lengths: Tensor, cut: int, states: Tensor) -> None:
-    """Computes examples of like length together."""
+    """Writes the states of every example, of examples of similar length together."""
     order = torch.argsort(lengths, stable=True)
     rows = max(1, _TOKENS // int(lengths.max()))
     for start in range(0, len(order), rows):

@@ -11,7 +11,7 @@ import json
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,7 +121,8 @@ def open_weights(folder: Path) -> Generator[OpenWeights]:
         files: dict[str, Any] = {}
         for file in weight_files(folder):
             try:
-                held: Any = opened.enter_context(safe_open(file, framework="pt"))
+                tensors: Any = safe_open(file, framework="pt")  # safetensors has no types
+                held = opened.enter_context(tensors)
             except (SafetensorError, OSError) as error:
                 raise ValueError(
                     f"weights file {file} cannot be read ({error}); copy or make it anew"
@@ -162,9 +163,9 @@ def _part(tensors: OpenWeights, site: Site, folder: Path) -> NDArray[np.float32]
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
-        read = json.loads(file.read_text(encoding="utf-8"))
+        read: object = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{file} is no JSON ({error}); copy or make it anew") from error
     if not isinstance(read, dict):
         raise ValueError(f"{file} must hold an object, got {type(read).__name__}")
-    return read
+    return cast(dict[str, Any], read)

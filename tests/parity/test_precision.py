@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fleettune.adapters.patch import Patch, Placement, new_patch
-from fleettune.backbone import precision
+from fleettune.backbone import processor
 from fleettune.backbone.causal_lm import POCKET_FOLDER, load_backbone
 from fleettune.backbone.processor import (
     FAST,
@@ -101,7 +101,7 @@ def test_a_fast_tune_trains_fp32_factors_and_embeds_in_fp32(jobs: list[Job]) -> 
 
 
 def test_a_processor_without_bf16_units_refuses_fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "bf16_units", lambda: ())
+    monkeypatch.setattr(processor, "bf16_units", lambda: ())
     with pytest.raises(ValueError, match="needs a processor with bf16 units"):
         check_precision(FAST)
     assert resolve_precision(REFERENCE) == REFERENCE
@@ -114,7 +114,7 @@ def test_auto_takes_what_there_is_and_says_so(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(precision, "bf16_units", lambda: units)
+    monkeypatch.setattr(processor, "bf16_units", lambda: units)
     with caplog.at_level(logging.INFO):
         assert resolve_precision("auto") == chosen
     assert f"precision=auto is {chosen}" in caplog.text
@@ -127,7 +127,7 @@ def test_on_cuda_fast_is_what_the_gpu_can_and_not_the_cpu(
     # torch's own answers, as no GPU is here
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: able)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "H200")
-    monkeypatch.setattr(precision, "bf16_units", lambda: () if able else ("amx_bf16",))
+    monkeypatch.setattr(processor, "bf16_units", lambda: () if able else ("amx_bf16",))
     with caplog.at_level(logging.INFO):
         assert resolve_precision("auto", "cuda") == chosen
     assert f"precision=auto is {chosen}: bf16 units {'H200' if able else 'none'}" in caplog.text

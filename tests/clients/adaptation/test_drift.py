@@ -17,7 +17,7 @@ from clients.adaptation.decision import PatchHistory
 from clients.adaptation.device_view import DeviceView
 from clients.adaptation.drift import basis, measure_drift, measure_projected
 from clients.work.facts import Facts
-from fleettune.adapters.factors import Tied
+from fleettune.adapters.factors import TiedPair
 from fleettune.adapters.patch import Factors, Patch, peft_name
 from fleettune.cohort.suspension import current_compute
 from fleettune.cost.hardware import load_hardware
@@ -196,7 +196,7 @@ def test_an_untrained_patch_writes_nothing(pair: tuple[Manifest, Manifest]) -> N
 
 def test_tied_sites_are_measured_as_what_they_compute(pair: tuple[Manifest, Manifest]) -> None:
     vectors = {s: (np.ones(1, np.float32), np.ones(2, np.float32)) for s in (Q, V)}
-    tied = Tied(pair=Factors(a=array([0, 2]), b=array([0], [1])), alpha=1.0, vectors=vectors)
+    tied = TiedPair(pair=Factors(a=array([0, 2]), b=array([0], [1])), alpha=1.0, vectors=vectors)
     own = Patch(release=0, alpha=1.0, factors={}, ties=(tied,))
     plain = patch({s: (array([0, 2]), array([0], [1])) for s in (Q, V)})
     assert (

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 from transformers import LlamaForCausalLM
 
-from fleettune.adapters.factors import Factors, Tie, Tied
+from fleettune.adapters.factors import Factors, Tie, TiedPair
 from fleettune.adapters.patch import (
     Patch,
     Placement,
@@ -265,7 +265,7 @@ def test_a_tied_site_by_hand() -> None:
     a = np.array([[1, 2, 3], [0, -1, 1]], dtype=np.float32)
     b = np.array([[1, 0], [2, 1]], dtype=np.float32)
     u, v = np.array([2, 1], dtype=np.float32), np.array([1, -1], dtype=np.float32)
-    tied = Tied(pair=Factors(a=a, b=b), alpha=6.0, vectors={SITE: (u, v)})
+    tied = TiedPair(pair=Factors(a=a, b=b), alpha=6.0, vectors={SITE: (u, v)})
     patch = Patch(release=0, alpha=4.0, factors={}, ties=(tied,)).untie()
     expected = 3 * np.diag(v) @ b @ np.diag(u) @ a
     np.testing.assert_allclose(patch.dense(SITE), expected, rtol=1e-6)

@@ -51,12 +51,12 @@ def mixed(backbone: Backbone) -> list[Patch]:
     ]
 
 
-def one_step(backbone: Backbone, stack: Stack, optimizer: StackedAdamW, active: list[bool]) -> None:
-    tokens = torch.arange(len(active) * 12).view(len(active), 12) + 40
+def one_step(backbone: Backbone, stack: Stack, optimizer: StackedAdamW) -> None:
+    tokens = torch.arange(len(stack.flat) * 12).view(-1, 12) + 40
     with apply_adapters(backbone, stack):
         hidden = backbone.layers(backbone.embed(tokens), 0, backbone.shapes.layers)
         backbone.logits(hidden).logsumexp(-1).sum().backward()
-    optimizer.step(gather_gradient(stack), active)
+    optimizer.step(gather_gradient(stack))
 
 
 def trainable(stack: Stack, rate: float = 1e-2) -> StackedAdamW:
@@ -82,39 +82,13 @@ def test_padded_ranks_and_absent_sites_stay_exactly_zero(backbone: Backbone) -> 
     optimizer = trainable(stack)
     before = stack.flat.clone()
     for _ in range(5):
-        one_step(backbone, stack, optimizer, [True, True, True])
+        one_step(backbone, stack, optimizer)
     empty = padding(stack, patches)
     # q is 96 to 96 and down 256 to 96; the second device lacks 6 of 8 ranks in both, the third 4
     # of 8 in down and all of q.
     assert sum(part.numel() for part in empty) == 6 * (192 + 352) + 4 * 352 + 8 * 192
     assert all(not part.any() for part in empty)
     assert (stack.flat != before).any(1).all()
-
-
-def test_a_device_without_a_step_does_not_move_by_a_bit(backbone: Backbone) -> None:
-    stack = stack_patches(mixed(backbone), backbone)
-    optimizer = trainable(stack)
-    before = stack.flat.clone()
-    one_step(backbone, stack, optimizer, [True, False, True])
-    assert torch.equal(stack.flat[1], before[1])
-    assert not torch.equal(stack.flat[0], before[0])
-    one_step(backbone, stack, optimizer, [False, True, False])
-    middle = stack.flat.clone()
-    assert not torch.equal(middle[1], before[1])
-    one_step(backbone, stack, optimizer, [False, True, False])
-    # A device with momentum stays as well.
-    assert torch.equal(stack.flat[[0, 2]], middle[[0, 2]])
-
-
-def test_idle_steps_do_not_age_a_devices_optimizer(backbone: Backbone) -> None:
-    waited, fresh = (stack_patches(mixed(backbone), backbone) for _ in range(2))
-    late, early = trainable(waited), trainable(fresh)
-    for _ in range(3):
-        one_step(backbone, waited, late, [False, False, False])
-    for _ in range(2):
-        one_step(backbone, waited, late, [True, True, True])
-        one_step(backbone, fresh, early, [True, True, True])
-    assert torch.equal(waited.flat, fresh.flat)
 
 
 def test_one_clipped_step_by_hand() -> None:
@@ -128,7 +102,7 @@ def test_one_clipped_step_by_hand() -> None:
     # Device 0: gradient (30, 40), norm 50, clipped to (0.6, 0.8). Device 1: (-3, 4), norm 5, kept.
     # Adam's first step is rate * g / (|g| + 1e-8): the sign, whatever the size.
     (30 * a[0] + 40 * b[0] - 3 * a[1] + 4 * b[1]).sum().backward()
-    optimizer.step(gather_gradient(stack), [True, True])
+    optimizer.step(gather_gradient(stack))
     # fp32 keeps 7 digits.
     torch.testing.assert_close(flat, torch.tensor([[0.9, 0.9], [1.2, 0.8]]), rtol=1e-6, atol=1e-6)
     # Second step with gradients (0.6, 0) and (-3, 0), both below their clips. On the first number
@@ -136,7 +110,7 @@ def test_one_clipped_step_by_hand() -> None:
     # v = 0.999 * 0.001 * g^2, corrected by 1 - 0.9^2 = 0.19 and 1 - 0.999^2 = 0.001999, so
     # m / sqrt(v) = (0.09 / 0.19) / sqrt(0.000999 / 0.001999) = 0.670056.
     (0.6 * a[0] - 3 * a[1]).sum().backward()
-    optimizer.step(gather_gradient(stack), [True, True])
+    optimizer.step(gather_gradient(stack))
     expected = torch.tensor(
         [[0.8, 0.9 - 0.1 * 0.670056], [1.4, 0.8 - 0.2 * 0.670056]], dtype=torch.float32
     )
@@ -222,7 +196,7 @@ def test_a_stack_of_fewer_devices_keeps_their_moments(backbone: Backbone) -> Non
     patches = mixed(backbone)
     whole = stack_patches(patches, backbone)
     optimizer = trainable(whole)
-    one_step(backbone, whole, optimizer, [True, True, True])
+    one_step(backbone, whole, optimizer)
     # The one that stays has a single site and rank 4, so its stack is narrower.
     rest = stack_patches(patches[2:], backbone)
     rest.flat.copy_(carry(whole.flat, whole, rest, [2]))
@@ -231,12 +205,12 @@ def test_a_stack_of_fewer_devices_keeps_their_moments(backbone: Backbone) -> Non
         leaf.requires_grad_()
     narrowed = optimizer.compact(rest, [2])
     gradient = stream(0, Purpose.TUNING).normal(size=rest.flat.shape).astype(np.float32)
-    narrowed.step(torch.as_tensor(gradient).clone(), [True])
+    narrowed.step(torch.as_tensor(gradient).clone())
     wide = torch.zeros_like(whole.flat)
     narrow = rest.views(torch.as_tensor(gradient))
     for factor, own in zip(whole.views(wide)[TOP], narrow[TOP], strict=True):
         factor[2, :4] = own[0]
-    optimizer.step(wide, [False, False, True])
+    optimizer.step(wide)
     # Norms of vectors with and without zeros between are sums in another order.
     expected = carry(whole.flat, whole, rest, [2])
     torch.testing.assert_close(rest.flat, expected, rtol=1e-6, atol=1e-7)

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fleettune.adapters.factors import Factors, Tied
+from fleettune.adapters.factors import Factors, TiedPair
 from fleettune.adapters.patch import Patch
 from fleettune.deltas.rejections import RejectedError, Rejection
 from fleettune.shapes import Site
@@ -80,7 +80,7 @@ def test_pitfall_9_tied_factors_count_by_what_they_do_at_every_site() -> None:
         site: (rng.normal(size=2).astype(np.float32), rng.normal(size=24).astype(np.float32))
         for site in (up_below, up)
     }
-    tied = Tied(pair=drawn(rng, 2), alpha=8.0, vectors=vectors)
+    tied = TiedPair(pair=drawn(rng, 2), alpha=8.0, vectors=vectors)
     shared = Patch(release=0, alpha=3.0, factors={SITE: drawn(rng, 2)}, ties=(tied,))
     own = patch(rng, 3, 5.0, [up])
     for rule in (ExactMean(), Svd(rank=24), NormClip(norm=1e9)):

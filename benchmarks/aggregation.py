@@ -9,9 +9,7 @@ its factors over that of the common part. Devices weigh the same, or as a Dirich
 concentration 1 says, which makes the table of docs/methods.md#errors-of-the-rules. ``ranges`` hold
 the least and the largest error of all seeds. ``aggregation_memory`` is the peak of traced memory
 while replies of mixed ranks and supports are added, over that of a hundred replies, with the
-milliseconds per reply. ``codec_bytes`` is how many times fewer bytes a delta takes than in single
-precision and than the full model, with its error. ``feedback_error`` is the error of what a server
-summed of top-k deltas over rounds, where a share of every delta is the same each night.
+milliseconds per reply.
 
 Set ``OMP_NUM_THREADS=1``: matrices are small, and threads wait for each other longer than they
 compute.
@@ -19,9 +17,9 @@ compute.
 
 from __future__ import annotations
 
-from simulations.engines.environment import prepare
+from simulations.engines.environment import set_environment
 
-prepare()
+set_environment()
 
 import time
 import tracemalloc
@@ -31,22 +29,10 @@ from itertools import product
 
 import numpy as np
 
-from clients.placement.rules import TopLayers
 from fleettune.adapters.factors import Factors
-from fleettune.adapters.patch import Patch, new_patch
-from fleettune.adapters.updates import (
-    Update,
-    Updates,
-    add_updates,
-    patch_of,
-    total_norm,
-    updates_of,
-)
+from fleettune.adapters.patch import Patch
 from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
-from fleettune.deltas.codecs import FP32, Codec, Fp16, Int8, TopK
-from fleettune.deltas.error_feedback import encode_delta
 from fleettune.deltas.frames import ExpectedDelta, read_frame, write_frame
-from fleettune.releases.model_files import weights_bytes
 from fleettune.shapes import MODULES, Site
 from measure import Figures, emit, run_figures
 from strategies.aggregation import (
@@ -197,91 +183,9 @@ def measure_memory(count: int) -> None:
         emit("aggregation_memory", round(many_mb / few_mb, 3), detail)
 
 
-def trained_like(seed: int) -> Patch:
-    """Returns a patch of the standard placement whose components decay, as trained ones do."""
-    rng = np.random.default_rng(seed)
-    placement = TopLayers(layers=4, rank=8, alpha=ALPHA).on(SHAPES)
-    fresh = new_patch(placement, SHAPES, 0, rng)
-    decay = 0.5 ** np.arange(8)
-    factors = {
-        site: Factors(a=item.a, b=(0.05 * decay * rng.normal(size=item.b.shape)).astype(np.float32))
-        for site, item in fresh.factors.items()
-    }
-    return replace(fresh, factors=factors)
-
-
-def distance(one: Updates, other: Updates) -> float:
-    """Returns the relative Frobenius distance over all sites."""
-    apart: list[Update] = [add_updates([one[site], other[site].times(-1)]) for site in one]
-    return total_norm(apart) / total_norm(one.values())
-
-
-def measure_bytes() -> None:
-    """Prints bytes of a delta by codec, headers included."""
-    patch = trained_like(0)
-    plain, model = len(write_frame(patch)), weights_bytes(POCKET_FOLDER)
-    codecs: tuple[Codec, ...] = (FP32, Fp16(), Int8(), TopK(fraction=0.1))
-    for codec in codecs:
-        frame = write_frame(patch, codec)
-        detail = {
-            "codec": codec.name,
-            "frame_bytes": len(frame),
-            "model_bytes": model,
-            "model_over_frame": round(model / len(frame), 1),
-            "relative_error": float(
-                f"{distance(updates_of(patch), updates_of(read_frame(frame))):.2g}"
-            ),
-        }
-        emit("codec_bytes", round(plain / len(frame), 2), detail)
-
-
-def measure_feedback(nights: int) -> None:
-    """Prints the error of the sum of a device's deltas, with and without error feedback."""
-    for in_common in (0.0, 0.5, 1.0):
-        for feedback in (False, True):
-            errors = summed_errors(nights, in_common, TopK(fraction=0.1, feedback=feedback))
-            told = {"feedback": feedback, "fraction": 0.1, "in_common": in_common}
-            emit("feedback_error", errors[-1], {**told, "error_by_round": errors})
-
-
-def summed_errors(nights: int, in_common: float, codec: TopK) -> list[float]:
-    """Returns the relative error of the sum of the deltas that were sent, after every night.
-
-    Args:
-        nights: How many nights.
-        in_common: Share of a delta's energy that is the same every night; the rest is its own.
-        codec: How deltas are written.
-    """
-    common = updates_of(trained_like(nights))
-    residual: Patch | None = None
-    meant: dict[Site, Update] = {}
-    got: dict[Site, Update] = {}
-    errors: list[float] = []
-    for seed in range(nights):
-        own = updates_of(trained_like(seed))
-        change = {
-            site: add_updates(
-                [own[site].times((1 - in_common) ** 0.5), common[site].times(in_common**0.5)]
-            ).truncate(8)
-            for site in own
-        }
-        made = encode_delta(patch_of(change, 0, ALPHA), codec, residual, 10**7)
-        residual = made.residual
-        meant, got = _sum(meant, change), _sum(got, updates_of(read_frame(made.frame)))
-        errors.append(round(distance(meant, got), 3))
-    return errors
-
-
-def _sum(before: dict[Site, Update], more: Updates) -> dict[Site, Update]:
-    both = {s: add_updates([before[s], more[s]]) if s in before else more[s] for s in more}
-    return updates_of(patch_of({s: update.truncate() for s, update in both.items()}, 0, 1.0))
-
-
 FIGURES: Figures = {
     "aggregation_error": lambda quick: measure_error(1 if quick else 10),
     "aggregation_memory": lambda quick: measure_memory(400 if quick else 10_000),
-    "codec_bytes": lambda _: measure_bytes(),
-    "feedback_error": lambda quick: measure_feedback(5 if quick else 20),
 }
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ it; digests, stacking and the prefix cache lie inside the timed part.
 
 from __future__ import annotations
 
-from simulations.engines.environment import prepare
+from simulations.engines.environment import set_environment
 
-prepare()
+set_environment()
 
 import tempfile
 import warnings

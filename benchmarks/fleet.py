@@ -9,9 +9,9 @@ and upload; the observer looks at the next day. One process, one thread.
 
 from __future__ import annotations
 
-from simulations.engines.environment import prepare
+from simulations.engines.environment import set_environment
 
-prepare()
+set_environment()
 
 import cProfile
 import pstats

@@ -10,9 +10,9 @@ It was written without one: no figure of it exists yet.
 
 from __future__ import annotations
 
-from simulations.engines.environment import prepare
+from simulations.engines.environment import set_environment
 
-prepare()
+set_environment()
 
 import time
 from collections.abc import Callable

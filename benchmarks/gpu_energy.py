@@ -12,9 +12,9 @@ written without a GPU: no figure of it exists yet.
 
 from __future__ import annotations
 
-from simulations.engines.environment import prepare
+from simulations.engines.environment import set_environment
 
-prepare()
+set_environment()
 
 import importlib
 import tempfile

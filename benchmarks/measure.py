@@ -22,7 +22,7 @@ from fleettune.adapters.patch import Placement, new_patch
 from fleettune.data.tokens import Example
 from fleettune.jobs.jobs import TuneJob
 from fleettune.shapes import MODULES, Shapes, Site
-from simulations.engines.environment import quieten
+from simulations.engines.environment import quieten_flower
 
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 """Processor features that the matrix library makes use of, as Linux names them."""
@@ -38,7 +38,7 @@ def run_figures(description: str, figures: Figures) -> None:
     given = parser.parse_intermixed_args()
     if unknown := sorted(set(given.figures) - set(figures)):
         parser.error(f"figures must be of {', '.join(figures)}, got {unknown[0]}")
-    quieten()
+    quieten_flower()
     torch.set_num_threads(1)
     for name in given.figures or figures:
         figures[name](given.quick)

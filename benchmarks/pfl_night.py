@@ -11,9 +11,9 @@ back before each; its backend's sampling and aggregation are left out, in its fa
 
 from __future__ import annotations
 
-from simulations.engines.environment import prepare
+from simulations.engines.environment import set_environment
 
-prepare()
+set_environment()
 
 import importlib.util
 import tempfile

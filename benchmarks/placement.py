@@ -14,9 +14,9 @@ One stray adapter block in layer 0 reaches down through all layers and gives the
 
 from __future__ import annotations
 
-from simulations.engines.environment import prepare
+from simulations.engines.environment import set_environment
 
-prepare()
+set_environment()
 
 import tempfile
 from functools import partial

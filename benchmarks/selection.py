@@ -12,9 +12,9 @@ recommended.
 
 from __future__ import annotations
 
-from simulations.engines.environment import prepare
+from simulations.engines.environment import set_environment
 
-prepare()
+set_environment()
 
 import tempfile
 import time

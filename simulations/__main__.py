@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from simulations.engines.environment import prepare
+from simulations.engines.environment import set_environment
 
-prepare()
+set_environment()
 
 from simulations.launch import launch  # noqa: E402 - the environment comes first
 

@@ -101,9 +101,9 @@ def _patch_parsers(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _run(arguments: list[str]) -> int:
-    from simulations.engines.environment import prepare  # noqa: PLC0415
+    from simulations.engines.environment import set_environment  # noqa: PLC0415
 
-    prepare()
+    set_environment()
     from simulations.launch import launch  # noqa: PLC0415 - seconds of import
 
     return launch(arguments)

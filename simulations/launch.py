@@ -40,7 +40,7 @@ from simulations.checkpoint.resume import (
     restore_overrides,
 )
 from simulations.command_line import DEBUG, read_command_line
-from simulations.engines.environment import quieten
+from simulations.engines.environment import quieten_flower
 from simulations.experiment import lexicons
 from simulations.experiment.arms import read_choices
 from simulations.experiment.build import Experiment, build
@@ -220,7 +220,7 @@ def _job(cfg: DictConfig, failures: list[int]) -> None:
     from simulations.run import run_experiment  # noqa: PLC0415 - seconds of import
     from simulations.study import run_study  # noqa: PLC0415
 
-    quieten()
+    quieten_flower()
     # piped output has no width of its own; the tables need about this much
     console = Console(width=None if sys.stdout.isatty() else 150)
     folder = Path(HydraConfig.get().runtime.output_dir)

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from simulations.checkpoint.resume import delete_checkpoint, is_finished
 from simulations.experiment.build import Experiment
-from simulations.results.derived_columns import add_decisions, add_derived
+from simulations.results.derived_columns import add_decision_columns, add_derived_columns
 from simulations.run import run_experiment
 from simulations.studies.judge import judge_claims, judge_everywhere
 from simulations.studies.study_page import write_study_page
@@ -48,9 +48,9 @@ def run_study(
         # a catalogue of another seed has other words, so the first one speaks for its world
         catalogues.setdefault(world, _catalogue(part))
         frames = worlds.setdefault(world, [])
-        rows = add_derived(pl.read_parquet(part / "rows.parquet"))
+        rows = add_derived_columns(pl.read_parquet(part / "rows.parquet"))
         releases = pl.read_parquet(part / "releases.parquet")
-        rows = add_decisions(rows, releases, experiment.guidance)
+        rows = add_decision_columns(rows, releases, experiment.guidance)
         # devices of different seeds are different people, and get releases of their own
         people = pl.col("device") + 10_000_000 * len(frames)
         frames.append(rows.with_columns(people, pl.lit(seed).alias("part")))

@@ -23,7 +23,7 @@ from fleettune.adapters.patch import Patch, from_arrays, peft_name, to_arrays, t
 from fleettune.adapters.patch_files import peft_config_of, read_peft
 from fleettune.backbone.causal_lm import read_shapes
 from fleettune.deltas.frames import read_frame
-from simulations.checkpoint.device_states import DeviceStates
+from simulations.checkpoint.store import DeviceStates
 from strategies.app import FLEET, FLEET_BASES
 
 PATCHES = "patches"

@@ -17,15 +17,65 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from flwr.app import RecordDict
+from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
+from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecords
+from google.protobuf.message import DecodeError
 
-from simulations.checkpoint.device_states import Holder
-from simulations.checkpoint.state_bytes import from_blob, to_blob
 from simulations.checkpoint.versions import CHECKPOINT_FORMAT
+
+Holder = tuple[str, int]
+"""Whose state: an arm and a node of the grid."""
+
+
+class DeviceStates(Protocol):
+    """What devices keep between their nights."""
+
+    def load(self, holders: Iterable[Holder]) -> dict[Holder, RecordDict]:
+        """Returns their newest states; empty records for one that never kept anything."""
+        ...
+
+    def save(self, states: Mapping[Holder, RecordDict]) -> None:
+        """Keeps the states of a cohort that is done."""
+        ...
+
+
+@dataclass(slots=True)
+class MemoryStates:
+    """States in this process's memory, gone with it: for tests and small experiments."""
+
+    kept: dict[Holder, RecordDict] = field(default_factory=dict[Holder, RecordDict])
+
+    def load(self, holders: Iterable[Holder]) -> dict[Holder, RecordDict]:
+        """Returns the states; the records are the kept ones themselves."""
+        return {holder: self.kept.get(holder, RecordDict()) for holder in holders}
+
+    def save(self, states: Mapping[Holder, RecordDict]) -> None:
+        """Keeps them."""
+        self.kept.update(states)
+
+
+def to_blob(state: RecordDict) -> bytes:
+    """Returns a device's records as bytes."""
+    return recorddict_to_proto(state).SerializeToString()
+
+
+def from_blob(blob: bytes) -> RecordDict:
+    """Returns the records that `to_blob` wrote.
+
+    Raises:
+        ValueError: If the bytes are no records.
+    """
+    try:
+        return recorddict_from_proto(ProtoRecords.FromString(blob))
+    except DecodeError as error:
+        raise ValueError(f"a device state must hold Flower's records: {error}") from error
+
 
 VERSIONS_KEPT = 2
 """Versions of a state: the newest and the one that its last round started from."""

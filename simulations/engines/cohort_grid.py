@@ -23,7 +23,7 @@ from flwr.supercore.run import Run
 from fleettune.backbone.processor import CPU, REFERENCE
 from fleettune.cohort.execute import RunBatches, execute, run_batches_here
 from fleettune.cohort.suspension import run_cohort
-from simulations.checkpoint.device_states import DeviceStates, MemoryStates
+from simulations.checkpoint.store import DeviceStates, MemoryStates
 from simulations.engines.flower_internals import empty_run, number_message, take_identity
 
 RUN_ID = 1

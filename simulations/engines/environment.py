@@ -19,13 +19,13 @@ BOUNDED = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128", "LRU_CACHE_CAPACITY": "128"
 """oneDNN and torch keep code for every shape of product, by default of a thousand: up to 700 MB."""
 
 
-def prepare() -> None:
+def set_environment() -> None:
     """Sets the environment; call before importing anything that reads it."""
     for name, value in {**QUIET, **REPRODUCIBLE, **BOUNDED}.items():
         os.environ.setdefault(name, value)
 
 
-def quieten() -> None:
+def quieten_flower() -> None:
     """Keeps Flower's own log lines out of ours; call after it was imported."""
     logger = logging.getLogger("flwr")
     logger.handlers.clear()

@@ -20,7 +20,7 @@ from simulations.report.formats import (
     format_share,
 )
 from simulations.report.page import Row
-from simulations.results.derived_columns import PATCH_BYTES, STARTED_J, add_derived
+from simulations.results.derived_columns import PATCH_BYTES, STARTED_J, add_derived_columns
 from simulations.results.device_means import Floats, estimate_mean
 
 _REFUSED = "rejected_"
@@ -55,7 +55,7 @@ def tabulate_sent(arms: Arms) -> list[Row]:
     sizes = size_releases(arms)
     rows: list[Row] = []
     for arm, part in arms.items():
-        sent = add_derived(part).filter(pl.col(PATCH_BYTES) > 0).join(sizes, on="release")
+        sent = add_derived_columns(part).filter(pl.col(PATCH_BYTES) > 0).join(sizes, on="release")
         if sent.is_empty():
             continue
         deltas, whole = float(sent[PATCH_BYTES].sum()), float(sent["whole_bytes"].sum())
@@ -162,7 +162,7 @@ def tabulate_starts(arms: Arms, reference: str) -> list[Row]:
 def _take_first_tunes(rows: pl.DataFrame) -> pl.DataFrame:
     if "start_entries" not in rows.columns:
         return rows.head(0)
-    return add_derived(rows).filter(pl.col("start_entries").is_not_null())
+    return add_derived_columns(rows).filter(pl.col("start_entries").is_not_null())
 
 
 def _describe_starts(part: pl.DataFrame, against: pl.DataFrame) -> Row:

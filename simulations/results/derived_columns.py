@@ -16,7 +16,7 @@ STARTED_J = "energy_j_started"
 """Simulated joules of finding a start, probing and tuning, above idle; of runs with a catalogue."""
 
 
-def add_derived(rows: pl.DataFrame) -> pl.DataFrame:
+def add_derived_columns(rows: pl.DataFrame) -> pl.DataFrame:
     """Returns rows with the columns `TUNING_J`, `PATCH_BYTES` and where it can be `STARTED_J`."""
     sent = (pl.col("up_bytes") - STATISTICS_BYTES).clip(lower_bound=0)
     made = rows.with_columns(
@@ -45,7 +45,7 @@ _SAME = 1e-9
 """Relative difference below which a score is the ratio of drift and strength itself."""
 
 
-def add_decisions(
+def add_decision_columns(
     rows: pl.DataFrame, releases: pl.DataFrame, guiding: GuidanceRule
 ) -> pl.DataFrame:
     """Returns rows with what was decided on every night, as columns.

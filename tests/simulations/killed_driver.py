@@ -14,9 +14,9 @@ import sys
 from collections.abc import Callable
 from itertools import count
 
-from simulations.engines.environment import prepare
+from simulations.engines.environment import set_environment
 
-prepare()
+set_environment()
 
 import simulations.run  # noqa: E402, F401 - so that every fork has it
 from simulations.checkpoint.store import Store  # noqa: E402

@@ -21,7 +21,7 @@ from fleettune.releases.manifest import Manifest
 from fleettune.seeds import Purpose, stream
 from fleettune.shapes import Site
 from simulations.adapter_formats.peft import read_patch, save_patches
-from simulations.checkpoint.device_states import MemoryStates
+from simulations.checkpoint.store import MemoryStates
 from simulations.cli import main
 
 SHAPES = read_shapes(POCKET_FOLDER)

@@ -17,8 +17,7 @@ from fleettune.adapters.patch import Factors, Patch
 from fleettune.data.exchanges import Exchange
 from fleettune.releases.manifest import Manifest
 from fleettune.shapes import Shapes, Site
-from simulations.checkpoint.state_bytes import from_blob, to_blob
-from simulations.checkpoint.store import Store
+from simulations.checkpoint.store import Store, from_blob, to_blob
 
 FACTORS = Factors(
     a=np.arange(6, dtype=np.float32).reshape(2, 3) / np.float32(7),

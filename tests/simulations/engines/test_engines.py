@@ -44,8 +44,8 @@ MODEL_NUMBERS = ["nll", "drift", "strength"]
 RUNS = """
 import gc, io, json, sys, threading, time
 from pathlib import Path
-from simulations.engines.environment import prepare
-prepare()
+from simulations.engines.environment import set_environment
+set_environment()
 import hydra, psutil
 from omegaconf import OmegaConf
 from rich.console import Console
@@ -79,8 +79,8 @@ for number, overrides in enumerate(json.loads(sys.argv[1])):
 TWO_NODES = """
 import json, logging, os, sys
 from pathlib import Path
-from simulations.engines.environment import prepare
-prepare()
+from simulations.engines.environment import set_environment
+set_environment()
 from ray.cluster_utils import Cluster
 from fleettune.cohort.execute import execute
 from fleettune.jobs.jobs import EmbedJob

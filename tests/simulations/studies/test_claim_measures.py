@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulations.experiment.study_settings import Claim
-from simulations.results.derived_columns import RETUNING_J, SCORE, add_decisions
+from simulations.results.derived_columns import RETUNING_J, SCORE, add_decision_columns
 from simulations.results.recorder import SCHEMA
 from simulations.studies.claim_measures import (
     estimate_above_line,
@@ -180,7 +180,7 @@ def fleet(devices: int = 40) -> pl.DataFrame:
             word = "retune" if retunes else "reuse"
             rows.append(night("ours", device, release, word, **seen))
             rows.append(night("always_retune", device, release, "retune"))
-    return add_decisions(pl.DataFrame(rows, schema=SCHEMA), RELEASES, Unguided())
+    return add_decision_columns(pl.DataFrame(rows, schema=SCHEMA), RELEASES, Unguided())
 
 
 def test_first_tunes_are_no_decisions_and_their_joules_no_retuning() -> None:
@@ -196,7 +196,7 @@ def test_a_score_before_any_fit_is_the_prior_of_drift_over_strength() -> None:
     rows += [night("ours", 1, 1, "reuse", drift=0.5, strength=1.0, score=0.5)]
     rows += [night("ours", 2, 1, "reuse", drift=0.5, strength=1.0, score=0.25)]
     rows += [night("released", 0, 1, "reuse", drift=0.5, strength=1.0, score=None)]
-    frame = add_decisions(pl.DataFrame(rows, schema=SCHEMA), RELEASES, Unguided())
+    frame = add_decision_columns(pl.DataFrame(rows, schema=SCHEMA), RELEASES, Unguided())
     # 2 log odds per decade: half at 0.05, 1 / (1 + e^-2) at ten times that; a probability stays
     high = 1 / (1 + math.exp(-2))
     assert frame[SCORE].to_list() == pytest.approx([0.5, high, 0.25, high])

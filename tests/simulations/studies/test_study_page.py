@@ -18,7 +18,7 @@ from simulations.experiment.study_settings import (
     World,
 )
 from simulations.report.formats import format_joules
-from simulations.results.derived_columns import PATCH_BYTES, TUNING_J, add_derived
+from simulations.results.derived_columns import PATCH_BYTES, TUNING_J, add_derived_columns
 from simulations.studies.judge import explain_verdict, judge_claims
 from simulations.studies.study_figures import draw_pareto, group_arms
 from simulations.studies.study_page import write_study_page
@@ -89,7 +89,7 @@ def write(
         for seed in SEEDS:
             make_run(path / world / f"seed_{seed}", frame=frame)
         doubled = [frame.with_columns(pl.col("device") + 1000 * seed) for seed in SEEDS]
-        found = {**found, world: add_derived(pl.concat(doubled))}
+        found = {**found, world: add_derived_columns(pl.concat(doubled))}
     (path / "config.yaml").write_text("seed: 7\n")
     return write_study_page(path, study, found, judge_claims(found, CLAIMS, "exact_match"))
 
@@ -133,7 +133,7 @@ def test_derived_columns_by_hand() -> None:
             "tune_steps": [24, 0],
         }
     )
-    found = add_derived(frame)
+    found = add_derived_columns(frame)
     assert found[TUNING_J].to_list() == [3.5, 0.0]
     assert found[PATCH_BYTES].to_list() == [4000.0, 0.0]
 
@@ -164,7 +164,7 @@ def test_a_line_joins_a_family_and_other_arms_stand_alone(
     tmp_path: Path, make_run: MakeRun, tuned: pl.DataFrame
 ) -> None:
     summary = json.loads((make_run(tmp_path / "run", frame=tuned) / "summary.json").read_text())
-    arms = summarise_arms(add_derived(tuned), [summary], "exact_match")
+    arms = summarise_arms(add_derived_columns(tuned), [summary], "exact_match")
     assert next(iter(arms)) == "always_retune"
     assert group_arms(list(arms), FAMILIES) == {
         "always": ["always_retune", "always_reuse"],

@@ -2,12 +2,11 @@
 
 Source: XPerT's Algorithm 1, docs/methods.md#decomposition.
 
-Candidates are taken in order. One is accepted unless its cosine with an accepted word is too large
-on either side; what is left of it beside the accepted ones (Gram-Schmidt, twice, for rounding)
-becomes its direction. Coordinates are ``z = <V, v̂>``, so the residual falls with every word and the
-coordinates of a vector do not depend on words that come later. It ends when every target is
-explained up to a share of its norm. The released code does otherwise in three places, which the
-page of methods names.
+Candidates are taken in order. One is accepted unless the absolute cosine with an accepted word is
+too large. What is left of it after the accepted ones are subtracted (Gram-Schmidt, twice, for
+rounding) becomes its direction. Coordinates are ``z = <V, v̂>``, so the residual falls with every
+word, and the coordinates of a vector do not depend on words that come later. It ends when every
+target is explained up to a share of its norm.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Basis:
-    """Accepted words with their directions, which are orthonormal.
+    """Accepted words with their orthonormal directions.
 
     Attributes:
         words: What more of each direction is called.
@@ -63,16 +62,6 @@ class Basis:
     def coordinates(self, vectors: Floats) -> Floats:
         """Returns the coordinates of vectors ``(..., d)`` as ``(..., words)``."""
         return vectors @ self.vectors.T
-
-    def residuals(self, vector: Floats) -> Floats:
-        """Returns the norm that is left of a vector before any word and after each of them.
-
-        Words are taken away in turn, which in an orthonormal basis is the same as all at once.
-        """
-        left = [vector]
-        for direction in self.vectors:
-            left.append(left[-1] - (left[-1] @ direction) * direction)
-        return np.array([float(np.linalg.norm(rest)) for rest in left])
 
 
 class WordlessError(ValueError):

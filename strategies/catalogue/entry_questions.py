@@ -1,8 +1,8 @@
-"""Own answers: what entries without any text of their own are asked, and judged by.
+"""Questions and canaries of entries that were not tuned on text of the server's.
 
-Questions are those of users outside the fleet, as a release's training text is, answers without a
-style among them, so entries and users are diluted alike. What an entry answered under the release
-before is its canary under the next one: text of the server's making, which is nobody's.
+Their questions are those of users outside the fleet, as a release's training text is. Some of these
+have answers without a style, as some of a user's have, so entries and users are placed alike. What
+an entry answered under one release is its canary under the next one; no user wrote that text.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from strategies.catalogue.entries import Entry, EntryTools, answer_questions
 from strategies.catalogue.explain import Explain
 
 TEXT = 900
-"""Questions are keyed by it, so no release and no ranking below it was made of the same text."""
+"""Key of the questions. Keys of releases and rankings are lower, so none was made of this text."""
 
 
 def draw_outside_questions(explain: Explain, tools: EntryTools) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
-"""Shared deltas: a bounded sample of what devices sent, by release, kept by content.
+"""Shared deltas: a bounded sample of the deltas that devices sent for each release.
 
 Which devices are in the sample follows from keys alone, so it is the same for every order of
-replies. Nothing about a device is kept but its number, beside its newest delta of a release; that
-one device counts once is what a smallest number of members rests on.
+replies. The number of a device and its newest delta of a release are kept, and nothing else about
+it. A device counts once, so that a cluster's smallest number of members is one of devices.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Benefits: what a probe says that an adapter at each site would buy, and how stable that is."""
+"""Benefits of sites, and groups of sites that agree, from the gradients that a probe finds."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from fleettune.jobs.jobs import ProbeJob, ProbeResult
 from fleettune.jobs.probe_jobs import GRADIENT
 from fleettune.shapes import Site
 
+Gradients = Mapping[Site, NDArray[np.float32]]
+
 
 def run_probes(context: PlacementContext, jobs: Sequence[ProbeJob]) -> Preparation:
     """Returns what probes find on a device, and what they ask of it."""
@@ -20,9 +22,6 @@ def run_probes(context: PlacementContext, jobs: Sequence[ProbeJob]) -> Preparati
         entries=probe_work(context.facts, context.release, jobs),
         probed=tuple(context.compute.probe(job) for job in jobs),
     )
-
-
-Gradients = Mapping[Site, NDArray[np.float32]]
 
 
 def sum_gradients(results: Sequence[ProbeResult]) -> Gradients:
@@ -40,9 +39,8 @@ def benefits(results: Sequence[ProbeResult], kind: str) -> dict[Site, float]:
 
     ``gradient``: squared norm of the gradient summed over all batches, the first-order decrease of
     the loss per unit step (docs/methods.md#gradcut-by-joule-benefits). ``fisher``: sum over the
-    results of their squared norms,
-    the trace of the empirical Fisher information where each result is one batch; it does not
-    cancel where batches pull apart.
+    results of their squared norms, the trace of the empirical Fisher information where each result
+    is one batch; it does not cancel where batches pull apart.
     """
     if kind == GRADIENT:
         return {

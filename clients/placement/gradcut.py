@@ -249,10 +249,6 @@ class GradCut:
         found = tuple(sorted(sites, key=order))
         return Placement(sites=found, rank=self.rank, alpha=self.alpha)
 
-    def smaller(self, placement: Placement) -> Placement | None:
-        """Returns None: a placement was made to fit the memory."""
-        return None
-
 
 def _lowest_in_memory(context: PlacementContext, rank: int) -> int:
     """Returns the lowest layer above which every site can be probed; if none, how many layers."""

@@ -63,7 +63,3 @@ class RandomSameProfile:
     def allows(self, context: PlacementContext, placement: Placement) -> bool:
         """Returns True: a draw may cost more than the budget of `like`."""
         return True
-
-    def smaller(self, placement: Placement) -> Placement | None:
-        """Returns None: another profile would be another question."""
-        return None

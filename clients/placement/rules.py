@@ -1,4 +1,4 @@
-"""Placement: which sites of the backbone carry an adapter of their own."""
+"""Protocols of a placement rule, and the rules that place adapters without looking."""
 
 from __future__ import annotations
 
@@ -23,10 +23,6 @@ class PlacementRule(Protocol):
 
     def place(self, context: PlacementContext) -> adapters.Placement | Hindered:
         """Returns the placement for a device, or what hinders it."""
-        ...
-
-    def smaller(self, placement: adapters.Placement) -> adapters.Placement | None:
-        """Returns what to try where a placement does not fit the memory; None to give up."""
         ...
 
 
@@ -68,6 +64,15 @@ class BudgetedRule(Protocol):
         ...
 
 
+@runtime_checkable
+class ShrinkingRule(Protocol):
+    """A rule that knows a smaller placement where one does not fit the memory."""
+
+    def smaller(self, placement: adapters.Placement) -> adapters.Placement | None:
+        """Returns what to try instead of a placement; None to give up."""
+        ...
+
+
 def prepare(rule: PlacementRule, context: PlacementContext) -> Preparation | Hindered:
     """Returns what a rule does before it places; for most rules nothing."""
     return rule.prepare(context) if isinstance(rule, PreparingRule) else UNPREPARED
@@ -92,6 +97,11 @@ def allows(rule: PlacementRule, context: PlacementContext, placement: adapters.P
     return not isinstance(rule, BudgetedRule) or rule.allows(context, placement)
 
 
+def shrink(rule: PlacementRule, placement: adapters.Placement) -> adapters.Placement | None:
+    """Returns what a rule tries where a placement does not fit the memory; None: it gives up."""
+    return rule.smaller(placement) if isinstance(rule, ShrinkingRule) else None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EverySite:
     """LoRA on all seven matrices of every layer."""
@@ -110,10 +120,6 @@ class EverySite:
     def on(self, shapes: Shapes) -> adapters.Placement:
         """Returns every site of a backbone."""
         return _layers(shapes, 0, self.rank, self.alpha)
-
-    def smaller(self, placement: adapters.Placement) -> adapters.Placement | None:
-        """Returns None: every site or nothing."""
-        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,10 +192,6 @@ class AttentionOnly:
     def on(self, shapes: Shapes) -> adapters.Placement:
         """Returns the attention sites of a backbone."""
         return _layers(shapes, 0, self.rank, self.alpha, ATTENTION)
-
-    def smaller(self, placement: adapters.Placement) -> adapters.Placement | None:
-        """Returns None: all of them or nothing."""
-        return None
 
 
 def check_adapters(shapes: Shapes, rank: int, alpha: float) -> None:

@@ -1,38 +1,31 @@
-"""Site costs: what each adapter adds to a tune on this device, and what each cut costs without any.
+"""What each adapter adds to a tune on this device, and what each cut costs without any.
 
-Costs stand in three dimensions: joules of the whole tune (prefix cache built, written and read
-included; the device's idle draw meanwhile as well), bytes of memory at the peak of its largest
-step, and bytes kept in storage (patch and cache). All are upper bounds that add: the true cost of a
-set of sites is at most its cut's plus the sum of its sites'. Joules are exact where one resource
-binds every phase. Memory counts the saved inputs of all matrices at or above the cut, adapted or
-not.
+Source: docs/methods.md#gradcut-by-joule-costs.
+
+Costs have three dimensions: joules of the whole tune (to build, write and read a prefix cache
+included, and the device's idle draw meanwhile), bytes of memory at the peak of its largest step,
+and bytes in storage (patch and cache). All are upper bounds that add: the true cost of a set of
+sites is at most its cut's plus the sum of its sites'. Joules are exact where one resource binds
+every phase. Memory counts the saved inputs of all matrices at or above the cut, adapted or not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
 
 from clients.placement.knapsack import Costs, Cut
 from clients.tuning.context import PlacementContext
 from clients.tuning.footprint import cached_bytes, joules, peak_bytes, tune_entries
 from fleettune.cost.ledger import Stage
 from fleettune.cost.memory import ADAPTER_STATE_BYTES
-from fleettune.cost.work import ACTIVATION_BYTES, Lengths, Work, backward_work, forward_work
+from fleettune.cost.work import ACTIVATION_BYTES, Work, backward_work, forward_work
 from fleettune.cost.workload import Amount, Entry, Phase, computing
 from fleettune.data.tokens import Example
-from fleettune.shapes import MODULES, Ranks, Shapes, Site
+from fleettune.shapes import MODULES, Site
 
-
-class Pass(Protocol):
-    """`forward_work` or `backward_work`."""
-
-    def __call__(
-        self, shapes: Shapes, lengths: Lengths, head_tokens: int, ranks: Ranks, *, passes: int
-    ) -> Work:
-        """Returns the work."""
-        ...
+Pass = Callable[..., Work]
+"""`forward_work` or `backward_work`."""
 
 
 def every_site_j(context: PlacementContext, rank: int) -> float:
@@ -75,7 +68,7 @@ def cut_j(context: PlacementContext, depth: int, *, cached: bool) -> float:
 
     # everything that an adapter costs is linear in its rank, so this is the cost at rank 0
     bare = [
-        (stage, phase, _extrapolated(one, two))
+        (stage, phase, _at_rank_0(one, two))
         for (stage, phase, one), (_, _, two) in zip(entries(1), entries(2), strict=True)
     ]
     return joules(context.facts, bare)
@@ -105,7 +98,7 @@ def all_cuts(context: PlacementContext, depths: Sequence[int], *, cache: bool) -
     return found
 
 
-def _extrapolated(one: Amount, two: Amount) -> Amount:
+def _at_rank_0(one: Amount, two: Amount) -> Amount:
     return Amount(
         flop=max(0.0, 2 * one.flop - two.flop),
         moved_bytes=max(0.0, 2 * one.moved_bytes - two.moved_bytes),

@@ -46,11 +46,7 @@ class KCenter:
         return self.vectors
 
     def keep(
-        self,
-        held: Sequence[Item],
-        arrived: Sequence[Arrival],
-        quota_bytes: int,
-        priority: Priority,
+        self, held: Sequence[Item], arrived: Sequence[Arrival], quota_bytes: int, priority: Priority
     ) -> tuple[Item, ...]:
         """Returns what is left; what alone is too large is passed over."""
         kept = _spread(list(sort_by_time(held)), quota_bytes, priority)
@@ -84,11 +80,7 @@ class Herding:
         return self.vectors
 
     def keep(
-        self,
-        held: Sequence[Item],
-        arrived: Sequence[Arrival],
-        quota_bytes: int,
-        priority: Priority,
+        self, held: Sequence[Item], arrived: Sequence[Arrival], quota_bytes: int, priority: Priority
     ) -> tuple[Item, ...]:
         """Returns the exchanges that a greedy choice from held and arrived takes while one fits."""
         new = [

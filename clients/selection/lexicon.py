@@ -1,4 +1,4 @@
-"""Lexicons: the words that tell what a text is about.
+"""Words by domain, which tell what a text is about, and the file that holds them.
 
 A file is plain text: ``[domain]`` on a line of its own, then words separated by blanks or line
 ends; what follows a ``#`` is a comment. Words are lower case, as `words_of` finds them.
@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from textwrap import fill
 
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
 _DOMAIN = re.compile(r"[a-z][a-z0-9_]{0,31}")
@@ -75,7 +76,9 @@ def read_lexicons(text: str) -> tuple[Lexicon, ...]:
 def lexicon_text(lexicons: Sequence[Lexicon], comment: str) -> str:
     """Returns lexicons as the text of a file."""
     parts = [f"# {comment}"]
-    parts += [f"\n[{item.domain}]\n{_wrapped(item.words)}" for item in lexicons]
+    parts += [
+        f"\n[{item.domain}]\n{fill(item.words, 96, break_long_words=False)}" for item in lexicons
+    ]
     return "\n".join(parts) + "\n"
 
 
@@ -96,12 +99,3 @@ def _index(lexicons: tuple[Lexicon, ...]) -> Mapping[str, tuple[int, ...]]:
         for word in dict.fromkeys(lexicon.words.split()):
             index[word] = (*index.get(word, ()), domain)
     return index
-
-
-def _wrapped(words: str, width: int = 96) -> str:
-    lines = [""]
-    for word in words.split():
-        if lines[-1] and len(lines[-1]) + 1 + len(word) > width:
-            lines.append("")
-        lines[-1] += f" {word}" if lines[-1] else word
-    return "\n".join(lines)

@@ -107,11 +107,7 @@ class QualityReplace:
         return Embeddings.STORED if EOE in self.scores else Embeddings.NOTHING
 
     def keep(
-        self,
-        held: Sequence[Item],
-        arrived: Sequence[Arrival],
-        quota_bytes: int,
-        priority: Priority,
+        self, held: Sequence[Item], arrived: Sequence[Arrival], quota_bytes: int, priority: Priority
     ) -> tuple[Item, ...]:
         """Returns what is held after every arrival was compared, one by one."""
         kept = shrink(held, quota_bytes, priority)

@@ -45,11 +45,7 @@ class Selection(Protocol):
         ...
 
     def keep(
-        self,
-        held: Sequence[Item],
-        arrived: Sequence[Arrival],
-        quota_bytes: int,
-        priority: Priority,
+        self, held: Sequence[Item], arrived: Sequence[Arrival], quota_bytes: int, priority: Priority
     ) -> tuple[Item, ...]:
         """Returns what to hold from now on, in time order, within `quota_bytes`."""
         ...
@@ -65,11 +61,7 @@ class Fifo:
         return Embeddings.NOTHING
 
     def keep(
-        self,
-        held: Sequence[Item],
-        arrived: Sequence[Arrival],
-        quota_bytes: int,
-        priority: Priority,
+        self, held: Sequence[Item], arrived: Sequence[Arrival], quota_bytes: int, priority: Priority
     ) -> tuple[Item, ...]:
         """Returns the longest run of newest exchanges that fits."""
         kept: list[Item] = []
@@ -97,11 +89,7 @@ class Reservoir:
         return Embeddings.NOTHING
 
     def keep(
-        self,
-        held: Sequence[Item],
-        arrived: Sequence[Arrival],
-        quota_bytes: int,
-        priority: Priority,
+        self, held: Sequence[Item], arrived: Sequence[Arrival], quota_bytes: int, priority: Priority
     ) -> tuple[Item, ...]:
         """Returns those of lowest priority number; what alone is too large is passed over."""
         kept: list[tuple[float, int, Item]] = []
@@ -129,11 +117,7 @@ class RandomReplace:
         return Embeddings.NOTHING
 
     def keep(
-        self,
-        held: Sequence[Item],
-        arrived: Sequence[Arrival],
-        quota_bytes: int,
-        priority: Priority,
+        self, held: Sequence[Item], arrived: Sequence[Arrival], quota_bytes: int, priority: Priority
     ) -> tuple[Item, ...]:
         """Returns what is left; what alone is too large is passed over."""
         kept = list(shrink(held, quota_bytes, priority))

@@ -158,10 +158,6 @@ class GradCutReleased:
         )
         return replace(fresh, ties=ties)
 
-    def smaller(self, placement: Placement) -> Placement | None:
-        """Returns None: phase 1 took more memory than any placement of phase 2."""
-        return None
-
     def _everywhere(self, context: PlacementContext) -> Patch:
         facts, release = context.facts, context.release
         layers = range(release.shapes.layers)

@@ -115,10 +115,6 @@ class LoraDrop:
         """Returns the untrained patch: the tune starts anew."""
         return fresh
 
-    def smaller(self, placement: Placement) -> Placement | None:
-        """Returns None: the short tune took as much memory."""
-        return None
-
 
 def _important(scores: Mapping[Site, float], threshold: float) -> list[Site]:
     """Returns the fewest sites, largest first, that hold a share of the sum; all where it is 0."""

@@ -26,7 +26,7 @@ class CommandLine:
     """What a command line asks for.
 
     Attributes:
-        arguments: All of it as Hydra is given it.
+        arguments: All of it as Hydra is given it, switches first.
         overrides: What is not a switch.
         sweeps: True with ``-m``.
         asks: True if it is a question to Hydra that runs nothing.
@@ -49,16 +49,16 @@ def read_command_line(arguments: Sequence[str]) -> CommandLine:
     from hydra._internal.utils import get_args_parser  # noqa: PLC0415 - seconds of import
 
     plain = [argument for argument in arguments if argument != DEBUG]
-    asked: Any = get_args_parser().parse_args(plain)
+    asked: Any = get_args_parser().parse_intermixed_args(plain)
     for name, told in _REFUSED.items():
         if getattr(asked, name, None) is not None and not (name == "package" and asked.cfg):
             raise ValueError(told)
     overrides = list(asked.overrides)
+    switches = _without_config_dir([one for one in plain if one not in asked.overrides])
     if asked.config_dir is not None:
         overrides.append(_search_path(asked.config_dir, overrides))
-        plain = _without_config_dir(plain) + overrides[-1:]
     return CommandLine(
-        arguments=tuple(plain),
+        arguments=(*switches, *overrides),  # Hydra wants its switches together
         overrides=tuple(overrides),
         sweeps=bool(asked.multirun),
         asks=any(getattr(asked, name, None) for name in _QUESTIONS),

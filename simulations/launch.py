@@ -13,11 +13,8 @@ import logging
 import os
 import re
 import signal
-import sqlite3
 import sys
-import traceback
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +29,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from simulations.checkpoint.resume import (
-    STATE_FILE,
     begin_run,
     check_unchanged,
     find_resumed,
-    is_finished,
     restore_overrides,
 )
 from simulations.command_line import DEBUG, read_command_line
@@ -45,12 +40,10 @@ from simulations.experiment import lexicons
 from simulations.experiment.arms import read_choices
 from simulations.experiment.build import Experiment, build
 from simulations.experiment.removed import explain_removal
+from simulations.faults import OUTSIDE, explain_fault, explain_user_code
 
 log = logging.getLogger(__name__)
 
-_ROOMS = ("fleettune", "clients", "strategies", "simulations", "conf")
-_OURS = (*(Path(str(files(room))).resolve() for room in _ROOMS), Path(os.__file__).resolve().parent)
-_PACKAGES = frozenset({"site-packages", "dist-packages"})
 
 CONFIG = {"config_path": "pkg://conf", "config_name": "config", "version_base": "1.3"}
 
@@ -173,77 +166,56 @@ def launch(arguments: list[str]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints the error itself and exits
     signal.signal(signal.SIGTERM, _stop)
     try:
-        hydra.main(**CONFIG)(lambda cfg: _job(cfg, failures))()
-    except _OUTSIDE as error:
+        hydra.main(**CONFIG)(lambda cfg: _job(cfg, failures, debug=asked.debug))()
+    except OUTSIDE as error:
         _complain(explain_fault(error, None))
         failures.append(2)
-    except Exception as error:
-        told = explain_user_code(error)
-        if told is None or asked.debug:
-            raise
-        _complain(ValueError(f"{told}; add {DEBUG} for the traceback"))
-        failures.append(2)
     return max(failures, default=0)
-
-
-_OUTSIDE = (OSError, MemoryError, KeyboardInterrupt, sqlite3.OperationalError)
 
 
 def _stop(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def explain_fault(error: BaseException, folder: Path | None) -> ValueError:
-    """Returns a fault outside fleettune in one sentence, with how to go on."""
-    if isinstance(error, KeyboardInterrupt):
-        said = "stopped; every finished round is saved"
-    elif isinstance(error, MemoryError):
-        said = "no memory is left; free some, or lower engine.workers"
-    else:
-        said = f"{error}; free or correct that place, or set another hydra.run.dir or store"
-    can_resume = folder is not None and (folder / STATE_FILE).exists() and not is_finished(folder)
-    return ValueError(f"{said}; go on with resume={folder}" if can_resume else said)
-
-
-def explain_user_code(error: Exception) -> str | None:
-    """Returns where in code of the user's an exception arose; None if no such code ran."""
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        file = Path(frame.filename).resolve()
-        known = any(file.is_relative_to(place) for place in _OURS)
-        if file.suffix == ".py" and not known and not set(file.parts) & _PACKAGES:
-            kind = type(error).__name__
-            return f"{kind} in {frame.name} of {file}, line {frame.lineno}: {error}"
-    return None
-
-
-def _job(cfg: DictConfig, failures: list[int]) -> None:
-    from simulations.run import run_experiment  # noqa: PLC0415 - seconds of import
-    from simulations.study import run_study  # noqa: PLC0415
-
-    quieten_flower()
-    # piped output has no width of its own; the tables need about this much
-    console = Console(width=None if sys.stdout.isatty() else 150)
+def _job(cfg: DictConfig, failures: list[int], *, debug: bool) -> None:
     folder = Path(HydraConfig.get().runtime.output_dir)
-    given = HydraConfig.get().overrides
-    chosen = read_choices(list(given.task))
     try:
-        if cfg.resume is None:
-            begin_run(cfg, list(given.task), list(given.hydra), folder)
-        if OmegaConf.select(cfg, "study.seeds"):
-            parts = expand_study(cfg, list(given.task))
-            run_study([build(part, chosen) for part in parts], folder, console)
-        else:
-            run_experiment(build(cfg, chosen), folder, console)
+        _run(cfg, folder)
     except ValueError as error:
         _note(error)
         _complain(error)
         failures.append(2)
-    except _OUTSIDE as error:
+    except OUTSIDE as error:
         _note(error)
         _complain(explain_fault(error, folder))
         if isinstance(error, KeyboardInterrupt):
             raise SystemExit(2) from error
         failures.append(2)
+    except Exception as error:
+        told = explain_user_code(error)
+        if told is None or debug:
+            raise
+        _note(error)
+        _complain(ValueError(f"{told}; add {DEBUG} for the traceback"))
+        failures.append(2)
+
+
+def _run(cfg: DictConfig, folder: Path) -> None:
+    from simulations.run import run_experiment  # noqa: PLC0415 - seconds of import
+    from simulations.study import run_study  # noqa: PLC0415 - as above
+
+    quieten_flower()
+    # piped output has no width of its own; the tables need about this much
+    console = Console(width=None if sys.stdout.isatty() else 150)
+    given = HydraConfig.get().overrides
+    chosen = read_choices(list(given.task))
+    if cfg.resume is None:
+        begin_run(cfg, list(given.task), list(given.hydra), folder)
+    if OmegaConf.select(cfg, "study.seeds"):
+        parts = expand_study(cfg, list(given.task))
+        run_study([build(part, chosen) for part in parts], folder, console)
+    else:
+        run_experiment(build(cfg, chosen), folder, console)
 
 
 def _note(error: BaseException) -> None:

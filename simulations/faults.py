@@ -1,0 +1,52 @@
+"""Faults that are not fleettune's own, each as one sentence that says how to go on."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import traceback
+from importlib.resources import files
+from pathlib import Path
+
+from simulations.checkpoint.resume import STATE_FILE, is_finished
+from simulations.engines.cohort_grid import DeviceFailedError
+
+_ROOMS = ("fleettune", "clients", "strategies", "simulations", "conf")
+
+
+_OURS = (*(Path(str(files(room))).resolve() for room in _ROOMS), Path(os.__file__).resolve().parent)
+
+
+_PACKAGES = frozenset({"site-packages", "dist-packages"})
+
+
+OUTSIDE = (OSError, MemoryError, KeyboardInterrupt, sqlite3.OperationalError)
+
+
+def explain_fault(error: BaseException, folder: Path | None) -> ValueError:
+    """Returns a fault outside fleettune in one sentence, with how to go on."""
+    if isinstance(error, KeyboardInterrupt):
+        said = "stopped; every finished round is saved"
+    elif isinstance(error, MemoryError):
+        said = "no memory is left; free some, or lower engine.workers"
+    else:
+        said = f"{error}; free or correct that place, or set another hydra.run.dir or store"
+    can_resume = folder is not None and (folder / STATE_FILE).exists() and not is_finished(folder)
+    return ValueError(f"{said}; go on with resume={folder}" if can_resume else said)
+
+
+def explain_user_code(error: BaseException) -> str | None:
+    """Returns what code of the user's did wrong; None if an exception is fleettune's own.
+
+    It is the user's if a device refused what a rule said, or if a frame is of a file of theirs.
+    """
+    cause = error.__cause__
+    if isinstance(error, DeviceFailedError) and isinstance(cause, ValueError):
+        return str(error)
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        file = Path(frame.filename).resolve()
+        known = any(file.is_relative_to(place) for place in _OURS)
+        if file.suffix == ".py" and not known and not set(file.parts) & _PACKAGES:
+            kind = type(error).__name__
+            return f"{kind} in {frame.name} of {file}, line {frame.lineno}: {error}"
+    return None if cause is None else explain_user_code(cause)

@@ -57,7 +57,7 @@ def alignment(gradients: Sequence[NDArray[np.float32]]) -> float:
     return float(np.square(total).sum()) / (len(gradients) * squares) if squares > 0 else 0.0
 
 
-def aligned_groups(gradients: Gradients, threshold: float) -> tuple[tuple[Site, ...], ...]:
+def group_aligned(gradients: Gradients, threshold: float) -> tuple[tuple[Site, ...], ...]:
     """Returns groups of two or more sites whose gradients agree, largest benefit first.
 
     A site joins the group with which it agrees best, if that stays at or above the threshold. Only

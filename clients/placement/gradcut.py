@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from clients.placement.benefits import aligned_groups, benefits, run_probes, sum_gradients
+from clients.placement.benefits import benefits, group_aligned, run_probes, sum_gradients
 from clients.placement.knapsack import (
     Costs,
     SiteItem,
@@ -38,7 +38,10 @@ PROBES = (DEVICE, SERVER)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GradCut:
-    """Sites by benefit per marginal joule, at or above the best cut, within a budget.
+    """Places the sites with the largest sum of benefits within a budget of joules.
+
+    All of them lie at or above one cut. The sum is the largest by the bounds of the sites' costs,
+    and by their true costs among up to 12 candidates.
 
     Attributes:
         rank: Rank of every adapter, dedicated or shared.
@@ -53,10 +56,9 @@ class GradCut:
         share_above: Alignment of gradients from which sites of a module type share one pair, each
             with scale vectors of its own; None: none do.
         prefix_cache: Whether the tune keeps a prefix cache (docs/methods.md#prefix-cache) where the
-            quota allows and
-            it saves joules.
-        patch: Largest patch, as a share of the bytes of one with an adapter of this
-            rank at every site; above 0 to 1.
+            quota allows and it saves joules.
+        patch: Largest patch, as a share of the bytes of one with an adapter of this rank at every
+            site; above 0 to 1.
 
     Raises:
         ValueError: If a value breaks its rule.
@@ -223,7 +225,7 @@ class GradCut:
         if self.share_above is None:
             return placement
         gradients = sum_gradients(context.preparation.probed)
-        aligned = aligned_groups({s: gradients[s] for s in placement.sites}, self.share_above)
+        aligned = group_aligned({s: gradients[s] for s in placement.sites}, self.share_above)
         for group in aligned:
             tie = Tie(sites=group, rank=self.rank, alpha=self.alpha)
             sites = tuple(site for site in placement.sites if site not in group)

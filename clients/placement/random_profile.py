@@ -1,4 +1,7 @@
-"""A rival of GradCut that takes its profile and ignores its scores."""
+"""Random sites, as many in every layer as GradCut takes: a rival that ignores its scores.
+
+Source: docs/methods.md#random-sites-same-profile.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,10 @@ from fleettune.shapes import MODULES, Shapes, Site, order
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RandomSameProfile:
-    """As many sites in every layer as GradCut takes there, drawn at random: does its score matter?
+    """Draws as many sites in every layer as another rule takes there, each with its own adapter.
 
     It probes and pays as `like` does. A draw may cost more joules than the budget of `like`, as
-    other matrices have other sizes; where it does not fit the memory there is no tune.
-
-    Every site drawn has an adapter of its own.
+    other matrices have other sizes. Where it does not fit the memory, there is no tune.
 
     Attributes:
         like: The rule whose profile is taken over.

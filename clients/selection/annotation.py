@@ -1,7 +1,7 @@
-"""Annotation: how many preferred answers a device may ask its user for, and of which exchanges.
+"""The budget of preferred answers that a device asks its user for, and the exchanges it asks about.
 
-Asked is what the selection kept, never the stream. An exchange whose user was not asked has no
-preferred answer: it counts for selection, but it cannot be tuned on, retrieved or counted.
+A device asks only about exchanges that its selection keeps. Without a preferred answer an exchange
+takes part in selection, but no tune, retrieval or prior uses it.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def ask(
 ) -> tuple[tuple[Item, ...], int]:
     """Returns the kept items with their answers, and how many questions that took.
 
-    The newest are asked about first. What was asked before is what the device knows, whatever a
-    selection says.
+    The newest are asked about first. Whether an exchange was asked about before is read from
+    `before`, not from its note, so no selection can make an answer up.
 
     Args:
         kept: What the selection kept, in time order.

@@ -1,4 +1,4 @@
-"""Coresets: rivals of quality selection that keep what covers the stream's embeddings.
+"""Coresets, rivals of quality selection: they keep what covers the stream's embeddings.
 
 `KCenter` is the greedy streaming form: whenever the buffer is full, one of the two exchanges
 nearest to each other goes (Charikar et al. 1997, center-greedy with the centres as points).

@@ -1,10 +1,9 @@
 """Synthesis: training pairs that a device makes from those it keeps.
 
-They live only while the device tunes and count against its quota as long. `SelfParaphrase` follows
-Qin et al. (DAC 2024, docs/methods.md#self-paraphrase): the device's own model says its exchanges in
-other words, and a
-band on ROUGE-1 says which of them are used. A model that cannot do it has few of its pairs
-accepted, and the joules are spent all the same.
+They live only while the device tunes, and as long they count against its quota.
+`SelfParaphrase` follows Qin et al. (DAC 2024, docs/methods.md#self-paraphrase): the device's own
+model says its exchanges in other words, and a band on ROUGE-1 says which of them are used. A model
+that cannot do it has few of its pairs accepted, and the joules are spent all the same.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ Draw = Callable[[int, int], np.random.Generator]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """What a device makes pairs from, and with.
+    """Everything from which a rule makes pairs.
 
     Attributes:
         buffer: Exchanges held.

@@ -1,10 +1,9 @@
 """LoRA-drop: sites whose adapters give much keep their own, the others of a type share one.
 
 Source: LoRA-drop, COLING 2025 (aclanthology 2025.coling-main.371), norm and threshold as recalled
-(docs/methods.md#lora-drop). Adapters at every site are trained for a few steps; a site's importance
-is the
-squared norm of what its adapter gives on the device's own examples. Within a module type the sites
-with the largest importance that together hold a share of the type's sum stay dedicated. The tune
+(docs/methods.md#lora-drop). Adapters at every site are trained for a few steps. A site's importance
+is the squared norm of what its adapter gives on the device's own examples. Within a module type the
+fewest sites, largest first, that together hold a share of the type's sum stay dedicated. The tune
 then starts anew. Deviations: shares are taken per module type, as only matrices of one shape can
 share a pair; a shared pair has scale vectors per site, as every tied pair here has.
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clients.placement.benefits import aligned_groups, alignment, benefits
+from clients.placement.benefits import alignment, benefits, group_aligned
 from fleettune.jobs.jobs import ProbeResult
 from fleettune.shapes import Site
 
@@ -41,8 +41,8 @@ def test_alignment_by_hand() -> None:
 def test_sites_of_one_type_share_where_they_agree() -> None:
     x, y = np.array([[1, 0]], dtype=np.float32), np.array([[0, 1]], dtype=np.float32)
     gradients = {ONE: x, TWO: 2 * x, THREE: x, Site(2, "q"): y}
-    assert aligned_groups(gradients, 0.8) == ((ONE, TWO),)
-    assert aligned_groups(gradients, 0.95) == ()
+    assert group_aligned(gradients, 0.8) == ((ONE, TWO),)
+    assert group_aligned(gradients, 0.95) == ()
     # all three q: ||(3, 1)||^2 / (3 * 6) = 10 / 18
-    assert aligned_groups(gradients, 0.6) == ((ONE, TWO),)
-    assert aligned_groups(gradients, 0.5) == ((ONE, TWO, Site(2, "q")),)
+    assert group_aligned(gradients, 0.6) == ((ONE, TWO),)
+    assert group_aligned(gradients, 0.5) == ((ONE, TWO, Site(2, "q")),)

@@ -76,7 +76,7 @@ def run_server(grid: Grid, context: Context) -> None:
     _write(strategy, file.parent)
     write_catalogue(strategy.cataloguer, file.parent / CATALOGUE_FILE)
     if plan.probes:
-        told = [one for entry in publisher.published for one in ranker.told(entry.manifest)]
+        told = [one for entry in publisher.published for one in ranker.list_probes(entry.manifest)]
         (file.parent / PROBES_FILE).write_text(json.dumps(told))
 
 

@@ -23,7 +23,7 @@ from fleettune.data.personas import WORLD_VERSION, SyntheticData
 from fleettune.data.tokens import POCKET, Encoder
 from fleettune.data.vendor_text import CorpusMix, mix_corpus
 from fleettune.seeds import Purpose, stream
-from strategies.releases.pretraining import PretrainPlan, pretrain
+from strategies.releases.training import PretrainPlan, pretrain
 
 log = logging.getLogger(__name__)
 

@@ -29,10 +29,27 @@ from strategies.rollout.forecast import (
     Forecast,
     covers,
     forecast,
-    outcome_of,
 )
 from strategies.rollout.intervals import wilson
 from strategies.rollout.rules import MINIMUM, cohort_size
+
+
+def outcome_of(reports: Iterable[DecisionReport]) -> FleetOutcome:
+    """Returns what the reports of all devices come to.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    every = list(reports)
+    if not every:
+        raise ValueError("an outcome needs the report of at least one device, got none")
+    return FleetOutcome(
+        devices=len(every),
+        retune_rate=sum(report.retuned for report in every) / len(every),
+        energy_j=math.fsum(report.energy_j for report in every),
+        down_bytes=math.fsum(report.down_bytes for report in every),
+    )
+
 
 COHORTS = 100
 """First cohorts drawn of every release."""

@@ -51,7 +51,7 @@ class ArmLearning:
         return next((one for one in self.guidance if one.release == version), None)
 
 
-def add_decisions(learning: ArmLearning, totals: DecisionTotals) -> ArmLearning:
+def add_totals(learning: ArmLearning, totals: DecisionTotals) -> ArmLearning:
     """Returns the same with what the arm's devices decided in a round."""
     return replace(learning, totals=learning.totals + totals)
 
@@ -135,13 +135,13 @@ def _rows(statistics: ReuseStatistics) -> Iterator[dict[str, Any]]:
             yield {
                 "release": version,
                 "device_class": name,
-                **_counted(counts),
-                **_quantiles("drift", _merged(statistics.drift, version, name)),
-                **_quantiles("gain", _merged(statistics.gain, version, name)),
+                **_count_columns(counts),
+                **_quantiles("drift", _sum_sketches(statistics.drift, version, name)),
+                **_quantiles("gain", _sum_sketches(statistics.gain, version, name)),
             }
 
 
-def _merged(sketches: ByClass, version: int, device_class: str) -> Sketch:
+def _sum_sketches(sketches: ByClass, version: int, device_class: str) -> Sketch:
     chosen = (
         sketch
         for (number, name), sketch in sketches
@@ -150,7 +150,7 @@ def _merged(sketches: ByClass, version: int, device_class: str) -> Sketch:
     return sum(chosen, Sketch())
 
 
-def _counted(counts: Counts) -> dict[str, Any]:
+def _count_columns(counts: Counts) -> dict[str, Any]:
     named = asdict(counts)
     del named["retune_uj"], named["energy_uj"]
     return {

@@ -180,7 +180,7 @@ class RuleCalibration:
         fitted = (explored if could_reuse else len(known)) >= self.min_explored
         weights = [retune_weight(report, self.max_weight) for report in known]
         return CalibratedRule(
-            rule=self._fitted(known, weights) if fitted else self.prior,
+            rule=self._fit(known, weights) if fitted else self.prior,
             fitted=fitted,
             devices=len(known),
             explored=explored,
@@ -216,7 +216,7 @@ class RuleCalibration:
             decision=decision, reason=reason, devices=len(gains), mean_gain=mean_gain
         )
 
-    def _fitted(self, known: list[DecisionReport], weights: list[float]) -> RetuneRule:
+    def _fit(self, known: list[DecisionReport], weights: list[float]) -> RetuneRule:
         names = [name for name, _ in self.prior.weights]
         rows = [[report.feature(name) for name in names] for report in known]
         features = np.array(rows, dtype=np.float64).reshape(len(known), len(names))

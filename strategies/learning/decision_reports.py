@@ -13,7 +13,7 @@ its rule asks for it with certainty, and without a patch to compare with its gai
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from fleettune.cost.ledger import Cost, Ledger, Stage
 from fleettune.messages.report import BACK, Statistics
@@ -113,25 +113,17 @@ class DecisionReport:
         raise ValueError(f"a report must have the feature {name}, got {self.features}")
 
 
+_FIELDS = tuple(field.name for field in fields(DecisionReport))
+
+
 def sort_reports(reports: list[DecisionReport]) -> list[DecisionReport]:
     """Returns reports in an order of their own values, whatever the order in which they came."""
-    return sorted(reports, key=_key)
+    return sorted(reports, key=_order)
 
 
-def _key(report: DecisionReport) -> tuple[object, ...]:
-    return (
-        report.release,
-        report.device_class,
-        report.decision,
-        report.features,
-        report.propensity,
-        report.explored,
-        -math.inf if report.drift is None else report.drift,
-        -math.inf if report.gain is None else report.gain,
-        report.energy_j,
-        report.retune_j,
-        report.down_bytes,
-    )
+def _order(report: DecisionReport) -> tuple[object, ...]:
+    values = (getattr(report, name) for name in _FIELDS)
+    return tuple(-math.inf if value is None else value for value in values)
 
 
 PRESENT = "present"

@@ -145,18 +145,13 @@ class ReuseStatistics:
     def __add__(self, other: ReuseStatistics) -> ReuseStatistics:
         return ReuseStatistics(
             tally=self.tally + other.tally,
-            drift=_merged(self.drift, other.drift),
-            gain=_merged(self.gain, other.gain),
+            drift=_merge(self.drift, other.drift),
+            gain=_merge(self.gain, other.gain),
         )
 
 
-def collect_statistics(reports: Iterable[DecisionReport], alpha: float = 0.01) -> ReuseStatistics:
-    """Returns the statistics of some reports; they are the sum of the statistics of each.
-
-    Args:
-        reports: Read once.
-        alpha: Relative error of the sketches.
-    """
+def collect_statistics(reports: Iterable[DecisionReport]) -> ReuseStatistics:
+    """Returns the statistics of some reports, read once; they are the sum of those of each."""
     every = list(reports)
     drift: dict[Key, list[float]] = {}
     gain: dict[Key, list[float]] = {}
@@ -166,16 +161,14 @@ def collect_statistics(reports: Iterable[DecisionReport], alpha: float = 0.01) -
             drift.setdefault(key, []).append(report.drift)
         if report.gain is not None:
             gain.setdefault(key, []).append(report.gain)
-    return ReuseStatistics(
-        tally=tally_reports(every), drift=_sketches(drift, alpha), gain=_sketches(gain, alpha)
-    )
+    return ReuseStatistics(tally=tally_reports(every), drift=_sketches(drift), gain=_sketches(gain))
 
 
-def _sketches(values: Mapping[Key, list[float]], alpha: float) -> ByClass:
-    return tuple((key, sketch_values(values[key], alpha)) for key in sorted(values))
+def _sketches(values: Mapping[Key, list[float]]) -> ByClass:
+    return tuple((key, sketch_values(values[key])) for key in sorted(values))
 
 
-def _merged(mine: ByClass, theirs: ByClass) -> ByClass:
+def _merge(mine: ByClass, theirs: ByClass) -> ByClass:
     merged = dict(mine)
     for key, sketch in theirs:
         merged[key] = merged[key] + sketch if key in merged else sketch

@@ -52,8 +52,8 @@ class Sketch:
             raise ValueError(f"sketches must have one alpha, got {self.alpha} and {other.alpha}")
         return Sketch(
             alpha=self.alpha,
-            positive=_merged(self.positive, other.positive),
-            negative=_merged(self.negative, other.negative),
+            positive=_merge(self.positive, other.positive),
+            negative=_merge(self.negative, other.negative),
             zeros=self.zeros + other.zeros,
         )
 
@@ -120,7 +120,7 @@ def _log_gamma(alpha: float) -> float:
     return math.log1p(alpha) - math.log1p(-alpha)
 
 
-def _merged(mine: Buckets, theirs: Buckets) -> Buckets:
+def _merge(mine: Buckets, theirs: Buckets) -> Buckets:
     added = Counter(dict(mine))
     added.update(dict(theirs))
     return tuple(sorted(added.items()))

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -108,8 +109,7 @@ def corpus_digest(plan: ReleasePlan) -> str:
 
 def plan_identity(plan: ReleasePlan) -> Mapping[str, Any]:
     """Returns what of a plan is part of its release's key: a corpus by content, not by place."""
-    named = {"corpus": corpus_digest(plan)} if plan.corpus else {}
-    return {**plan.identity, **named}
+    return {**asdict(plan), "corpus": corpus_digest(plan)}
 
 
 def _read(plan: ReleasePlan) -> pl.DataFrame:

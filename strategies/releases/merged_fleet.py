@@ -20,28 +20,11 @@ from typing import Any
 import torch
 
 from fleettune.adapters.patch import Patch, peft_name
-from fleettune.adapters.patch_files import fetch_patch, keep_patch
 from fleettune.adapters.updates import updates_of
 from fleettune.backbone.causal_lm import load_backbone
 from strategies.aggregation.fleet_patch import fold_fleet_patch
 from strategies.releases.store import make_release, write_model
 from strategies.releases.training import RECIPE_VERSION, TrainedRelease, Vendor
-
-_PATCHES = "fleet_patches"
-
-
-def keep_fleet(vendor: Vendor, fleet: Patch) -> str:
-    """Writes a fleet patch into the release store, where a resumed run finds it by its digest."""
-    return keep_patch(vendor.store / _PATCHES, fleet)
-
-
-def fetch_fleet(vendor: Vendor, digest: str) -> Patch:
-    """Returns what `keep_fleet` wrote.
-
-    Raises:
-        ValueError: If the store does not hold it.
-    """
-    return fetch_patch(vendor.store / _PATCHES, digest)
 
 
 def fold_release(parent: TrainedRelease, fleet: Patch, vendor: Vendor) -> TrainedRelease:

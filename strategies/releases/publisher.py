@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fleettune.adapters.patch import Patch
+from fleettune.adapters.patch_files import fetch_patch, keep_patch
 from fleettune.backbone.causal_lm import read_shapes
 from fleettune.data.tokens import open_encoder
 from fleettune.releases.manifest import Drift, Manifest, ReleaseDelta, drift_between
 from fleettune.releases.model_files import weights_bytes
 from fleettune.shapes import Shapes
 from strategies.releases.given_files import corpus_digest
-from strategies.releases.merged_fleet import fetch_fleet, fold_release, keep_fleet
+from strategies.releases.merged_fleet import fold_release
 from strategies.releases.payloads import delta_between
 from strategies.releases.ranking import Ranker
 from strategies.releases.rewritten import quantised_bytes
@@ -85,7 +86,7 @@ class Publisher:
             ValueError: If one of them is not what it was.
         """
         for release in releases:
-            fleet = fetch_fleet(self.vendor, release.fleet) if release.fleet else None
+            fleet = fetch_patch(self._patches, release.fleet) if release.fleet else None
             made = self._make(len(self.published), release.round, fleet)
             if made.manifest.digest != release.digest:
                 raise ValueError(
@@ -99,7 +100,7 @@ class Publisher:
         folder = Path(source.path)
         parent = self.published[-1].trained if self.published else ship_unchanged(folder)
         plan = self.schedule.plan(version)
-        trained, kept = self._merged(parent, plan, fleet)
+        trained, kept = self._merge_fleet(parent, plan, fleet)
         if plan is not None and (plan.kind != MERGED or plan.is_trained):
             encoder = open_encoder(folder, source.template, source.max_tokens)
             trained = train_release(trained, plan, self.vendor, encoder, version)
@@ -123,14 +124,14 @@ class Publisher:
             deltas=self._deltas(version, trained, shapes),
             bits=8 * size_bytes / shapes.parameters if _is_quantised(plan) else None,
             parent=version - 1 if version and from_parent else None,
-            folded=version if kept else self._folded() if from_parent else None,
+            folded=version if kept else self._last_fold() if from_parent else None,
             corpus="" if plan is None else corpus_digest(plan),
         )
         if self.ranker is not None:
-            manifest = self.ranker.ranked(manifest)
+            manifest = self.ranker.rank(manifest)
         return PublishedRelease(manifest=manifest, trained=trained, round=round_number, fleet=kept)
 
-    def _merged(
+    def _merge_fleet(
         self, parent: TrainedRelease, plan: ReleasePlan | None, fleet: Patch | None
     ) -> tuple[TrainedRelease, str]:
         """Returns what a plan goes on from, and the digest of the fleet patch in it."""
@@ -139,9 +140,14 @@ class Publisher:
         if fleet is None:
             log.warning("release %s: no fleet patch to fold in, no device sent a delta", plan.name)
             return parent, ""
-        return fold_release(parent, fleet, self.vendor), keep_fleet(self.vendor, fleet)
+        return fold_release(parent, fleet, self.vendor), keep_patch(self._patches, fleet)
 
-    def _folded(self) -> int | None:
+    @property
+    def _patches(self) -> Path:
+        """Folder of the fleet patches, where a resumed run finds them by their digests."""
+        return self.vendor.store / "fleet_patches"
+
+    def _last_fold(self) -> int | None:
         return self.published[-1].manifest.folded if self.published else None
 
     def _deltas(

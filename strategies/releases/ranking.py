@@ -54,15 +54,15 @@ class Ranker:
     seed: int
     run: Execute = execute_here
 
-    def ranked(self, release: Manifest) -> Manifest:
+    def rank(self, release: Manifest) -> Manifest:
         """Returns a release's manifest with a ranking for every recipe."""
         if not self.recipes:
             return release
         found = tuple(self._ranking(release, recipe) for recipe in self.recipes)
         return replace(release, rankings=found)
 
-    def told(self, release: Manifest) -> list[dict[str, Any]]:
-        """Returns what its probes were, as JSON: recipe, [tokens, supervised] of every example."""
+    def list_probes(self, release: Manifest) -> list[dict[str, Any]]:
+        """Returns what a release was probed by: recipe, [tokens, supervised] of every example."""
         return [
             {"release": release.version, "recipe": asdict(recipe)}
             | {"batches": [[_lengths(e) for e in batch] for batch in self._text(release, recipe)]}

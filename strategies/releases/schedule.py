@@ -27,9 +27,6 @@ READS: Mapping[str, tuple[str, ...]] = {
 KINDS = tuple(READS)
 PAYLOADS = ("full", "auto")
 
-_LATER = ("scale", "bits", "embeddings", "path", "corpus")
-"""Fields that came when stores held releases already: no part of a key at their default."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleasePlan:
@@ -104,19 +101,6 @@ class ReleasePlan:
     def tokens(self) -> int:
         """Tokens that the release trains on."""
         return self.steps * self.batch * self.window
-
-    @property
-    def identity(self) -> Mapping[str, Any]:
-        """What of the plan is part of the key under which its release is stored.
-
-        A corpus is named by its path here, by its content in
-        `strategies.releases.given_files.plan_identity`.
-        """
-        return {
-            name: value
-            for name, value in asdict(self).items()
-            if name not in _LATER or value != _DEFAULTS[name]
-        }
 
     def _check_training(self) -> None:
         self._at_least_one("rank", "top_layers")

@@ -122,10 +122,10 @@ def stratify(fleet: Fleet, cohort: Sequence[DecisionReport]) -> list[Stratum]:
             )
     if len(cohort) < FEWEST:
         raise ValueError(f"a cohort must be >= {FEWEST} devices, got {len(cohort)}")
-    return [_stratum(fleet, names, of_class) for names in _collapsed(of_class)]
+    return [_stratum(fleet, names, of_class) for names in _collapse(of_class)]
 
 
-def _collapsed(of_class: Mapping[str, list[DecisionReport]]) -> list[list[str]]:
+def _collapse(of_class: Mapping[str, list[DecisionReport]]) -> list[list[str]]:
     """Returns names of classes that make up a stratum each."""
     groups = [[name] for name, reports in of_class.items() if len(reports) >= FEWEST]
     rest = [name for name, reports in of_class.items() if len(reports) < FEWEST]
@@ -248,23 +248,6 @@ def forecast_rows(forecast: Forecast, outcome: FleetOutcome) -> list[dict[str, A
     ]
 
 
-def outcome_of(reports: Iterable[DecisionReport]) -> FleetOutcome:
-    """Returns what the reports of all devices come to.
-
-    Raises:
-        ValueError: If there are none.
-    """
-    every = list(reports)
-    if not every:
-        raise ValueError("an outcome needs the report of at least one device, got none")
-    return FleetOutcome(
-        devices=len(every),
-        retune_rate=sum(report.retuned for report in every) / len(every),
-        energy_j=math.fsum(report.energy_j for report in every),
-        down_bytes=math.fsum(report.down_bytes for report in every),
-    )
-
-
 def forecast(fleet: Fleet, cohort: Sequence[DecisionReport]) -> Forecast:
     """Returns what a fleet will do with a release that a random cohort has taken over.
 
@@ -291,19 +274,15 @@ def forecast(fleet: Fleet, cohort: Sequence[DecisionReport]) -> Forecast:
     )
 
 
-def typical_retune_j(tally: Tally, classes: Iterable[str]) -> dict[str, float]:
-    """Returns what a retune took each class so far; the mean over all where a class had none.
+UNKNOWN_J = 1.0
+"""Stands for a retune's joules where nobody ever retuned: the cohort's own then count alone."""
 
-    Raises:
-        ValueError: If nobody ever retuned.
-    """
-    overall, known = tally.of().joules_per_retune, tally.by_class()
-    if not overall:
-        raise ValueError("typical joules need at least one earlier retune, got none")
-    found: Mapping[str, float | None] = {
-        name: counts.joules_per_retune for name, counts in known.items()
-    }
-    return {name: found.get(name) or overall for name in classes}
+
+def typical_retune_j(tally: Tally, classes: Iterable[str]) -> dict[str, float]:
+    """Returns what a retune took each class so far; the mean over all where a class had none."""
+    overall, known = tally.of().joules_per_retune or UNKNOWN_J, tally.by_class()
+    own = {name: counts.joules_per_retune for name, counts in known.items()}
+    return {name: own.get(name) or overall for name in classes}
 
 
 def _total(strata: Sequence[Stratum], amount: Callable[[DecisionReport], float]) -> Interval:

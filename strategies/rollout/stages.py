@@ -32,9 +32,6 @@ from strategies.rollout.forecast import (
 )
 from strategies.rollout.rules import RolloutAction, RolloutDecision, Staged, cohort_size
 
-UNKNOWN_J = 1.0
-"""Stands for a retune's joules where nobody ever retuned: the cohort's own then count alone."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StagedRelease:
@@ -208,9 +205,7 @@ def forecast_cohort(cohort: Sequence[DecisionReport], tally: Tally) -> Forecast 
     version = cohort[0].release
     versions, classes = list(tally.by_release()), list(tally.by_class())
     earlier = Tally(cells=tuple(cell for cell in tally.cells if cell[0][0] < version))
-    retune_j = dict.fromkeys(classes, UNKNOWN_J)
-    if earlier.of().joules_per_retune:
-        retune_j = typical_retune_j(earlier, classes)
+    retune_j = typical_retune_j(earlier, classes)
     fleet: Fleet = {
         name: DeviceClass(
             devices=max(tally.of(number, name).devices for number in versions),

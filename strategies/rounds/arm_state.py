@@ -16,7 +16,7 @@ from fleettune.releases.guidance import Guidance
 from strategies.aggregation.fleet_patch import grow_fleet_patch
 from strategies.learning.arm_learning import (
     ArmLearning,
-    add_decisions,
+    add_totals,
     follow_cohort,
     guidance_of,
     guide_release,
@@ -128,7 +128,7 @@ def add_round(state: ArmState, running: RunningSum, night: int, release: int) ->
     return replace(
         state,
         sums=(*state.sums, running.close(night, release)),
-        learning=add_decisions(state.learning, running.reports.totals()),
+        learning=add_totals(state.learning, running.reports.totals()),
         rollout=add_reports(state.rollout, running.reports.cohort),
     )
 

@@ -237,9 +237,9 @@ def _in_order(
     on its order, and then equal experiments would not give equal bytes.
     """
     if isinstance(replies, Iterator):
-        yield from (_decoded(reply, expected) for reply in _by_node(replies))
+        yield from (_decode(reply, expected) for reply in _by_node(replies))
     else:
-        yield from sorted((_decoded(reply, expected) for reply in replies), key=_device)
+        yield from sorted((_decode(reply, expected) for reply in replies), key=_device)
 
 
 def _by_node(replies: Iterator[Message]) -> Iterator[Message]:
@@ -260,9 +260,7 @@ def _by_node(replies: Iterator[Message]) -> Iterator[Message]:
         yield reply
 
 
-def _decoded(
-    reply: Message, expected: ExpectedDelta | None
-) -> tuple[str, Reply | Rejection | None]:
+def _decode(reply: Message, expected: ExpectedDelta | None) -> tuple[str, Reply | Rejection | None]:
     arm = reply.metadata.group_id
     if reply.has_error():
         return arm, None

@@ -21,7 +21,7 @@ from fleettune.seeds import Purpose, stream
 from simulations.engines.flower_internals import take_identity
 from strategies.learning.arm_learning import (
     ArmLearning,
-    add_decisions,
+    add_totals,
     decision_rows,
     follow_cohort,
     guidance_of,
@@ -119,7 +119,7 @@ def message(statistics: Statistics, observation: Observation | None = None) -> M
 def heard(learning: ArmLearning, nights: list[Statistics]) -> ArmLearning:
     """The same after a round in which these devices replied."""
     running = sum_replies(["a"], [message(one) for one in nights], keeps=True)
-    return add_decisions(learning, running["a"].reports.totals())
+    return add_totals(learning, running["a"].reports.totals())
 
 
 def told(
@@ -133,7 +133,7 @@ def told(
 def learned(replies: list[Message], version: int = 2) -> bytes:
     """What the server knows after one round, its tables and the next guidance, as bytes."""
     running = sum_replies(["a"], replies, keeps=True)
-    learning, _ = told(add_decisions(ArmLearning(), running["a"].reports.totals()), version)
+    learning, _ = told(add_totals(ArmLearning(), running["a"].reports.totals()), version)
     every = [to_record(learning), decision_rows(learning), guidance_rows(learning, FITTED)]
     return json.dumps(every).encode()
 
@@ -284,7 +284,7 @@ def test_a_rule_is_judged_by_retunes_that_it_was_not_fitted_to() -> None:
 
 def test_without_guidance_nothing_is_kept_of_a_single_device() -> None:
     running = sum_replies(["a"], [message(one) for one in fleet(1, 60)])
-    learning = add_decisions(ArmLearning(), running["a"].reports.totals())
+    learning = add_totals(ArmLearning(), running["a"].reports.totals())
     assert learning.totals.evidence == Evidence()
     assert told(learning, 2, Unguided()) == (learning, None)
 

@@ -156,13 +156,11 @@ def test_drift_and_gain_are_sketched_by_release_and_class() -> None:
             release=release, device_class="a", decision="retune", drift=drift, gain=gain
         )
 
-    found = collect_statistics(
-        [seen(1, 1e-4, 0.5), seen(1, 4e-4, None), seen(2, None, -0.25)], alpha=0.02
-    )
+    found = collect_statistics([seen(1, 1e-4, 0.5), seen(1, 4e-4, None), seen(2, None, -0.25)])
     assert [(key, sketch.count) for key, sketch in found.drift] == [((1, "a"), 2)]
     assert [(key, sketch.count) for key, sketch in found.gain] == [((1, "a"), 1), ((2, "a"), 1)]
-    assert found.drift[0][1].quantile(1.0) == pytest.approx(4e-4, rel=0.02)
-    assert found.gain[1][1].quantile(0.5) == pytest.approx(-0.25, rel=0.02)
+    assert found.drift[0][1].quantile(1.0) == pytest.approx(4e-4, rel=0.01)
+    assert found.gain[1][1].quantile(0.5) == pytest.approx(-0.25, rel=0.01)
 
 
 def test_an_empty_tally_has_no_rates() -> None:

@@ -99,12 +99,6 @@ def test_the_identity_names_the_content_and_no_place(tmp_path: Path) -> None:
     assert plan_identity(plan) != named
 
 
-def test_a_plan_without_a_corpus_keeps_the_identity_that_it_had(tmp_path: Path) -> None:
-    plan = replace(plan_on(""), conversations=5)
-    assert plan_identity(plan) == plan.identity
-    assert "corpus" not in plan.identity
-
-
 def test_as_many_rows_are_drawn_as_asked_and_none_twice(tmp_path: Path) -> None:
     plan = plan_on(written(tmp_path / "text.jsonl", "yes"))
     drawn = corpus_rows(plan, 3)

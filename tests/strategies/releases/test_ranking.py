@@ -58,7 +58,7 @@ def ranker(store: Path, *recipes: ProbeRecipe) -> Ranker:
 
 
 def test_a_manifest_without_rankings_has_the_bytes_that_it_had(tmp_path: Path) -> None:
-    assert ranker(tmp_path).ranked(RELEASE) == RELEASE
+    assert ranker(tmp_path).rank(RELEASE) == RELEASE
     assert list(tmp_path.iterdir()) == []
     record = to_record(RELEASE)
     fields = "type version name path digest size_bytes shapes template max_tokens drifts"
@@ -66,7 +66,7 @@ def test_a_manifest_without_rankings_has_the_bytes_that_it_had(tmp_path: Path) -
 
 
 def test_a_ranking_names_every_site_and_crosses_the_wire(tmp_path: Path) -> None:
-    release = ranker(tmp_path, RECIPE, FISHER).ranked(RELEASE)
+    release = ranker(tmp_path, RECIPE, FISHER).rank(RELEASE)
     for recipe in (RECIPE, FISHER):
         ranking = release.ranking(recipe)
         assert ranking is not None
@@ -82,20 +82,20 @@ def test_a_ranking_names_every_site_and_crosses_the_wire(tmp_path: Path) -> None
 
 
 def test_equal_rankings_are_made_once_and_found_by_content(tmp_path: Path) -> None:
-    first = ranker(tmp_path / "one", RECIPE).ranked(RELEASE)
-    assert ranker(tmp_path / "two", RECIPE).ranked(RELEASE) == first
+    first = ranker(tmp_path / "one", RECIPE).rank(RELEASE)
+    assert ranker(tmp_path / "two", RECIPE).rank(RELEASE) == first
 
     def refuse(jobs: Sequence[Job]) -> Sequence[Result]:
         raise AssertionError(f"probed again: {len(jobs)} jobs")
 
     again = replace(ranker(tmp_path / "one", RECIPE), run=refuse)
     # where a release lies says nothing about what it is
-    assert again.ranked(RELEASE) == first
+    assert again.rank(RELEASE) == first
     for other in (
-        replace(again, seed=4).ranked,
-        replace(again, recipes=(FISHER,)).ranked,
-        lambda release: again.ranked(replace(release, digest="other weights")),
-        lambda release: again.ranked(replace(release, version=1)),
+        replace(again, seed=4).rank,
+        replace(again, recipes=(FISHER,)).rank,
+        lambda release: again.rank(replace(release, digest="other weights")),
+        lambda release: again.rank(replace(release, version=1)),
     ):
         with pytest.raises(AssertionError, match="probed again"):
             other(RELEASE)
@@ -110,12 +110,12 @@ def test_the_server_probes_as_devices_do_on_users_outside_the_fleet(tmp_path: Pa
 
     population = Outsiders()
     made = Ranker(recipes=(FISHER,), store=tmp_path, population=population, seed=3, run=noted)
-    made.ranked(RELEASE)
+    made.rank(RELEASE)
     probes = [job for job in seen if isinstance(job, ProbeJob)]
     assert [[len(batch) for batch in job.batches] for job in probes] == [[BATCH], [BATCH]]
     # releases are trained on keys 3000 + version
     assert population.asked == [3500]
-    (told,) = made.told(RELEASE)
+    (told,) = made.list_probes(RELEASE)
     assert told["release"] == 0
     examples = [example for job in probes for batch in job.batches for example in batch]
     assert [one for batch in told["batches"] for one in batch] == [

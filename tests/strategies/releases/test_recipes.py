@@ -22,7 +22,7 @@ from fleettune.records import to_record
 from fleettune.releases.manifest import ReleaseDelta, drift_between
 from fleettune.releases.model_files import weight_files, weights_bytes
 from fleettune.seeds import Purpose, stream
-from strategies.releases.given_files import check_given_files
+from strategies.releases.given_files import check_given_files, plan_identity
 from strategies.releases.publisher import Publisher, SourceModel, rms
 from strategies.releases.rewritten import quantised_bytes, round_trip
 from strategies.releases.schedule import ReleasePlan, Schedule
@@ -70,7 +70,7 @@ def logits(folder: Path) -> Tensor:
     return torch.cat(found)
 
 
-def test_every_later_field_makes_another_key() -> None:
+def test_every_field_makes_another_key() -> None:
     plans = [
         TWICE,
         replace(TWICE, scale=3.0),
@@ -78,8 +78,8 @@ def test_every_later_field_makes_another_key() -> None:
         ReleasePlan(name="x", kind="quantised", bits=8),
         ReleasePlan(name="x", kind="quantised", bits=8, embeddings=True),
     ]
-    assert len({json.dumps(dict(plan.identity), sort_keys=True) for plan in plans}) == len(plans)
-    assert "scale" not in FULL.identity
+    keys = {json.dumps(dict(plan_identity(plan)), sort_keys=True) for plan in plans}
+    assert len(keys) == len(plans)
 
 
 def test_a_power_of_two_leaves_the_function_as_it_is_and_moves_the_weights_far(

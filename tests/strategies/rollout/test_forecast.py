@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from fleettune.seeds import Purpose, stream
 from simulations.studies.forecast_resampling import (
     by_class,
+    outcome_of,
     shuffle_classes,
     take_cohort,
 )
@@ -25,7 +26,6 @@ from strategies.rollout.forecast import (
     covers,
     forecast,
     forecast_rows,
-    outcome_of,
     rate_interval,
     stratify,
     typical_retune_j,
@@ -202,8 +202,8 @@ def test_forecasts_stand_beside_outcomes() -> None:
 def test_typical_joules_come_from_earlier_releases() -> None:
     tally = tally_reports([report("a", 10.0), report("a", 20.0), report("b", 60.0), report("c")])
     assert typical_retune_j(tally, "abcd") == {"a": 15.0, "b": 60.0, "c": 30.0, "d": 30.0}
-    with pytest.raises(ValueError, match="at least one earlier retune"):
-        typical_retune_j(Tally(), "a")
+    # nobody ever retuned: only ratios count, and all classes are alike
+    assert typical_retune_j(Tally(), "ab") == {"a": 1.0, "b": 1.0}
 
 
 def test_what_cannot_be_forecast_is_refused() -> None:

@@ -33,7 +33,7 @@ from strategies.rounds.sums import sum_replies
 from tests.strategies.aggregation.deltas import EVERY
 from tests.strategies.rounds.test_sums import reply
 
-Spoil = Callable[[RecordDict], None]
+Spoil = Callable[[RecordDict], object]
 
 
 def framed(data: bytes) -> ArrayRecord:

@@ -97,7 +97,9 @@ def allows(rule: PlacementRule, context: PlacementContext, placement: adapters.P
     return not isinstance(rule, BudgetedRule) or rule.allows(context, placement)
 
 
-def shrink(rule: PlacementRule, placement: adapters.Placement) -> adapters.Placement | None:
+def shrink_placement(
+    rule: PlacementRule, placement: adapters.Placement
+) -> adapters.Placement | None:
     """Returns what a rule tries where a placement does not fit the memory; None: it gives up."""
     return rule.smaller(placement) if isinstance(rule, ShrinkingRule) else None
 

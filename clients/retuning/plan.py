@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from clients.adaptation.decision import OLD, Decision
 from clients.night.order import NightOrder
-from clients.placement.rules import PlacementRule, allows, planned_cache, shrink
+from clients.placement.rules import PlacementRule, allows, planned_cache, shrink_placement
 from clients.policy import DevicePolicy
 from clients.state.state import DeviceState
 from clients.tuning.context import Hindered, PlacementContext
@@ -85,7 +85,7 @@ def plan_tune(rule: PlacementRule, context: PlacementContext) -> TunePlan | Hind
             return Hindered(reason="patch_over_quota", peak_bytes=peak)
         if fits_memory(context, smaller):
             return schedule(rule, context, smaller)
-        smaller = shrink(rule, smaller)
+        smaller = shrink_placement(rule, smaller)
     return Hindered(reason="over_memory", peak_bytes=peak)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from clients.placement.rules import AttentionOnly, EverySite, TopLayers, shrink
+from clients.placement.rules import AttentionOnly, EverySite, TopLayers, shrink_placement
 from fleettune.adapters.patch import Placement
 from fleettune.shapes import MODULES, Shapes, Site
 
@@ -67,7 +67,7 @@ def test_a_smaller_placement_is_the_upper_half_of_the_layers_down_to_one() -> No
     seven = replace(SHAPES, layers=7)
     rule = TopLayers(layers=5, rank=2, alpha=4, shrink=True)
     tried = [rule.on(seven)]
-    while (smaller := shrink(rule, tried[-1])) is not None:
+    while (smaller := shrink_placement(rule, tried[-1])) is not None:
         tried.append(smaller)
     assert [layers_of(placed) for placed in tried] == [[2, 3, 4, 5, 6], [5, 6], [6]]
     # each is what the same rule with fewer layers would have placed
@@ -78,4 +78,4 @@ def test_a_smaller_placement_is_the_upper_half_of_the_layers_down_to_one() -> No
 
 @pytest.mark.parametrize("rule", [EverySite(rank=2, alpha=4), TopLayers(layers=2, rank=2, alpha=4)])
 def test_without_shrink_there_is_nothing_smaller(rule: EverySite | TopLayers) -> None:
-    assert shrink(rule, rule.on(SHAPES)) is None
+    assert shrink_placement(rule, rule.on(SHAPES)) is None

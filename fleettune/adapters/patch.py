@@ -1,10 +1,9 @@
 """Adapters: a placement says which sites carry one, a patch holds the trained factors.
 
-LoRA (Hu et al. 2021, arXiv:2106.09685): the weight of an adapted site becomes
-``W + (alpha / rank) * B @ A``. Sites of one shape may be tied: they share one pair and each has two
-vectors, ``W + (alpha / rank) * diag(v) @ B @ diag(u) @ A`` (docs/methods.md#tied-pairs). A tied
-pair is
-one pair everywhere: in memory, on disk, on the wire.
+LoRA (Hu et al. 2021, arXiv:2106.09685): the weight of an adapted site becomes ``W + (alpha / rank)
+* B @ A``. Sites of one shape may be tied: they share one pair and each has two vectors, ``W +
+(alpha / rank) * diag(v) @ B @ diag(u) @ A`` (docs/methods.md#tied-pairs). A tied pair is one pair
+everywhere: in memory, on disk, on the wire.
 """
 
 from __future__ import annotations

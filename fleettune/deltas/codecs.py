@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,12 +26,9 @@ LEVELS = 127
 
 @runtime_checkable
 class Codec(Protocol):
-    """A way to write arrays."""
+    """A way to write arrays; frames know it by its name."""
 
-    @property
-    def name(self) -> str:
-        """What a frame calls it."""
-        ...
+    name: ClassVar[str]
 
     def pack(self, arrays: Sequence[Array]) -> dict[str, NDArray[Any]]:
         """Returns the arrays as a few flat ones, under short names."""
@@ -42,10 +39,7 @@ class Codec(Protocol):
 class Fp32:
     """Single precision, as it was trained."""
 
-    @property
-    def name(self) -> str:
-        """Returns ``fp32``."""
-        return "fp32"
+    name: ClassVar[str] = "fp32"
 
     def pack(self, arrays: Sequence[Array]) -> dict[str, NDArray[Any]]:
         """Returns all entries, one array behind the other."""
@@ -56,10 +50,7 @@ class Fp32:
 class Fp16:
     """Half precision."""
 
-    @property
-    def name(self) -> str:
-        """Returns ``fp16``."""
-        return "fp16"
+    name: ClassVar[str] = "fp16"
 
     def pack(self, arrays: Sequence[Array]) -> dict[str, NDArray[Any]]:
         """Returns all entries in half precision.
@@ -78,10 +69,7 @@ class Int8:
     largest magnitude over 127. A vector is one channel.
     """
 
-    @property
-    def name(self) -> str:
-        """Returns ``int8``."""
-        return "int8"
+    name: ClassVar[str] = "int8"
 
     def pack(self, arrays: Sequence[Array]) -> dict[str, NDArray[Any]]:
         """Returns the rounded entries, channel by channel, and the scales in single precision."""
@@ -101,25 +89,21 @@ class Int8:
 class TopK:
     """The entries of largest magnitude in half precision, and where they stand.
 
-    What is left out is the sender's business (`fleettune.deltas.error_feedback`). Places are a bit
-    per entry or four bytes per kept entry, whichever is smaller.
+    The sender keeps what is left out (`fleettune.deltas.error_feedback`). Places take a bit per
+    entry or four bytes per kept entry, whichever is smaller.
 
     Attributes:
         fraction: Share of the entries that is kept, over 0 and at most 1.
         feedback: Whether the device keeps what it left out and adds it to its next delta.
     """
 
+    name: ClassVar[str] = "top_k"
     fraction: float
     feedback: bool = True
 
     def __post_init__(self) -> None:
         if not 0 < self.fraction <= 1:
             raise ValueError(f"codec.fraction must be > 0 and <= 1, got {self.fraction}")
-
-    @property
-    def name(self) -> str:
-        """Returns ``top_k``."""
-        return "top_k"
 
     def pack(self, arrays: Sequence[Array]) -> dict[str, NDArray[Any]]:
         """Returns the kept entries in the order of their places, and these."""

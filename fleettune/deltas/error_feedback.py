@@ -2,9 +2,9 @@
 
 Seide et al. 2014; Stich et al. 2018 (arXiv:1809.07599) for sparsified gradients. Here residuals are
 updates, not factors, as factors of two nights have nothing in common
-(docs/methods.md#pitfalls-of-aggregation, pitfall 10): the
-residual is a patch, and the sum of a night's delta and of the residual is factored anew, both
-factors carrying the singular values' root, before its largest entries are kept.
+(docs/methods.md#pitfalls-of-aggregation, pitfall 10): the residual is a patch, and the sum of a
+night's delta and of the residual is factored anew, both factors carrying the singular values' root,
+before its largest entries are kept.
 """
 
 from __future__ import annotations

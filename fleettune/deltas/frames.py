@@ -25,109 +25,6 @@ from fleettune.deltas.codecs import FP32, Codec, Parts, Shape, unpack
 from fleettune.deltas.rejections import RejectedError, Rejection
 from fleettune.shapes import Shapes, Site, order, parse_site
 
-
-@dataclass(frozen=True, slots=True)
-class FactorGroup:
-    """Sites with one rank; those of a tie share a pair, and have its alpha."""
-
-    sites: tuple[Site, ...]
-    rank: int
-    alpha: float | None = None
-
-
-Sizes = Mapping[str, tuple[int, int]]
-
-
-def sites_text(patch: Patch) -> str:
-    """Returns ``4.q.k=8`` for every layer and rank, ``2.up+5.up=4@8.0`` for every tie."""
-    layers: dict[tuple[int, int], list[str]] = {}
-    for site in sorted(patch.factors, key=order):
-        rank = patch.factors[site].a.shape[0]
-        layers.setdefault((site.layer, rank), []).append(site.module)
-    own = [f"{layer}.{'.'.join(modules)}={rank}" for (layer, rank), modules in layers.items()]
-    ties = [
-        f"{'+'.join(map(str, sorted(tied.vectors, key=order)))}={tied.pair.a.shape[0]}"
-        f"@{tied.alpha!r}"
-        for tied in patch.ties
-    ]
-    return " ".join([*own, *ties])
-
-
-def parse_sites(text: str) -> list[FactorGroup]:
-    """Returns the groups that `sites_text` wrote.
-
-    Raises:
-        RejectedError: If a site is unknown or named twice.
-        ValueError: If a number cannot be read.
-    """
-    groups: list[FactorGroup] = []
-    for word in text.split(" "):
-        named, _, told = word.partition("=")
-        rank, tied, alpha = told.partition("@")
-        if tied:
-            check_tied_alpha(float(alpha))
-            sites = tuple(map(_site, named.split("+")))
-            groups.append(FactorGroup(sites, int(rank), float(alpha)))
-        else:
-            layer, *modules = named.split(".")
-            groups += [FactorGroup((_site(f"{layer}.{module}"),), int(rank)) for module in modules]
-    flat = [site for group in groups for site in group.sites]
-    if len(set(flat)) < len(flat) or not flat:
-        raise RejectedError(Rejection.SITE, f"each site must be named once, got {text!r}")
-    return groups
-
-
-def _site(text: str) -> Site:
-    try:
-        return parse_site(text)
-    except ValueError as error:
-        raise RejectedError(Rejection.SITE, str(error)) from error
-
-
-def sizes_text(patch: Patch) -> str:
-    """Returns ``q96x96``, inputs by outputs, for every module that is adapted."""
-    sizes: dict[str, tuple[int, int]] = {}
-    pairs = [(site, item) for site, item in patch.factors.items()]
-    pairs += [(site, tied.pair) for tied in patch.ties for site in tied.vectors]
-    for site, item in sorted(pairs, key=lambda pair: order(pair[0])):
-        size = item.a.shape[1], item.b.shape[0]
-        if sizes.setdefault(site.module, size) != size:
-            raise ValueError(f"sites of {site.module} must have one shape, got {size} at {site}")
-    return " ".join(f"{module}{n_in}x{n_out}" for module, (n_in, n_out) in sizes.items())
-
-
-def parse_sizes(text: str) -> dict[str, tuple[int, int]]:
-    """Returns the sizes that `sizes_text` wrote; ValueError if a number cannot be read."""
-    sizes: dict[str, tuple[int, int]] = {}
-    for word in text.split(" "):
-        module = word.rstrip("0123456789x")
-        n_in, _, n_out = word.removeprefix(module).partition("x")
-        sizes[module] = int(n_in), int(n_out)
-    return sizes
-
-
-def named_shapes(
-    groups: Sequence[FactorGroup], sizes: Sizes
-) -> tuple[dict[str, Shape], dict[str, Array]]:
-    """Returns the shape of every array that was packed, in their order, and the ties' alphas."""
-    shapes: dict[str, Shape] = {}
-    alphas: dict[str, Array] = {}
-    own = sorted((g for g in groups if g.alpha is None), key=lambda g: order(g.sites[0]))
-    ties = [group for group in groups if group.alpha is not None]
-    prefixes = [str(group.sites[0]) + "." for group in own] + [f"tie{i}/" for i in range(len(ties))]
-    for prefix, group in zip(prefixes, [*own, *ties], strict=True):
-        module = group.sites[0].module
-        if module not in sizes or any(sizes.get(s.module) != sizes[module] for s in group.sites):
-            raise RejectedError(Rejection.SHAPE, f"sizes of {group.sites} are missing or differ")
-        n_in, n_out = sizes[module]
-        shapes |= {f"{prefix}a": (group.rank, n_in), f"{prefix}b": (n_out, group.rank)}
-        if group.alpha is not None:
-            alphas[f"{prefix}alpha"] = np.array([group.alpha], dtype=np.float32)
-            for site in group.sites:
-                shapes |= {f"{prefix}{site}.u": (group.rank,), f"{prefix}{site}.v": (n_out,)}
-    return shapes, alphas
-
-
 SCHEMA = 1
 _DIGEST = "digest"
 _DTYPES = ("float32", "float16", "int8", "uint8", "uint32")
@@ -160,7 +57,7 @@ def write_frame(patch: Patch, codec: Codec = FP32) -> bytes:
     Raises:
         ValueError: If an entry is not finite, or sites of one module differ in shape.
     """
-    arrays = {name: array for name, array in to_arrays(patch).items() if not _told(name)}
+    arrays = {name: array for name, array in to_arrays(patch).items() if not _is_in_header(name)}
     if not all(np.isfinite(array).all() for array in arrays.values()):
         raise ValueError("a delta must have finite entries; this one has NaN or infinity")
     parts = codec.pack(list(arrays.values()))
@@ -169,15 +66,15 @@ def write_frame(patch: Patch, codec: Codec = FP32) -> bytes:
         "codec": codec.name,
         "release": str(patch.release),
         "alpha": repr(patch.alpha),
-        "sites": sites_text(patch),
-        "sizes": sizes_text(patch),
+        "sites": _sites_text(patch),
+        "sizes": _sizes_text(patch),
     }
     header[_DIGEST] = _digest(header, parts)
     return save(dict(parts), metadata=header)
 
 
 def payload_bytes(frame: bytes) -> int:
-    """Returns the bytes of a frame's arrays; its header is among those charged for a report."""
+    """Returns the bytes of a frame's arrays; its header is among those counted for a report."""
     return len(frame) - 8 - int.from_bytes(frame[:8], "little")
 
 
@@ -195,7 +92,7 @@ def read_frame(frame: bytes, expected: ExpectedDelta | None = None) -> Patch:
     if expected is not None and len(frame) > expected.limit_bytes:
         told = f"a frame must be <= {expected.limit_bytes} bytes, got {len(frame)}"
         raise RejectedError(Rejection.OVERSIZED, told)
-    header, parts = _opened(frame)
+    header, parts = _open_frame(frame)
     if header.get("schema") != str(SCHEMA):
         told = f"schema must be {SCHEMA}, got {header.get('schema')!r}"
         raise RejectedError(Rejection.SCHEMA, told)
@@ -204,7 +101,7 @@ def read_frame(frame: bytes, expected: ExpectedDelta | None = None) -> Patch:
         raise RejectedError(Rejection.DIGEST, "the frame is not what its digest says")
     try:
         release, alpha = int(header["release"]), float(header["alpha"])
-        sites, sizes = parse_sites(header["sites"]), parse_sizes(header["sizes"])
+        sites, sizes = _parse_sites(header["sites"]), _parse_sizes(header["sizes"])
     except RejectedError:
         raise
     except (KeyError, ValueError) as error:
@@ -222,7 +119,7 @@ def _check_alpha(alpha: float) -> None:
         raise RejectedError(Rejection.OUT_OF_RANGE, f"alpha must be <= {LARGEST:g}, got {alpha}")
 
 
-def _opened(frame: bytes) -> tuple[dict[str, str], Parts]:
+def _open_frame(frame: bytes) -> tuple[dict[str, str], Parts]:
     try:
         size = int.from_bytes(frame[:8], "little")
         if size > min(HEADER_LIMIT, len(frame) - 8):
@@ -245,13 +142,13 @@ def _digest(header: Mapping[str, str], parts: Parts) -> str:
     return base64.b85encode(digest.digest()).decode()
 
 
-def _told(name: str) -> bool:
-    """Whether the header holds a number: a tie's alpha must arrive without rounding."""
+def _is_in_header(name: str) -> bool:
+    """Whether the header holds an array: a tie's alpha must arrive without rounding."""
     return name.endswith("/alpha")
 
 
 def _check(
-    release: int, groups: Sequence[FactorGroup], sizes: Sizes, expected: ExpectedDelta
+    release: int, groups: Sequence[_FactorGroup], sizes: _Sizes, expected: ExpectedDelta
 ) -> None:
     if release != expected.release:
         told = f"release must be {expected.release}, got {release}"
@@ -270,11 +167,11 @@ def _check(
 def _patch(
     codec: str,
     parts: Parts,
-    layout: tuple[Sequence[FactorGroup], Sizes],
+    layout: tuple[Sequence[_FactorGroup], _Sizes],
     release: int,
     alpha: float,
 ) -> Patch:
-    shapes, alphas = named_shapes(*layout)
+    shapes, alphas = _named_shapes(*layout)
     claimed = sum(math.prod(shape) for shape in shapes.values())
     held = sum(part.nbytes for part in parts.values())
     if min(min(shape) for shape in shapes.values()) < 1 or claimed > _SPARSEST * max(held, 1):
@@ -291,3 +188,105 @@ def _patch(
         return from_arrays(arrays | alphas, release, alpha)
     except ValueError as error:
         raise RejectedError(Rejection.SHAPE, str(error)) from error
+
+
+@dataclass(frozen=True, slots=True)
+class _FactorGroup:
+    """Sites with one rank; those of a tie share a pair, and have its alpha."""
+
+    sites: tuple[Site, ...]
+    rank: int
+    alpha: float | None = None
+
+
+_Sizes = Mapping[str, tuple[int, int]]
+
+
+def _sites_text(patch: Patch) -> str:
+    """Returns ``4.q.k=8`` for every layer and rank, ``2.up+5.up=4@8.0`` for every tie."""
+    layers: dict[tuple[int, int], list[str]] = {}
+    for site in sorted(patch.factors, key=order):
+        rank = patch.factors[site].a.shape[0]
+        layers.setdefault((site.layer, rank), []).append(site.module)
+    own = [f"{layer}.{'.'.join(modules)}={rank}" for (layer, rank), modules in layers.items()]
+    ties = [
+        f"{'+'.join(map(str, sorted(tied.vectors, key=order)))}={tied.pair.a.shape[0]}"
+        f"@{tied.alpha!r}"
+        for tied in patch.ties
+    ]
+    return " ".join([*own, *ties])
+
+
+def _parse_sites(text: str) -> list[_FactorGroup]:
+    """Returns the groups that `_sites_text` wrote.
+
+    Raises:
+        RejectedError: If a site is unknown or named twice.
+        ValueError: If a number cannot be read.
+    """
+    groups: list[_FactorGroup] = []
+    for word in text.split(" "):
+        named, _, told = word.partition("=")
+        rank, tied, alpha = told.partition("@")
+        if tied:
+            check_tied_alpha(float(alpha))
+            sites = tuple(map(_site, named.split("+")))
+            groups.append(_FactorGroup(sites, int(rank), float(alpha)))
+        else:
+            layer, *modules = named.split(".")
+            groups += [_FactorGroup((_site(f"{layer}.{module}"),), int(rank)) for module in modules]
+    flat = [site for group in groups for site in group.sites]
+    if len(set(flat)) < len(flat) or not flat:
+        raise RejectedError(Rejection.SITE, f"each site must be named once, got {text!r}")
+    return groups
+
+
+def _site(text: str) -> Site:
+    try:
+        return parse_site(text)
+    except ValueError as error:
+        raise RejectedError(Rejection.SITE, str(error)) from error
+
+
+def _sizes_text(patch: Patch) -> str:
+    """Returns ``q96x96``, inputs by outputs, for every module that is adapted."""
+    sizes: dict[str, tuple[int, int]] = {}
+    pairs = [(site, item) for site, item in patch.factors.items()]
+    pairs += [(site, tied.pair) for tied in patch.ties for site in tied.vectors]
+    for site, item in sorted(pairs, key=lambda pair: order(pair[0])):
+        size = item.a.shape[1], item.b.shape[0]
+        if sizes.setdefault(site.module, size) != size:
+            raise ValueError(f"sites of {site.module} must have one shape, got {size} at {site}")
+    return " ".join(f"{module}{n_in}x{n_out}" for module, (n_in, n_out) in sizes.items())
+
+
+def _parse_sizes(text: str) -> dict[str, tuple[int, int]]:
+    """Returns the sizes that `_sizes_text` wrote; ValueError if a number cannot be read."""
+    sizes: dict[str, tuple[int, int]] = {}
+    for word in text.split(" "):
+        module = word.rstrip("0123456789x")
+        n_in, _, n_out = word.removeprefix(module).partition("x")
+        sizes[module] = int(n_in), int(n_out)
+    return sizes
+
+
+def _named_shapes(
+    groups: Sequence[_FactorGroup], sizes: _Sizes
+) -> tuple[dict[str, Shape], dict[str, Array]]:
+    """Returns the shape of every array that was packed, in their order, and the ties' alphas."""
+    shapes: dict[str, Shape] = {}
+    alphas: dict[str, Array] = {}
+    own = sorted((g for g in groups if g.alpha is None), key=lambda g: order(g.sites[0]))
+    ties = [group for group in groups if group.alpha is not None]
+    prefixes = [str(group.sites[0]) + "." for group in own] + [f"tie{i}/" for i in range(len(ties))]
+    for prefix, group in zip(prefixes, [*own, *ties], strict=True):
+        module = group.sites[0].module
+        if module not in sizes or any(sizes.get(s.module) != sizes[module] for s in group.sites):
+            raise RejectedError(Rejection.SHAPE, f"sizes of {group.sites} are missing or differ")
+        n_in, n_out = sizes[module]
+        shapes |= {f"{prefix}a": (group.rank, n_in), f"{prefix}b": (n_out, group.rank)}
+        if group.alpha is not None:
+            alphas[f"{prefix}alpha"] = np.array([group.alpha], dtype=np.float32)
+            for site in group.sites:
+                shapes |= {f"{prefix}{site}.u": (group.rank,), f"{prefix}{site}.v": (n_out,)}
+    return shapes, alphas

@@ -2,9 +2,9 @@
 
 Llama's layers run by hand (`fleettune.backbone.decoder_layer`); layers of another build go through
 autograd. Below the lowest adapted layer nothing changes during tuning, so the host computes these
-hidden states once per example (docs/methods.md#prefix-cache). That saves the host's time
-only: a device without a cache of its own is billed for every pass. States beyond a bound in bytes
-lie in a temporary file, with the same numbers.
+hidden states once per example (docs/methods.md#prefix-cache). That saves the host's time only: a
+device without a cache of its own is billed for every pass. States beyond a bound in bytes lie in a
+temporary file, with the same numbers.
 """
 
 from __future__ import annotations

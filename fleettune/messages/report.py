@@ -1,9 +1,9 @@
 """What a device reports, as values: statistics for the server, an observation for the experiment.
 
 Statistics are numbers and short words; there is no field that could hold a user's text, a buffer or
-base weights. Observations belong to the simulation's observer: they measure quality on
-exchanges that the device has not seen, and the grid takes them out of a reply before the strategy
-sees it. In a deployment there are none.
+base weights. Observations belong to the simulation's observer: they measure quality on exchanges
+that the device has not seen, and the grid takes them out of a reply before the strategy sees it. In
+a deployment there are none.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Guidance: what the server tells all devices about reuse and retune with a release.
 
 It travels with the release's manifest (docs/methods.md#edgetune-ours). One decision for everybody,
-or a logistic
-score of "retuning would help" fitted from what devices reported, and the share of devices that
-retune at random so that the next fit sees more than those that the rule chose.
+or a logistic score of "retuning would help" fitted from what devices reported, and the share of
+devices that retune at random so that the next fit sees more than those that the rule chose.
 """
 
 from __future__ import annotations

@@ -9,10 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-SINGLE_MEASURES = (
-    *("score_auc", "score_auc_within", "retune_rate"),
-    *("forecast_coverage", "forecast_half_width"),
-)
+SINGLE_MEASURES = ("score_auc", "score_auc_within", "retune_rate")
 """Measures of one arm alone."""
 COLUMN_MEASURES = (
     "difference",
@@ -47,7 +44,6 @@ class Claim:
             - ``score_auc``, ``score_auc_within``: ROC-AUC of what `arm` decides by, against what a
               retune gains, over all decisions and within releases;
             - ``retune_rate``: share of the decisions of `arm` that are retunes;
-            - ``forecast_coverage``, ``forecast_half_width``: of resampled first cohorts of `arm`;
             - ``levels``: how far apart graded styles of the offered catalogue stay in order, the
               axis as its column; ``words``: share of its entries whose strongest word is right.
         arm: The arm that it is about.

@@ -28,10 +28,6 @@ from simulations.studies.claim_measures import (
     estimate_retune_rate,
 )
 from simulations.studies.explanations import level_growth, strongest_right
-from simulations.studies.forecast_resampling import (
-    estimate_forecast_coverage,
-    estimate_forecast_half_width,
-)
 
 Arms = Mapping[str, pl.DataFrame]
 """The rows of every arm with the columns of `simulations.results.derived_columns`."""
@@ -40,12 +36,8 @@ Entries = Sequence[Mapping[str, Any]]
 
 HOLDS, NOT_SHOWN = "holds", "not shown"
 """How a claim's verdict begins, but where the interval rules the claim out."""
-_OF_MANY_DEVICES = ("forecast_coverage", "forecast_half_width")
-"""Measures that need more devices than a small world has."""
 _SINGLE: Mapping[str, Callable[[pl.DataFrame, float], dict[str, Any]]] = {
     "retune_rate": lambda rows, _: estimate_retune_rate(rows),
-    "forecast_coverage": lambda rows, _: estimate_forecast_coverage(rows),
-    "forecast_half_width": lambda rows, _: estimate_forecast_half_width(rows),
     "score_auc": lambda rows, margin: estimate_auc(rows, margin, within=False),
     "score_auc_within": lambda rows, margin: estimate_auc(rows, margin, within=True),
 }
@@ -88,7 +80,7 @@ def judge_everywhere(
     """
     found: list[dict[str, Any]] = []
     for claim in claims:
-        if claim.world or claim.against_world or claim.measure in _OF_MANY_DEVICES:
+        if claim.world or claim.against_world:
             continue
         judged = {
             world: judge_claims({world: rows}, [replace(claim, world=world)], metric)[0]

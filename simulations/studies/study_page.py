@@ -23,7 +23,6 @@ from simulations.results.device_means import split_arms
 from simulations.results.summary import LABEL, NOT_COVERED
 from simulations.studies import claim_measures
 from simulations.studies.catalogue_map import draw_catalogue_map
-from simulations.studies.forecast_resampling import COHORTS, WIDEST
 from simulations.studies.judge import Arms
 from simulations.studies.study_figures import (
     draw_chord,
@@ -37,7 +36,6 @@ from simulations.studies.study_tables import (
     summarise_arms,
     tabulate_arms,
     tabulate_claims,
-    tabulate_forecasts,
     tabulate_grid,
     tabulate_retunes,
     tabulate_scores,
@@ -95,8 +93,6 @@ def write_study_page(
             for world, rows in worlds.items()
         ],
         "margin": MARGIN,
-        "cohorts": COHORTS,
-        "widest": WIDEST,
         "grid": tabulate_grid(grid),
         "label": LABEL[0].upper() + LABEL[1:],
         "not_covered": NOT_COVERED,
@@ -146,5 +142,4 @@ def _describe_decisions(arms: Arms, metric: str, mild: Sequence[str]) -> dict[st
         "chord": draw_chord(arms, metric),
         "mixes": draw_mixes(arms, REFERENCE, mild) if mild and REFERENCE in arms else None,
         "score_charts": {OURS: draw_scores(arms[OURS], MARGIN)} if scored else {},
-        "forecasts": [] if ours is None else tabulate_forecasts(ours),
     }

@@ -30,7 +30,6 @@ from simulations.results.device_means import (
     sum_column,
 )
 from simulations.studies.claim_measures import LABEL, estimate_auc
-from simulations.studies.forecast_resampling import resample_releases
 from simulations.studies.judge import HOLDS, NOT_SHOWN, Arms, explain_verdict
 
 Range = tuple[float | None, float | None, float | None]
@@ -201,8 +200,6 @@ def describe_comparison(claim: Claim, metric: str) -> str:
         "score_auc": f"ROC-AUC of what {arm} decides by, for a gain above {claim.margin:g} nats",
         "score_auc_within": f"the same of {arm} within releases, {claim.margin:g} nats",
         "retune_rate": f"share of retunes among the decisions of {arm}",
-        "forecast_coverage": f"share of first cohorts of {arm} whose interval covers the outcome",
-        "forecast_half_width": f"half-width of such an interval of {arm}, as cohorts grew",
     }[claim.measure] + _name_releases(claim)
 
 
@@ -273,25 +270,6 @@ def tabulate_scores(arms: Arms, margin: float) -> list[Row]:
             row[release] = format_number(estimate_auc(own, margin, within=True)["mean"])
         rows.append(row)
     return rows
-
-
-def tabulate_forecasts(rows: pl.DataFrame) -> list[Row]:
-    """Returns a row per release: how first cohorts, drawn again, forecast an arm's outcome.
-
-    No row where the fleet is too small for a first cohort.
-    """
-    found: list[Row] = []
-    for one in resample_releases(rows):
-        row = {"release": one.name, "retuned": format_share(one.first.retune_rate, digits=0)}
-        for heading, study in (("first cohort", one.first), ("grown", one.grown)):
-            rate = study.quantities["retune_rate"]
-            row[f"covered, {heading}"] = (
-                f"{format_share(rate.covered, digits=0)} +-{100 * rate.mean_half_width:.1f} "
-                f"points, {study.sampled:.0f} devices"
-            )
-        joules = one.grown.quantities["energy_j"].covered
-        found.append(row | {"joules, grown": format_share(joules, digits=0)})
-    return found
 
 
 def tabulate_grid(grid: Sequence[Mapping[str, Any]]) -> list[Row]:

@@ -20,15 +20,9 @@ from simulations.studies.claim_measures import (
     estimate_retained,
     estimate_retune_rate,
 )
-from simulations.studies.forecast_resampling import (
-    estimate_forecast_coverage,
-    estimate_forecast_half_width,
-    resample_releases,
-)
 from simulations.studies.judge import judge_claims, judge_everywhere
 from simulations.studies.study_figures import estimate_mix_saving
 from simulations.studies.study_tables import (
-    tabulate_forecasts,
     tabulate_grid,
     tabulate_retunes,
     tabulate_scores,
@@ -244,24 +238,6 @@ def test_tables_count_retunes_by_release_and_show_areas() -> None:
     scores = tabulate_scores(arms, MARGIN)[0]
     assert scores["a retune helps"] == "34 of 80"
     assert scores["within releases [95 %]"].startswith("0.500")  # one drift for all of a release
-
-
-def test_first_cohorts_of_a_fleet_are_forecast_from_rows() -> None:
-    frame = fleet(60).filter(pl.col("arm") == "ours")
-    every = resample_releases(frame)
-    assert [one.name for one in every] == ["mild", "severe"]
-    assert [one.first.retune_rate for one in every] == [0.1, 0.75]
-    assert all(one.first.sampled == 20 for one in every)
-    coverage, width = estimate_forecast_coverage(frame), estimate_forecast_half_width(frame)
-    assert coverage["mean"] is not None
-    assert coverage["mean"] > 0.85
-    assert width["ci95"][1] <= 0.1  # what a cohort grows until
-    mild, severe = tabulate_forecasts(frame)
-    assert (mild["retuned"], severe["retuned"]) == ("10 %", "75 %")
-    assert mild["covered, first cohort"].endswith("points, 20 devices")
-    few = fleet(20).filter(pl.col("arm") == "ours")
-    assert estimate_forecast_coverage(few) == {"mean": None, "ci95": [None, None]}
-    assert tabulate_forecasts(few) == []
 
 
 def test_a_grid_judges_every_claim_in_every_world_that_has_its_arms() -> None:

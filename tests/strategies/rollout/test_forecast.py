@@ -11,12 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleettune.seeds import Purpose, stream
-from simulations.studies.forecast_resampling import (
-    by_class,
-    outcome_of,
-    shuffle_classes,
-    take_cohort,
-)
 from strategies.learning.decision_reports import DecisionReport
 from strategies.learning.decision_sums import Tally, tally_reports
 from strategies.rollout.forecast import (
@@ -32,6 +26,12 @@ from strategies.rollout.forecast import (
 )
 from strategies.rollout.intervals import NORMAL, Interval, student_quantile, wilson
 from strategies.rollout.rules import cohort_size
+from tests.strategies.rollout.drawn_cohorts import (
+    by_class,
+    outcome_of,
+    shuffle_classes,
+    take_cohort,
+)
 
 CLASSES = {"flagship": 0.3, "middle": 0.5, "budget": 0.17, "rare": 0.03}
 BASE_J = {"flagship": 20.0, "middle": 30.0, "budget": 60.0, "rare": 15.0}

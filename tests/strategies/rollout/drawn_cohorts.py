@@ -1,4 +1,4 @@
-"""Forecasts of a study: first cohorts drawn again from runs in which every outcome is known.
+"""First cohorts drawn again from fleets in which every outcome is known, to test forecasts.
 
 How well a cohort forecasts is found out by drawing many of them from a release of which every
 device's outcome is known, and comparing each forecast with the outcome.
@@ -13,13 +13,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import polars as pl
 
-from fleettune.seeds import Purpose, stream
-from simulations.results.device_means import finite
 from strategies.learning.decision_reports import DecisionReport, sort_reports
 from strategies.rollout.forecast import (
     QUANTITIES,
@@ -31,7 +27,6 @@ from strategies.rollout.forecast import (
     forecast,
 )
 from strategies.rollout.intervals import wilson
-from strategies.rollout.rules import MINIMUM, cohort_size
 
 
 def outcome_of(reports: Iterable[DecisionReport]) -> FleetOutcome:
@@ -57,7 +52,6 @@ WIDEST = 0.1
 """Half-width of the retune rate above which a cohort grows: ten points."""
 Queue = Mapping[str, Sequence[DecisionReport]]
 """A whole fleet's reports by class, each class in a random order."""
-_SPENT = ("energy_j_synthesise", "energy_j_probe", "energy_j_tune")
 
 
 def half_width(rate: float, size: int, devices: int) -> float:
@@ -221,85 +215,3 @@ def _cover(name: str, forecasts: Sequence[Forecast], outcome: FleetOutcome) -> C
         mean_half_width=math.fsum(widths) / len(widths),
         largest_half_width=max(widths),
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resampled:
-    """What the cohorts of one release showed: as first drawn, and grown until `WIDEST`."""
-
-    name: str
-    first: ForecastStudy
-    grown: ForecastStudy
-
-
-def resample_releases(rows: pl.DataFrame) -> list[Resampled]:
-    """Returns how first cohorts forecast every release that an arm's devices decided about.
-
-    Releases of which fewer devices than a first cohort has decided are left out.
-
-    Args:
-        rows: An arm's rows with the columns of `simulations.results.derived_columns`.
-    """
-    found: list[Resampled] = []
-    decided = rows.filter(pl.col("decided") == 1)
-    for version in sorted(decided["release"].unique().to_list()):
-        here = decided.filter(pl.col("release") == version)
-        if here.height <= MINIMUM:
-            continue
-        reports = [_make_report(row) for row in here.sort("device").iter_rows(named=True)]
-        known = _average_retune_j(rows.filter(pl.col("release") < version), reports)
-        size = cohort_size(len(reports))
-        draws = [stream(0, Purpose.SAMPLING, version, kind) for kind in (0, 1)]
-        found.append(
-            Resampled(
-                name=str(here["release_name"][0]),
-                first=resample_cohorts(reports, known, size, COHORTS, draws[0]),
-                grown=resample_cohorts(reports, known, size, COHORTS, draws[1], WIDEST),
-            )
-        )
-    return found
-
-
-def estimate_forecast_coverage(rows: pl.DataFrame) -> dict[str, Any]:
-    """Returns the share of grown first cohorts whose interval covers the outcome.
-
-    The interval is Wilson's over the cohorts drawn, given the devices that there are.
-    """
-    every = resample_releases(rows)
-    if not every:
-        return {"mean": None, "ci95": [None, None]}
-    share = sum(one.grown.quantities["retune_rate"].covered for one in every) / len(every)
-    known = wilson(share, COHORTS * len(every))
-    return {"mean": share, "ci95": [known.low, known.high]}
-
-
-def estimate_forecast_half_width(rows: pl.DataFrame) -> dict[str, Any]:
-    """Returns the mean half-width of grown first cohorts' retune rates, and least and largest."""
-    widths = [one.grown.quantities["retune_rate"] for one in resample_releases(rows)]
-    if not widths:
-        return {"mean": None, "ci95": [None, None]}
-    means = [one.mean_half_width for one in widths]
-    ends = [min(means), max(one.largest_half_width for one in widths)]
-    return {"mean": finite(sum(means) / len(means)), "ci95": ends}
-
-
-def _make_report(row: Mapping[str, Any]) -> DecisionReport:
-    retuned = row["decision"] == "retune"
-    return DecisionReport(
-        release=row["release"],
-        device_class=row["profile"],
-        decision=row["decision"],
-        energy_j=row["energy_j"],
-        retune_j=sum(row[name] for name in _SPENT) if retuned else 0.0,
-        down_bytes=row["down_bytes"],
-    )
-
-
-def _average_retune_j(earlier: pl.DataFrame, reports: list[DecisionReport]) -> dict[str, float]:
-    """Returns joules of an earlier retune by class; the mean of all where a class had none."""
-    spent = earlier.filter(pl.col("decision") == "retune").select(
-        "profile", joules=pl.sum_horizontal(_SPENT)
-    )
-    overall = float(spent["joules"].to_numpy().mean())
-    by_class = dict(spent.group_by("profile").agg(pl.col("joules").mean()).iter_rows())
-    return {one.device_class: by_class.get(one.device_class, overall) for one in reports}

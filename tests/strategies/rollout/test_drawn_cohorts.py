@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleettune.seeds import Purpose, stream
-from simulations.studies.forecast_resampling import (
+from strategies.rollout.forecast import DeviceClass
+from strategies.rollout.rules import cohort_size
+from tests.strategies.rollout.drawn_cohorts import (
     allocate,
     by_class,
     forecast_within,
@@ -20,8 +22,6 @@ from simulations.studies.forecast_resampling import (
     size_needed,
     take_cohort,
 )
-from strategies.rollout.forecast import DeviceClass
-from strategies.rollout.rules import cohort_size
 from tests.strategies.rollout.test_forecast import RETUNE_J, report, table
 
 

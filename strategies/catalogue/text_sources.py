@@ -34,6 +34,35 @@ CLIP = 1.0
 """Largest norm of the whole gradient of a tune."""
 
 
+def check_layers(how: TextCatalogue, shapes: Shapes, population: Population) -> None:
+    """Raises ValueError if a model has fewer layers than are to be adapted."""
+    if how.layers > shapes.layers:
+        raise ValueError(
+            f"catalogue.layers must be at most the model's {shapes.layers}, got {how.layers}"
+        )
+
+
+def make_text_entries(
+    how: TextCatalogue, release: Manifest, before: EntryValidity | None, tools: EntryTools
+) -> tuple[Entry, ...]:
+    """Returns an entry per corpus: still valid, or tuned."""
+    corpora = how.corpora(tools.seed)
+    valid = {} if before is None else {entry.name: entry for entry in before.valid}
+    due = {name: c[:-HELD_OUT] for name, c in corpora.items() if name not in valid}
+    tuned = tune_on_corpora(due, how, release, tools) if due else ()
+    entries = {entry.name: entry for entry in tuned} | valid
+    return tuple(entries[name] for name in corpora)
+
+
+def hold_out_text(
+    how: TextCatalogue, entries: Sequence[Entry], release: Manifest, tools: EntryTools
+) -> Mapping[str, tuple[Example, ...]]:
+    """Returns what is held out of every entry's text."""
+    encoder = open_encoder(Path(release.path), release.template, release.max_tokens)
+    corpora = how.corpora(tools.seed)
+    return {name: tuple(map(encoder.example, text[-HELD_OUT:])) for name, text in corpora.items()}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StyleCatalogue:
     """A catalogue of patches tuned on text in one style each.
@@ -67,6 +96,11 @@ class StyleCatalogue:
     explain: Explain = field(default_factory=Explain)
     worse: float = 0.02
 
+    # both catalogues of text do these alike
+    check = check_layers
+    make_entries = make_text_entries
+    hold_out = hold_out_text
+
     def __post_init__(self) -> None:
         _check(self)
         most = len(style_grid(self.expertise))
@@ -89,22 +123,6 @@ class StyleCatalogue:
     def draw_questions(self, tools: EntryTools) -> tuple[str, ...]:
         """Returns questions of personas outside the fleet."""
         return draw_plain_questions(self.explain.questions, tools.seed + 1)
-
-    def check(self, shapes: Shapes, population: Population) -> None:
-        """Raises ValueError if a model has fewer layers than are to be adapted."""
-        _check_layers(self, shapes)
-
-    def make_entries(
-        self, release: Manifest, before: EntryValidity | None, tools: EntryTools
-    ) -> tuple[Entry, ...]:
-        """Returns an entry per style: still valid, or tuned."""
-        return _make_entries(self, release, before, tools)
-
-    def hold_out(
-        self, entries: Sequence[Entry], release: Manifest, tools: EntryTools
-    ) -> Mapping[str, tuple[Example, ...]]:
-        """Returns what is held out of every entry's text."""
-        return _hold_out(self, release, tools)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +157,11 @@ class CorporaCatalogue:
     explain: Explain = field(default_factory=Explain)
     worse: float = 0.02
 
+    # both catalogues of text do these alike
+    check = check_layers
+    make_entries = make_text_entries
+    hold_out = hold_out_text
+
     def __post_init__(self) -> None:
         _check(self)
 
@@ -151,22 +174,6 @@ class CorporaCatalogue:
         each = -(-self.explain.questions // len(self.text.files))
         drawn = self._drawn(each, tools.seed, 7)
         return tuple(exchange.question for part in drawn.values() for exchange in part)
-
-    def check(self, shapes: Shapes, population: Population) -> None:
-        """Raises ValueError if a model has fewer layers than are to be adapted."""
-        _check_layers(self, shapes)
-
-    def make_entries(
-        self, release: Manifest, before: EntryValidity | None, tools: EntryTools
-    ) -> tuple[Entry, ...]:
-        """Returns an entry per corpus: still valid, or tuned."""
-        return _make_entries(self, release, before, tools)
-
-    def hold_out(
-        self, entries: Sequence[Entry], release: Manifest, tools: EntryTools
-    ) -> Mapping[str, tuple[Example, ...]]:
-        """Returns what is held out of every entry's text."""
-        return _hold_out(self, release, tools)
 
     def _drawn(self, count: int, seed: int, key: int) -> dict[str, tuple[Exchange, ...]]:
         names = [corpus.name for corpus in self.text.files]
@@ -262,35 +269,9 @@ def _key_file(store: Path, job: TuneJob, release: Manifest) -> Path:
     return store / f"{job_digest(replace(job, release=release.digest))}.tuned"
 
 
-def _make_entries(
-    how: TextCatalogue, release: Manifest, before: EntryValidity | None, tools: EntryTools
-) -> tuple[Entry, ...]:
-    corpora = how.corpora(tools.seed)
-    valid = {} if before is None else {entry.name: entry for entry in before.valid}
-    due = {name: c[:-HELD_OUT] for name, c in corpora.items() if name not in valid}
-    tuned = tune_on_corpora(due, how, release, tools) if due else ()
-    entries = {entry.name: entry for entry in tuned} | valid
-    return tuple(entries[name] for name in corpora)
-
-
-def _hold_out(
-    how: TextCatalogue, release: Manifest, tools: EntryTools
-) -> Mapping[str, tuple[Example, ...]]:
-    encoder = open_encoder(Path(release.path), release.template, release.max_tokens)
-    corpora = how.corpora(tools.seed)
-    return {name: tuple(map(encoder.example, text[-HELD_OUT:])) for name, text in corpora.items()}
-
-
 def _check(how: TextCatalogue) -> None:
     check_counts(how, "corpus", "steps", "batch", "layers", "rank")
     check_worse(how.worse)
     for name in ("learning_rate", "alpha"):
         if not getattr(how, name) > 0:
             raise ValueError(f"catalogue.{name} must be > 0, got {getattr(how, name)}")
-
-
-def _check_layers(how: TextCatalogue, shapes: Shapes) -> None:
-    if how.layers > shapes.layers:
-        raise ValueError(
-            f"catalogue.layers must be at most the model's {shapes.layers}, got {how.layers}"
-        )

@@ -46,10 +46,9 @@ bench: $(READY) ## run every benchmark in its quick form
 	    $(BIN)/python "$$file" --quick || exit 1; \
 	done
 
-gpu: $(READY) ## on a machine with CUDA: its tests, tuning throughput and joules, studies on SmolLM2
+gpu: $(READY) ## on a machine with CUDA: its tests, tuning throughput, studies on SmolLM2
 	$(BIN)/python -m pytest -q -m gpu $(ARGS)
 	$(BIN)/python benchmarks/gpu.py
-	$(BIN)/python benchmarks/gpu_energy.py
 	@if [ -f "$(JOURNALS)" ] && [ -d .cache/models/smollm2_135m ]; then \
 	    $(BIN)/python -m simulations study=gradcut_smollm2 model=smollm2_135m data=mood_journal \
 	        data.path="$(JOURNALS)" fleet.devices=48 study.seeds=[1,2] engine=inprocess compute.device=cuda \

@@ -74,18 +74,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _patch_parsers(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
     """Adds the commands about patches of other libraries."""
-    export = add_parser("export", help="write a patch for another library")
+    export = add_parser("export", help="write a patch as a PEFT LoRA folder")
     export.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
     whose = export.add_mutually_exclusive_group(required=True)
     whose.add_argument("--device", type=int, help="number of the device, from 0")
     whose.add_argument("--fleet", action="store_true", help="the fleet patch instead")
     export.add_argument("--arm", help="whose patch, where several arms have one")
-    export.add_argument(
-        "--format",
-        choices=("peft", "gradcut"),
-        default="peft",
-        help="peft: a LoRA folder; gradcut: shared and dedicated parts as EdgeTune publishes them",
-    )
     export.add_argument(
         "--into", type=Path, metavar="FOLDER", help="where to write; adapter_DEVICE by default"
     )
@@ -170,7 +164,6 @@ def _calibrate(parsed: argparse.Namespace) -> int:
 
 
 def _export(parsed: argparse.Namespace) -> int:
-    from simulations.adapter_formats.edgetune import export_edgetune  # noqa: PLC0415
     from simulations.adapter_formats.peft import export_peft, read_fleet_patch, read_patch  # noqa: PLC0415
 
     run, arm = cast(Path, parsed.run), cast(str | None, parsed.arm)
@@ -180,8 +173,7 @@ def _export(parsed: argparse.Namespace) -> int:
         device = cast(int, parsed.device)
         kept, name = read_patch(run, device, arm), f"adapter_{device}"
     into = cast(Path | None, parsed.into) or Path(name)
-    write = export_edgetune if parsed.format == "gradcut" else export_peft
-    write(kept, into)
+    export_peft(kept, into)
     _console().print(str(into.resolve()), soft_wrap=True, highlight=False, markup=False)
     return 0
 

@@ -48,7 +48,7 @@ def restore_patch(order: NightOrder, state: DeviceState) -> DeviceState:
     loaded = replace(
         state,
         patch=taken.patch,
-        shelf=shelf.without(*taken.key),
+        shelf=shelf.without(taken.key),
         history=taken.history,
         patch_version=taken.version,
     )

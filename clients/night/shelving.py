@@ -58,4 +58,4 @@ def put_away(order: NightOrder, state: DeviceState) -> Shelf:
         used=order.round,
         history=state.history,
     )
-    return state.shelf.without(*used.key).load(used)
+    return state.shelf.without(used.key).load(used)

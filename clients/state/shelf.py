@@ -1,4 +1,4 @@
-"""The shelf: patches that a device keeps besides the one in use, per release and task.
+"""The shelf: patches that a device keeps besides the one in use, per release.
 
 Patches are loaded, swapped and evicted; the backbone is never touched by that, as a patch is
 applied beside its weights. What is kept counts against the quota, and the patch that was in use
@@ -26,27 +26,25 @@ class Shelved:
 
     Attributes:
         patch: The patch; it names its release.
-        task: What it is for; empty where a device has one task only.
-        version: How often a patch of this release and task was trained before.
+        version: How often a patch of this release was trained before.
         used: Last round in which it was in use.
         history: What the rule of adaptation knows of it.
     """
 
     patch: Patch
-    task: str = ""
     version: int = 0
     used: int = 0
     history: PatchHistory = field(default_factory=PatchHistory)
 
     @property
-    def key(self) -> tuple[int, str]:
-        """Release and task, of which the shelf holds one patch."""
-        return self.patch.release, self.task
+    def key(self) -> int:
+        """The release, of which the shelf holds one patch."""
+        return self.patch.release
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shelf:
-    """Patches that are not in use, at most one per release and task."""
+    """Patches that are not in use, at most one per release."""
 
     patches: tuple[Shelved, ...] = ()
 
@@ -55,39 +53,25 @@ class Shelf:
         """Bytes of all patches."""
         return sum(item.patch.size_bytes for item in self.patches)
 
-    def find(self, release: int, task: str = "") -> Shelved | None:
-        """Returns the patch of a release and task, None without one."""
-        return next((item for item in self.patches if item.key == (release, task)), None)
+    def find(self, release: int) -> Shelved | None:
+        """Returns the patch of a release, None without one."""
+        return next((item for item in self.patches if item.key == release), None)
 
     def load(self, item: Shelved) -> Shelf:
-        """Returns the shelf with a patch; an older one of its release and task makes room.
+        """Returns the shelf with a patch; an older one of its release makes room.
 
         The version counts on from the one that it takes the place of.
         """
-        before = self.find(*item.key)
+        before = self.find(item.key)
         version = item.version if before is None else max(item.version, before.version + 1)
         others = [one for one in self.patches if one.key != item.key]
         loaded = [*others, replace(item, version=version)]
         return Shelf(patches=tuple(sorted(loaded, key=lambda one: one.key)))
 
-    def without(self, release: int, task: str = "") -> Shelf:
-        """Returns the shelf without the patch of a release and task."""
-        kept = tuple(item for item in self.patches if item.key != (release, task))
+    def without(self, release: int) -> Shelf:
+        """Returns the shelf without the patch of a release."""
+        kept = tuple(item for item in self.patches if item.key != release)
         return Shelf(patches=kept)
-
-    def swap(self, given: Shelved, release: int, task: str = "") -> tuple[Shelved, Shelf]:
-        """Returns another patch for the one in use, which goes onto the shelf.
-
-        Raises:
-            ValueError: If the shelf holds none of that release and task.
-        """
-        taken = self.find(release, task)
-        if taken is None:
-            known = [item.key for item in self.patches]
-            raise ValueError(
-                f"the shelf must hold a patch of release {release} for task {task!r}, has {known}"
-            )
-        return taken, self.without(release, task).load(given)
 
     def within(self, room_bytes: int) -> Shelf:
         """Returns the shelf without those in use least recently, as many as do not fit."""
@@ -120,10 +104,7 @@ def write_shelf(records: RecordDict, name: str, shelf: Shelf) -> None:
     if not shelf.patches:
         return
     told = [
-        {
-            **{"task": item.task, "version": item.version, "used": item.used},
-            "history": asdict(item.history),
-        }
+        {"version": item.version, "used": item.used, "history": asdict(item.history)}
         for item in shelf.patches
     ]
     records[name] = ConfigRecord({"json": json.dumps(told)})
@@ -143,7 +124,6 @@ def _read(records: RecordDict, name: str, told: Iterable[dict[str, Any]]) -> Ite
     for place, plain in enumerate(told):
         yield Shelved(
             patch=decode_patch(records.array_records[f"{name}/{place}"]),
-            task=plain["task"],
             version=plain["version"],
             used=plain["used"],
             history=PatchHistory(**plain["history"]),

@@ -17,45 +17,31 @@ from fleettune.adapters.patch import Patch
 from fleettune.shapes import Site
 
 
-def made(release: int, rank: int = 1, task: str = "", used: int = 0) -> Shelved:
+def made(release: int, rank: int = 1, used: int = 0) -> Shelved:
     rng = np.random.default_rng(release)
     item = Factors(
         a=rng.normal(size=(rank, 4)).astype(np.float32),
         b=rng.normal(size=(4, rank)).astype(np.float32),
     )
     patch = Patch(release=release, alpha=2.0, factors={Site(0, "q"): item})
-    return Shelved(patch=patch, task=task, used=used)
+    return Shelved(patch=patch, used=used)
 
 
-def keys(shelf: Shelf) -> list[tuple[int, str]]:
+def keys(shelf: Shelf) -> list[int]:
     return [item.key for item in shelf.patches]
 
 
-def test_a_shelf_holds_one_patch_per_release_and_task_with_its_version() -> None:
+def test_a_shelf_holds_one_patch_per_release_with_its_version() -> None:
     shelf = EMPTY
-    for item in (made(2), made(0, task="mail"), made(0), made(0)):
+    for item in (made(2), made(0), made(1), made(0)):
         shelf = shelf.load(item)
-    assert keys(shelf) == [(0, ""), (0, "mail"), (2, "")]
+    assert keys(shelf) == [0, 1, 2]
     assert [item.version for item in shelf.patches] == [1, 0, 0]
-    assert shelf.find(0, "mail") is not None
-    assert shelf.find(1) is None
-    assert shelf.without(0, "mail").find(0, "mail") is None
+    assert shelf.find(0) is not None
+    assert shelf.find(3) is None
+    assert shelf.without(0).find(0) is None
     # a rank-1 patch of a 4 x 4 matrix: eight numbers
     assert shelf.size_bytes == 3 * 8 * 4
-
-
-def test_a_swap_takes_one_and_puts_the_other_back_to_the_byte() -> None:
-    mail, chat = made(3, task="mail"), made(3, task="chat")
-    taken, shelf = EMPTY.load(mail).swap(chat, 3, "mail")
-    assert taken.patch.digest() == mail.patch.digest()
-    assert keys(shelf) == [(3, "chat")]
-    back, shelf = shelf.swap(taken, 3, "chat")
-    assert back.patch.digest() == chat.patch.digest()
-    assert (keys(shelf), shelf.patches[0].version) == ([(3, "mail")], 0)
-    with pytest.raises(
-        ValueError, match=r"a patch of release 9 for task '', has \[\(3, 'mail'\)\]"
-    ):
-        shelf.swap(back, 9)
 
 
 def test_what_was_used_least_recently_is_evicted_first_by_hand() -> None:
@@ -64,9 +50,9 @@ def test_what_was_used_least_recently_is_evicted_first_by_hand() -> None:
         shelf = shelf.load(item)
     # 32, 32 and 64 bytes
     assert shelf.size_bytes == 128
-    assert keys(shelf.within(128)) == [(0, ""), (1, ""), (2, "")]
-    assert keys(shelf.within(127)) == [(0, ""), (2, "")]
-    assert keys(shelf.within(95)) == [(2, "")]
+    assert keys(shelf.within(128)) == [0, 1, 2]
+    assert keys(shelf.within(127)) == [0, 2]
+    assert keys(shelf.within(95)) == [2]
     assert keys(shelf.within(0)) == []
 
 
@@ -88,7 +74,7 @@ def test_an_eviction_always_fits_and_keeps_no_older_patch_than_it_drops(
 
 
 def test_a_shelf_counts_against_the_quota_and_survives_its_records() -> None:
-    shelf = EMPTY.load(made(0, used=4)).load(made(1, task="mail"))
+    shelf = EMPTY.load(made(0, used=4)).load(made(1))
     state = DeviceState(patch=made(2).patch, residual=made(2, rank=2).patch, shelf=shelf)
     assert state.stored_bytes == (1 + 2 + 1 + 1) * 8 * 4
     records = RecordDict()
@@ -109,7 +95,7 @@ def test_a_shelf_that_shrinks_leaves_nothing_behind() -> None:
     write_shelf(records, "shelf", EMPTY.load(made(0)).load(made(1)))
     write_shelf(records, "shelf", EMPTY.load(made(1)))
     assert sorted(records) == ["shelf", "shelf/0"]
-    assert keys(read_shelf(records, "shelf")) == [(1, "")]
+    assert keys(read_shelf(records, "shelf")) == [1]
 
 
 @pytest.mark.parametrize("release", [0, 1, 2])

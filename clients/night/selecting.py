@@ -10,7 +10,7 @@ from clients.night.order import NightOrder
 from clients.policy import DevicePolicy
 from clients.selection.annotation import ask
 from clients.selection.buffer import Arrival, fit_quota, pack_vector
-from clients.selection.rules import Embeddings, Priority
+from clients.selection.rules import Embeddings, Priority, embeddings_of
 from clients.state.state import DeviceState, with_buffer
 from clients.work.facts import Facts
 from clients.work.stage_work import embed_work, serve_work
@@ -155,14 +155,14 @@ def serving_work(order: NightOrder, state: DeviceState, arrived: Arrivals) -> li
 
 def texts(policy: DevicePolicy, examples: Sequence[Example]) -> list[tuple[int, ...]]:
     """Returns the tokens of what the selection wants embedded; nothing where it wants none."""
-    if policy.selection.embeddings == Embeddings.NOTHING:
+    if embeddings_of(policy.selection) == Embeddings.NOTHING:
         return []
     return [example.tokens for example in examples]
 
 
 def lends(policy: DevicePolicy) -> bool:
     """Returns whether embeddings are made again for every selection instead of stored."""
-    return policy.selection.embeddings == Embeddings.AGAIN
+    return embeddings_of(policy.selection) == Embeddings.AGAIN
 
 
 def keyed_numbers(facts: Facts) -> Priority:

@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class Embeddings(StrEnum):
-    """What becomes of the embeddings of exchanges: the values of `Selection.embeddings`.
+    """What becomes of the embeddings of exchanges.
 
     ``stored``: an exchange is embedded when it arrives; what a rule keeps of the embedding counts
     against the quota. ``again``: nothing is kept of it. The exchanges held are embedded again
@@ -39,11 +39,6 @@ class Embeddings(StrEnum):
 class Selection(Protocol):
     """A rule for the buffer."""
 
-    @property
-    def embeddings(self) -> str:
-        """What becomes of embeddings, a value of `Embeddings`; the device pays for every pass."""
-        ...
-
     def keep(
         self, held: Sequence[Item], arrived: Sequence[Arrival], quota_bytes: int, priority: Priority
     ) -> tuple[Item, ...]:
@@ -51,14 +46,25 @@ class Selection(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fifo:
-    """Keeps the newest exchanges."""
+@runtime_checkable
+class EmbeddingSelection(Protocol):
+    """A rule for the buffer that reads embeddings of the exchanges."""
 
     @property
     def embeddings(self) -> str:
-        """Nothing is embedded."""
-        return Embeddings.NOTHING
+        """What becomes of them, a value of `Embeddings`; the device pays for every pass."""
+        ...
+
+
+def embeddings_of(selection: Selection) -> str:
+    """Returns what becomes of embeddings under a rule; most rules want none."""
+    wants = isinstance(selection, EmbeddingSelection)
+    return selection.embeddings if wants else Embeddings.NOTHING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fifo:
+    """Keeps the newest exchanges."""
 
     def keep(
         self, held: Sequence[Item], arrived: Sequence[Arrival], quota_bytes: int, priority: Priority
@@ -83,11 +89,6 @@ class Reservoir:
     priority number goes, so the sample does not depend on how the stream was cut into nights.
     """
 
-    @property
-    def embeddings(self) -> str:
-        """Nothing is embedded."""
-        return Embeddings.NOTHING
-
     def keep(
         self, held: Sequence[Item], arrived: Sequence[Arrival], quota_bytes: int, priority: Priority
     ) -> tuple[Item, ...]:
@@ -110,11 +111,6 @@ class RandomReplace:
 
     Unlike a reservoir it forgets: the chance to be still there falls with age.
     """
-
-    @property
-    def embeddings(self) -> str:
-        """Nothing is embedded."""
-        return Embeddings.NOTHING
 
     def keep(
         self, held: Sequence[Item], arrived: Sequence[Arrival], quota_bytes: int, priority: Priority

@@ -152,10 +152,6 @@ def test_no_selection_exceeds_a_quota_or_the_budget_of_questions(
 class Hoarder:
     """A selection of an operator's own that heeds no quota."""
 
-    @property
-    def embeddings(self) -> str:
-        return "nothing"
-
     def keep(
         self,
         held: Sequence[Item],

@@ -13,14 +13,11 @@ from simulations.engines.environment import set_environment
 
 set_environment()
 
-import cProfile
-import pstats
 import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from flwr.app import Message, MessageType, RecordDict
 
@@ -51,18 +48,6 @@ from simulations.experiment.device_fleet import HARDWARE
 
 COHORT = 64
 STOP = 3
-PLACES = {
-    "tune": "tune_cohort",
-    "observer's scores": "score_cohort",
-    "observer's choices": "choose_cohort",
-    "embeddings": "embed_cohort",
-    "digests of jobs": "job_digest",
-    "exchanges of the built-in world": "day",
-    "examples as tokens": "example",
-    "replies to records": "encode_report",
-    "all passes and digests": "execute",
-}
-"""Functions whose cumulative time says where a night goes; some lie inside others."""
 
 
 class NightFleet:
@@ -124,7 +109,7 @@ class NightFleet:
 
 
 def measure_night(devices: int) -> None:
-    """Prints devices per second and core of a whole night, and where its time goes."""
+    """Prints devices per second and core of a whole night."""
     with tempfile.TemporaryDirectory() as scratch:
         fleet = NightFleet(Path(scratch), 1_000_000, steps=36)
         fleet.night(0, range(900_000, 900_002))
@@ -134,8 +119,6 @@ def measure_night(devices: int) -> None:
             fleet.night(0, range(start, min(start + COHORT, devices)))
             times.append(time.process_time() - before)
         tuned = fleet.tuned - 2
-        profiler = cProfile.Profile()
-        profiler.runcall(fleet.night, 0, range(500_000, 500_000 + min(devices, COHORT) // 2))
     detail = {
         "at_least": 2,
         "aim": 5,
@@ -144,18 +127,8 @@ def measure_night(devices: int) -> None:
         "cpu_s_per_cohort": [round(value, 2) for value in times],
         "cohort": COHORT,
         "steps_batch_layers": [36, 4, 4],
-        "share_of_time": shares(profiler),
     }
     emit("fleet_devices_per_s_core", round(devices / sum(times), 2), detail)
-
-
-def shares(profiler: cProfile.Profile) -> dict[str, float]:
-    """Returns the share of time spent in each place, whatever it calls included."""
-    stats: Any = pstats.Stats(profiler)
-    found: dict[str, float] = {}
-    for (_, _, name), (_, _, _, cumulative, _) in stats.stats.items():
-        found[name] = max(found.get(name, 0.0), cumulative / stats.total_tt)
-    return {place: round(found.get(name, 0.0), 3) for place, name in PLACES.items()}
 
 
 def measure_memory(rounds: int) -> None:

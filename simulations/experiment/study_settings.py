@@ -172,11 +172,6 @@ class StudySettings:
                         f"claim {claim.claim} is about world {world!r}; known are {names}"
                     )
 
-    @property
-    def world_names(self) -> tuple[str, ...]:
-        """The worlds by name; one without a name where none is given."""
-        return tuple(world.name for world in self.worlds) or ("",)
-
     def check_arms(self, arms: Sequence[str]) -> None:
         """Raises ValueError if a claim about this part's world names an arm that will not run."""
         first = self.worlds[0].name if self.worlds else ""

@@ -85,7 +85,7 @@ def write(
         note="A cache costs a pass.",
     )
     found: Mapping[str, pl.DataFrame] = {}
-    for world in study.world_names:
+    for world in worlds or ("",):
         for seed in SEEDS:
             make_run(path / world / f"seed_{seed}", frame=frame)
         doubled = [frame.with_columns(pl.col("device") + 1000 * seed) for seed in SEEDS]

@@ -66,7 +66,7 @@ def test_a_writer_that_comes_second_leaves_the_finished_folder_alone(tmp_path: P
 
     def late(partial: Path) -> Mapping[str, Any]:
         make_release(folder, write_pocket)  # another one is done before us
-        return write_pocket(partial) | {"plan": "late"}
+        return {**write_pocket(partial), "plan": "late"}
 
     make_release(folder, late)
     assert json.loads((folder / RECORD).read_text())["plan"] == "none"

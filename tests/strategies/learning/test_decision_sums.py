@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from fractions import Fraction
 from itertools import pairwise
 
@@ -12,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleettune.records import from_record, to_record
-from strategies.learning.decision_reports import REUSE, DecisionReport, sort_reports
+from strategies.learning.decision_reports import DecisionReport
 from strategies.learning.decision_sums import (
     Counts,
     ReuseStatistics,
@@ -105,14 +104,6 @@ def test_statistics_come_back_from_json(reports: list[DecisionReport]) -> None:
     assert from_record(json.loads(as_bytes(statistics)), types, "statistics") == statistics
 
 
-@settings(derandomize=True, deadline=None)
-@given(many.flatmap(lambda reports: st.tuples(st.just(reports), st.permutations(reports))))
-def test_reports_have_one_order_of_their_own(
-    both: tuple[list[DecisionReport], list[DecisionReport]],
-) -> None:
-    assert sort_reports(both[0]) == sort_reports(both[1])
-
-
 def report(release: int, device_class: str, decision: str, retune_j: float = 0.0) -> DecisionReport:
     return DecisionReport(
         release=release,
@@ -172,34 +163,3 @@ def test_a_cell_named_twice_is_refused() -> None:
     cell = ((1, "phone"), Counts(devices=1))
     with pytest.raises(ValueError, match="cells must name each release and class once"):
         Tally(cells=(cell, cell))
-
-
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        ({"propensity": 1.5}, "propensity must be from 0 to 1, got 1.5"),
-        ({"decision": "retune", "propensity": 0.0}, "device that retuned must be > 0, got 0"),
-        ({"explored": True}, "explored means a random retune, but the decision is reuse"),
-        ({"gain": math.nan}, "gain must be finite, in nats per token, got nan"),
-        ({"energy_j": -1.0}, "energy_j must be finite and >= 0 J, got -1.0"),
-        ({"retune_j": 1.0}, r"retune_j must be <= energy_j, 0\.0 J, got 1\.0 J"),
-        ({"down_bytes": math.inf}, "down_bytes must be finite and >= 0 bytes, got inf"),
-        ({"drift": -0.1}, r"drift must be finite and >= 0, got -0\.1"),
-        ({"features": (("canary", -math.inf),)}, "feature canary must be finite, got -inf"),
-        ({"features": (("a", 1.0), ("a", 2.0))}, "a name each of their own"),
-    ],
-)
-def test_a_report_that_makes_no_sense_is_refused(changed: dict[str, object], message: str) -> None:
-    given_fields: dict[str, object] = {"release": 1, "device_class": "phone", "decision": REUSE}
-    with pytest.raises(ValueError, match=message):
-        DecisionReport(**(given_fields | changed))  # pyright: ignore[reportArgumentType] - bad on purpose
-
-
-def test_features_are_found_by_name_in_any_order() -> None:
-    made = DecisionReport(
-        release=1, device_class="a", decision=REUSE, features=(("b", 2.0), ("a", 1.0))
-    )
-    assert made.features == (("a", 1.0), ("b", 2.0))
-    assert made.feature("b") == 2.0
-    with pytest.raises(ValueError, match="must have the feature canary"):
-        made.feature("canary")

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -18,14 +15,11 @@ from torch import Tensor
 from fleettune.backbone.causal_lm import POCKET_FOLDER, load_backbone, read_shapes
 from fleettune.data.personas import SyntheticData
 from fleettune.data.tokens import open_encoder
-from fleettune.records import to_record
-from fleettune.releases.manifest import ReleaseDelta, drift_between
-from fleettune.releases.model_files import weight_files, weights_bytes
+from fleettune.releases.manifest import drift_between
 from fleettune.seeds import Purpose, stream
-from strategies.releases.given_files import check_given_files, plan_identity
-from strategies.releases.publisher import Publisher, SourceModel, rms
+from strategies.releases.publisher import rms
 from strategies.releases.rewritten import quantised_bytes, round_trip
-from strategies.releases.schedule import ReleasePlan, Schedule
+from strategies.releases.schedule import ReleasePlan
 from strategies.releases.training import TrainedRelease, Vendor, ship_unchanged, train_release
 
 # peft 0.21 asks transformers 5 for a name that it renames; nothing of ours depends on it.
@@ -42,12 +36,6 @@ MILD = replace(FULL, steps=30, learning_rate=3e-4, batch=4, window=32, conversat
 TWICE = ReleasePlan(name="twice", kind="reparametrised", scale=2.0)
 ENCODER = open_encoder(POCKET_FOLDER, "pocket", 128)
 SHAPES = read_shapes(POCKET_FOLDER)
-
-
-@pytest.fixture(scope="module")
-def vendor(tmp_path_factory: pytest.TempPathFactory) -> Vendor:
-    store = tmp_path_factory.mktemp("store")
-    return Vendor(store=store, population=SyntheticData().open(), data="world", seed=0)
 
 
 def make(plan: ReleasePlan, vendor: Vendor, version: int = 1) -> TrainedRelease:
@@ -68,18 +56,6 @@ def logits(folder: Path) -> Tensor:
             for one in conversations
         ]
     return torch.cat(found)
-
-
-def test_every_field_makes_another_key() -> None:
-    plans = [
-        TWICE,
-        replace(TWICE, scale=3.0),
-        ReleasePlan(name="x", kind="quantised", bits=4),
-        ReleasePlan(name="x", kind="quantised", bits=8),
-        ReleasePlan(name="x", kind="quantised", bits=8, embeddings=True),
-    ]
-    keys = {json.dumps(dict(plan_identity(plan)), sort_keys=True) for plan in plans}
-    assert len(keys) == len(plans)
 
 
 def test_a_power_of_two_leaves_the_function_as_it_is_and_moves_the_weights_far(
@@ -204,94 +180,3 @@ def test_what_is_not_trained_has_no_loss(vendor: Vendor) -> None:
     release = make(TWICE, vendor)
     assert (release.loss_before, release.loss_after) == (None, None)
     assert make(TWICE, vendor) == release
-
-
-def external(path: Path | str) -> ReleasePlan:
-    return ReleasePlan(name="theirs", kind="external", path=str(path))
-
-
-def test_an_external_release_is_used_where_it_lies(vendor: Vendor, tmp_path: Path) -> None:
-    trained = make(FULL, vendor)
-    shutil.copytree(trained.folder, tmp_path / "theirs")
-    assert make(external(tmp_path / "theirs"), vendor) == TrainedRelease(
-        folder=tmp_path / "theirs", digest=trained.digest, loss_before=None, loss_after=None
-    )
-
-
-def test_an_external_release_that_cannot_follow_is_refused(tmp_path: Path) -> None:
-    def check(path: Path | str) -> None:
-        check_given_files(Schedule(every=1, plans=(FULL, external(path))), POCKET_FOLDER)
-
-    check(POCKET_FOLDER)
-    with pytest.raises(
-        ValueError, match=r"release theirs: path must be a folder with config\.json"
-    ):
-        check(tmp_path / "nowhere")
-    other = tmp_path / "other"
-    shutil.copytree(POCKET_FOLDER, other)
-    config = json.loads((other / "config.json").read_text())
-    (other / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 7}))
-    with pytest.raises(ValueError, match=r"must have the shapes of .*layers=8.* got .*layers=7"):
-        check(other)
-    words = tmp_path / "words"
-    shutil.copytree(POCKET_FOLDER, words)
-    tokenizer = json.loads((words / "tokenizer.json").read_text())
-    tokenizer["model"]["merges"] = tokenizer["model"]["merges"][:-1]
-    (words / "tokenizer.json").write_text(json.dumps(tokenizer))
-    with pytest.raises(ValueError, match="must have the tokenizer of"):
-        check(words)
-    weight_files(words)[0].unlink()
-    with pytest.raises(ValueError, match="holds no safetensors file"):
-        check(words)
-
-
-def test_a_hub_id_that_is_not_here_is_refused_with_what_to_do(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    schedule = Schedule(every=1, plans=(external("nobody/nothing"),))
-    with pytest.raises(ValueError, match=r"release theirs: path 'nobody/nothing' is no local"):
-        check_given_files(schedule, POCKET_FOLDER)
-
-
-def test_a_manifest_says_what_a_release_was_made_from_and_what_it_takes(vendor: Vendor) -> None:
-    plans = (
-        ReleasePlan(name="int8", kind="quantised", bits=8),
-        external(POCKET_FOLDER),
-        replace(FULL, kind="independent"),
-        TWICE,
-    )
-    publisher = Publisher(
-        source=SourceModel(path=str(POCKET_FOLDER), template="pocket", max_tokens=128),
-        schedule=Schedule(every=1, plans=plans),
-        vendor=vendor,
-    )
-    manifests = [publisher.newest(night) for night in range(5)]
-    assert [manifest.parent for manifest in manifests] == [None, 0, None, None, 3]
-    on_disk = weights_bytes(POCKET_FOLDER)
-    assert manifests[1].size_bytes == quantised_bytes(POCKET_FOLDER, 8, embeddings=False) < on_disk
-    assert manifests[1].bits == 8 * manifests[1].size_bytes / SHAPES.parameters
-    assert [manifest.bits for manifest in manifests if manifest.version != 1] == [None] * 4
-    assert manifests[2].size_bytes == on_disk
-    # what came after the rounded release moved back to where it was
-    assert rms(manifests[2].drifts[0]) == 0
-    assert rms(manifests[2].drifts[1]) > 0
-    assert np.isfinite(rms(manifests[4].drifts[0]))
-
-
-def test_deltas_since_every_earlier_version_are_on_offer_where_asked_for(vendor: Vendor) -> None:
-    source = SourceModel(path=str(POCKET_FOLDER), template="pocket", max_tokens=128)
-    schedule = Schedule(every=1, plans=(TWICE, LOW_RANK), payload="auto")
-    publisher = Publisher(source=source, schedule=schedule, vendor=vendor)
-    offered = [publisher.newest(night).deltas for night in range(3)]
-    assert offered[0] == ()
-    # v is 48 x 96 and o 96 x 96 in eight layers: a byte per entry, four per row.
-    by_hand = 8 * (48 * 96 + 4 * 48 + 96 * 96 + 4 * 96)
-    assert offered[1] == (ReleaseDelta(since=0, kind="int8", size_bytes=by_hand),)
-    # Rank 2 in three layers, 1,728 inputs and outputs each, in half precision. Since version 0
-    # there is more than factors.
-    assert [(delta.since, delta.kind) for delta in offered[2]] == [(0, "int8"), (1, "low_rank")]
-    assert offered[2][1].size_bytes == 2 * 3 * 2 * 1728
-    assert len(json.dumps([to_record(delta) for delta in offered[2]])) < 200
-    quiet = Publisher(source=source, schedule=replace(schedule, payload="full"), vendor=vendor)
-    assert [quiet.newest(night).deltas for night in range(3)] == [(), (), ()]

@@ -9,14 +9,15 @@ from typing import Any
 
 import polars as pl
 from rich.console import Console
-from rich.table import Table
 
 from simulations.checkpoint.resume import delete_checkpoint, is_finished
 from simulations.experiment.build import Experiment
+from simulations.report.terminal_tables import make_table
 from simulations.results.derived_columns import add_decision_columns, add_derived_columns
 from simulations.run import run_experiment
 from simulations.studies.judge import judge_claims, judge_everywhere
 from simulations.studies.study_page import write_study_page
+from simulations.studies.study_tables import tabulate_claims
 from strategies.app import CATALOGUE_FILE
 
 
@@ -33,56 +34,48 @@ def run_study(
     worlds: dict[str, list[pl.DataFrame]] = {}
     catalogues: dict[str, list[dict[str, Any]]] = {}
     for experiment in experiments:
-        seed, world = experiment.run.seed, experiment.study.world
-        told = f", world {world}" if world else ""
-        console.print(f"study {experiment.study.name}{told}, seed {seed}")
-        part = folder / world / f"seed_{seed}"
-        # a resumed study keeps the parts that were done
-        if experiment.run.resume is None or not is_finished(part):
-            part.mkdir(parents=True, exist_ok=True)
-            config = part / "config.yaml"
-            config.write_text(
-                (folder / "config.yaml").read_text() + f"# this part ran with seed {seed}{told}\n"
-            )
-            run_experiment(experiment, part, console)
-        # a catalogue of another seed has other words, so the first one speaks for its world
-        catalogues.setdefault(world, _catalogue(part))
+        world = experiment.study.world
+        part = _run_part(experiment, folder, console)
         frames = worlds.setdefault(world, [])
-        rows = add_derived_columns(pl.read_parquet(part / "rows.parquet"))
-        releases = pl.read_parquet(part / "releases.parquet")
-        rows = add_decision_columns(rows, releases, experiment.guidance)
         # devices of different seeds are different people, and get releases of their own
         people = pl.col("device") + 10_000_000 * len(frames)
-        frames.append(rows.with_columns(people, pl.lit(seed).alias("part")))
-    first = experiments[0]
+        seed = pl.lit(experiment.run.seed).alias("part")
+        frames.append(_read_rows(experiment, part).with_columns(people, seed))
+        # a catalogue of another seed has other words, so the first one speaks for its world
+        file = part / CATALOGUE_FILE
+        catalogues.setdefault(world, json.loads(file.read_text()) if file.is_file() else [])
+    study, metric = experiments[0].study, experiments[0].metric
     rows = {world: pl.concat(frames) for world, frames in worlds.items()}
-    outcomes = judge_claims(rows, first.study.claims, first.metric, catalogues)
+    outcomes = judge_claims(rows, study.claims, metric, catalogues)
     (folder / "study.json").write_text(json.dumps(outcomes, indent=1))
     delete_checkpoint(folder)
-    grid = judge_everywhere(rows, first.study.claims, first.metric) if first.study.grid else []
+    grid = judge_everywhere(rows, study.claims, metric) if study.grid else []
     if grid:
         (folder / "study_worlds.json").write_text(json.dumps(grid, indent=1))
-    page = write_study_page(folder, first.study, rows, outcomes, grid, catalogues)
-    console.print(_table(first.study.name, outcomes))
+    page = write_study_page(folder, study, rows, outcomes, grid, catalogues)
+    claims = tabulate_claims(study.claims, outcomes, metric)
+    console.print(make_table(claims, "intervals over devices", title=f"study {study.name}"))
     console.print(f"Study page: {page.resolve()}", soft_wrap=True)
     return outcomes
 
 
-def _catalogue(part: Path) -> list[dict[str, Any]]:
-    file = part / CATALOGUE_FILE
-    return json.loads(file.read_text()) if file.is_file() else []
+def _run_part(experiment: Experiment, folder: Path, console: Console) -> Path:
+    """Runs a study in one world with one seed and returns the folder of that run."""
+    seed, world = experiment.run.seed, experiment.study.world
+    where = f", world {world}" if world else ""
+    console.print(f"study {experiment.study.name}{where}, seed {seed}")
+    part = folder / world / f"seed_{seed}"
+    # a resumed study keeps the parts that were done
+    if experiment.run.resume is None or not is_finished(part):
+        part.mkdir(parents=True, exist_ok=True)
+        settings = (folder / "config.yaml").read_text()
+        (part / "config.yaml").write_text(f"{settings}# this part ran with seed {seed}{where}\n")
+        run_experiment(experiment, part, console)
+    return part
 
 
-def _table(name: str, outcomes: Sequence[dict[str, Any]]) -> Table:
-    table = Table(title=f"study {name}")
-    for column in ("claim", "estimate", "95 % interval", "threshold", "holds"):
-        table.add_column(column)
-    for entry in outcomes:
-        low, high = entry["ci95"]
-        shown = "unknown" if low is None else f"{low:.4f} to {high:.4f}"
-        estimate = "unknown" if entry["estimate"] is None else f"{entry['estimate']:.4f}"
-        verdict = "yes" if entry["holds"] else "NO"
-        table.add_row(
-            entry["claim"], estimate, shown, f"{entry['direction']} {entry['threshold']}", verdict
-        )
-    return table
+def _read_rows(experiment: Experiment, part: Path) -> pl.DataFrame:
+    """Returns the rows of a finished part with the columns that claims may be about."""
+    rows = add_derived_columns(pl.read_parquet(part / "rows.parquet"))
+    releases = pl.read_parquet(part / "releases.parquet")
+    return add_decision_columns(rows, releases, experiment.guidance)

@@ -11,13 +11,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import reduce
 from typing import Any, TypeAlias, cast
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from simulations.experiment.headlines import HEADLINES
 from simulations.results.derived_columns import SCORE
@@ -36,39 +34,6 @@ Three: TypeAlias = tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]
 """Rows of an arm, of the arm that gains nothing and of the one that gains all."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Labelled:
-    """Decisions with a score and a label.
-
-    Attributes:
-        score: What was decided by.
-        helped: Whether a retune helps by more than the margin.
-        device: Place of the device among those that decided, from 0.
-        group: Release and part of the study, as a number.
-    """
-
-    score: Floats
-    helped: NDArray[np.bool_]
-    device: Indices
-    group: Indices
-
-
-def label_decisions(rows: pl.DataFrame, margin: float) -> Labelled:
-    """Returns an arm's decisions that have both a score and a label; others are left out."""
-    known = rows.filter(
-        (pl.col("decided") == 1) & pl.col(SCORE).is_not_null() & pl.col(LABEL).is_not_null()
-    )
-    part = pl.col("part") if "part" in known.columns else pl.lit(0)
-    groups = known.select(pl.struct(part.alias("part"), "release").rank("dense")).to_series()
-    _, devices = np.unique(known["device"].cast(pl.Int64).to_numpy(), return_inverse=True)
-    return Labelled(
-        score=floats_of(known, SCORE),
-        helped=floats_of(known, LABEL) > margin,
-        device=devices.astype(np.int64),
-        group=groups.cast(pl.Int64).to_numpy(),
-    )
-
-
 def estimate_auc(rows: pl.DataFrame, margin: float, *, within: bool) -> dict[str, Any]:
     """Returns the area under the ROC curve of an arm's score against the label.
 
@@ -81,10 +46,8 @@ def estimate_auc(rows: pl.DataFrame, margin: float, *, within: bool) -> dict[str
         within: Whether only pairs within one release of one part count, so that what is the same
             for all devices of a release tells nothing.
     """
-    concordant, every = _count_pairs(label_decisions(rows, margin), within=within)
+    concordant, every = _count_pairs(rows, margin, within=within)
     count, whole = len(every), every.sum()
-    if not whole:
-        return {"mean": None, "ci95": [None, None]}
 
     def statistic(index: Indices) -> Floats:
         weight = np.zeros((len(index), count))
@@ -92,21 +55,31 @@ def estimate_auc(rows: pl.DataFrame, margin: float, *, within: bool) -> dict[str
         found = ((weight @ concordant) * weight).sum(axis=1)
         return found / ((weight @ every) * weight).sum(axis=1)
 
-    return _add_interval(float(concordant.sum() / whole), statistic, count)
+    mean = float(concordant.sum() / whole) if whole else math.nan
+    return add_interval(mean, statistic, count if whole else 0)
 
 
-def _count_pairs(of: Labelled, *, within: bool) -> tuple[Floats, Floats]:
-    """Returns concordant and all pairs by device that was helped and device that was not."""
-    count = int(of.device.max()) + 1 if len(of.device) else 0
-    concordant, every = np.zeros((count, count)), np.zeros((count, count))
-    up, down = of.helped, ~of.helped
-    higher = of.score[up][:, None] - of.score[down][None, :]
+def _count_pairs(rows: pl.DataFrame, margin: float, *, within: bool) -> tuple[Floats, Floats]:
+    """Returns concordant and all pairs by device that was helped and device that was not.
+
+    Decisions without a score or a label are left out.
+    """
+    known = rows.filter(
+        (pl.col("decided") == 1) & pl.col(SCORE).is_not_null() & pl.col(LABEL).is_not_null()
+    )
+    devices, place = np.unique(known["device"].cast(pl.Int64).to_numpy(), return_inverse=True)
+    score, up = floats_of(known, SCORE), floats_of(known, LABEL) > margin
+    higher = score[up][:, None] - score[~up][None, :]
     counts = np.ones_like(higher)
     if within:
-        counts = (of.group[up][:, None] == of.group[down][None, :]).astype(np.float64)
-    place = np.ix_(of.device[up], of.device[down])
-    np.add.at(concordant, place, counts * ((higher > 0) + 0.5 * (higher == 0)))
-    np.add.at(every, place, counts)
+        part = pl.col("part") if "part" in known.columns else pl.lit(0)
+        groups = known.select(pl.struct(part.alias("part"), "release").rank("dense")).to_series()
+        group = groups.cast(pl.Int64).to_numpy()
+        counts = (group[up][:, None] == group[~up][None, :]).astype(np.float64)
+    concordant, every = (np.zeros((len(devices), len(devices))) for _ in range(2))
+    pairs = np.ix_(place[up], place[~up])
+    np.add.at(concordant, pairs, counts * ((higher > 0) + 0.5 * (higher == 0)))
+    np.add.at(every, pairs, counts)
     return concordant, every
 
 
@@ -131,7 +104,7 @@ def estimate_above_line(
     def statistic(index: Indices) -> Floats:
         return np.array([_subtract_line(spent[:, one], quality[:, one]) for one in index])
 
-    return _add_interval(_subtract_line(spent, quality), statistic, len(devices))
+    return add_interval(_subtract_line(spent, quality), statistic, len(devices))
 
 
 def _subtract_line(spent: Floats, quality: Floats) -> float:
@@ -165,7 +138,7 @@ def estimate_retained(frames: Three, column: str, earlier: Three | None = None) 
         return first - others[0] if others else first
 
     mean = statistic(np.arange(len(devices))[None])[0] if len(devices) else math.nan
-    return _add_interval(float(mean), statistic, len(devices))
+    return add_interval(float(mean), statistic, len(devices))
 
 
 def estimate_retune_rate(rows: pl.DataFrame) -> dict[str, Any]:
@@ -176,9 +149,8 @@ def estimate_retune_rate(rows: pl.DataFrame) -> dict[str, Any]:
     def statistic(index: Indices) -> Floats:
         return retuned[index].sum(axis=1) / decided[index].sum(axis=1)
 
-    whole = decided.sum()
-    mean = float(retuned.sum() / whole) if whole else math.nan
-    return _add_interval(mean, statistic, len(decided))
+    mean = float(retuned.sum() / decided.sum()) if decided.sum() else math.nan
+    return add_interval(mean, statistic, len(decided))
 
 
 def estimate_equal_quality_cost(
@@ -210,7 +182,7 @@ def estimate_equal_quality_cost(
         return np.array(found)
 
     mean = float(statistic(np.arange(len(devices))[None])[0])
-    return _add_interval(mean, statistic, len(devices))
+    return add_interval(mean, statistic, len(devices))
 
 
 def find_need(target: float, quality: Floats, need: Floats) -> float:
@@ -224,9 +196,8 @@ def find_need(target: float, quality: Floats, need: Floats) -> float:
     return math.inf
 
 
-def _add_interval(
-    mean: float, statistic: Callable[[Indices], Floats], count: int
-) -> dict[str, Any]:
+def add_interval(mean: float, statistic: Callable[[Indices], Floats], count: int) -> dict[str, Any]:
+    """Returns an estimate: a mean with the interval of a statistic of drawn devices."""
     return {"mean": finite(mean), "ci95": bootstrap_interval(statistic, count, seed=0)}
 
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from simulations.results.device_means import Floats, Indices, bootstrap_interval, finite
+from simulations.results.device_means import Floats, Indices, estimate_mean
+from simulations.studies.claim_measures import add_interval
 
 AXES = ("expertise", "informativeness", "tone")
 _NAME = re.compile(r"e(\d)i(\d)t(\d)")
@@ -79,17 +80,13 @@ def level_growth(entries: Sequence[Mapping[str, Any]], axis: str) -> dict[str, A
     levels of the axis have entries.
     """
     apart = distances(entries, axis)
-    if apart.shape[1] < 2:
-        return {"mean": None, "ci95": [None, None]}
-    growth = np.diff(apart, axis=1)
+    growth = np.diff(apart, axis=1) if apart.shape[1] > 1 else np.zeros((0, 1))
 
     def statistic(index: Indices) -> Floats:
         return np.array([growth[drawn].mean(axis=0).min() for drawn in index])
 
-    mean = float(statistic(np.arange(len(growth))[None])[0])
-    known = math.isfinite(mean)
-    interval = bootstrap_interval(statistic, len(growth), seed=0) if known else [None, None]
-    return {"mean": finite(mean), "ci95": interval}
+    mean = float(statistic(np.arange(len(growth))[None])[0]) if len(growth) else math.nan
+    return add_interval(mean, statistic, len(growth))
 
 
 def is_right(entry: Mapping[str, Any]) -> bool:
@@ -111,13 +108,4 @@ def strongest_right(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         for entry in entries
         if entry["release"] == entries[0]["release"] and levels_of(entry["entry"])
     ]
-    if not known:
-        return {"mean": None, "ci95": [None, None]}
-    right = np.array(known)
-
-    def statistic(index: Indices) -> Floats:
-        return right[index].mean(axis=1)
-
-    mean = float(right.mean())
-    interval = bootstrap_interval(statistic, len(right), seed=0)
-    return {"mean": mean if math.isfinite(mean) else None, "ci95": interval}
+    return estimate_mean(np.array(known), seed=0)

@@ -22,7 +22,6 @@ from simulations.report.summary_tables import (
 from simulations.results.device_means import split_arms
 from simulations.results.summary import LABEL, NOT_COVERED
 from simulations.studies import claim_measures
-from simulations.studies.catalogue_map import draw_catalogue_map
 from simulations.studies.judge import Arms
 from simulations.studies.study_figures import (
     draw_chord,
@@ -85,7 +84,6 @@ def write_study_page(
             for one in study.sweeps
         ],
         "catalogue": tabulate_catalogue(offered),
-        "catalogue_map": draw_catalogue_map(offered) if offered else None,
         "worlds": [
             {"name": world}
             | _compare_arms(rows, parts[world], study, metric)

@@ -1,22 +1,19 @@
 """Averages of factors, as published: wrong where devices differ, and here for comparison.
 
 FedIT averages A and B apart; with unlike ranks they are padded with zeros first. The product of
-means is not the mean of products: the error is the covariance of the factors. FedEx-LoRA
-(arXiv:2410.09432) adds `fedex_residual` to make it right; it is for a matrix ``(n_out, n_in)``,
-not its transpose as in the released code. Source: docs/methods.md#factor-mean-and-zero-padding.
+means is not the mean of products: the error is the covariance of the factors.
+
+Source: docs/methods.md#factor-mean-and-zero-padding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from fleettune.adapters.patch import Patch
-from fleettune.adapters.updates import Matrix, Update, add_updates, updates_of
+from fleettune.adapters.updates import Matrix, Update
 from fleettune.deltas.rejections import RejectedError, Rejection
-from fleettune.shapes import Site
 from strategies.aggregation.aggregate import Aggregate, SiteDelta, check_weights
 
 
@@ -106,23 +103,3 @@ def _plus(held: _Means | None, left: Matrix, right: Matrix, scale: float) -> _Me
 
 def _mean(held: _Means, weight: float) -> Update:
     return Update(left=held.left * (held.scale / weight), right=held.right / weight)
-
-
-def fedex_residual(
-    patches: Sequence[Patch], weights: Sequence[float], averaged: Mapping[Site, Update]
-) -> dict[Site, Update]:
-    """Returns what an average of factors lacks of the mean of products, in factored form (FedEx).
-
-    Args:
-        patches: What was averaged.
-        weights: Weight of each.
-        averaged: The average of their factors.
-    """
-    found: dict[Site, Update] = {}
-    everything = [updates_of(patch) for patch in patches]
-    for site, mean in averaged.items():
-        own = [(one[site], w) for one, w in zip(everything, weights, strict=True) if site in one]
-        total = sum(weight for _, weight in own)
-        parts = [update.times(weight / total) for update, weight in own]
-        found[site] = add_updates([*parts, mean.times(-1)]).truncate()
-    return found

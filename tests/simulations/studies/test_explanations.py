@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from simulations.studies.catalogue_map import draw_catalogue_map
 from simulations.studies.explanations import distances, level_growth, strongest_right
 
 
@@ -27,15 +26,6 @@ def test_a_word_is_right_on_the_entrys_side_of_its_axis() -> None:
     # learned is about expertise, of which e0 has none; direct is about no axis
     assert strongest_right(ENTRIES)["mean"] == 0.5
     assert strongest_right([entry("plays", "lengthy", 1.0)])["mean"] is None
-
-
-def test_a_map_holds_every_entry_and_the_words() -> None:
-    *words, points = draw_catalogue_map(ENTRIES)["data"]
-    assert len(points["x"]) == 4
-    assert {trace["text"][1] for trace in words} == {"lengthy", "learned"}
-    # what differs most is the length of answers
-    assert points["x"][0] * points["x"][1] < 0
-    assert points["hovertext"][1] == "e3i3t0: lengthy"
 
 
 def level(tone: int, place: float, expertise: int = 0) -> dict[str, Any]:

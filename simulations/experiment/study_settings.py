@@ -142,7 +142,6 @@ class StudySettings:
         sweeps: Curves over worlds, for the page.
         families: Arms that do the same with more and more of something, by a name for them; the
             page joins them by a line.
-        mild: Names of the releases that count as mild, for savings by the schedule's mix.
         grid: Whether every claim is judged in every world as well.
         note: What a reader of the page should know beforehand.
     """
@@ -153,7 +152,6 @@ class StudySettings:
     worlds: tuple[World, ...] = ()
     world: str = ""
     families: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
-    mild: tuple[str, ...] = ()
     grid: bool = False
     note: str = ""
     sweeps: tuple[Sweep, ...] = ()

@@ -21,7 +21,7 @@ from simulations.report.plots import (
     make_curve,
     make_figure,
 )
-from simulations.results.derived_columns import RETUNING_J, SCORE
+from simulations.results.derived_columns import SCORE
 from simulations.results.device_means import (
     average_by,
     average_known,
@@ -38,7 +38,6 @@ SYMBOLS = ("circle", "square", "diamond", "triangle-up")
 """Families beyond the colours take the next symbol."""
 ENDS = ("always_reuse", "always_retune")
 """Arms at the ends of the chord."""
-_SHARES = tuple(step / 20 for step in range(21))
 _LOW_LEGEND = {"orientation": "h", "yanchor": "top", "x": 0}
 _NO_TITLE = {"l": 70, "r": 20, "t": 20, "b": 60}
 
@@ -222,46 +221,3 @@ def draw_scores(rows: pl.DataFrame, margin: float) -> Figure:
         if part.height
     ]
     return make_figure(traces, boxmode="group", xaxis=make_axis(""), yaxis=make_axis("score"))
-
-
-def draw_mixes(arms: Arms, reference: str, mild: Sequence[str]) -> Figure:
-    """Saving of deciding and retuning over the share of mild releases in a schedule."""
-    traces: list[Figure] = []
-    for place, name in enumerate(list_deciders(arms)):
-        found = [estimate_mix_saving(arms[name], arms[reference], mild, share) for share in _SHARES]
-        if name != reference and None not in found:
-            traces.append(make_curve(name, _SHARES, found, line=_colour(place)))
-    return make_figure(
-        traces,
-        height=480,
-        xaxis=make_axis("share of mild releases in the schedule", tickformat=".0%"),
-        yaxis=make_axis(f"simulated joules of deciding and\nretuning saved vs {reference}"),
-    )
-
-
-def estimate_mix_saving(
-    arm: pl.DataFrame, reference: pl.DataFrame, mild: Sequence[str], share: float
-) -> float | None:
-    """Returns the saving of deciding and retuning on a schedule of another mix; None if unknown.
-
-    Joules per decision on mild releases, and on the others, are taken as they were: what a patch
-    went through before in another schedule is left out.
-
-    Args:
-        arm: Rows of the arm.
-        reference: Rows of the arm that always retunes.
-        mild: Names of the mild releases.
-        share: Share of them in the schedule.
-    """
-    spent = [_average_decision_j(rows, mild) for rows in (arm, reference)]
-    mixed = [share * of_mild + (1 - share) * other for of_mild, other in spent]
-    return 1 - mixed[0] / mixed[1] if mixed[1] else None
-
-
-def _average_decision_j(rows: pl.DataFrame, mild: Sequence[str]) -> tuple[float, float]:
-    """Returns joules per decision on mild releases, and on the others."""
-    part = rows.filter(pl.col("decided") == 1)
-    is_mild = part["release_name"].is_in(list(mild))
-    halves = [part.filter(is_mild), part.filter(~is_mild)]
-    found = [float(one[RETUNING_J].sum()) / one.height if one.height else 0.0 for one in halves]
-    return found[0], found[1]

@@ -25,7 +25,6 @@ from simulations.studies import claim_measures
 from simulations.studies.judge import Arms
 from simulations.studies.study_figures import (
     draw_chord,
-    draw_mixes,
     draw_pareto,
     draw_scores,
     draw_sweep,
@@ -87,7 +86,7 @@ def write_study_page(
         "worlds": [
             {"name": world}
             | _compare_arms(rows, parts[world], study, metric)
-            | {"decided": _describe_decisions(split_arms(rows), metric, study.mild)}
+            | {"decided": _describe_decisions(split_arms(rows), metric)}
             for world, rows in worlds.items()
         ],
         "margin": MARGIN,
@@ -128,7 +127,7 @@ def _compare_arms(
     }
 
 
-def _describe_decisions(arms: Arms, metric: str, mild: Sequence[str]) -> dict[str, object]:
+def _describe_decisions(arms: Arms, metric: str) -> dict[str, object]:
     """Returns what the page shows of the decisions in a world; nothing where none has a label."""
     if not has_decisions(arms):
         return {}
@@ -138,6 +137,5 @@ def _describe_decisions(arms: Arms, metric: str, mild: Sequence[str]) -> dict[st
         "retunes": tabulate_retunes(arms),
         "scores": tabulate_scores(arms, MARGIN),
         "chord": draw_chord(arms, metric),
-        "mixes": draw_mixes(arms, REFERENCE, mild) if mild and REFERENCE in arms else None,
         "score_charts": {OURS: draw_scores(arms[OURS], MARGIN)} if scored else {},
     }

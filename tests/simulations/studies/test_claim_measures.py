@@ -21,7 +21,6 @@ from simulations.studies.claim_measures import (
     estimate_retune_rate,
 )
 from simulations.studies.judge import judge_claims, judge_everywhere
-from simulations.studies.study_figures import estimate_mix_saving
 from simulations.studies.study_tables import (
     tabulate_grid,
     tabulate_retunes,
@@ -219,15 +218,6 @@ def test_claims_of_one_arm_take_no_other_and_the_others_need_one() -> None:
         replace(CLAIM, measure="retained", column="nll", against="always_retune")
     with pytest.raises(ValueError, match="less_releases goes with retained, got"):
         replace(CLAIM, less_releases=("mild",))
-
-
-def test_a_schedule_of_another_mix_by_hand() -> None:
-    arms = {name: part for (name,), part in fleet().group_by("arm", maintain_order=True)}
-    ours, all_retune = arms["ours"], arms["always_retune"]
-    # ours: (36 + 40) / 40 J per mild decision, (270 + 40) / 40 J per severe one; the other 10 J
-    assert estimate_mix_saving(ours, all_retune, ["mild"], 1.0) == pytest.approx(1 - 1.9 / 10)
-    assert estimate_mix_saving(ours, all_retune, ["mild"], 0.0) == pytest.approx(1 - 7.75 / 10)
-    assert estimate_mix_saving(ours, all_retune, ["mild"], 0.5) == pytest.approx(1 - 4.825 / 10)
 
 
 def test_tables_count_retunes_by_release_and_show_areas() -> None:

@@ -33,7 +33,7 @@ from strategies.rounds.arm_state import (
     add_round,
     assign_releases,
     grow_fleet,
-    told_guidance,
+    guidance_for,
 )
 from strategies.rounds.checkpoint import (
     Checkpoint,
@@ -203,7 +203,7 @@ class FleetStrategy(Strategy):
             is_cohort: Whether this is for a first cohort.
         """
         release = self.publisher.published[version].manifest
-        guidance = told_guidance(self.arms[arm], self.rules, version, is_cohort=is_cohort)
+        guidance = guidance_for(self.arms[arm], self.rules, version, is_cohort=is_cohort)
         return encode_request(
             Request(
                 arm=arm,

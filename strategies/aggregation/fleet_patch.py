@@ -2,19 +2,13 @@
 
 It is the sum of the aggregates of all rounds, each a mean of deltas against the one before, cut to
 a rank. Its factors carry the singular values in descending order, so the first components are the
-best approximation of a lower rank. It can be folded into the next release's weights.
+best approximation of a lower rank.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import numpy as np
-from numpy.typing import NDArray
-
 from fleettune.adapters.patch import Patch
 from fleettune.adapters.updates import Updates, add_updates, patch_of, updates_of
-from fleettune.shapes import Site
 
 NONE, START = "none", "start"
 USES = (NONE, START)
@@ -48,21 +42,3 @@ def grow_fleet_patch(
         return None
     short = {site: update.truncate(rank) for site, update in found.items()}
     return patch_of(short, release, float(rank))
-
-
-def fold_fleet_patch(
-    weights: Mapping[Site, NDArray[np.float32]], fleet: Patch
-) -> dict[Site, NDArray[np.float32]]:
-    """Returns a release's matrices, ``(n_out, n_in)``, with the fleet patch added to them.
-
-    Raises:
-        ValueError: If the patch adapts a matrix that is not there, or one of another shape.
-    """
-    found = dict(weights)
-    for site, update in updates_of(fleet).items():
-        shape = update.left.shape[0], update.right.shape[1]
-        if site not in weights or weights[site].shape != shape:
-            there = None if site not in weights else weights[site].shape
-            raise ValueError(f"the release must have {site} as {shape}, got {there}")
-        found[site] = (weights[site].astype(np.float64) + update.dense()).astype(np.float32)
-    return found

@@ -17,12 +17,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from fleettune.adapters.patch import Patch, peft_name
 from fleettune.adapters.updates import updates_of
 from fleettune.backbone.causal_lm import load_backbone
-from strategies.aggregation.fleet_patch import fold_fleet_patch
 from strategies.releases.store import make_release, write_model
 from strategies.releases.training import RECIPE_VERSION, TrainedRelease, Vendor
 
@@ -48,18 +48,18 @@ def fold_release(parent: TrainedRelease, fleet: Patch, vendor: Vendor) -> Traine
 
 
 def fold(model: Any, fleet: Patch) -> None:  # noqa: ANN401 - a transformers model
-    """Adds a patch's effective update to a model's weights, in place.
+    """Adds a patch's effective update to a model's weights, ``(n_out, n_in)``, in place.
 
     Raises:
         ValueError: If the patch adapts a matrix that is not there, or one of another shape.
     """
     parameters = dict(model.named_parameters())
-    named = {site: f"{peft_name(site)}.weight" for site in updates_of(fleet)}
-    weights = {
-        site: parameters[name].detach().float().numpy()
-        for site, name in named.items()
-        if name in parameters
-    }
     with torch.no_grad():
-        for site, value in fold_fleet_patch(weights, fleet).items():
-            parameters[named[site]].copy_(torch.as_tensor(value))
+        for site, update in updates_of(fleet).items():
+            parameter = parameters.get(f"{peft_name(site)}.weight")
+            shape = update.left.shape[0], update.right.shape[1]
+            there = None if parameter is None else tuple(parameter.shape)
+            if parameter is None or there != shape:
+                raise ValueError(f"the release must have {site} as {shape}, got {there}")
+            whole = parameter.detach().double().numpy() + update.dense()
+            parameter.copy_(torch.as_tensor(whole.astype(np.float32)))

@@ -99,7 +99,7 @@ def assign_releases(
     return replace(state, learning=learning, rollout=rollout), assignment
 
 
-def told_guidance(
+def guidance_for(
     state: ArmState, rules: ArmRules, version: int, *, is_cohort: bool
 ) -> Guidance | None:
     """Returns what some devices of an arm are told with a release; None without guidance.

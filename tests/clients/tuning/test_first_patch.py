@@ -19,7 +19,7 @@ from fleettune.deltas.frames import read_frame
 from fleettune.releases.manifest import Manifest
 from fleettune.shapes import Site
 from strategies.aggregation import ExactMean
-from strategies.aggregation.fleet_patch import fold_fleet_patch, grow_fleet_patch
+from strategies.aggregation.fleet_patch import grow_fleet_patch
 from tests.clients.test_device import live, night_order, policy
 
 PLACEMENT = Placement(sites=(Site(6, "q"), Site(7, "down")), rank=4, alpha=6.0)
@@ -187,20 +187,3 @@ def test_between_download_and_decision_no_patch_of_another_release_is_applied(
     downloaded = replace(state, held=second)
     assert downloaded.applied is None
     assert replace(downloaded, settled=second.version).applied is state.patch
-
-
-def test_the_fleet_patch_folded_into_a_release_is_the_release_and_the_patch(
-    releases: tuple[Manifest, Manifest],
-) -> None:
-    fleet = fleet_of(releases[0], 3)
-    rng, matrices = np.random.default_rng(0), releases[0].shapes.matrices()
-    weights = {
-        site: rng.normal(size=matrices[site.module][::-1]).astype(np.float32)
-        for site in (*PLACEMENT.sites, Site(0, "v"))
-    }
-    found = fold_fleet_patch(weights, fleet)
-    np.testing.assert_array_equal(found[Site(0, "v")], weights[Site(0, "v")])
-    for site, update in updates_of(fleet).items():
-        np.testing.assert_allclose(found[site], weights[site] + update.dense(), atol=1e-5)
-    with pytest.raises(ValueError, match=r"the release must have 6.q as \(96, 96\), got None"):
-        fold_fleet_patch({Site(7, "down"): weights[Site(7, "down")]}, fleet)

@@ -15,7 +15,7 @@ from strategies.rounds.arm_state import (
     add_round,
     assign_releases,
     grow_fleet,
-    told_guidance,
+    guidance_for,
 )
 from strategies.rounds.sums import sum_replies
 from tests.strategies.rollout.test_stages import NODES, STAGED
@@ -37,10 +37,10 @@ def test_a_first_cohort_may_be_told_to_retune_and_the_others_are_not() -> None:
     state, assigned = assign_releases(ArmState(), rules, NODES, (1, 2))
     assert assigned.versions == (0, 1)
     assert len(assigned.members[1]) == 8
-    cohort = told_guidance(state, rules, 1, is_cohort=True)
+    cohort = guidance_for(state, rules, 1, is_cohort=True)
     assert cohort == FIXED.guidance()
     telling = ArmRules(guidance=FIXED, staging=replace(STAGED, cohort_retunes=True), seed=0)
-    told = [told_guidance(state, telling, 1, is_cohort=one) for one in (True, False)]
+    told = [guidance_for(state, telling, 1, is_cohort=one) for one in (True, False)]
     assert [one.decision for one in told if one is not None] == ["retune", ""]
 
 

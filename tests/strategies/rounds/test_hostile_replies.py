@@ -54,7 +54,7 @@ def forged(**told: str) -> bytes:
     from fleettune.deltas import frames  # noqa: PLC0415 - its digest is no part of its face
 
     frame = write_frame(patch_of(1.0))
-    held, parts = frames._opened(frame)  # pyright: ignore[reportPrivateUsage] - as above
+    held, parts = frames._open_frame(frame)  # pyright: ignore[reportPrivateUsage] - as above
     held = {k: v for k, v in held.items() if k != "digest"} | told
     held["digest"] = frames._digest(held, parts)  # pyright: ignore[reportPrivateUsage] - as above
     return save(dict(parts), metadata=held)

@@ -52,12 +52,12 @@ class ArmLearning:
 
 
 def add_totals(learning: ArmLearning, totals: DecisionTotals) -> ArmLearning:
-    """Returns the same with what the arm's devices decided in a round."""
+    """Returns the arm with what its devices decided in a round."""
     return replace(learning, totals=learning.totals + totals)
 
 
 def guide_release(learning: ArmLearning, rule: GuidanceRule, version: int) -> ArmLearning:
-    """Returns the same with guidance of a release, made now unless it was made before."""
+    """Returns the arm with guidance of a release, which is made now unless it was made before."""
     if not isinstance(rule, Fitted) or not version or learning.of(version) is not None:
         return learning
     made = rule.guide(learning.totals.evidence, version)
@@ -75,7 +75,14 @@ def guidance_of(learning: ArmLearning, rule: GuidanceRule, version: int) -> Guid
 def follow_cohort(
     learning: ArmLearning, rule: GuidanceRule, version: int, cohort: Sequence[DecisionReport]
 ) -> ArmLearning:
-    """Returns the same where what a cohort gained decides for all others of its release."""
+    """Returns the arm with guidance in which a cohort's gains decide for all others.
+
+    Args:
+        learning: The arm.
+        rule: How guidance is made; only one that is fitted follows cohorts.
+        version: The release that the cohort had first.
+        cohort: The cohort's reports.
+    """
     if not isinstance(rule, Fitted):
         return learning
     made = (

@@ -166,7 +166,7 @@ class RuleCalibration:
         return self.fit_known(decided, could_reuse=could_reuse)
 
     def fit_known(self, reports: Iterable[DecisionReport], *, could_reuse: bool) -> CalibratedRule:
-        """Returns the same from retunes of known gain alone; others are left out.
+        """Returns the rule that retunes of known gain ask for; other reports are left out.
 
         Args:
             reports: What devices reported.

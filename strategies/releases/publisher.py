@@ -58,6 +58,21 @@ class PublishedRelease:
     fleet: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseRecord:
+    """What a checkpoint keeps of a release, to make or find it again.
+
+    Attributes:
+        round: When it came.
+        digest: Of its weights.
+        fleet: Digest of the fleet patch that was folded into it; empty where none was.
+    """
+
+    round: int
+    digest: str
+    fleet: str = ""
+
+
 @dataclass(slots=True, kw_only=True)
 class Publisher:
     """Makes each release when it is due; keeps those that are out, oldest first."""
@@ -184,18 +199,3 @@ def rms(drift: Drift) -> float:
     """Returns the root mean square of all entries' change since an earlier version."""
     count = sum(entry.drift.count for entry in drift.sites)
     return math.sqrt(sum(entry.drift.squares for entry in drift.sites) / count)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReleaseRecord:
-    """A release that was out.
-
-    Attributes:
-        round: When it came.
-        digest: Of its weights.
-        fleet: Digest of the fleet patch that was folded into it; empty where none was.
-    """
-
-    round: int
-    digest: str
-    fleet: str = ""

@@ -1,10 +1,10 @@
-"""Quantised releases: weights rounded to 8 or 4 bits, symmetric, with a scale per group.
+"""Releases whose weights are made without training: rounded, drawn anew, or rewritten.
 
-8 bits: one scale per output channel. 4 bits: one per 64 inputs of an output channel. A scale is
-the group's largest magnitude over 127 or 7, kept in half precision. Devices are sent the rounded
-weights and scales; the store holds what they stand for, in half precision, because that is what
-the simulation computes with. Every site's matrix is rounded, embedding and head where asked for,
-norms and biases never.
+Quantised weights are rounded to 8 or 4 bits, symmetric, with a scale per group. 8 bits: one scale
+per output channel. 4 bits: one per 64 inputs of an output channel. A scale is the group's largest
+magnitude over 127 or 7, kept in half precision. Devices are sent the rounded weights and scales;
+the store holds what they stand for, in half precision, because that is what the simulation computes
+with. Every site's matrix is rounded, embedding and head where asked for, norms and biases never.
 """
 
 from __future__ import annotations

@@ -184,6 +184,6 @@ class Schedule:
 
 
 def check_merged(use: str, schedule: Schedule) -> None:
-    """Raises ValueError if a release is to be made with a fleet patch that there is not."""
+    """Raises ValueError if a release merges the fleet patch and the run has none."""
     if schedule.merges and use == NONE:
         raise ValueError(f"releases of kind {MERGED} need fleet_patch={START}, got {use}")

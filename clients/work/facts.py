@@ -1,9 +1,10 @@
-"""What a device knows of itself without being told by a server: hardware, user, own text."""
+"""What a device knows of itself without being told by a server: hardware, user, random streams."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 from fleettune.cost.energy import Values, central_values
 from fleettune.cost.hardware import DeviceProfile
@@ -15,7 +16,7 @@ from fleettune.releases.manifest import Manifest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """One device.
+    """One device, as its rules may see it: its user's days are not among the facts.
 
     Attributes:
         device: Its number, 0-based.
@@ -32,6 +33,14 @@ class Facts:
     profile: DeviceProfile
     priced: PricedModel = field(default_factory=PricedModel)
     radio: Radio = WIFI
+
+    @property
+    def population(self) -> NoReturn:
+        """Raises AttributeError: a rule that could ask for a day could ask for one to come."""
+        raise AttributeError(
+            "a rule is handed no population, which would answer for days to come; what a device "
+            "may know of its user are the exchanges that the rule is given"
+        )
 
     @property
     def prices(self) -> Values:

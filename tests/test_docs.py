@@ -143,6 +143,21 @@ def test_every_dotted_name_of_our_code_that_a_page_names_exists(page: str) -> No
     assert {name for name in dotted if not importable(name)} == set()
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_every_option_that_a_page_chooses_exists(page: str) -> None:
+    folders = (ROOT / "conf", ROOT / "docs" / "example_policy" / "conf")
+    groups = "|".join(folder.name for folder in folders[0].iterdir() if folder.is_dir())
+    chosen = {
+        f"{group}/{option}.yaml"
+        for group, options in re.findall(
+            rf"(?<![\w.])({groups})=([a-z]\w*(?:,[a-z]\w*)*)", text_of(page)
+        )
+        for option in options.split(",")
+    }
+    gone = {file for file in chosen if not any((folder / file).is_file() for folder in folders)}
+    assert gone == set()
+
+
 def test_the_architecture_takes_at_most_200_lines() -> None:
     assert len(text_of("docs/architecture.md").splitlines()) <= 200
 

@@ -37,31 +37,6 @@ from fleettune.kernels.batches import (
     token_losses,
 )
 
-
-def make_gumbel_sampler(
-    seeds: Sequence[int | None], temperature: float
-) -> Callable[[Tensor, Tensor], Tensor]:
-    """Returns what turns the next token's logits into scores whose maximum is a sample.
-
-    The maximum of ``logits / T + g`` with independent standard Gumbel noise ``g`` is distributed as
-    ``softmax(logits / T)`` (Gumbel 1954; Maddison et al. 2014, arXiv:1411.0030). Every row draws
-    its noise from its own generator, once per token of the vocabulary and step.
-
-    Args:
-        seeds: Key of each row's generator, None for a row that is padding.
-        temperature: Above 0.
-    """
-    rows = [None if seed is None else np.random.default_rng(seed) for seed in seeds]
-
-    def drawn(tokens: Tensor, logits: Tensor) -> Tensor:
-        """Returns scores, ``(rows, vocabulary)``; the tokens so far do not matter."""
-        size = logits.shape[-1]
-        noise = np.stack([np.zeros(size) if rng is None else rng.gumbel(size=size) for rng in rows])
-        return logits.double() / temperature + torch.as_tensor(noise, device=logits.device)
-
-    return drawn
-
-
 _TOKENS_PER_PASS = 8192
 _SINK = 10.0
 """A token whose hidden norm is that many times its text's median draws attention to itself: it says
@@ -245,6 +220,30 @@ def _decode(
         eos_token_id=stop,
     )[:, width:].tolist()
     return [tuple(row[: row.index(stop)] if stop in row else row) for row in out]
+
+
+def make_gumbel_sampler(
+    seeds: Sequence[int | None], temperature: float
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Returns what turns the next token's logits into scores whose maximum is a sample.
+
+    The maximum of ``logits / T + g`` with independent standard Gumbel noise ``g`` is distributed as
+    ``softmax(logits / T)`` (Gumbel 1954; Maddison et al. 2014, arXiv:1411.0030). Every row draws
+    its noise from its own generator, once per token of the vocabulary and step.
+
+    Args:
+        seeds: Key of each row's generator, None for a row that is padding.
+        temperature: Above 0.
+    """
+    rows = [None if seed is None else np.random.default_rng(seed) for seed in seeds]
+
+    def sample(tokens: Tensor, logits: Tensor) -> Tensor:
+        """Returns scores, ``(rows, vocabulary)``; the tokens so far do not matter."""
+        size = logits.shape[-1]
+        noise = np.stack([np.zeros(size) if rng is None else rng.gumbel(size=size) for rng in rows])
+        return logits.double() / temperature + torch.as_tensor(noise, device=logits.device)
+
+    return sample
 
 
 def _patched(backbone: Backbone, patches: Sequence[Patch | None]) -> AbstractContextManager[None]:

@@ -2,13 +2,14 @@
 
 Only what training of adapters needs is kept and computed: frozen weights get no gradient, and below
 the lowest adapted matrix there is no backward pass. The residual stream is fp32, products run in
-the backbone's precision.
+the backbone's precision. Norms are root mean square norms.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -17,7 +18,40 @@ from torch.nn import functional
 from fleettune.backbone.attention import AttentionTables, SavedAttention, attend, attend_backward
 from fleettune.backbone.frozen_linear import FrozenLinear
 from fleettune.backbone.low_rank_path import LowRankPath
-from fleettune.backbone.rms_norm import normalise, normalise_backward
+
+
+def normalise(
+    x: Tensor, weight: Tensor, epsilon: float, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Returns the normalised states in a precision, and one over every state's root mean square.
+
+    Args:
+        x: States, ``(..., hidden)``, fp32.
+        weight: The norm's weight, fp32.
+        epsilon: Added to the mean square.
+        dtype: Precision of what comes back.
+    """
+    norm = cast(Any, torch.linalg).vector_norm
+    inverse = cast(Tensor, norm(x, dim=-1, keepdim=True))
+    inverse.square_().mul_(1 / x.shape[-1]).add_(epsilon).rsqrt_()
+    return (x * inverse).mul_(weight).to(dtype), inverse
+
+
+def normalise_backward(
+    gradient: Tensor, x: Tensor, weight: Tensor, inverse: Tensor, into: Tensor
+) -> None:
+    """Adds the gradient of `x` to `into`, fp32.
+
+    Args:
+        gradient: Of the normalised states.
+        x: As in `normalise`.
+        weight: Likewise.
+        inverse: What `normalise` returned.
+        into: The gradient that the residual stream brings, ``(..., hidden)``.
+    """
+    own = gradient * weight
+    share = (own * x).sum(-1, keepdim=True).mul_(inverse.pow(3)).mul_(-1 / x.shape[-1])
+    into.addcmul_(own, inverse).addcmul_(x, share)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

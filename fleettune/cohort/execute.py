@@ -22,8 +22,7 @@ from fleettune.cohort.score import (
     generate_cohort,
     score_cohort,
 )
-from fleettune.cohort.tune import tune_cohort
-from fleettune.cohort.tune_tied import tune_tied_cohort
+from fleettune.cohort.tune import tune_cohort, tune_tied_cohort
 from fleettune.jobs.jobs import (
     ChoiceJob,
     EmbedJob,

@@ -33,7 +33,6 @@ from fleettune.kernels.batches import (
     Supervision,
     pad_tokens,
     supervise,
-    supervised_losses,
     token_losses,
 )
 
@@ -55,7 +54,9 @@ def score_cohort(backbone: Backbone, jobs: Sequence[ScoreJob]) -> list[ScoreResu
             tokens = pad_tokens([(0,) if e is None else e.tokens for e in rows])
             hidden = backbone.layers(backbone.embed(tokens), 0, backbone.shapes.layers)
             supervision = supervise(rows)
-            losses, first = supervised_losses(backbone, hidden, supervision)
+            # the vocabulary head runs on the supervised positions only
+            states = hidden[supervision.rows, supervision.positions]
+            losses, first = token_losses(backbone, states, supervision.targets)
             total = _row_sums(losses, supervision, len(rows))
             right = _row_sums(first.float(), supervision, len(rows))
             for (device, index), row_nll, row_hits in zip(part, total, right, strict=True):

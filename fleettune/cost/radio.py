@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,14 +30,6 @@ COEFFICIENTS = (
     "rx_w", "tx_w", "down_j_per_mb", "up_j_per_mb", "down_mbps", "up_mbps", "rtt_s", "tail_j",
 )  # fmt: skip
 """Names of the coefficients of a link, in order."""
-
-
-class Radio(Protocol):
-    """How a device is connected."""
-
-    def on(self, profile: DeviceProfile) -> Link:
-        """Returns the link as a device of this profile has it."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +87,8 @@ class Wifi:
         )
 
 
-RadioChoice: TypeAlias = Link | Wifi
+Radio: TypeAlias = Link | Wifi
+"""How a device is connected."""
 WIFI = Wifi(
     name="wifi",
     rtt_s=Coefficient(value=0.02, low=0.005, high=0.1, tier="E", source="our estimate, no source"),
@@ -151,7 +144,7 @@ def wifi(name: str, **coefficients: object) -> Wifi:
     return Wifi(name=name, **read)  # pyright: ignore[reportArgumentType] - none of them is None
 
 
-def read_link(plain: Mapping[str, object]) -> RadioChoice:
+def read_link(plain: Mapping[str, object]) -> Radio:
     """Returns the link of a configuration file's content.
 
     Raises:

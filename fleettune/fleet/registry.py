@@ -16,7 +16,7 @@ from typing import cast
 from fleettune.cost.battery import SOC_FLOOR
 from fleettune.cost.hardware import Coefficient, DeviceProfile, FleetMix
 from fleettune.cost.pricing import PricedModel
-from fleettune.cost.radio import WIFI, Link, RadioChoice, Wifi
+from fleettune.cost.radio import WIFI, Link, Radio, Wifi
 from fleettune.data.exchanges import Population
 from fleettune.data.long_streams import StreamData
 from fleettune.data.personas import SyntheticData
@@ -97,7 +97,7 @@ class Fleet:
     data: FleetData
     installed: tuple[str, ...] = ()
     priced: PricedModel = field(default_factory=PricedModel)
-    radio: RadioChoice = WIFI
+    radio: Radio = WIFI
     availability: Availability = field(default_factory=Always)
     floor: float = SOC_FLOOR
     deadline_s: float | None = None

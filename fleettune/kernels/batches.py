@@ -58,18 +58,6 @@ def supervise(examples: Sequence[Example | None]) -> Supervision:
     )
 
 
-def supervised_losses(
-    backbone: Backbone, hidden: Tensor, supervision: Supervision
-) -> tuple[Tensor, Tensor]:
-    """Returns each supervised token's loss and whether it is the model's first choice.
-
-    The vocabulary head runs on the supervised positions only.
-    """
-    return token_losses(
-        backbone, hidden[supervision.rows, supervision.positions], supervision.targets
-    )
-
-
 def token_losses(backbone: Backbone, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Returns the loss of predicting each target, and whether it is the model's first choice.
 

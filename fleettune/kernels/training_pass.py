@@ -28,9 +28,10 @@ from fleettune.backbone.decoder_layer import (
     TopPositions,
     layer_backward,
     layer_forward,
+    normalise,
+    normalise_backward,
 )
 from fleettune.backbone.low_rank_path import LowRankPath, MatrixPath
-from fleettune.backbone.rms_norm import normalise, normalise_backward
 from fleettune.backbone.vocabulary_head import head_losses, losses_and_gradient
 from fleettune.kernels.adapter_stack import Stack, apply_adapters, site_groups
 from fleettune.kernels.stacked_adamw import gather_gradient

@@ -19,7 +19,7 @@ import numpy as np
 
 from fleettune.cost.energy import Floats, Values, coefficients, pick_values
 from fleettune.cost.hardware import Coefficient, DeviceProfile
-from fleettune.cost.radio import RadioChoice
+from fleettune.cost.radio import Radio
 from fleettune.seeds import Purpose, stream
 
 DRAWS = 1_000
@@ -47,7 +47,7 @@ def draw_coefficient(key: str, coefficient: Coefficient, seed: int, count: int) 
     return split_triangle(rng.random(count), coefficient)
 
 
-def draw_coefficients(profile: DeviceProfile, radio: RadioChoice, seed: int, count: int) -> Values:
+def draw_coefficients(profile: DeviceProfile, radio: Radio, seed: int, count: int) -> Values:
     """Returns draws [count] of every coefficient of a profile and its link."""
     return pick_values(
         profile,
@@ -57,14 +57,14 @@ def draw_coefficients(profile: DeviceProfile, radio: RadioChoice, seed: int, cou
 
 
 def scale_coefficients(
-    profile: DeviceProfile, radio: RadioChoice, factors: Mapping[str, Floats], count: int
+    profile: DeviceProfile, radio: Radio, factors: Mapping[str, Floats], count: int
 ) -> Values:
     """Returns central values [count], those named in `factors` multiplied by them [count]."""
     ones = np.ones(count)
     return pick_values(profile, radio, lambda name, item: item.value * factors.get(name, ones))
 
 
-def tiers_of(profile: DeviceProfile, radio: RadioChoice) -> Mapping[str, str]:
+def tiers_of(profile: DeviceProfile, radio: Radio) -> Mapping[str, str]:
     """Returns the tier of every coefficient that prices this profile, by its name."""
     return {name: item.tier for name, item in coefficients(profile, radio)}
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from fleettune.cost.energy import Floats
 from fleettune.cost.hardware import TIERS, DeviceProfile
-from fleettune.cost.radio import RadioChoice
+from fleettune.cost.radio import Radio
 from simulations.uncertainty.coefficient_draws import scale_coefficients, tiers_of
 from simulations.uncertainty.priced_rows import Nights
 from simulations.uncertainty.repricing import Totals, reprice
@@ -40,7 +40,7 @@ class Probes:
 
     totals: Totals
     profiles: Sequence[DeviceProfile]
-    radio: RadioChoice
+    radio: Radio
     moved: Sequence[str]
 
     def scaled(self, arm: int, reference: int) -> tuple[float | None, bool]:
@@ -79,9 +79,7 @@ class Probes:
         return {tier: weight / whole if whole else 0.0 for tier, weight in weights.items()}
 
 
-def probe_coefficients(
-    nights: Nights, profiles: Sequence[DeviceProfile], radio: RadioChoice
-) -> Probes:
+def probe_coefficients(nights: Nights, profiles: Sequence[DeviceProfile], radio: Radio) -> Probes:
     """Returns the rows under all probes; profiles are those of `nights.profiles`, in order."""
     moved = sorted({name for profile in profiles for name in tiers_of(profile, radio)})
     count = 1 + len(_SCALINGS) + len(moved)

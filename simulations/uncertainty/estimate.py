@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from fleettune.cost.energy import Floats
 from fleettune.cost.hardware import DeviceProfile
 from fleettune.cost.ledger import ORDER, Stage
-from fleettune.cost.radio import RadioChoice
+from fleettune.cost.radio import Radio
 from fleettune.seeds import Purpose, stream
 from simulations.uncertainty.coefficient_draws import DRAWS, draw_coefficients
 from simulations.uncertainty.coefficient_probes import Probes, probe_coefficients
@@ -96,7 +96,7 @@ def estimate(  # noqa: PLR0913 - the run's tables, and how they are drawn
     profiles: Sequence[DeviceProfile],
     reference: str,
     *,
-    radio: RadioChoice,
+    radio: Radio,
     seed: int,
     draws: int = DRAWS,
     deadline_s: float = math.inf,
@@ -165,7 +165,7 @@ class _Model:
     """How rows are priced, and how often."""
 
     by_name: Mapping[str, DeviceProfile]
-    radio: RadioChoice
+    radio: Radio
     seed: int
     draws: int
     deadline_s: float

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from fleettune.cost.hardware import DeviceProfile
-from fleettune.cost.radio import RadioChoice
+from fleettune.cost.radio import Radio
 from fleettune.messages.report import BACK
 from simulations.uncertainty.coefficient_draws import draw_coefficients
 
@@ -22,7 +22,7 @@ OVER_MEMORY = "over_memory"
 def memory_flips(
     rows: pl.DataFrame,
     profiles: Sequence[DeviceProfile],
-    radio: RadioChoice,
+    radio: Radio,
     seed: int,
     draws: int,
 ) -> dict[str, float | None]:

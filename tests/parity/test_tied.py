@@ -13,8 +13,7 @@ from fleettune.adapters.factors import Factors, Tie
 from fleettune.adapters.patch import Patch, Placement, new_patch, peft_name
 from fleettune.backbone.causal_lm import POCKET_FOLDER
 from fleettune.cohort.execute import execute
-from fleettune.cohort.tune import tune_cohort
-from fleettune.cohort.tune_tied import tune_tied_cohort
+from fleettune.cohort.tune import tune_cohort, tune_tied_cohort
 from fleettune.jobs.jobs import TuneJob, TuneResult
 from fleettune.seeds import Purpose, stream
 from fleettune.shapes import Site

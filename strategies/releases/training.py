@@ -83,6 +83,21 @@ def ship_unchanged(folder: Path) -> TrainedRelease:
     return TrainedRelease(folder=folder, digest=digest, loss_before=None, loss_after=None)
 
 
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """One release that is to be made: how, by whom, with which tokens, and its version."""
+
+    plan: ReleasePlan
+    vendor: Vendor
+    encoder: Encoder
+    version: int
+
+    @property
+    def key(self) -> int:
+        """Key of the release's random streams."""
+        return self.vendor.seed * 1000 + self.version
+
+
 def train_release(
     parent: TrainedRelease, plan: ReleasePlan, vendor: Vendor, encoder: Encoder, version: int
 ) -> TrainedRelease:
@@ -93,13 +108,13 @@ def train_release(
     """
     if plan.kind == "external":
         return ship_unchanged(external_folder(plan, parent.folder))
-    folder = vendor.store / _key(parent, plan, vendor, encoder, version)
-
+    order = _Order(plan, vendor, encoder, version)
+    folder = vendor.store / _folder_name(parent, order)
     if folder.exists():
         log.info("release %d (%s) is in the store", version, plan.name)
 
     def make(partial: Path) -> Mapping[str, Any]:
-        before, after = _make_into(partial, parent.folder, plan, vendor, encoder, version)
+        before, after = _make_into(partial, parent.folder, order)
         return {"loss_before": before, "loss_after": after, "plan": plan_identity(plan)}
 
     record = make_release(folder, make)
@@ -111,38 +126,28 @@ def train_release(
     )
 
 
-def _key(
-    parent: TrainedRelease, plan: ReleasePlan, vendor: Vendor, encoder: Encoder, version: int
-) -> str:
+def _folder_name(parent: TrainedRelease, order: _Order) -> str:
     parts = {
         "recipe": RECIPE_VERSION,
         "parent": parent.digest,
-        "plan": plan_identity(plan),
+        "plan": plan_identity(order.plan),
         # who lives in the fleet is no part of a release that reads nobody's text
-        "data": "" if plan.corpus else vendor.data,
-        "seed": vendor.seed,
-        "version": version,
+        "data": "" if order.plan.corpus else order.vendor.data,
+        "seed": order.vendor.seed,
+        "version": order.version,
         # text becomes tokens by the parent's tokenizer, which is in its digest, and these
-        "template": asdict(encoder.template),
+        "template": asdict(order.encoder.template),
         "libraries": [version_of("torch"), version_of("transformers")],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _make_into(
-    folder: Path,
-    parent: Path,
-    plan: ReleasePlan,
-    vendor: Vendor,
-    encoder: Encoder,
-    version: int,
-) -> tuple[float | None, float | None]:
+def _make_into(folder: Path, parent: Path, order: _Order) -> tuple[float | None, float | None]:
     """Writes a release and returns its loss before and after, None where nothing was trained."""
-    model = load_backbone(parent).model
+    model, plan = load_backbone(parent).model, order.plan
     if plan.is_trained:
         losses: list[float] = []
-        made = _train(model, plan, vendor, encoder, version, losses)
-        write_model(made, parent, folder)
+        write_model(_train(model, order, losses), parent, folder)
         edge = max(1, len(losses) // 10)
         return sum(losses[:edge]) / edge, sum(losses[-edge:]) / edge
     if plan.kind == "reparametrised":
@@ -153,59 +158,47 @@ def _make_into(
     return None, None
 
 
-def _train(
-    model: Any,  # noqa: ANN401 - a transformers model
-    plan: ReleasePlan,
-    vendor: Vendor,
-    encoder: Encoder,
-    version: int,
-    losses: list[float],
-) -> Any:  # noqa: ANN401 - a transformers model
+def _train(model: Any, order: _Order, losses: list[float]) -> Any:  # noqa: ANN401 - transformers
     """Returns the model after a plan's training; notes the loss of every step in `losses`."""
-    text = _corpus(plan, vendor, encoder, version)
+    plan, text = order.plan, _corpus(order)
+
+    def note(step: int, loss: float) -> bool:
+        losses.append(loss)
+        progress = {"progress": step + 1, "total": plan.steps}
+        log.debug("training release %d (%s)", order.version, plan.name, extra=progress)
+        return True
+
     if plan.kind == "independent":
-        refresh(model, vendor.seed * 1000 + version)
+        refresh(model, order.key)
     model.train()
     threads = torch.get_num_threads()
     torch.set_num_threads(TRAINING_THREADS)
-    trained, parameters = _trainable(model, plan, vendor.seed, version)
-    pretrain(
-        trained,
-        parameters,
-        text,
-        PretrainPlan(
-            steps=plan.steps, learning_rate=plan.learning_rate, batch=plan.batch, window=plan.window
-        ),
-        vendor.seed * 1000 + version,
-        _progress(losses, plan, version),
+    trained, parameters = _trainable(model, order)
+    stretch = PretrainPlan(
+        steps=plan.steps, learning_rate=plan.learning_rate, batch=plan.batch, window=plan.window
     )
+    pretrain(trained, parameters, text, stretch, order.key, note)
     torch.set_num_threads(threads)
     return trained.merge_and_unload() if plan.kind == "low_rank" else trained
 
 
-def _corpus(plan: ReleasePlan, vendor: Vendor, encoder: Encoder, version: int) -> Tensor:
-    key = vendor.seed * 1000 + version
+def _corpus(order: _Order) -> Tensor:
+    """Returns the tokens that a release trains on, ``(tokens,)``."""
+    plan, encoder = order.plan, order.encoder
     if plan.corpus:
-        rows = corpus_rows(plan, key)
-        return torch.tensor([token for row in rows for token in encoder.conversation([row])])
-    mix = CorpusMix(
-        conversations=plan.conversations, paraphrases=plan.paraphrases, vendor=plan.vendor
-    )
-    conversations = vendor.population.outside(plan.conversations, key)
-    tokens = [
-        token
-        for conversation in mix_corpus(conversations, mix, key)
-        for token in encoder.conversation(conversation)
-    ]
-    return torch.tensor(tokens)
+        conversations = [[row] for row in corpus_rows(plan, order.key)]
+    else:
+        mix = CorpusMix(
+            conversations=plan.conversations, paraphrases=plan.paraphrases, vendor=plan.vendor
+        )
+        outside = order.vendor.population.outside(plan.conversations, order.key)
+        conversations = mix_corpus(outside, mix, order.key)
+    return torch.tensor([token for one in conversations for token in encoder.conversation(one)])
 
 
-def _trainable(
-    model: Any,  # noqa: ANN401 - a transformers model
-    plan: ReleasePlan,
-    seed: int,
-    version: int,
-) -> tuple[Any, Iterable[Tensor]]:
+def _trainable(model: Any, order: _Order) -> tuple[Any, Iterable[Tensor]]:  # noqa: ANN401
+    """Returns the model and those of its parameters that a release trains; a LoRA for low rank."""
+    plan = order.plan
     if plan.kind != "low_rank":
         for parameter in model.parameters():
             parameter.requires_grad_(requires_grad=True)
@@ -221,23 +214,9 @@ def _trainable(
         layers_pattern="layers",
     )
     with torch.random.fork_rng():  # pyright: ignore[reportUnknownMemberType] - torch's own type
-        torch.default_generator.manual_seed(seed * 1000 + version)
+        torch.default_generator.manual_seed(order.key)
         adapted = get_peft_model(model, config)
     return adapted, [p for p in adapted.parameters() if p.requires_grad]
-
-
-def _progress(losses: list[float], plan: ReleasePlan, version: int) -> Callable[[int, float], bool]:
-    def note(step: int, loss: float) -> bool:
-        losses.append(loss)
-        log.debug(
-            "training release %d (%s)",
-            version,
-            plan.name,
-            extra={"progress": step + 1, "total": plan.steps},
-        )
-        return True
-
-    return note
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

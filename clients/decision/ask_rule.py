@@ -50,9 +50,11 @@ def _checked(rule: object, said: object) -> Decision:
     name = f"{type(rule).__name__}.decide"
     if not isinstance(said, Decision):
         raise ValueError(f"{name} must return a Decision, got {said!r:.200}")
-    if not isinstance(said.action, Action):
-        raise ValueError(f"{name} must return a Decision with an Action, got {said.action!r:.80}")
-    if not isinstance(said.reason, str) or not WORD.fullmatch(said.reason):
+    # nothing checks the types of a dataclass that a user's rule makes
+    action, reason = cast(object, said.action), cast(object, said.reason)
+    if not isinstance(action, Action):
+        raise ValueError(f"{name} must return a Decision with an Action, got {action!r:.80}")
+    if not isinstance(reason, str) or not WORD.fullmatch(reason):
         raise ValueError(
             f"{name} must give its reason as one short lower-case word such as patch_is_young, got "
             f"{said.reason!r:.80}"

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
-import pyarrow as pa
+import pyarrow  # pyright: ignore[reportMissingTypeStubs] - it has none
 
 ENDINGS = (".jsonl", ".ndjson")
 COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
@@ -71,7 +71,7 @@ def _open(path: str) -> IO[bytes]:
     kind = COMPRESSED.get(Path(path).suffix)
     if kind is None:
         return Path(path).open("rb")
-    return cast(IO[bytes], _Lines(pa.input_stream(path, compression=kind)))
+    return cast(IO[bytes], _Lines(cast(Any, pyarrow).input_stream(path, compression=kind)))
 
 
 class _Lines:

@@ -20,11 +20,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import polars as pl
-import pyarrow as pa
-from pyarrow import parquet
+import pyarrow  # pyright: ignore[reportMissingTypeStubs] - it has none
+from pyarrow import parquet  # pyright: ignore[reportMissingTypeStubs] - as above
 
 from fleettune.data.json_lines import ENDINGS, explain_keys, is_json_lines, read_lines
 
@@ -41,6 +41,12 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 _LABEL = ("whole number", "number")
 SUFFIXES = {"parquet": (".parquet", ".pq"), "jsonl": ENDINGS}
 """Formats and how the names of such files end; JSON Lines may be compressed (.gz, .zst)."""
+_PARQUET: Any = parquet
+_FROM_ARROW: Any = cast(Any, pl).from_arrow
+_UNREADABLE: tuple[type[Exception], ...] = (
+    *(cast(Any, pyarrow).ArrowException, OSError),
+    pl.exceptions.PolarsError,
+)
 _EPOCH, _RATIO = 1e8, 100.0
 """A clock that begins after 1973 in seconds, and may not hold other units beside."""
 
@@ -179,9 +185,9 @@ def _others(schema: Mapping[str, pl.DataType]) -> list[str]:
 
 def _parquet_schema(path: str) -> dict[str, pl.DataType]:
     try:
-        empty = parquet.read_schema(path).empty_table()
-        return dict(cast(pl.DataFrame, pl.from_arrow(empty)).schema)
-    except (pa.ArrowException, OSError, pl.exceptions.PolarsError) as error:
+        empty = _PARQUET.read_schema(path).empty_table()
+        return dict(cast(pl.DataFrame, _FROM_ARROW(empty)).schema)
+    except _UNREADABLE as error:
         raise ValueError(
             f"path must name a Parquet file, got {path!r}: {_one_line(error)}"
         ) from error
@@ -192,9 +198,9 @@ def _parquet(file: RowFile) -> pl.DataFrame:
     schema = _parquet_schema(file.path)
     wanted = [name for name in schema if name in COLUMNS or name in _others(schema)]
     try:
-        table = parquet.read_table(file.path, columns=wanted)
-        return cast(pl.DataFrame, pl.from_arrow(table))
-    except (pa.ArrowException, OSError, pl.exceptions.PolarsError) as error:
+        table = _PARQUET.read_table(file.path, columns=wanted)
+        return cast(pl.DataFrame, _FROM_ARROW(table))
+    except _UNREADABLE as error:
         raise ValueError(
             f"path must name a whole Parquet file, got {file.path!r}: {_one_line(error)}"
         ) from error

@@ -6,6 +6,7 @@ import json
 import math
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ def folder(into: Path, *, spoil: float | None = None, **told: object) -> Path:
     return into
 
 
-def said(into: Path, **told: object) -> str:
+def said(into: Path, **told: Any) -> str:  # noqa: ANN401 - values of a config
     with pytest.raises(ValueError, match=r"adapter_config\.json") as caught:
         read_peft(folder(into, **told), 0, SHAPES)
     assert "\n" not in str(caught.value)

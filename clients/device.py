@@ -99,7 +99,7 @@ def _download(order: NightOrder, night: Night) -> Night:
     if night.over:
         return night
     before = night.state.before or night.state.held
-    held = replace(order.release, drifts=(), deltas=(), guidance=None, rankings=())
+    held = replace(order.release, drifts=(), deltas=(), guidance=None)
     state = replace(night.state, held=held, before=before)
     return replace(night, payload=way.payload, state=state)
 

@@ -19,7 +19,6 @@ from flwr.app import Context, RecordDict
 from rich.console import Console
 
 from clients.app import app as client_app
-from fleettune.backbone.causal_lm import read_shapes, resolve_folder
 from fleettune.backbone.processor import resolve_precision
 from fleettune.cost.energy import coefficients
 from fleettune.cost.hardware import TIERS
@@ -32,7 +31,6 @@ from simulations.engines.host_energy import HostMeter, open_meter
 from simulations.engines.progress import RunProgress
 from simulations.engines.worker_pool import open_engine
 from simulations.experiment.build import Experiment
-from simulations.experiment.server_probes import probe_flop
 from simulations.report.run_page import write_report
 from simulations.report.terminal_tables import make_headline_table
 from simulations.results.extrapolation import extrapolate_arms
@@ -75,9 +73,7 @@ def run_experiment(experiment: Experiment, folder: Path, console: Console) -> di
     )
     (folder / "host.json").write_text(json.dumps(asdict(host)))
     known = _uncertainty(experiment, rows, work)
-    summary = summarise(
-        rows, _run_info(experiment, folder), host, known, network=experiment.cost.network
-    )
+    summary = summarise(rows, _run_info(experiment), host, known, network=experiment.cost.network)
     shares = {profile.name: share for profile, share in experiment.fleet.mix.parts}
     summary["represents"] = extrapolate_arms(rows, shares, experiment.fleet_settings.represents)
     summary["country"] = experiment.cost.country
@@ -169,7 +165,7 @@ def _run_on_grid(
         server_app(grid=grid, context=context)
 
 
-def _run_info(experiment: Experiment, folder: Path) -> RunInfo:
+def _run_info(experiment: Experiment) -> RunInfo:
     tiers: dict[str, int] = dict.fromkeys(TIERS, 0)
     for profile, _ in experiment.fleet.mix.parts:
         for _, coefficient in coefficients(profile, experiment.fleet.radio):
@@ -186,12 +182,6 @@ def _run_info(experiment: Experiment, folder: Path) -> RunInfo:
         reference=experiment.reference,
         coefficients=tiers,
         priced_as=experiment.fleet.priced.model,
-        probe_flop=probe_flop(
-            folder,
-            experiment.arms,
-            read_shapes(resolve_folder(experiment.model.path)),
-            experiment.fleet.priced,
-        ),
     )
 
 

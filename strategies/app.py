@@ -24,15 +24,12 @@ from strategies.catalogue.cataloguer import Cataloguer, write_catalogue
 from strategies.learning.arm_learning import decision_rows, guidance_rows
 from strategies.plan import read_plan
 from strategies.releases.publisher import Publisher, rms
-from strategies.releases.ranking import Ranker
 from strategies.releases.training import Vendor
 from strategies.rollout.stages import rollout_rows
 from strategies.rounds.checkpoint import Checkpoint
 from strategies.strategy import FleetStrategy
 
 PLAN_VARIABLE = "FLEETTUNE_PLAN"
-PROBES_FILE = "server_probes.json"
-"""What the server probed, beside the plan."""
 CATALOGUE_FILE = "server_catalogue.json"
 """What it offered to start from: entries, words, coordinates."""
 FLEET, FLEET_BASES = "fleet_patch_", "fleet_patches.json"
@@ -58,13 +55,9 @@ def run_server(grid: Grid, context: Context) -> None:
         data=plan.data_key,
         seed=plan.seed,
     )
-    ranker = Ranker(
-        recipes=plan.probes, store=vendor.store, population=vendor.population, seed=plan.seed
-    )
-    publisher = Publisher(source=plan.source, schedule=plan.schedule, vendor=vendor, ranker=ranker)
     strategy = FleetStrategy(
         plan=plan,
-        publisher=publisher,
+        publisher=Publisher(source=plan.source, schedule=plan.schedule, vendor=vendor),
         cataloguer=Cataloguer(
             how=plan.catalogue, store=vendor.store, seed=plan.seed, population=vendor.population
         ),
@@ -75,9 +68,6 @@ def run_server(grid: Grid, context: Context) -> None:
     strategy.start(grid=grid, initial_arrays=ArrayRecord(), num_rounds=plan.rounds)
     _write(strategy, file.parent)
     write_catalogue(strategy.cataloguer, file.parent / CATALOGUE_FILE)
-    if plan.probes:
-        told = [one for entry in publisher.published for one in ranker.list_probes(entry.manifest)]
-        (file.parent / PROBES_FILE).write_text(json.dumps(told))
 
 
 def _write(strategy: FleetStrategy, folder: Path) -> None:

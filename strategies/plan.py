@@ -12,7 +12,6 @@ from fleettune.fleet.joining import FROM_THE_START, Join, Joining
 from fleettune.fleet.registry import DATA_TYPES, FleetData
 from fleettune.records import OMIT_DEFAULT, Record, Types, from_record, to_record
 from fleettune.releases.model_files import file_digest
-from fleettune.releases.site_ranking import ProbeRecipe
 from strategies.aggregation import (
     Aggregation,
     ExactMean,
@@ -72,7 +71,6 @@ class Plan:
         fleet_patch: Whether devices get the fleet patch
             (`strategies.aggregation.fleet_patch.USES`).
         fleet_rank: Its largest rank.
-        probes: What the server ranks every release's sites by, where arms ask for it.
         guidance: How what devices reported becomes what later releases come with.
         rollout: Whether a first cohort gets releases before the others.
         catalogue: What first tunes may start from.
@@ -92,7 +90,6 @@ class Plan:
     aggregation: Aggregation = STACK
     fleet_patch: str = NONE
     fleet_rank: int = 8
-    probes: tuple[ProbeRecipe, ...] = field(default=(), metadata=OMIT_DEFAULT)
     guidance: GuidanceRule = field(default_factory=Unguided)
     rollout: Staging = field(default_factory=Unstaged)
     catalogue: CatalogueSource = field(default=NO_CATALOGUE, metadata=OMIT_DEFAULT)
@@ -143,7 +140,7 @@ _TYPES: Types = {
     **{cls.__name__: cls for cls in (Unguided, Fitted, Fixed, Unstaged, Staged)},
     **{cls.__name__: cls for cls in (*CATALOGUES, Explain, Adapter, Joining, Join)},
     **{cls.__name__: cls for cls in (Plan, Arm, SourceModel, Schedule, ReleasePlan)},
-    **{cls.__name__: cls for cls in (Panel, Uniform, ProbeRecipe)},
+    **{cls.__name__: cls for cls in (Panel, Uniform)},
 }
 
 

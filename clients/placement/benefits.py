@@ -1,4 +1,7 @@
-"""Benefits of sites, and groups of sites that agree, from the gradients that a probe finds."""
+"""Probes of sites: their adapters and passes, the benefits they find, and sites that agree.
+
+A probe's A is random and follows from the experiment's seed; its B is zero.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,50 @@ from numpy.typing import NDArray
 
 from clients.tuning.context import PlacementContext, Preparation
 from clients.work.stage_work import probe_work
+from fleettune.adapters.patch import Factors, Patch, new_factors
+from fleettune.data.tokens import Example
 from fleettune.jobs.jobs import ProbeJob, ProbeResult
-from fleettune.jobs.probe_jobs import GRADIENT
-from fleettune.shapes import Site
+from fleettune.seeds import Purpose, stream
+from fleettune.shapes import MODULES, Shapes, Site
+
+GRADIENT, FISHER = "gradient", "fisher"
+BENEFITS = (GRADIENT, FISHER)
+"""What counts as a site's benefit."""
 
 Gradients = Mapping[Site, NDArray[np.float32]]
+
+
+def probe_patch(seed: int, shapes: Shapes, release: int, depth: int, rank: int) -> Patch:
+    """Returns a probe of every site from a layer on, with one A per module type.
+
+    Args:
+        seed: The experiment's.
+        shapes: The backbone's.
+        release: Its version.
+        depth: The lowest layer.
+        rank: Rank of every adapter.
+    """
+    found: dict[str, Factors] = {}
+    for index, (module, (n_in, n_out)) in enumerate(shapes.matrices().items()):
+        rng = stream(seed, Purpose.PROBE, index)
+        found[module] = new_factors(n_in, n_out, rank, rng)
+    factors = {
+        Site(layer, module): found[module]
+        for layer in range(depth, shapes.layers)
+        for module in MODULES
+    }
+    return Patch(release=release, alpha=float(rank), factors=factors)
+
+
+def probing_jobs(
+    release: str, probe: Patch, batches: Sequence[tuple[Example, ...]], benefit: str
+) -> list[ProbeJob]:
+    """Returns the jobs that measure a benefit: one of all batches, or for `FISHER` one per batch.
+
+    A site's benefit is the sum over their results.
+    """
+    parts = [(batch,) for batch in batches] if benefit == FISHER else [tuple(batches)]
+    return [ProbeJob(release=release, probe=probe, batches=part) for part in parts]
 
 
 def run_probes(context: PlacementContext, jobs: Sequence[ProbeJob]) -> Preparation:

@@ -13,7 +13,15 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from clients.placement.benefits import benefits, group_aligned, run_probes, sum_gradients
+from clients.placement.benefits import (
+    BENEFITS,
+    benefits,
+    group_aligned,
+    probe_patch,
+    probing_jobs,
+    run_probes,
+    sum_gradients,
+)
 from clients.placement.knapsack import (
     Costs,
     SiteItem,
@@ -28,12 +36,7 @@ from clients.tuning.footprint import cheapest_tune, fits_memory, joules, memory_
 from fleettune.adapters.factors import Tie, check_tied_alpha
 from fleettune.adapters.patch import Placement
 from fleettune.jobs.jobs import ProbeJob
-from fleettune.jobs.probe_jobs import BENEFITS, probe_patch, probing_jobs
-from fleettune.releases.site_ranking import ProbeRecipe
 from fleettune.shapes import MODULES, Shapes, Site, order
-
-DEVICE, SERVER = "device", "server"
-PROBES = (DEVICE, SERVER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +52,6 @@ class GradCut:
         budget: Joules of the tune, building the prefix cache included, as a share of what the same
             tune would take with an adapter of this rank at every site and no cache; 0 to 1.
         benefit: ``gradient`` or ``fisher`` (`clients.placement.benefits.benefits`).
-        probe: ``device``: every device probes with its own examples and pays for it. ``server``:
-            the release comes with a ranking by this recipe, and devices probe nothing.
         probe_rank: Rank of the probe's adapters.
         probe_batches: Batches of the tune that the probe looks at.
         share_above: Alignment of gradients from which sites of a module type share one pair, each
@@ -68,7 +69,6 @@ class GradCut:
     alpha: float
     budget: float
     benefit: str
-    probe: str
     probe_rank: int
     probe_batches: int
     share_above: float | None
@@ -80,28 +80,14 @@ class GradCut:
         _check_share("patch", self.patch)
         if self.benefit not in BENEFITS:
             raise ValueError(f"placement.benefit must be one of {BENEFITS}, got {self.benefit!r}")
-        if self.probe not in PROBES:
-            raise ValueError(f"placement.probe must be one of {PROBES}, got {self.probe!r}")
         if self.probe_batches < 1:
             raise ValueError(f"placement.probe_batches must be >= 1, got {self.probe_batches}")
         if self.share_above is not None and not 0 < self.share_above <= 1:
             raise ValueError(
                 f"placement.share_above must be null, or > 0 and <= 1, got {self.share_above}"
             )
-        if self.share_above is not None and self.probe == SERVER:
-            raise ValueError(
-                "placement.share_above must be null with placement.probe=server, got "
-                f"{self.share_above}: a ranking holds no gradients to align"
-            )
         if self.share_above is not None:
             check_tied_alpha(self.alpha)
-
-    @property
-    def recipe(self) -> ProbeRecipe | None:
-        """The recipe by which the server is to rank sites; None where devices probe."""
-        if self.probe == DEVICE:
-            return None
-        return ProbeRecipe(benefit=self.benefit, rank=self.probe_rank, batches=self.probe_batches)
 
     def check(self, shapes: Shapes) -> None:
         """Raises ValueError if a rank or alpha does not fit the model."""
@@ -115,8 +101,6 @@ class GradCut:
         tune, before any adapter, fits the budget.
         """
         own = context.release.shapes
-        if self.probe == SERVER:
-            return ()
         depth = max(_lowest_in_memory(context, self.probe_rank), self._lowest_in_budget(context))
         if depth == own.layers:
             return ()
@@ -133,38 +117,17 @@ class GradCut:
         """Returns the best cut's sites, or what leaves no room for any.
 
         The reasons: ``over_memory`` where not even a probe of the last layer fits,
-        ``no_ranking`` where one was to come with the release and did not, ``no_benefit`` where no
-        gradient is above zero, ``over_budget`` otherwise.
+        ``no_benefit`` where no gradient is above zero, ``over_budget`` otherwise.
         """
-        worth = self._worth(context)
-        if isinstance(worth, Hindered):
-            return worth
-        if not any(value > 0 for value in worth.values()):
+        probed = context.preparation.probed
+        if not probed:
+            is_dear = self._lowest_in_budget(context) == context.release.shapes.layers
+            return Hindered(reason="over_budget" if is_dear else "over_memory")
+        found = benefits(probed, self.benefit)
+        worth = {site: value for site, value in found.items() if value > 0}
+        if not worth:
             return Hindered(reason="no_benefit")
-        found = self._best_placement(
-            {site: value for site, value in worth.items() if value > 0}, context
-        )
-        return Hindered(reason="over_budget") if found is None else found
-
-    def _worth(self, context: PlacementContext) -> dict[Site, float] | Hindered:
-        """Returns the benefits of the sites within the budget, or why there are none.
-
-        A ranking may hold sites that this device has no memory to probe; they are kept, and placing
-        leaves out those that do not fit.
-        """
-        if context.preparation.probed:
-            return benefits(context.preparation.probed, self.benefit)
-        depth, layers = self._lowest_in_budget(context), context.release.shapes.layers
-        if depth == layers:
-            return Hindered(reason="over_budget")
-        if self.recipe is None:
-            return Hindered(reason="over_memory")
-        ranking = context.release.ranking(self.recipe)
-        if ranking is None:
-            return Hindered(reason="no_ranking")
-        if _lowest_in_memory(context, self.rank) == layers:
-            return Hindered(reason="over_memory")
-        return {site: value for site, value in ranking.by_site.items() if site.layer >= depth}
+        return self._best_placement(worth, context) or Hindered(reason="over_budget")
 
     def allows(self, context: PlacementContext, placement: Placement) -> bool:
         """Returns whether a placement stays within budget, memory and room of a tune."""

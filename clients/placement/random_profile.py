@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from clients.placement.gradcut import GradCut
 from clients.tuning.context import Hindered, PlacementContext, Preparation
 from fleettune.adapters.patch import Placement
-from fleettune.releases.site_ranking import ProbeRecipe
 from fleettune.seeds import Purpose, stream
 from fleettune.shapes import MODULES, Shapes, Site, order
 
@@ -32,11 +31,6 @@ class RandomSameProfile:
     def prefix_cache(self) -> bool:
         """As `like`."""
         return self.like.prefix_cache
-
-    @property
-    def recipe(self) -> ProbeRecipe | None:
-        """As `like`."""
-        return self.like.recipe
 
     def check(self, shapes: Shapes) -> None:
         """Raises ValueError if a rank or alpha does not fit the model."""

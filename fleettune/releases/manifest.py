@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from fleettune.records import OMIT_DEFAULT, Record, Types, from_record
 from fleettune.releases.guidance import Guidance
 from fleettune.releases.model_files import site_weights
-from fleettune.releases.site_ranking import ProbeRecipe, Ranking
 from fleettune.shapes import Shapes, Site
 
 
@@ -121,7 +120,6 @@ class Manifest:
         drifts: Drift since every earlier version.
         deltas: Deltas on offer, at most one since each earlier version.
         guidance: What the server says about reuse and retune; None: nothing.
-        rankings: What the server's own probes found, one per recipe; mostly none.
         corpus: SHA-256 of the vendor's own text that it was trained on; empty without one.
         folded: Version of the newest release among this one and those it was made from that has a
             fleet patch in its weights; None without one. What the fleet learned before is in them.
@@ -140,17 +138,12 @@ class Manifest:
     bits: float | None = field(default=None, metadata=OMIT_DEFAULT)
     parent: int | None = field(default=None, metadata=OMIT_DEFAULT)
     guidance: Guidance | None = field(default=None, metadata=OMIT_DEFAULT)
-    rankings: tuple[Ranking, ...] = field(default=(), metadata=OMIT_DEFAULT)
     folded: int | None = field(default=None, metadata=OMIT_DEFAULT)
     corpus: str = field(default="", metadata=OMIT_DEFAULT)
 
     def delta_since(self, version: int) -> ReleaseDelta | None:
         """Returns the delta since an earlier version; None if none is on offer."""
         return next((delta for delta in self.deltas if delta.since == version), None)
-
-    def ranking(self, recipe: ProbeRecipe) -> Ranking | None:
-        """Returns the ranking of a recipe; None where the server made none."""
-        return next((one for one in self.rankings if one.recipe == recipe), None)
 
     def drift_since(self, version: int) -> Mapping[Site, Moments]:
         """Returns the drift of every matrix since an earlier version.
@@ -181,10 +174,7 @@ def drift_between(earlier: Path, later: Path, shapes: Shapes, since: int) -> Dri
 
 MANIFEST_TYPES: Types = {
     kind.__name__: kind
-    for kind in (
-        *(Manifest, Shapes, Drift, SiteDrift, Moments, ReleaseDelta),
-        *(Guidance, Ranking, ProbeRecipe),
-    )
+    for kind in (Manifest, Shapes, Drift, SiteDrift, Moments, ReleaseDelta, Guidance)
 }
 
 

@@ -36,7 +36,6 @@ from simulations.experiment.arms import (
     list_foreign_types,
 )
 from simulations.experiment.device_fleet import build_fleet, name_data
-from simulations.experiment.server_probes import check_text, list_recipes
 from simulations.experiment.settings import CostSettings, EngineSettings, FleetSettings, RunSettings
 from simulations.experiment.study_settings import StudySettings
 from simulations.experiment.targets import build_target
@@ -138,7 +137,6 @@ class Experiment:
             joining=settings.joining,
             fleet_patch=self.run.fleet_patch,
             fleet_rank=self.run.fleet_rank,
-            probes=list_recipes(self.arms),
         )
 
 
@@ -170,7 +168,6 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
     _check_together(run, engine)
     aggregation = server.build_aggregation(plain["aggregation"], arms)
     cost = build_value(CostSettings, plain["cost"], {}, "cost")
-    check_text(arms, population)
     study = build_value(StudySettings, plain["study"], {}, "study")
     study.check_arms(tuple(arms))
     run.quality.check_arms(tuple(arms))

@@ -13,6 +13,7 @@ _WORDS = (
     "was deleted: words measured in the release's sampled answers told entries apart better than "
     "instructed and proposed ones (docs/LOG.md); leave the key out"
 )
+_PROBE = "placement.probe=server was deleted: nothing used it; leave the key out, devices probe"
 REMOVED: Mapping[str, str] = {
     "start/bayesian": f"start=bayesian {_OPTUNA}",
     "start/hyperband": f"start=hyperband {_OPTUNA}",
@@ -31,6 +32,8 @@ REMOVED: Mapping[str, str] = {
     "catalogue.explain.most_words": f"catalogue.explain.most_words {_WORDS}",
     "catalogue.explain.decomposition": "catalogue.explain.decomposition was deleted: XPerT's "
     "released form found fewer and worse words (docs/LOG.md); leave the key out",
+    "placement.probe": _PROBE,
+    "placement.like.probe": _PROBE,
 }
 """One sentence by option, ``group/option``, or by key."""
 

@@ -4,7 +4,7 @@
     device_total      the same devices with their idle draw while kept awake
     wall              device_total / charger efficiency: what the socket gave
     network           infrastructure between server and access point; off by default
-    server            one server while rounds are open, and probes that it makes for devices
+    server            one server while rounds are open
     host              what this simulation took on its machine; measured, no part of the others
 
 Device ledgers are simulated. Their ranges are those of the coefficients' draws.
@@ -43,17 +43,6 @@ SERVER_W = Coefficient(
     source="45 W of a server at PUE 1.09 (Green FL, arXiv 2303.14604); range: our estimate",
 )
 """One server that coordinates this fleet alone."""
-SERVER_GFLOPS = Coefficient(
-    value=320.0,
-    low=100.0,
-    high=1000.0,
-    tier="E",
-    source=(
-        "our estimate of what computes on that power: 8 cores with AVX2 at 2.5 GHz (640 GFLOP/s in "
-        "single precision), half used; low: a sixth; high: wider units"
-    ),
-)
-"""Throughput of the same server in the passes of its probes."""
 SERVER = (
     "simulated: one server for this fleet alone, while rounds are open (first start to last "
     "reply); training releases is the vendor's and not counted"
@@ -80,12 +69,7 @@ class LedgerEntry:
 
 
 def arm_ledgers(
-    rows: pl.DataFrame,
-    arm: str,
-    known: Uncertainty,
-    *,
-    network: bool,
-    probe_flop: float = 0.0,
+    rows: pl.DataFrame, arm: str, known: Uncertainty, *, network: bool
 ) -> dict[str, LedgerEntry]:
     """Returns every ledger of an arm but the host's, by name.
 
@@ -94,7 +78,6 @@ def arm_ledgers(
         arm: Its name.
         known: Draws of the coefficients.
         network: Whether to count the infrastructure.
-        probe_flop: What the server's probes for this arm took.
     """
     place = known.arms.index(arm)
     marginal_j, total_j = known.totals.marginal_j[place], known.totals.total_j[place]
@@ -125,7 +108,7 @@ def arm_ledgers(
             "simulated: device total over charger efficiency",
         ),
         "network": _network(rows, known, counted=network),
-        "server": _server(rows, known, probe_flop),
+        "server": _server(rows, known),
     }
 
 
@@ -144,25 +127,11 @@ def sum_open_time(rows: pl.DataFrame) -> float:
     return math.fsum((rounds["end"] - rounds["start"]).to_list())
 
 
-def _server(rows: pl.DataFrame, known: Uncertainty, probe_flop: float) -> LedgerEntry:
+def _server(rows: pl.DataFrame, known: Uncertainty) -> LedgerEntry:
     time_s, note = sum_open_time(rows), f"{SERVER}; {SERVER_W.source}"
     draws = draw_coefficient("server.w", SERVER_W, known.seed, known.draws)
-    if not probe_flop:
-        tiers = {tier: float(tier == SERVER_W.tier) for tier in TIERS}
-        return _ledger(time_s * SERVER_W.value, find_interval(time_s * draws), tiers, note)
-    speed = draw_coefficient("server.gflops", SERVER_GFLOPS, known.seed, known.draws)
-    probe_s = probe_flop * 1e-9 / SERVER_GFLOPS.value
-    whole_s = time_s + probe_s
-    bounds = find_interval((time_s + probe_flop * 1e-9 / speed) * draws)
-    # a product is as well known as its weaker factor
-    shares = {SERVER_W.tier: time_s / whole_s, SERVER_GFLOPS.tier: probe_s / whole_s}
-    tiers = {tier: shares.get(tier, 0.0) for tier in TIERS}
-    note = (
-        f"{note}; {probe_s * SERVER_W.value:.3g} J of it for probes of releases, "
-        f"{probe_flop:.3g} FLOP as priced at {SERVER_GFLOPS.value:g} GFLOP/s "
-        f"({SERVER_GFLOPS.source})"
-    )
-    return _ledger(whole_s * SERVER_W.value, bounds, tiers, note)
+    tiers = {tier: float(tier == SERVER_W.tier) for tier in TIERS}
+    return _ledger(time_s * SERVER_W.value, find_interval(time_s * draws), tiers, note)
 
 
 def _network(rows: pl.DataFrame, known: Uncertainty, *, counted: bool) -> LedgerEntry:

@@ -48,7 +48,7 @@ NOT_COVERED = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunInfo:
-    """What was run: the facts that all arms share, and FLOP of the server's probes by arm."""
+    """What was run: the facts that all arms share."""
 
     seed: int
     devices: int
@@ -61,7 +61,6 @@ class RunInfo:
     reference: str
     coefficients: Mapping[str, int]
     priced_as: str
-    probe_flop: Mapping[str, float] = field(default_factory=dict[str, float])
 
     def __post_init__(self) -> None:
         if self.quality_metric not in HEADLINES:
@@ -114,9 +113,7 @@ def summarise(
                 "quality": _quality(part, per_device[arm], run),
                 "counts": _counts(part["decision"], DECISIONS),
                 **_attendance(part),
-                "energy_j": _energy(
-                    part, arm, known, network=network, probe_flop=run.probe_flop.get(arm, 0.0)
-                ),
+                "energy_j": _energy(part, arm, known, network=network),
                 "bytes": {
                     "down": sum_column(part, "down_bytes"),
                     "up": sum_column(part, "up_bytes"),
@@ -136,7 +133,7 @@ def summarise(
 
 def _run(run: RunInfo, host: HostInfo) -> dict[str, Any]:
     facts = asdict(run)
-    for name in ("quality_metric", "reference", "coefficients", "probe_flop"):
+    for name in ("quality_metric", "reference", "coefficients"):
         del facts[name]
     measured = {
         "host_seconds": finite(host.host_seconds),
@@ -171,10 +168,8 @@ def _attendance(rows: pl.DataFrame) -> dict[str, Any]:
     }
 
 
-def _energy(
-    rows: pl.DataFrame, arm: str, known: Uncertainty, *, network: bool, probe_flop: float
-) -> dict[str, Any]:
-    ledgers = arm_ledgers(rows, arm, known, network=network, probe_flop=probe_flop)
+def _energy(rows: pl.DataFrame, arm: str, known: Uncertainty, *, network: bool) -> dict[str, Any]:
+    ledgers = arm_ledgers(rows, arm, known, network=network)
     whole = ledgers["device_total"]
     wasted_j = sum_column(rows, "energy_j_wasted")
     low, high = known.stages[arm]["wasted"]

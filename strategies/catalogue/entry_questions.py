@@ -17,7 +17,7 @@ from strategies.catalogue.entries import Entry, EntryTools, answer_questions
 from strategies.catalogue.explain import Explain
 
 TEXT = 900
-"""Key of the questions. Keys of releases and rankings are lower, so none was made of this text."""
+"""Key of the questions. Keys of releases are lower, so none was made of this text."""
 
 
 def draw_outside_questions(explain: Explain, tools: EntryTools) -> tuple[str, ...]:

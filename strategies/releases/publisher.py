@@ -18,7 +18,6 @@ from fleettune.shapes import Shapes
 from strategies.releases.given_files import corpus_digest
 from strategies.releases.merged_fleet import fold_release
 from strategies.releases.payloads import delta_between
-from strategies.releases.ranking import Ranker
 from strategies.releases.rewritten import quantised_bytes
 from strategies.releases.schedule import MERGED, ReleasePlan, Schedule
 from strategies.releases.training import TrainedRelease, Vendor, ship_unchanged, train_release
@@ -80,7 +79,6 @@ class Publisher:
     source: SourceModel
     schedule: Schedule
     vendor: Vendor
-    ranker: Ranker | None = None
     published: list[PublishedRelease] = field(default_factory=list[PublishedRelease])
 
     def newest(self, round_number: int, fleet: Patch | None = None) -> Manifest:
@@ -142,8 +140,6 @@ class Publisher:
             folded=version if kept else self._last_fold() if from_parent else None,
             corpus="" if plan is None else corpus_digest(plan),
         )
-        if self.ranker is not None:
-            manifest = self.ranker.rank(manifest)
         return PublishedRelease(manifest=manifest, trained=trained, round=round_number, fleet=kept)
 
     def _merge_fleet(

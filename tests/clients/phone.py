@@ -58,7 +58,6 @@ HALF = GradCut(
     alpha=8.0,
     budget=0.5,
     benefit="gradient",
-    probe="device",
     probe_rank=2,
     probe_batches=2,
     share_above=None,

@@ -24,7 +24,7 @@ from clients.tuning.footprint import joules, memory_bytes, peak_bytes
 from clients.work.facts import Facts
 from clients.work.stage_work import tune_work
 from fleettune.cohort.suspension import current_compute
-from fleettune.cost.ledger import Cost, Stage
+from fleettune.cost.ledger import Stage
 from fleettune.cost.pricing import PricedModel
 from fleettune.cost.workload import Phase
 from fleettune.deltas.frames import payload_bytes
@@ -32,7 +32,6 @@ from fleettune.jobs.jobs import ProbeResult
 from fleettune.messages.report import Report
 from fleettune.records import to_record
 from fleettune.releases.manifest import Manifest
-from fleettune.releases.site_ranking import Ranking
 from fleettune.shapes import MODULES, Site
 from tests.clients.phone import (
     FACTS,
@@ -48,7 +47,6 @@ from tests.clients.phone import (
 )
 from tests.clients.phone import HALF as RULE
 
-SERVED = replace(RULE, probe="server")
 ALL = {Site(layer, module): 4 for layer in range(SHAPES.layers) for module in MODULES}
 
 
@@ -249,72 +247,6 @@ def test_a_night_probes_pays_for_it_and_trains_what_it_placed() -> None:
     assert ledger.of(Stage.PROBE).energy_j > 0
 
 
-def ranked(found: ProbeResult) -> Manifest:
-    """The release with a ranking of these benefits, by the rule's own recipe."""
-    recipe = SERVED.recipe
-    assert recipe is not None
-    benefits = tuple((str(site), value) for site, value in found.benefit.items())
-    return replace(RELEASE, rankings=(Ranking(recipe=recipe, benefits=benefits),))
-
-
-@settings(derandomize=True, deadline=None, max_examples=25)
-@given(
-    st.integers(0, 1000),
-    st.sampled_from([0.2, 0.35, 0.5, 0.8, 1.0]),
-    st.sampled_from(["own", "llama-3.2-1b"]),
-)
-def test_equal_benefits_place_the_same_sites_whoever_probed(
-    seed: int, budget: float, priced: str
-) -> None:
-    ours, served = replace(RULE, budget=budget), replace(SERVED, budget=budget)
-    place = context(facts(priced))
-    first = min((s.layer for job in ours.probes(place) for s in job.probe.factors), default=8)
-    found = found_by_chance(seed)
-    own = with_probed(place, found_by_layer(found, first)) if first < 8 else place
-    shipped = replace(place, release=ranked(found))
-    assert served.probes(shipped) == ()
-    assert served.place(shipped) == ours.place(own)
-    drawn = RandomSameProfile(like=served)
-    assert drawn.prepare(shipped).probed == ()
-    assert drawn.place(shipped) == RandomSameProfile(like=ours).place(own)
-
-
-def found_by_layer(found: ProbeResult, first: int) -> ProbeResult:
-    """What a probe from a layer on would have found."""
-    return ProbeResult(
-        benefit={site: value for site, value in found.benefit.items() if site.layer >= first},
-        gradients={site: value for site, value in found.gradients.items() if site.layer >= first},
-    )
-
-
-def test_a_night_with_a_ranking_pays_for_no_probe() -> None:
-    place = context(facts(), steps=4)
-    (job,) = RULE.probes(place)
-    own, paid = live(RULE)
-    state, report = live(SERVED, release=ranked(current_compute().probe(job)))
-    assert own.patch is not None
-    assert state.patch is not None
-    assert paid.statistics.ledger.of(Stage.PROBE).energy_j > 0
-    assert report.statistics.ledger.of(Stage.PROBE) == Cost()
-    assert state.patch.digest() == own.patch.digest()
-    # a device keeps no ranking: every release brings its own
-    assert state.held == RELEASE
-
-
-def test_what_hinders_a_placement_by_a_ranking_is_said() -> None:
-    place = context(facts())
-    assert why_not(SERVED.place(place)) == "no_ranking"
-    nothing = ProbeResult(benefit=dict.fromkeys(ALL, 0.0), gradients={})
-    assert why_not(SERVED.place(replace(place, release=ranked(nothing)))) == "no_benefit"
-    shipped = ranked(found_by_chance(1))
-    assert (
-        why_not(replace(SERVED, budget=0.01).place(replace(place, release=shipped)))
-        == "over_budget"
-    )
-    tiny = replace(context(facts("llama-3.2-1b", ram_gb=1.0)), release=shipped)
-    assert why_not(SERVED.place(tiny)) == "over_memory"
-
-
 def test_equal_nights_place_and_train_alike() -> None:
     (first, _), (second, _) = live(RULE), live(RULE)
     assert first.patch is not None
@@ -412,8 +344,6 @@ def test_a_rule_crosses_the_wire_as_data(rule: PlacementRule) -> None:
         ({"budget": 0.0}, "placement.budget must be > 0 and <= 1, got 0.0"),
         ({"budget": 1.5}, "placement.budget must be > 0 and <= 1, got 1.5"),
         ({"benefit": "hope"}, "placement.benefit must be one of .*, got 'hope'"),
-        ({"probe": "cloud"}, "placement.probe must be one of .*, got 'cloud'"),
-        ({"probe": "server", "share_above": 0.5}, "share_above must be null with placement.probe"),
         ({"probe_batches": 0}, "placement.probe_batches must be >= 1, got 0"),
         ({"share_above": 1.5}, "placement.share_above must be null, or > 0 and <= 1, got 1.5"),
         ({"share_above": 0.5, "alpha": 0.1}, "exact in single precision"),

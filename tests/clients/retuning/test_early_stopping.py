@@ -101,7 +101,6 @@ SHARING = GradCut(
     alpha=8.0,
     budget=1.0,
     benefit="gradient",
-    probe="device",
     probe_rank=2,
     probe_batches=1,
     share_above=0.2,

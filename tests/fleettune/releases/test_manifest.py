@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch_file
 
+from fleettune.records import to_record
 from fleettune.releases.manifest import Drift, Manifest, Moments, SiteDrift, drift_between, moments
 from fleettune.releases.model_files import site_weights
 from fleettune.seeds import Purpose, stream
@@ -155,6 +156,11 @@ def manifest(*drifts: Drift) -> Manifest:
         max_tokens=64,
         drifts=drifts,
     )
+
+
+def test_what_a_release_does_not_come_with_takes_no_bytes() -> None:
+    fields = "type version name path digest size_bytes shapes template max_tokens drifts"
+    assert list(to_record(manifest())) == fields.split()
 
 
 def test_a_manifest_gives_the_drift_since_the_version_asked_for() -> None:

@@ -34,6 +34,9 @@ from simulations.launch import check_all
             ["catalogue=styles", "+catalogue.explain.decomposition=released"],
             "catalogue.explain.decomposition",
         ),
+        (["placement=gradcut", "placement.probe=server"], "placement.probe"),
+        (["placement=gradcut", "+placement.probe=server"], "placement.probe"),
+        (["placement=random_same_profile", "+placement.like.probe=server"], "placement.like.probe"),
     ],
 )
 def test_what_was_removed_is_refused_with_where_it_went(overrides: list[str], removed: str) -> None:

@@ -139,23 +139,6 @@ def test_a_server_is_up_from_the_first_start_to_the_last_reply() -> None:
     assert 500 * 25 <= server.low < 500 * 49 < server.high <= 500 * 100
 
 
-def test_probes_by_the_server_are_added_by_hand() -> None:
-    # 250 s open; 3.2e12 FLOP at 320 GFLOP/s are 10 s more, all at 49 W
-    fleet = {("a", device, 0): Workload() for device in range(3)}
-    rows, uncertainty = known(fleet)
-    server = arm_ledgers(rows, "a", uncertainty, network=False, probe_flop=3.2e12)["server"]
-    plain = arm_ledgers(rows, "a", uncertainty, network=False)["server"]
-    assert server.joules == pytest.approx(260 * 49)
-    assert server.low is not None
-    assert server.high is not None
-    assert server.low < 260 * 49 < server.high
-    assert server.tiers["S"] == pytest.approx(250 / 260)
-    assert server.tiers["E"] == pytest.approx(10 / 260)
-    assert "490 J of it for probes of releases" in server.note
-    assert plain.joules == pytest.approx(250 * 49)
-    assert "probes" not in plain.note
-
-
 def test_every_counted_joule_has_range_and_tiers() -> None:
     rows, uncertainty = known(one_night(moved_bytes=1e9))
     for ledger in arm_ledgers(rows, "a", uncertainty, network=True).values():

@@ -13,8 +13,8 @@ BUNDLE = {"Facts", "Manifest", "DevicePolicy", "DeviceState", "Compute"}
 """What `NightOrder` and a night hold together."""
 APART_AT_MOST = 5
 STORY = ("device.py", "decision", "observer", "retuning", "night", "state")
-VALUES = {"Hindered"}
-"""What the story of a night may ask with isinstance: whether a result is a value of this kind."""
+VALUES = {"Hindered", "Decision", "Action", "str"}
+"""What the story of a night may ask with isinstance: whether a result is of this kind."""
 
 
 def functions() -> Iterator[tuple[str, ast.FunctionDef]]:

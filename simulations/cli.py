@@ -1,4 +1,4 @@
-"""``fleettune``: run, report, compare, devices, calibrate, export, import, lexicon, doctor."""
+"""The command ``fleettune``: run, report, compare, devices, calibrate, export, import and more."""
 
 from __future__ import annotations
 

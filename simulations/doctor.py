@@ -1,4 +1,4 @@
-"""The doctor: what this machine has of what a run needs, and of what it may use besides."""
+"""Examines what this machine has of what a run needs, and of what it may use besides."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Launching: every job of a command line is composed and checked before the first one runs.
+"""Composes and checks every job of a command line before the first one runs.
 
 Hydra alone exits with 1 on an unknown key and lets wrong types pass, so composition errors are
 caught here, the whole experiment is built and checked, and bad input ends with exit code 2 and one

@@ -1,4 +1,4 @@
-"""A run: from an experiment to a self-describing folder."""
+"""Runs an experiment into a folder that describes itself."""
 
 from __future__ import annotations
 

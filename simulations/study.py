@@ -1,4 +1,4 @@
-"""A study: one experiment in several worlds and seeds, and claims put to the test over them."""
+"""Runs an experiment in several worlds and seeds, and puts claims to the test over them."""
 
 from __future__ import annotations
 

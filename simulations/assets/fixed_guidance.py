@@ -1,4 +1,4 @@
-"""Thresholds: a score for ``guidance=fixed``, fitted from what devices of finished runs reported.
+"""Fits a score for ``guidance=fixed`` to what devices of finished runs reported.
 
     python -m simulations.assets.fixed_guidance RUN [RUN ...] --arm edgetune
 

@@ -1,7 +1,7 @@
-"""The recipe of the built-in backbone: about 1M parameters and eight layers.
+"""Trains the built-in backbone, of about 1M parameters and eight layers.
 
-Trained on a generated corpus. Run as ``python -m simulations.assets.pocket`` (``make pocket``):
-writes tokenizer, fp16 weights, and ``recipe.json`` with the recipe's digest and its loss curve.
+The corpus is generated. ``python -m simulations.assets.pocket`` (``make pocket``) writes tokenizer,
+fp16 weights, and ``recipe.json`` with the recipe's digest and its loss curve.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Mixtures: streams of real text in bursts, dealt from three corpora to made-up users.
+"""Deals real text of three corpora to made-up users, in bursts.
 
 `python -m simulations.assets.real_streams --into FILE.parquet` reads ``dolly15k``, ``medquad`` and
 ``goemotions`` below the folder FLEETTUNE_DATA and writes rows in the schema of

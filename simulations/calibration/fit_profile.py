@@ -1,4 +1,4 @@
-"""A device profile from a user's own power log: fitted on two runs of three, tried on the third.
+"""Fits a device profile to a user's own power log: on two runs of three, tried on the third.
 
     rate  = least squares of time on work, through the origin, inverted
     power = least squares of energy on time, through the origin

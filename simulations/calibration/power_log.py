@@ -1,4 +1,4 @@
-"""A user's own power log: samples of a device, read into runs of one phase each.
+"""Reads a user's own power log, samples of a device, into runs of one phase each.
 
 Columns of the CSV file, in any order; one row per sample, in order of time:
 

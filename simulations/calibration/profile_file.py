@@ -1,4 +1,4 @@
-"""What a calibration is shown and kept as: two tables, and the file of a device profile."""
+"""Shows a calibration as two tables and writes it as the file of a device profile."""
 
 from __future__ import annotations
 

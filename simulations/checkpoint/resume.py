@@ -1,4 +1,4 @@
-"""Resuming: ``resume=RUN`` continues an interrupted run where its checkpoint ends.
+"""Continues an interrupted run where its checkpoint ends, as ``resume=RUN`` asks.
 
 A run writes down the command line that began it. To resume it means to compose that again, with
 whatever is given besides ``resume``, and to refuse if the configuration, the policies or the

@@ -1,4 +1,4 @@
-"""The store: one SQLite file that holds all that a run needs to go on after its driver died.
+"""Keeps in one SQLite file all that a run needs to go on after its driver died.
 
 States and rows of a round are written as its cohorts finish, inside one transaction that ends with
 the round: memory stays flat (SQLite moves what it has no room for into its log file), and a driver

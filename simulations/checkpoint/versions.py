@@ -1,4 +1,4 @@
-"""Versions of whatever decides a run's bytes, besides its configuration."""
+"""Reads and writes the versions of what decides a run's bytes besides its configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Our Flower Grid: unmodified apps, devices in cohorts, replies as they come.
+"""Runs unmodified Flower apps on a grid of ours: devices in cohorts, replies as they come.
 
 Device ids are partition + 1; the registry is a range, not a list of objects. A round's messages
 are taken cohort by cohort, all arms of a device in the same cohort, and each cohort's calls are

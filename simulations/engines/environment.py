@@ -1,4 +1,4 @@
-"""The process's surroundings: what must be set before Flower and torch are imported."""
+"""Sets what Flower, torch and oneDNN read from the environment when they are imported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Progress of a run on the terminal: devices done, and releases in training."""
+"""Shows on the terminal how many devices are done, and how far a release's training is."""
 
 from __future__ import annotations
 

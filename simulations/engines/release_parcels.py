@@ -1,4 +1,4 @@
-"""Parcels: a release's files by digest, for machines that do not share our folders.
+"""Sends a release's files by digest to machines that do not share our folders.
 
 A worker uses the release's folder where it holds the same bytes; else it unpacks the parcel's
 content into a folder of its own machine that is named by the digest of all files.

@@ -1,4 +1,4 @@
-"""Flower's own simulation: the same apps on stock Flower, for parity.
+"""Runs the same apps on Flower's own simulation, for parity.
 
 Flower keeps one state per node and may run two messages of one node at once, so there is exactly
 one actor. Nobody but us takes the observer's records out of replies, so a grid that only watches

@@ -1,4 +1,4 @@
-"""Worker processes that run batched passes: two with one thread each beat one with two threads.
+"""Runs batched passes in worker processes; two with one thread beat one with two threads.
 
 Which jobs share a pass is decided before, from the jobs alone, and every process uses the same
 number of threads, so the number of workers never changes a result. A worker ends with the driver,

@@ -1,4 +1,4 @@
-"""Arms: the policies that live side by side in a run, the reference first.
+"""Builds the arms of a run: policies that live side by side, the reference first.
 
 Without a choice of the user's, the standard arms run. With one (``adaptation=X`` or any other
 policy key) the chosen policy runs beside the reference, so that every run can report a saving.

@@ -1,4 +1,4 @@
-"""An experiment as one frozen value, built from Hydra's configuration and checked whole.
+"""Builds an experiment, one frozen value, from Hydra's configuration and checks it whole.
 
 The only module that sees a DictConfig. Every rule is checked here, before any model loads: unknown
 keys, types, ranges, files, columns, ranks against the model's shapes.

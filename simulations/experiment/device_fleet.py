@@ -1,4 +1,4 @@
-"""Fleets: the devices' own configuration, made of what a run is told of them."""
+"""Builds the devices' own configuration from what a run is told of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lexicons of a run: found by name or file, and derived from a labelled corpus.
+"""Finds the lexicons of a run by name or file, and derives new ones from a labelled corpus.
 
 ``lexicon=NAME`` of the configuration names a file of conf/lexicons, ``lexicon=FILE.txt`` one of the
 user's. Its words travel to the devices inside the policy.

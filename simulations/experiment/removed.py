@@ -1,4 +1,4 @@
-"""What configurations may still name and this version no longer has: where each of it went."""
+"""Says where options and keys went that earlier versions had."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Server settings: the rules that the server follows, from their nodes of the configuration."""
+"""Builds the rules that the server follows from their nodes of the configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plain settings of a run: frozen values with their rules."""
+"""Holds the plain settings of a run, as frozen values that check their own rules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Claims: what a study puts to the test, in which worlds, and how each is judged.
+"""Holds what a study puts to the test, in which worlds, and how each claim is judged.
 
 A claim compares two arms, paired by device, over all seeds of a world. Devices of different seeds
 are different people; a device of one world is the same person in another.

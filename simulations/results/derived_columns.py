@@ -1,4 +1,4 @@
-"""Columns made of others: what a study compares and no row holds as it is."""
+"""Adds columns that follow from others, which a study compares and no row holds."""
 
 from __future__ import annotations
 

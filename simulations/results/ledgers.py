@@ -1,4 +1,4 @@
-"""Ledgers: whose joules a number counts. They overlap or differ in kind and are never added up.
+"""Counts joules by whose they are. Ledgers overlap or differ in kind, and are never added up.
 
     device_marginal   what the tasks added to devices that were on anyway: all stages but idle
     device_total      the same devices with their idle draw while kept awake

@@ -1,4 +1,4 @@
-"""The recorder: what devices report and what the observer saw, one row per arm, device and round.
+"""Makes a row per arm, device and round of what devices report and what the observer saw.
 
 Rows hold simulated quantities only and are sorted before they are written, so the same experiment
 gives the same bytes whatever the order of the replies. Where rows stay until then is the choice of

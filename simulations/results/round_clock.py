@@ -1,4 +1,4 @@
-"""When devices reply, who is late and when a round closes, in virtual time.
+"""Says when a round closes in virtual time, and how many devices are in time and late.
 
 Rounds are nights of equal length; round r begins at r * night_s. Devices start when their windows
 open, which differ by hours, and a vendor sets the time that an update may take. So the deadline

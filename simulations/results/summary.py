@@ -1,4 +1,4 @@
-"""The summary of a run, made of its rows, with what is known and not known of its joules.
+"""Makes the summary of a run from its rows, with what is known and not known of its joules.
 
 Joules, seconds and bytes add, so they are summed; quality is a mean over devices
 (`simulations.results.device_means`). Low and high ends of joules are those of the coefficients'

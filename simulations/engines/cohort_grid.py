@@ -30,7 +30,7 @@ RUN_ID = 1
 
 
 class Observer(Protocol):
-    """Whoever looks at replies on their way: sees everything, may take records out."""
+    """Sees every reply before the strategy does, and may take records out of it."""
 
     def __call__(self, arm: str, content: RecordDict) -> None:
         """Looks at one reply's records."""
@@ -38,14 +38,14 @@ class Observer(Protocol):
 
 
 class Rounds(Protocol):
-    """Whoever makes a round last."""
+    """Commits rounds, so that a run can go on after a kill."""
 
     def commit_round(self, round_number: int, server_state: Mapping[str, Any]) -> None:
-        """Makes a round last: device states, rows and server state, all or nothing."""
+        """Commits a round: device states, rows and server state, all or nothing."""
         ...
 
     def server_state(self) -> Mapping[str, Any] | None:
-        """Returns the server state of the last such round; None before the first one."""
+        """Returns the server state of the last committed round; None before the first one."""
         ...
 
 
@@ -92,7 +92,7 @@ class CohortGrid(Grid):
         processor: Where passes run, ``cpu`` or ``cuda``.
         on_cohort: Called with the number of devices done after each cohort.
         states: What each device keeps, by arm and node.
-        rounds: Who makes rounds last.
+        rounds: Commits rounds.
     """
 
     client: ClientApp
@@ -157,7 +157,7 @@ class CohortGrid(Grid):
             self.on_cohort(len({message.metadata.dst_node_id for message in cohort}))
 
     def commit_round(self, round_number: int, server_state: Mapping[str, Any]) -> None:
-        """Makes a round last; a server app that wants its run to be resumable calls it."""
+        """Commits a round; a server app that wants its run to be resumable calls it."""
         self.rounds.commit_round(round_number, server_state)
 
     def restored_state(self) -> Mapping[str, Any] | None:

@@ -23,7 +23,7 @@ from simulations.experiment.settings import EngineSettings
 
 @contextmanager
 def open_workers(workers: int, threads: int) -> Generator[RunBatches]:
-    """Yields what runs parts: this process where there is one worker, else a pool of others."""
+    """Yields a function that runs parts, here with one worker and in a pool with several."""
     torch.set_num_threads(threads)
     if workers == 1:
         yield run_batches_here
@@ -52,7 +52,7 @@ def _end_with_driver() -> None:
 
 
 def open_engine(engine: EngineSettings) -> AbstractContextManager[RunBatches]:
-    """Returns a context that runs parts: in processes of our own or on Ray actors."""
+    """Opens what an engine's settings ask for: processes of our own, or Ray actors."""
     if engine.name == "ray":
         from simulations.engines.ray_workers import open_ray_workers  # noqa: PLC0415 - a second of import
 

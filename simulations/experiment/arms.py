@@ -78,7 +78,7 @@ def build_arms(plain: Plain, chosen: Mapping[str, str]) -> dict[str, DevicePolic
 def keep_fitting_arms(
     arms: Mapping[str, DevicePolicy], population: Population, shapes: Shapes, chosen: bool
 ) -> dict[str, DevicePolicy]:
-    """Returns the arms that fit data and model; a standard arm that cannot is left out and said.
+    """Returns the arms that fit data and model; a standard arm that does not is left out.
 
     Raises:
         ValueError: If a chosen arm does not fit, or a placement does not fit the model.

@@ -170,7 +170,10 @@ def average_known(per_device: Floats) -> float | None:
 def bootstrap_interval(
     statistic: Callable[[Indices], Floats], count: int, seed: int
 ) -> list[float | None]:
-    """Percentile interval of a statistic of device indices [draws, count]; none below 2 devices."""
+    """Returns the percentile interval of a statistic of device indices [draws, count].
+
+    There is none below 2 devices.
+    """
     if count < 2:
         return [None, None]
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_BOOTSTRAP_STREAM,)))

@@ -70,7 +70,7 @@ def label_release(version: int, name: str | None) -> str:
 
 
 def draw_quality_against_energy(summary: Mapping[str, Any]) -> Figure:
-    """One point per arm: quality with its interval over joules with the coefficients' range."""
+    """Draws a point per arm: quality with its interval over joules with their range."""
     traces: list[Figure] = []
     for arm, colour in colour_arms(order_arms(summary)).items():
         quality, joules = summary["arms"][arm]["quality"], summary["arms"][arm]["energy_j"]
@@ -94,7 +94,7 @@ def draw_quality_against_energy(summary: Mapping[str, Any]) -> Figure:
 def draw_quality_over_rounds(
     rows: Arms, releases: pl.DataFrame, summary: Mapping[str, Any]
 ) -> Figure:
-    """Mean headline quality over the devices evaluated in each round, releases marked."""
+    """Draws mean headline quality over the devices evaluated in each round, releases marked."""
     head = HEADLINES[get_metric(summary)]
     traces: list[Figure] = []
     for arm, colour in colour_arms(order_arms(summary)).items():
@@ -116,7 +116,7 @@ def draw_quality_over_rounds(
 
 
 def draw_energy_by_stage(summary: Mapping[str, Any]) -> Figure:
-    """Stacked joules per arm by stage, with the range that the coefficients allow."""
+    """Draws stacked joules per arm by stage, with the range that the coefficients allow."""
     arms = order_arms(summary)
     joules = [summary["arms"][arm]["energy_j"] for arm in arms]
     stages = [
@@ -151,7 +151,7 @@ def draw_energy_by_stage(summary: Mapping[str, Any]) -> Figure:
 def draw_decisions_per_release(
     rows: Arms, releases: pl.DataFrame, summary: Mapping[str, Any]
 ) -> Figure:
-    """Shares of the deciding devices by decision, for each release held; one panel per arm."""
+    """Draws the deciding devices' shares by decision, for each release held; a panel per arm."""
     arms = order_arms(summary)
     columns = 2 if len(arms) == 4 else min(3, len(arms))
     lines = -(-len(arms) // columns)
@@ -187,7 +187,7 @@ def draw_decisions_per_release(
 
 
 def draw_savings_per_device(rows: Arms, summary: Mapping[str, Any]) -> Figure:
-    """Each device's saving against the reference as a box of its 5, 25, 50, 75, 95 % quantiles."""
+    """Draws the devices' savings against the reference: a box from 5 to 95 % for each arm."""
     metric, reference = get_metric(summary), get_reference(summary)
     base = reduce_by_device(rows[reference], metric)
     traces: list[Figure] = []

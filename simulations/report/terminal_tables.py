@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fleettune.cost.hardware import TIERS, DeviceProfile
+from simulations.report.formats import TIER_WORDS
 from simulations.report.page import Row
 from simulations.report.summary_tables import (
     PAGE_ONLY,
@@ -15,10 +16,6 @@ from simulations.report.summary_tables import (
     describe_headline,
     tabulate_headline,
 )
-
-_TIER_COUNTS = {
-    "M": "measured", "F": "fitted", "S": "second-hand", "V": "vendor", "E": "estimate"
-}  # fmt: skip
 
 
 def make_table(rows: Sequence[Row], caption: str, title: str | None = None) -> Table:
@@ -63,7 +60,7 @@ def make_devices_table(profiles: Iterable[DeviceProfile]) -> Table:
 def _count_tiers(profiles: Sequence[DeviceProfile]) -> str:
     """Returns the sentence that keeps a reader from taking joules for measurements."""
     counts = {tier: sum(profile.tiers()[tier] for profile in profiles) for tier in TIERS}
-    parts = ", ".join(f"{counts[tier]} {_TIER_COUNTS[tier]} ({tier})" for tier in TIERS)
+    parts = ", ".join(f"{counts[tier]} {TIER_WORDS[tier].lower()} ({tier})" for tier in TIERS)
     return (
         "Joules are simulated from these coefficients; none was measured by this project. "
         f"Of {sum(counts.values())} coefficients: {parts}."

@@ -56,7 +56,7 @@ def group_arms(arms: Sequence[str], families: Families) -> dict[str, list[str]]:
 
 
 def draw_pareto(arms: Mapping[str, StudyArm], families: Families, metric: str) -> Figure:
-    """Quality over simulated joules of tuning: a point per arm, a line along each family.
+    """Draws quality over simulated joules of tuning: a point per arm, a line along each family.
 
     An arm without quality has no point. A family's line follows the order in which the study names
     its arms.
@@ -104,7 +104,7 @@ def _draw_family(family: str, arms: Mapping[str, StudyArm], look: Mapping[str, s
 def draw_sweep(
     sweep: Sweep, worlds: Mapping[str, pl.DataFrame], families: Families, metric: str
 ) -> Figure:
-    """A line per arm over worlds that differ in one number, with 95 % intervals over devices.
+    """Draws a line per arm over worlds that differ in one number, with 95 % intervals over devices.
 
     Where the sweep is about equal quality, a point is what an arm's family needs to come to the
     quality of the sweep's last arm, without an interval; none where it never does.
@@ -173,7 +173,7 @@ def _average(rows: pl.DataFrame, column: str) -> float:
 
 
 def draw_chord(arms: Arms, metric: str) -> Figure:
-    """Quality over retunes per device, with the chord between reuse and retune always."""
+    """Draws quality over retunes per device, with the chord between reuse and retune always."""
     head = HEADLINES[metric]
     points: dict[str, tuple[float, float]] = {}
     for name in list_deciders(arms):
@@ -203,7 +203,7 @@ def _colour(place: int) -> dict[str, Any]:
 
 
 def draw_scores(rows: pl.DataFrame, margin: float) -> Figure:
-    """What an arm decided by, release by release, apart for those that a retune helps."""
+    """Draws what an arm decided by, by release, apart for decisions that a retune helps."""
     known = rows.filter((pl.col("decided") == 1) & pl.col(SCORE).is_not_null())
     halves = {
         "a retune helps": (known.filter(pl.col(LABEL) > margin), 2),

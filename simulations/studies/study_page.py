@@ -41,8 +41,8 @@ from simulations.studies.study_tables import (
 
 MARGIN = 0.05
 """Nats per token that a retune has to gain to count as help, on the page."""
-OURS, REFERENCE = "edgetune", "always_retune"
-"""The arm whose scores and first cohorts are shown; the arm that savings of a mix are against."""
+OURS = "edgetune"
+"""The arm whose scores are drawn."""
 _MARGINAL = "device-marginal"
 """Ledger of single stages: above the idle draw."""
 
@@ -63,13 +63,11 @@ def write_study_page(
         worlds: The rows of every world with derived columns, seeds together.
         outcomes: The claims' outcomes, in their order.
         grid: The claims' outcomes in every world (`simulations.studies.judge.judge_everywhere`).
-        catalogues: What every world offered to start from; that of the first one is drawn.
+        catalogues: What every world offered to start from; that of the first one is shown.
     """
     parts = {world: _read_summaries(folder / world, study.seeds) for world in worlds}
     first = next(iter(parts.values()))[0]
     metric = get_metric(first)
-    entries = list(next(iter(catalogues.values()), ()))
-    offered = [one for one in entries if one["release"] == entries[0]["release"]]
     values: dict[str, object] = {
         "title": f"Study {study.name}",
         "study": study,
@@ -82,7 +80,7 @@ def write_study_page(
             {"title": one.title, "figure": draw_sweep(one, worlds, study.families, metric)}
             for one in study.sweeps
         ],
-        "catalogue": tabulate_catalogue(offered),
+        "catalogue": tabulate_catalogue(next(iter(catalogues.values()), ())),
         "worlds": [
             {"name": world}
             | _compare_arms(rows, parts[world], study, metric)

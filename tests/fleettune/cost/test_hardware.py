@@ -117,7 +117,9 @@ def test_the_table_says_that_joules_are_simulated_and_counts_tiers() -> None:
     assert "2.61 to 2.71" in printed.get()
     assert table.row_count == 269
     assert "none was measured by this project" in str(table.caption)
-    assert "Of 269 coefficients: 2 measured (M), 18 fitted (F)" in str(table.caption)
+    assert "Of 269 coefficients: 2 measured (M), 18 fitted to measurements (F)" in str(
+        table.caption
+    )
 
 
 def test_impossible_mixes_are_refused() -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -29,7 +29,7 @@ from fleettune.seeds import Purpose, stream
 from simulations.uncertainty.coefficient_draws import DRAWS, draw_coefficients
 from simulations.uncertainty.coefficient_probes import Probes, probe_coefficients
 from simulations.uncertainty.priced_rows import Nights, read_nights
-from simulations.uncertainty.repricing import Totals, reprice
+from simulations.uncertainty.repricing import Totals, reprice, reprice_stages
 
 _CELLS = 2**27
 Bounds = tuple[float | None, float | None]
@@ -137,7 +137,7 @@ def estimate(  # noqa: PLR0913 - the run's tables, and how they are drawn
             np.array(efficiency),
         ),
         totals=every.totals,
-        stages=_stages(every),
+        stages=_stages(every, model),
         saving={
             arm: _saving(_shared(every, rows, work, model, (arm, reference)), arm, reference)
             for arm in nights.arms
@@ -217,11 +217,14 @@ def _resamples(rng: np.random.Generator, devices: int, draws: int) -> NDArray[np
 
 
 def _joined(parts: Sequence[Totals]) -> Totals:
-    by_draw = [field.name for field in fields(Totals) if field.name != "replied"]
-    values = {
-        name: np.concatenate([getattr(part, name) for part in parts], axis=-1) for name in by_draw
-    }
-    return Totals(**values, replied=parts[0].replied)
+    return Totals(
+        marginal_j=np.concatenate([part.marginal_j for part in parts], axis=-1),
+        idle_j=np.concatenate([part.idle_j for part in parts], axis=-1),
+        device_j=np.concatenate([part.device_j for part in parts], axis=-1),
+        resampled_j=np.concatenate([part.resampled_j for part in parts], axis=-1),
+        flipped=np.concatenate([part.flipped for part in parts], axis=-1),
+        replied=parts[0].replied,
+    )
 
 
 def _shared(
@@ -266,8 +269,12 @@ def _saving(evaluated: _Evaluated, arm: str, reference: str) -> Saving:
     )
 
 
-def _stages(every: _Evaluated) -> dict[str, dict[str, Bounds]]:
-    joules = every.totals.stage_j.copy()
+def _stages(every: _Evaluated, model: _Model) -> dict[str, dict[str, Bounds]]:
+    at = [
+        draw_coefficients(profile, model.radio, model.seed, model.draws)
+        for profile in model.of(every.nights)
+    ]
+    joules = reprice_stages(every.nights, at)
     joules[:, ORDER[Stage.IDLE]] = every.totals.idle_j.sum(axis=1)
     return {
         arm: {stage.value: find_interval(joules[place, at]) for stage, at in ORDER.items()}

@@ -49,7 +49,7 @@ class Entries:
         """Whether it fills the night's window."""
         return ~np.isin(self.stage, [ORDER[stage] for stage in BY_DAY])
 
-    def where(self, kept: Bools | slice) -> Entries:
+    def where(self, kept: Bools) -> Entries:
         """Returns some of the entries."""
         return Entries(
             row=self.row[kept],

@@ -29,7 +29,7 @@ from simulations.uncertainty.coefficient_draws import (
 )
 from simulations.uncertainty.estimate import estimate
 from simulations.uncertainty.priced_rows import BY_DAY, read_nights
-from simulations.uncertainty.repricing import reprice
+from simulations.uncertainty.repricing import reprice, reprice_stages
 
 PROFILES = load_hardware(HARDWARE)
 PHONE, BOX = PROFILES["mid_phone"], PROFILES["jetson_orin_nano_8gb"]
@@ -100,28 +100,20 @@ def fleets(draw: st.DrawFn) -> Nightly:
     return {key: draw(workloads()) for key in keys}
 
 
-def counted_once(device: int, draws: int) -> np.ndarray:
-    """Weights that count one of three devices."""
-    return np.repeat(np.arange(3)[:, None] == device, draws, axis=1).astype(np.uint8)
-
-
 @settings(max_examples=8, deadline=None)
 @given(fleets())
 def test_every_draw_prices_a_row_as_its_ledger_does(nights: Nightly) -> None:
     of = {0: PHONE, 1: BOX, 2: PHONE}
     read = read_nights(*frames(nights, of))
     at = {profile.name: draw_coefficients(profile, WIFI, 5, 3) for profile in (PHONE, BOX)}
-    alone = [
-        reprice(read, [at[name] for name in read.profiles], weights=counted_once(device, 3))
-        for device in range(3)
-    ]
+    found = reprice(read, [at[name] for name in read.profiles], by_device=True)
     for (arm, device), draw in ((pair, k) for pair in (("a", 0), ("b", 1)) for k in range(3)):
         here = {
             name: np.asarray(v)[draw] if v.ndim else v for name, v in at[of[device].name].items()
         }
         mine = [work for key, work in nights.items() if key[:2] == (arm, device)]
         expected = math.fsum(ledger_j(work, here) for work in mine)
-        got = alone[device].resampled_j[read.arms.index(arm), draw]
+        got = found.device_j[read.arms.index(arm), device, draw]
         assert got == pytest.approx(expected, rel=1e-9)
 
 
@@ -130,12 +122,10 @@ def test_every_draw_prices_a_row_as_its_ledger_does(nights: Nightly) -> None:
 def test_a_total_is_the_sum_of_its_devices_and_of_its_stages(nights: Nightly) -> None:
     read = read_nights(*frames(nights, {0: PHONE, 1: BOX, 2: PHONE}))
     at = [draw_coefficients(PROFILES[name], WIFI, 1, 4) for name in read.profiles]
-    found = reprice(read, at)
-    alone = [reprice(read, at, weights=counted_once(device, 4)) for device in range(3)]
-    by_device_j = sum(one.resampled_j for one in alone)
-    assert by_device_j == pytest.approx(found.total_j, rel=1e-12)
+    found = reprice(read, at, by_device=True)
+    assert found.device_j.sum(axis=1) == pytest.approx(found.total_j, rel=1e-12)
     marginal_j = found.marginal_j.sum(axis=1)
-    assert found.stage_j.sum(axis=1) == pytest.approx(marginal_j, rel=1e-12)
+    assert reprice_stages(read, at).sum(axis=1) == pytest.approx(marginal_j, rel=1e-12)
 
 
 @settings(max_examples=8, deadline=None)
@@ -339,3 +329,10 @@ def test_what_does_not_fit_is_named() -> None:
         estimate(rows, work, [BOX], "a", radio=WIFI, seed=1)
     with pytest.raises(ValueError, match="1 entries are of none"):
         read_nights(rows.with_columns(device=5), work)
+
+
+def test_a_price_that_does_not_follow_from_its_units_is_an_error() -> None:
+    rows, work = frames({("a", 0, 0): one(Phase.READ, moved_bytes=1e9)}, {0: PHONE})
+    at = {**scale_coefficients(PHONE, WIFI, {}, 2), "flash_read_gbs": np.array([1.0, math.nan])}
+    with pytest.raises(RuntimeError, match="the cost of read must be linear"):
+        reprice(read_nights(rows, work), [at])

@@ -152,7 +152,7 @@ class Oracle:
 
     The device tunes on trial and the experiment's observer, who knows the days to come, says
     which patch serves them better; the other is thrown away. It bounds what any rule can reach.
-    Charged is what the choice costs: a retune where it retunes, nothing where it does not.
+    Billed is what the choice costs: a retune where it retunes, nothing where it does not.
     Where no exchange is to come it reuses.
 
     Attributes:

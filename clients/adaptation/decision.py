@@ -52,10 +52,10 @@ class Decision:
         reason: Why, as one lower-case word with underscores.
         drift: Drift of the release since the patch's own, or None where the rule did not look.
         strength: Strength of the patch, or None.
-        read_bytes: Bytes that the rule read to decide, charged to the device.
+        read_bytes: Bytes that the rule read to decide, billed to the device.
         work_flop: FLOP that it took.
-        read_weights: Base weights that it read, in numbers; charged at their stored size.
-        passes: Examples that it scored, a forward pass each; charged as well.
+        read_weights: Base weights that it read, in numbers; billed at their stored size.
+        passes: Examples that it scored, a forward pass each; billed as well.
         score: Number or probability that it decided by, or None.
         canary_before: What its canaries say of the old patch, in nats per token, or None.
         canary_worse: Nats per token by which they got worse, or None where that is not known.

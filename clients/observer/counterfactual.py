@@ -1,6 +1,6 @@
 """Counterfactual: what a retune would have gained, or did, on the days to come.
 
-The observer's work, for labels that a rule is judged by; no rule sees them, nothing is charged and
+The observer's work, for labels that a rule is judged by; no rule sees them, nothing is billed and
 nothing of it is reported. Compared are two patches on the same release and the same later days: the
 one that the device brought to its decision, and the one that a retune of that night makes. Where
 the device reused, that retune is made on trial and thrown away; it starts from what the rule says,

@@ -1,7 +1,7 @@
 """Evaluation: how well the device would serve its user's next exchanges.
 
 The observer's work, not the device's: the exchanges lie in days that the device has not lived yet,
-and what it costs is charged to nobody. Three ways to answer: the model with or without a patch,
+and what it costs is billed to nobody. Three ways to answer: the model with or without a patch,
 the model with retrieved exchanges in its context, and the user's label frequencies.
 """
 

@@ -4,7 +4,7 @@ A device that stops validates after every epoch and trains on only where it goes
 schedule is computed first, so that many devices still share their passes, with the patch kept as
 it was at the end of every epoch. Later steps change no earlier patch and validation changes
 nothing, so scoring those patches in order finds the very patch and the very epoch at which the
-device would have ended (tests hold both equal). The device is charged for the steps up to there
+device would have ended (tests hold both equal). The device is billed for the steps up to there
 and for the validations that it would have made; its rows count those steps.
 
 The best patch so far is held in memory besides the one in training; the peak leaves it out (4 of

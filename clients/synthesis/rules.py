@@ -87,7 +87,7 @@ class NoSynthesis:
 class TemplateRewrite:
     """Rewords questions by rule (`clients.synthesis.rewording`), without a model; answers are kept.
 
-    What it computes is string editing, which is charged nothing.
+    What it computes is string editing, which is billed nothing.
 
     Attributes:
         per_exchange: Candidates per exchange.

@@ -44,7 +44,7 @@ class Tuning:
             lowest loss there is kept.
         patience: Epochs without a lower loss there after which the tune stops; None: it never does.
         frozen_a: Whether A keeps its first values, the same on all devices, and B alone trains
-            (FFA-LoRA): what `strategies.aggregation.ffa` averages. Charged as a tune of both.
+            (FFA-LoRA): what `strategies.aggregation.ffa` averages. Billed as a tune of both.
 
     Raises:
         ValueError: If a value breaks its rule, or steps and epochs are both given or both missing.

@@ -1,4 +1,4 @@
-"""Charges: what each stage of a night asks of the device, at the shapes that are priced.
+"""Returns the work that each stage of a night asks of the device, at the shapes that are priced.
 
 Nothing here computes anything of the model; the functions only count. Padding is the host's work
 and is not counted; the prefix cache that is counted is the device's own

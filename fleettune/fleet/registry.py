@@ -33,7 +33,7 @@ from fleettune.seeds import Purpose, stream
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CounterfactualSettings:
-    """Whose reuse or retune the observer weighs against the other one, charged to nobody.
+    """Whose reuse or retune the observer weighs against the other one, billed to nobody.
 
     Attributes:
         arms: Names of the arms; none: nobody's.

@@ -22,6 +22,7 @@ from fleettune.adapters.patch import Patch
 from fleettune.data.exchanges import Exchange
 from fleettune.fleet.joining import Join
 from fleettune.messages.flower_records import decode_patch, encode_patch
+from fleettune.messages.report import NO_RELEASE
 from fleettune.records import to_record
 from fleettune.releases.manifest import Manifest, read_manifest
 
@@ -83,7 +84,7 @@ class DeviceState:
     @property
     def release(self) -> int:
         """Version of the release held; -1 before the first download."""
-        return -1 if self.held is None else self.held.version
+        return NO_RELEASE if self.held is None else self.held.version
 
     @property
     def buffer_bytes(self) -> int:

@@ -21,6 +21,8 @@ DECISIONS = ("retune", "reuse", "never", "none", "infeasible", "failed")
 ATTENDANCES = ("present", "absent", "starved", "interrupted", "late")
 PAYLOADS = ("none", "full", "delta")
 """The words that a report may use for a decision, an attendance and a payload."""
+NO_RELEASE = -1
+"""What a device that holds no release yet reports as its version."""
 LARGEST = 1e18
 """Largest number in a report: more seconds, joules or bytes than any fleet has."""
 
@@ -35,7 +37,7 @@ class Outcome:
     Attributes:
         device: Number of the device, 0-based.
         round: Number of the round, 0-based.
-        release: Version that the device holds now.
+        release: Version that the device holds now; `NO_RELEASE` before its first download.
         profile: Its hardware profile.
         attendance: How it took part (`clients.night.attendance.Attendance`).
         decision: What it did about its patch (`clients.adaptation.decision.Action`).
@@ -61,9 +63,9 @@ class Outcome:
         for name, words in known:
             if getattr(self, name) not in words:
                 raise ValueError(f"{name} must be one of {words}, got {getattr(self, name)}")
-        for name in ("device", "round", "release"):
-            if not 0 <= getattr(self, name) <= LARGEST:
-                raise ValueError(f"{name} must be a number >= 0, got {getattr(self, name)}")
+        for name, least in (("device", 0), ("round", 0), ("release", NO_RELEASE)):
+            if not least <= getattr(self, name) <= LARGEST:
+                raise ValueError(f"{name} must be a number >= {least}, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

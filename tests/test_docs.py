@@ -167,6 +167,17 @@ def rooms() -> list[str]:
     return sorted(f"{room.relative_to(ROOT)}/" for room in found)
 
 
+def loose_modules() -> list[str]:
+    """Modules that stand in a wing and in no room."""
+    found = [file for wing in WINGS for file in (ROOT / wing).glob("*.py")]
+    return sorted({file.name for file in found} - {"__init__.py"})
+
+
+@pytest.mark.parametrize("name", loose_modules())
+def test_the_architecture_names_every_module_that_stands_in_no_room(name: str) -> None:
+    assert f"`{name}`" in text_of("docs/architecture.md")
+
+
 @pytest.mark.parametrize("room", rooms())
 def test_the_architecture_names_every_room(room: str) -> None:
     """Write into docs/architecture.md what stands in a new room and what one may do there."""

@@ -75,7 +75,7 @@ def read_power_log(path: Path) -> PowerLog:
     Raises:
         ValueError: Naming file, line, column and rule, if a row or a run breaks one.
     """
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
         header = reader.fieldnames or ()
         _check_header(path.name, header)

@@ -261,3 +261,10 @@ def test_runs_are_stretches_of_a_phase_and_amounts_add(tmp_path: Path) -> None:
         ("idle", 2.0, 2.0),
     ]
     assert log.runs[0].flop == 12
+
+
+def test_a_log_that_excel_saved_with_a_byte_order_mark_is_the_same_log(tmp_path: Path) -> None:
+    plain, marked = tmp_path / "log.csv", tmp_path / "marked.csv"
+    plain.write_text(HEADER + "0,2,train,5,\n1,4,train,7,\n4,1,idle,,\n6,0,idle,,\n")
+    marked.write_bytes(b"\xef\xbb\xbf" + plain.read_bytes())
+    assert read_power_log(marked).runs == read_power_log(plain).runs

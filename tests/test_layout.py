@@ -1,8 +1,6 @@
 import ast
-import hashlib
 import importlib.metadata
 import importlib.util
-import json
 import tomllib
 from pathlib import Path
 from typing import Any, cast
@@ -18,17 +16,75 @@ from simulations.experiment.build import Experiment, build
 from simulations.experiment.targets import build_target
 
 ROOT = Path(__file__).parent.parent
-SCHEDULE_DIGEST = "0a3f0f6bbd07d9c7a1bfe94a711e5e3994e5f1cff868a03e4ea207f29b6fb3c5"
-"""Of version 2 of the default schedule; since version 2 the choice of what is priced belongs to it.
-
-It is of resolved keys and values, so comments, order and the place of a class may change freely.
-Any other change changes every published figure: raise the version, rerun, and publish anew. A key
-that comes later joins LATER_KEYS with the value at which it changes nothing.
-"""
-LATER_KEYS = {
-    "tuning": {"epochs": None, "holdout": 0.0, "patience": None},
-    "data": {"personal": 1.0},
+MILD: dict[str, object] = {
+    "name": "mild",
+    "kind": "full",
+    "steps": 30,
+    "learning_rate": 0.0003,
+    "batch": 16,
+    "window": 64,
+    "conversations": 2000,
+    "vendor": 0.0,
+    "paraphrases": 0.08,
 }
+SEVERE = MILD | {
+    "name": "severe",
+    "steps": 100,
+    "learning_rate": 0.002,
+    "conversations": 4000,
+    "vendor": 0.6,
+}
+SCHEDULE: dict[str, dict[str, object]] = {
+    "release": {
+        "every": 2,
+        "initial": None,
+        "plans": [
+            MILD,
+            MILD
+            | {
+                "name": "mild_lora",
+                "kind": "low_rank",
+                "learning_rate": 0.001,
+                "vendor": 0.1,
+                "rank": 8,
+                "top_layers": 8,
+            },
+            SEVERE,
+            SEVERE | {"name": "severe_more", "steps": 150, "learning_rate": 0.003, "vendor": 0.9},
+        ],
+    },
+    "tuning": {
+        "steps": 24,
+        "batch": 4,
+        "learning_rate": 0.005,
+        "clip": 1.0,
+        "prefix_cache": False,
+        "epochs": None,
+        "holdout": 0.0,
+        "patience": None,
+    },
+    "data": {
+        "_target_": "SyntheticData",
+        "users": 1000000,
+        "exchanges_per_day": 6,
+        "history_days": 5,
+        "drift": 0.05,
+        "null": False,
+        "personal": 1.0,
+    },
+    "cost": {
+        "model": "llama-3.2-1b",
+        "tokens_ratio": 0.78,
+        "bits_per_weight": 16,
+        "network": False,
+        "country": "WORLD",
+    },
+}
+"""The default schedule. Any change of a value changes every published figure: publish them anew.
+
+Comments, order and the place of a class may change freely. A key that comes later stands here with
+the value at which it changes nothing.
+"""
 WINGS = ("fleettune", "clients", "strategies", "simulations", "conf")
 OURS = [file for wing in (*WINGS, "benchmarks", "docs") for file in (ROOT / wing).rglob("*.py")]
 FOLDERS = sorted({file.parent for wing in WINGS[:4] for file in (ROOT / wing).rglob("*.py")})
@@ -152,11 +208,7 @@ def test_the_default_schedule_is_the_one_whose_figures_stand_in_the_readme() -> 
         group: dict(cast(dict[str, Any], OmegaConf.to_container(cfg[group], resolve=True)))
         for group in ("release", "tuning", "data", "cost")
     }
-    for group, later in LATER_KEYS.items():
-        for key, value in later.items():
-            assert schedule[group].pop(key) == value
     for values in schedule.values():
         if "_target_" in values:
             values["_target_"] = str(values["_target_"]).rpartition(".")[2]
-    text = json.dumps(schedule, sort_keys=True)
-    assert hashlib.sha256(text.encode()).hexdigest() == SCHEDULE_DIGEST
+    assert schedule == SCHEDULE

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fleettune.backbone.causal_lm import POCKET
 from fleettune.cost.hardware import load_hardware
+from simulations.experiment import lexicons
 from simulations.experiment.arms import POLICY_KEYS
 from simulations.experiment.build import Experiment, build
 from simulations.experiment.targets import build_target
@@ -112,6 +113,7 @@ NEEDED = {
 
 
 def composed(group: str, option: str) -> DictConfig:
+    lexicons.register_resolver()
     beside = NEEDED.get((group, option), [])
     with hydra.initialize_config_module("conf", version_base="1.3"):
         return hydra.compose("config", overrides=[f"{group}={option}", *beside])

@@ -87,7 +87,7 @@ def _retrieve(
 
 
 def _answer_tokens(encoder: Encoder, response: str) -> tuple[int, ...]:
-    return (*encoder.ids(response), *encoder.ids(encoder.template.after))
+    return (*encoder.ids(response), *encoder.after)
 
 
 def _written(

@@ -91,8 +91,9 @@ class AnswerEmbedding:
     def reads(self, pairs: Sequence[Pair], release: Manifest) -> tuple[tuple[int, ...], ...]:
         """Returns all answers after, then all before."""
         encoder = _encoder(release)
-        opening = encoder.ids(encoder.template.between)
-        return tuple((*opening, *encoder.ids(text), encoder.stop) for text in _answers(pairs))
+        return tuple(
+            (*encoder.between, *encoder.ids(text), encoder.stop) for text in _answers(pairs)
+        )
 
     def vectors(self, pairs: Sequence[Pair], release: Manifest, compute: Compute) -> Floats:
         """Returns the difference of two vectors of norm 1 per pair."""
@@ -101,7 +102,7 @@ class AnswerEmbedding:
             release=release.path,
             patch=None,
             prompts=self.reads(pairs, release),
-            skip=len(encoder.ids(encoder.template.between)),
+            skip=len(encoder.between),
         )
         found, half = compute.embed(job).vectors.astype(np.float64), len(pairs)
         return found[:half] - found[half:]

@@ -1,13 +1,19 @@
-"""Exchanges as tokens: a template around the texts, cut to a model's length."""
+"""Exchanges as tokens: a template around the texts, cut to a model's length.
+
+A template's markers are tokens of their own. Where a text happens to hold such words, they are
+ordinary characters there: a user who writes "<|end|>" ends no answer.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, cast
 
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
 
 from fleettune.data.exchanges import Exchange
 
@@ -19,7 +25,8 @@ class Template:
     Attributes:
         before: What stands before a question.
         between: What stands between question and answer.
-        after: What ends an answer; it is learned, so that a model knows when to stop.
+        after: What ends an answer; it is learned, so that a model knows when to stop. Empty: the
+            token with which the model itself ends a text.
         reword: How a model is asked for a text of the same meaning; the text follows. Where it
             names brackets, the model is to put the new text between them.
     """
@@ -44,7 +51,7 @@ CHATML = Template(
     after="<|im_end|>\n",
     reword=REWORD,
 )
-PLAIN = Template(before="Question: ", between="\nAnswer: ", after="\n\n", reword=REWORD)
+PLAIN = Template(before="Question: ", between="\nAnswer: ", after="", reword=REWORD)
 LLAMA2 = Template(before="[INST] ", between=" [/INST] ", after="</s>", reword=REWORD)
 LLAMA3 = Template(
     before="<|start_header_id|>user<|end_header_id|>\n\n",
@@ -99,21 +106,27 @@ class Encoder:
     """Turns exchanges into examples with one tokenizer and template.
 
     Attributes:
-        tokenizer: The model's tokenizer.
+        tokenizer: The model's tokenizer; it takes markers in a text for ordinary characters.
         template: Text around question and answer.
         max_tokens: Longest example, in tokens.
+        before: Tokens before a question.
+        between: Tokens between question and answer.
+        after: Tokens that end an answer.
         known: Token ids of texts seen; every arm and night asks for the same ones again.
     """
 
     tokenizer: Tokenizer
     template: Template
     max_tokens: int
+    before: tuple[int, ...]
+    between: tuple[int, ...]
+    after: tuple[int, ...]
     known: dict[str, tuple[int, ...]] = field(
         default_factory=dict[str, tuple[int, ...]], compare=False, repr=False
     )
 
     def ids(self, text: str) -> list[int]:
-        """Returns the token ids of a text, without special tokens added."""
+        """Returns the token ids of a text; no special token is added or read from it."""
         found = self.known.get(text)
         if found is None:
             if len(self.known) >= _KNOWN:
@@ -128,22 +141,12 @@ class Encoder:
         Too long a question loses its end, too long a context its first exchanges, too long an
         answer what does not fit into half of `max_tokens`.
         """
-        before, between, after = (
-            self.ids(self.template.before),
-            self.ids(self.template.between),
-            self.ids(self.template.after),
-        )
-        answer = [*self.ids(exchange.response)[: self.max_tokens // 2], *after]
-        room = self.max_tokens - len(before) - len(between) - len(answer)
-        prompt = [*before, *self.ids(exchange.question)[: max(room, 1)], *between]
+        answer = [*self.ids(exchange.response)[: self.max_tokens // 2], *self.after]
+        room = self.max_tokens - len(self.before) - len(self.between) - len(answer)
+        question = self.ids(exchange.question)[: max(room, 1)]
+        prompt = [*self.before, *question, *self.between]
         for earlier in reversed(context):
-            turn = [
-                *before,
-                *self.ids(earlier.question),
-                *between,
-                *self.ids(earlier.response),
-                *after,
-            ]
+            turn = self.conversation([earlier])
             if len(turn) + len(prompt) + len(answer) > self.max_tokens:
                 break
             prompt = turn + prompt
@@ -152,15 +155,11 @@ class Encoder:
     @property
     def stop(self) -> int:
         """The token with which an answer ends."""
-        return self.ids(self.template.after)[0]
+        return self.after[0]
 
     def request(self, text: str) -> tuple[int, ...]:
         """Returns the prompt that puts a text to the model, uncut."""
-        return (
-            *self.ids(self.template.before),
-            *self.ids(text),
-            *self.ids(self.template.between),
-        )
+        return (*self.before, *self.ids(text), *self.between)
 
     def text(self, tokens: Sequence[int]) -> str:
         """Returns the text of tokens, without special ones."""
@@ -168,15 +167,35 @@ class Encoder:
 
     def conversation(self, exchanges: Sequence[Exchange]) -> list[int]:
         """Returns a whole conversation as tokens, for the vendor's training."""
-        text = "".join(
-            self.template.before
-            + exchange.question
-            + self.template.between
-            + exchange.response
-            + self.template.after
+        return [
+            token
             for exchange in exchanges
-        )
-        return self.ids(text)
+            for token in (
+                *self.request(exchange.question),
+                *self.ids(exchange.response),
+                *self.after,
+            )
+        ]
+
+
+def make_encoder(tokenizer: Tokenizer, template: Template, max_tokens: int) -> Encoder:
+    """Returns the encoder of a tokenizer, which from now on reads no marker in a text.
+
+    Special tokens are never read in a text. A marker that the tokenizer has as an added token, but
+    not as a special one, is made special; white space is none.
+    """
+    tokenizer.encode_special_tokens = False
+    around = tuple(
+        tuple(tokenizer.encode(text, add_special_tokens=False).ids)
+        for text in (template.before, template.between, template.after)
+    )
+    added = tokenizer.get_added_tokens_decoder()
+    markers = {added[token].content for ids in around for token in ids if token in added}
+    special = [AddedToken(content, special=True) for content in sorted(markers) if content.strip()]
+    tokenizer.add_special_tokens(special)  # pyright: ignore[reportUnknownMemberType] - its stub
+    tokenizer.encode_special_tokens = True
+    before, between, after = around
+    return Encoder(tokenizer, template, max_tokens, before, between, after)
 
 
 @lru_cache(maxsize=8)
@@ -184,20 +203,42 @@ def open_encoder(folder: Path, template: str, max_tokens: int) -> Encoder:
     """Returns the encoder of the tokenizer in a model's folder.
 
     Raises:
-        ValueError: If the folder holds no ``tokenizer.json``, the template is unknown, or
-            `max_tokens` leaves no room for a question beside the template and half an answer.
+        ValueError: If the folder holds no ``tokenizer.json``, the template is unknown or needs an
+            end of text that the model has not, or `max_tokens` leaves no room for a question beside
+            the template and half an answer.
     """
     file = folder / "tokenizer.json"
     if not file.is_file():
         raise ValueError(f"model folder {folder} holds no tokenizer.json; save the tokenizer there")
     if template not in TEMPLATES:
         raise ValueError(f"model.template must be one of {sorted(TEMPLATES)}, got {template!r}")
-    encoder = Encoder(Tokenizer.from_file(str(file)), TEMPLATES[template], max_tokens)
-    around = (encoder.template.before, encoder.template.between, encoder.template.after)
-    least = 2 * sum(len(encoder.ids(text)) for text in around) + 1
+    tokenizer, around = Tokenizer.from_file(str(file)), TEMPLATES[template]
+    if not around.after:
+        around = replace(around, after=_end_of_text(tokenizer, folder, template))
+    encoder = make_encoder(tokenizer, around, max_tokens)
+    least = 2 * (len(encoder.before) + len(encoder.between) + len(encoder.after)) + 1
     if max_tokens < least:
         raise ValueError(
             f"model.max_tokens must be >= {least} tokens with the template {template!r} and the "
             f"tokenizer in {folder}, got {max_tokens}"
         )
     return encoder
+
+
+def _end_of_text(tokenizer: Tokenizer, folder: Path, template: str) -> str:
+    """Returns the token that ends a text of the model, the first ``eos_token_id`` of its config."""
+    file = folder / "config.json"
+    config: dict[str, Any] = json.loads(file.read_text())
+    found = config.get("eos_token_id")
+    ids = cast(list[Any], found) if isinstance(found, list) else [found]
+    word = (
+        tokenizer.id_to_token(ids[0]) if ids and isinstance(ids[0], int) and ids[0] >= 0 else None
+    )
+    added = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    if word is None or word not in added:
+        raise ValueError(
+            f"model.template={template} ends an answer with the model's own end of text, but "
+            f"eos_token_id in {file} is {found!r}, which is no added token of its tokenizer; "
+            f"choose the template of its family: {', '.join(TEMPLATES)}"
+        )
+    return word

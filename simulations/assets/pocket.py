@@ -20,7 +20,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from fleettune.backbone.causal_lm import POCKET_FOLDER
 from fleettune.data.personas import WORLD_VERSION, SyntheticData
-from fleettune.data.tokens import POCKET, Encoder
+from fleettune.data.tokens import POCKET
 from fleettune.data.vendor_text import CorpusMix, mix_corpus
 from fleettune.seeds import Purpose, stream
 from strategies.releases.training import PretrainPlan, pretrain
@@ -114,8 +114,8 @@ def train_pocket(
     """Returns the trained model and its tokenizer."""
     texts = list(pocket_texts(recipe))
     tokenizer = train_tokenizer(texts[:10_000], recipe.vocabulary)
-    encoder = Encoder(tokenizer, POCKET, recipe.window)
-    text = torch.tensor([token for item in texts for token in encoder.ids(item)])
+    encoded = tokenizer.encode_batch(texts, add_special_tokens=False)
+    text = torch.tensor([token for item in encoded for token in item.ids])
     model = initial_model(recipe)
     plan = PretrainPlan(
         steps=recipe.steps,

@@ -200,5 +200,21 @@ def test_a_stop_token_that_stands_in_ordinary_text_is_refused(tmp_path: Path) ->
     shapes = read_shapes(save_model("llama", tmp_path))
     metaspace_folder(tmp_path)
     with pytest.raises(ValueError, match=r"would end with the token '\u2581', which stands in"):
-        check_tokenizer(open_encoder(tmp_path, "plain", 128), tmp_path, shapes)
-    check_tokenizer(open_encoder(tmp_path, "llama2", 128), tmp_path, shapes)
+        check_tokenizer(open_encoder(tmp_path, "chatml", 128), tmp_path, shapes)
+    for template in ("llama2", "plain"):
+        encoder = open_encoder(tmp_path, template, 128)
+        check_tokenizer(encoder, tmp_path, shapes)
+        assert encoder.tokenizer.id_to_token(encoder.stop) == "</s>"
+        assert encoder.stop not in encoder.ids("one </s> two\n\nthree")
+
+
+@pytest.mark.parametrize("end", [None, [], 300, 9_999])
+def test_a_plain_template_needs_the_end_of_text_of_its_model(
+    tmp_path: Path, end: int | list[int] | None
+) -> None:
+    save_model("llama", tmp_path)
+    metaspace_folder(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"eos_token_id": end}))
+    with pytest.raises(ValueError, match=r"model\.template=plain ends .*; choose the template"):
+        open_encoder(tmp_path, "plain", 128)

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import AddedToken, Tokenizer
 
 from fleettune.backbone.causal_lm import POCKET_FOLDER
 from fleettune.data.exchanges import Exchange
 from fleettune.data.personas import SyntheticData
-from fleettune.data.tokens import TEMPLATES, Encoder, Example, open_encoder
+from fleettune.data.tokens import TEMPLATES, Encoder, Example, Template, make_encoder, open_encoder
 
 USER, BOT, END = 1, 2, 3
 TEMPLATE_NAMES = sorted(TEMPLATES)
@@ -41,12 +42,32 @@ def test_an_example_is_the_prompt_and_the_answer_with_its_stop() -> None:
 
 def test_markup_of_the_pocket_template_is_one_token_each() -> None:
     encoder = pocket(64)
-    template = encoder.template
-    assert [encoder.ids(text) for text in (template.before, template.between, template.after)] == [
-        [USER],
-        [BOT],
-        [END],
-    ]
+    assert (encoder.before, encoder.between, encoder.after) == ((USER,), (BOT,), (END,))
+
+
+def test_a_marker_in_a_text_is_ordinary_text() -> None:
+    encoder = pocket(64)
+    said_so = said("what is <|end|> for?", "<|bot|> marks an answer, <|end|> ends it")
+    found = encoder.example(said_so)
+    assert [found.tokens.count(marker) for marker in (USER, BOT, END)] == [1, 1, 1]
+    assert (found.tokens[0], found.tokens[found.prompt - 1], found.tokens[-1]) == (USER, BOT, END)
+    assert encoder.text(encoder.ids(said_so.response)) == said_so.response
+    prompt = encoder.request(said_so.question)
+    assert encoder.conversation([said_so]) == list(found.tokens)
+    assert (prompt.count(END), prompt[-1]) == (0, BOT)
+
+
+def test_a_marker_that_is_no_special_token_of_the_tokenizer_is_one_here() -> None:
+    tokenizer = Tokenizer.from_file(str(POCKET_FOLDER / "tokenizer.json"))
+    tokenizer.add_tokens([AddedToken(word, special=False) for word in ("<stop>", "<b>", "\n")])
+    template = Template(before="", between="\n", after="<stop>", reword="")
+    encoder = make_encoder(tokenizer, template, 64)
+    (stop,) = encoder.after
+    assert tokenizer.id_to_token(stop) == "<stop>"
+    assert stop not in encoder.ids("a <stop> sign")
+    # what the template does not use stays as it was, white space too
+    assert tokenizer.token_to_id("<b>") in encoder.ids("in <b>bold")
+    assert tokenizer.token_to_id("\n") in encoder.ids("two\nlines")
 
 
 def test_the_worlds_exchanges_are_never_cut() -> None:
@@ -61,8 +82,8 @@ def test_the_worlds_exchanges_are_never_cut() -> None:
 
 def markup(template: str) -> list[int]:
     """Tokens of a template's three texts in the pocket tokenizer."""
-    around = TEMPLATES[template]
-    return [len(pocket(64).ids(text)) for text in (around.before, around.between, around.after)]
+    around = open_encoder(POCKET_FOLDER, template, 999)
+    return [len(around.before), len(around.between), len(around.after)]
 
 
 def least(template: str) -> int:
@@ -78,12 +99,12 @@ def test_an_example_never_exceeds_its_length_and_keeps_its_stop(
     exchange: Exchange, context: list[Exchange], extra: int, template: str
 ) -> None:
     max_tokens = least(template) + extra
-    encoder = Encoder(pocket(64).tokenizer, TEMPLATES[template], max_tokens)
+    encoder = open_encoder(POCKET_FOLDER, template, max_tokens)
     found = encoder.example(exchange, context)
-    before, stop = encoder.ids(encoder.template.before), encoder.ids(encoder.template.after)
+    before, stop = encoder.before, encoder.after
     assert len(found.tokens) <= max_tokens
-    assert list(found.tokens[: len(before)]) == before
-    assert list(found.tokens[-len(stop) :]) == stop
+    assert found.tokens[: len(before)] == before
+    assert found.tokens[-len(stop) :] == stop
     assert len(stop) <= found.supervised <= max_tokens // 2 + len(stop)
 
 
@@ -145,7 +166,7 @@ def test_too_long_a_context_drops_its_oldest_exchanges_first() -> None:
 @settings(derandomize=True, deadline=None)
 @given(st.lists(exchanges, max_size=5), st.integers(16, 120))
 def test_context_is_a_run_of_the_newest_exchanges(context: list[Exchange], room: int) -> None:
-    encoder, endless = (Encoder(pocket(64).tokenizer, TEMPLATES["pocket"], n) for n in (room, 9999))
+    encoder, endless = (pocket(n) for n in (room, 9999))
     question = said("hi", "six")
     found = encoder.example(question, context)
     runs = [endless.example(question, context[start:]) for start in range(len(context) + 1)]

@@ -14,6 +14,7 @@ from simulations.checkpoint.resume import delete_checkpoint, is_finished
 from simulations.experiment.build import Experiment
 from simulations.report.terminal_tables import make_table
 from simulations.results.derived_columns import add_decision_columns, add_derived_columns
+from simulations.results.device_means import APART
 from simulations.run import run_experiment
 from simulations.studies.judge import judge_claims, judge_everywhere
 from simulations.studies.study_page import write_study_page
@@ -38,7 +39,7 @@ def run_study(
         part = _run_part(experiment, folder, console)
         frames = worlds.setdefault(world, [])
         # devices of different seeds are different people, and get releases of their own
-        people = pl.col("device") + 10_000_000 * len(frames)
+        people = pl.col("device") + APART * len(frames)
         seed = pl.lit(experiment.run.seed).alias("part")
         frames.append(_read_rows(experiment, part).with_columns(people, seed))
         # a catalogue of another seed has other words, so the first one speaks for its world
@@ -54,7 +55,9 @@ def run_study(
         (folder / "study_worlds.json").write_text(json.dumps(grid, indent=1))
     page = write_study_page(folder, study, rows, outcomes, grid, catalogues)
     claims = tabulate_claims(study.claims, outcomes, metric)
-    console.print(make_table(claims, "intervals over devices", title=f"study {study.name}"))
+    console.print(
+        make_table(claims, "intervals over seeds and devices", title=f"study {study.name}")
+    )
     console.print(f"Study page: {page.resolve()}", soft_wrap=True)
     return outcomes
 

@@ -1,6 +1,6 @@
 """The only private pieces of Flower that we touch, in one place, with a contract test.
 
-Flower 1.41's `Message` reads the sender's identity from a process-wide value and has no public
+Flower 1.42's `Message` reads the sender's identity from a process-wide value and has no public
 way to set a message's id; its simulation engine does the same.
 """
 

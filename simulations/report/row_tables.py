@@ -170,6 +170,7 @@ def _describe_starts(part: pl.DataFrame, against: pl.DataFrame) -> Row:
     one, two = (int((part["start_entries"] == count).sum()) for count in (1, 2))
     both = part.join(against.unique("device", keep="first"), on="device", suffix="_reference")
     saved, nats = -_subtract(both, STARTED_J), _subtract(both, "nll")
+    devices = both["device"].cast(pl.Int64).to_numpy()
     return {
         "first tunes": f"{part.height:,}",
         "one entry": format_share(one, part.height, digits=0),
@@ -178,8 +179,10 @@ def _describe_starts(part: pl.DataFrame, against: pl.DataFrame) -> Row:
         "nats before any step": format_number(_average(part, "start_nll")),
         "nats after": format_number(_average(part, "nll")),
         "finding a start, per device": format_joules(_average(part, "start_j")),
-        "joules saved per device [95 %]": format_interval(estimate_mean(saved, 0), ".3g"),
-        "nats against the reference [95 %]": format_interval(estimate_mean(nats, 0), "+.3f"),
+        "joules saved per device [95 %]": format_interval(estimate_mean(saved, devices, 0), ".3g"),
+        "nats against the reference [95 %]": format_interval(
+            estimate_mean(nats, devices, 0), "+.3f"
+        ),
     }
 
 

@@ -3,8 +3,10 @@
 Quality is a mean over devices of each device's mean over rounds; a saving is one minus the ratio of
 summed joules. Rows are put in (arm, device, round) order first and sums are exactly rounded
 (`math.fsum`), so the order in which rows were written changes nothing. Every interval is a
-percentile bootstrap over devices (Efron and Tibshirani 1993, ch. 13), and every arm sees the same
-resamples, so differences against the reference stay paired.
+percentile bootstrap (Efron and Tibshirani 1993, ch. 13) over devices. A study has devices of
+several seeds, each with a train of releases that all its devices share; there a resample draws
+trains first, and then devices of each drawn train (Davison and Hinkley 1997, section 3.8). Every
+arm sees the same resamples, so differences against the reference stay paired.
 """
 
 from __future__ import annotations
@@ -35,6 +37,8 @@ _KEYS = ("arm", "device", "round")
 _DRAWS = 2_000
 _BLOCK = 2**20
 _BOOTSTRAP_STREAM = 0x5A11
+APART = 10_000_000
+"""What a study adds to the numbers of devices from one seed to the next, more than a fleet has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,8 +118,8 @@ def compare_arms(arm: PerDevice, reference: PerDevice, seed: int) -> dict[str, A
     """Returns saving and quality difference of one arm against another, paired by device."""
     arm, reference = pair_devices(arm, reference)
     return {
-        "energy_saving": _saving(arm.energy_j, reference.energy_j, seed),
-        "quality_difference": estimate_mean(arm.quality - reference.quality, seed),
+        "energy_saving": _saving(arm, reference, seed),
+        "quality_difference": estimate_mean(arm.quality - reference.quality, arm.devices, seed),
     }
 
 
@@ -131,8 +135,8 @@ def compare_columns(
         raise ValueError(f"a claim's column must be one of numbers in rows.parquet, got {column!r}")
     here, there = pair_devices(*(_reduce_column(rows, column) for rows in (arm, reference)))
     return {
-        "saving": _saving(here.energy_j, there.energy_j, seed),
-        "difference": estimate_mean(here.quality - there.quality, seed),
+        "saving": _saving(here, there, seed),
+        "difference": estimate_mean(here.quality - there.quality, here.devices, seed),
     }
 
 
@@ -143,21 +147,22 @@ def _reduce_column(rows: pl.DataFrame, column: str) -> PerDevice:
     return PerDevice(devices=devices, energy_j=sums[column].to_numpy(), quality=means)
 
 
-def _saving(arm_j: Floats, reference_j: Floats, seed: int) -> dict[str, Any]:
+def _saving(arm: PerDevice, reference: PerDevice, seed: int) -> dict[str, Any]:
     """1 minus the ratio of summed joules, resampling whole devices."""
+    arm_j, reference_j = arm.energy_j, reference.energy_j
 
     def statistic(index: Indices) -> Floats:
         return 1.0 - arm_j[index].sum(axis=1) / reference_j[index].sum(axis=1)
 
     spent_j = math.fsum(reference_j.tolist())
     mean = 1.0 - math.fsum(arm_j.tolist()) / spent_j if spent_j else math.nan
-    return {"mean": finite(mean), "ci95": bootstrap_interval(statistic, len(arm_j), seed)}
+    return {"mean": finite(mean), "ci95": bootstrap_interval(statistic, arm.devices, seed)}
 
 
-def estimate_mean(per_device: Floats, seed: int) -> dict[str, Any]:
+def estimate_mean(per_device: Floats, devices: Indices, seed: int) -> dict[str, Any]:
     """Returns the mean of the known values and its interval, None where unknown."""
-    known = per_device[~np.isnan(per_device)]
-    ci95 = bootstrap_interval(lambda index: known[index].mean(axis=1), len(known), seed)
+    known, whose = per_device[~np.isnan(per_device)], devices[~np.isnan(per_device)]
+    ci95 = bootstrap_interval(lambda index: known[index].mean(axis=1), whose, seed)
     return {"mean": average_known(known), "ci95": ci95}
 
 
@@ -168,23 +173,45 @@ def average_known(per_device: Floats) -> float | None:
 
 
 def bootstrap_interval(
-    statistic: Callable[[Indices], Floats], count: int, seed: int
+    statistic: Callable[[Indices], Floats], devices: Indices, seed: int
 ) -> list[float | None]:
-    """Returns the percentile interval of a statistic of device indices [draws, count].
+    """Returns the percentile interval of a statistic of device indices [draws, devices].
 
     There is none below 2 devices.
+
+    Args:
+        statistic: What it is of; an index is a place in `devices`.
+        devices: The numbers of the devices, ascending, seeds `APART`.
+        seed: Key of the draws.
     """
+    count = len(devices)
     if count < 2:
         return [None, None]
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_BOOTSTRAP_STREAM,)))
     block = max(1, _BLOCK // count)
-    drawn: list[Floats] = []
     with np.errstate(divide="ignore", invalid="ignore"):
-        for start in range(0, _DRAWS, block):
-            size = (min(block, _DRAWS - start), count)
-            drawn.append(statistic(rng.integers(count, size=size)))
+        drawn = [
+            statistic(draw_devices(rng, devices, min(block, _DRAWS - start)))
+            for start in range(0, _DRAWS, block)
+        ]
         low, high = np.percentile(np.concatenate(drawn), [2.5, 97.5])
     return [finite(float(low)), finite(float(high))]
+
+
+def draw_devices(rng: np.random.Generator, devices: Indices, draws: int) -> Indices:
+    """Returns places in `devices` of resamples, [draws, devices], as the module says.
+
+    Each train of a resample has as many devices as the train in whose place it was drawn.
+    """
+    _, first, size = np.unique(devices // APART, return_index=True, return_counts=True)
+    if len(first) == 1:
+        return rng.integers(len(devices), size=(draws, len(devices)))
+    trains = rng.integers(len(first), size=(draws, len(first)))
+    places = [
+        first[train][:, None] + rng.integers(size[train][:, None], size=(draws, own))
+        for train, own in zip(trains.T, size, strict=True)
+    ]
+    return np.concatenate(places, axis=1)
 
 
 def sum_column(rows: pl.DataFrame, column: str) -> float | None:

@@ -145,7 +145,7 @@ def _run(run: RunInfo, host: HostInfo) -> dict[str, Any]:
 def _quality(rows: pl.DataFrame, per_device: PerDevice, run: RunInfo) -> dict[str, Any]:
     return {
         "metric": run.quality_metric,
-        **estimate_mean(per_device.quality, run.seed),
+        **estimate_mean(per_device.quality, per_device.devices, run.seed),
         **{column: average_known(average_by(rows, "device", column)[1]) for column in QUALITIES},
     }
 

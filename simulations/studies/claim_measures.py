@@ -1,7 +1,7 @@
-"""What claims are about: each function estimates one measure, with a 95 % interval over devices.
+"""What claims are about: each function estimates one measure, with a 95 % interval.
 
 An estimate is ``{"mean": ..., "ci95": [low, high]}``, None where unknown. Intervals are percentiles
-over resampled devices, all nights of a device together.
+over resampled seeds and devices within them, all nights of a device together.
 
 A label says whether a retune helps by more than a margin on the days to come. It is the observer's
 (`clients.observer.counterfactual`): of the arm's own patch, release and user, never another arm's.
@@ -46,7 +46,7 @@ def estimate_auc(rows: pl.DataFrame, margin: float, *, within: bool) -> dict[str
         within: Whether only pairs within one release of one part count, so that what is the same
             for all devices of a release tells nothing.
     """
-    concordant, every = _count_pairs(rows, margin, within=within)
+    devices, concordant, every = _count_pairs(rows, margin, within=within)
     count, whole = len(every), every.sum()
 
     def statistic(index: Indices) -> Floats:
@@ -56,11 +56,13 @@ def estimate_auc(rows: pl.DataFrame, margin: float, *, within: bool) -> dict[str
         return found / ((weight @ every) * weight).sum(axis=1)
 
     mean = float(concordant.sum() / whole) if whole else math.nan
-    return add_interval(mean, statistic, count if whole else 0)
+    return add_interval(mean, statistic, devices if whole else devices[:0])
 
 
-def _count_pairs(rows: pl.DataFrame, margin: float, *, within: bool) -> tuple[Floats, Floats]:
-    """Returns concordant and all pairs by device that was helped and device that was not.
+def _count_pairs(
+    rows: pl.DataFrame, margin: float, *, within: bool
+) -> tuple[Indices, Floats, Floats]:
+    """Returns devices; concordant and all pairs by device that was helped and device that was not.
 
     Decisions without a score or a label are left out.
     """
@@ -80,7 +82,7 @@ def _count_pairs(rows: pl.DataFrame, margin: float, *, within: bool) -> tuple[Fl
     pairs = np.ix_(place[up], place[~up])
     np.add.at(concordant, pairs, counts * ((higher > 0) + 0.5 * (higher == 0)))
     np.add.at(every, pairs, counts)
-    return concordant, every
+    return devices, concordant, every
 
 
 def estimate_above_line(
@@ -104,7 +106,7 @@ def estimate_above_line(
     def statistic(index: Indices) -> Floats:
         return np.array([_subtract_line(spent[:, one], quality[:, one]) for one in index])
 
-    return add_interval(_subtract_line(spent, quality), statistic, len(devices))
+    return add_interval(_subtract_line(spent, quality), statistic, devices)
 
 
 def _subtract_line(spent: Floats, quality: Floats) -> float:
@@ -138,7 +140,7 @@ def estimate_retained(frames: Three, column: str, earlier: Three | None = None) 
         return first - others[0] if others else first
 
     mean = statistic(np.arange(len(devices))[None])[0] if len(devices) else math.nan
-    return add_interval(float(mean), statistic, len(devices))
+    return add_interval(float(mean), statistic, devices)
 
 
 def estimate_retune_rate(rows: pl.DataFrame) -> dict[str, Any]:
@@ -150,7 +152,7 @@ def estimate_retune_rate(rows: pl.DataFrame) -> dict[str, Any]:
         return retuned[index].sum(axis=1) / decided[index].sum(axis=1)
 
     mean = float(retuned.sum() / decided.sum()) if decided.sum() else math.nan
-    return add_interval(mean, statistic, len(decided))
+    return add_interval(mean, statistic, sums["device"].to_numpy())
 
 
 def estimate_equal_quality_cost(
@@ -182,7 +184,7 @@ def estimate_equal_quality_cost(
         return np.array(found)
 
     mean = float(statistic(np.arange(len(devices))[None])[0])
-    return add_interval(mean, statistic, len(devices))
+    return add_interval(mean, statistic, devices)
 
 
 def find_need(target: float, quality: Floats, need: Floats) -> float:
@@ -196,9 +198,11 @@ def find_need(target: float, quality: Floats, need: Floats) -> float:
     return math.inf
 
 
-def add_interval(mean: float, statistic: Callable[[Indices], Floats], count: int) -> dict[str, Any]:
+def add_interval(
+    mean: float, statistic: Callable[[Indices], Floats], devices: Indices
+) -> dict[str, Any]:
     """Returns an estimate: a mean with the interval of a statistic of drawn devices."""
-    return {"mean": finite(mean), "ci95": bootstrap_interval(statistic, count, seed=0)}
+    return {"mean": finite(mean), "ci95": bootstrap_interval(statistic, devices, seed=0)}
 
 
 def _weigh(

@@ -86,7 +86,7 @@ def level_growth(entries: Sequence[Mapping[str, Any]], axis: str) -> dict[str, A
         return np.array([growth[drawn].mean(axis=0).min() for drawn in index])
 
     mean = float(statistic(np.arange(len(growth))[None])[0]) if len(growth) else math.nan
-    return add_interval(mean, statistic, len(growth))
+    return add_interval(mean, statistic, np.arange(len(growth)))
 
 
 def is_right(entry: Mapping[str, Any]) -> bool:
@@ -108,4 +108,4 @@ def strongest_right(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         for entry in entries
         if entry["release"] == entries[0]["release"] and levels_of(entry["entry"])
     ]
-    return estimate_mean(np.array(known), seed=0)
+    return estimate_mean(np.array(known), np.arange(len(known)), seed=0)

@@ -104,7 +104,7 @@ def _draw_family(family: str, arms: Mapping[str, StudyArm], look: Mapping[str, s
 def draw_sweep(
     sweep: Sweep, worlds: Mapping[str, pl.DataFrame], families: Families, metric: str
 ) -> Figure:
-    """Draws a line per arm over worlds that differ in one number, with 95 % intervals over devices.
+    """Draws a line per arm over worlds that differ in one number, with 95 % intervals.
 
     Where the sweep is about equal quality, a point is what an arm's family needs to come to the
     quality of the sweep's last arm, without an interval; none where it never does.
@@ -152,7 +152,8 @@ def draw_sweep(
 
 def _estimate_mean(rows: pl.DataFrame, column: str) -> tuple[float | None, ...]:
     """Returns a column's mean per device, and the ends of its interval."""
-    found = estimate_mean(average_by(rows, "device", column)[1], seed=0)
+    devices, means = average_by(rows, "device", column)
+    found = estimate_mean(means, devices, seed=0)
     return found["mean"], *found["ci95"]
 
 

@@ -24,6 +24,7 @@ from simulations.report.summary_tables import Summary, get_reference
 from simulations.results.derived_columns import PATCH_BYTES, RETUNING_J, TUNING_J
 from simulations.results.device_means import (
     average_by,
+    average_known,
     estimate_mean,
     reduce_by_device,
     split_arms,
@@ -85,7 +86,8 @@ def summarise_arms(
 
 
 def _summarise(rows: pl.DataFrame, parts: Sequence[Mapping[str, Any]], metric: str) -> StudyArm:
-    devices = rows["device"].n_unique()
+    quality = reduce_by_device(rows, metric)
+    devices = len(quality.devices)
     tuned = rows.filter(pl.col("tune_steps") > 0)
     joules = [part["energy_j"] for part in parts]
     spent = sum_column(rows, TUNING_J)
@@ -96,8 +98,8 @@ def _summarise(rows: pl.DataFrame, parts: Sequence[Mapping[str, Any]], metric: s
     whole, least, most = (_add([one[end] for one in joules]) for end in ("total", "low", "high"))
     peak: Any = rows["peak_bytes"].max()
     return StudyArm(
-        quality=estimate_mean(reduce_by_device(rows, metric).quality, seed=0),
-        nll=estimate_mean(average_by(rows, "device", "nll")[1], seed=0)["mean"],
+        quality=estimate_mean(quality.quality, quality.devices, seed=0),
+        nll=average_known(average_by(rows, "device", "nll")[1]),
         tuning_j=(_divide(spent, devices), _divide(low, devices), _divide(high, devices)),
         total_j=(whole, least, most),
         tiers=_average([one["ledgers"]["device_marginal"]["tiers"] for one in joules]),

@@ -85,7 +85,7 @@ def _patch_parsers(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
     )
     read = add_parser("import", help="read a PEFT adapter as a device's patch")
     read.add_argument("adapter", type=Path, metavar="ADAPTER", help="folder of a PEFT LoRA")
-    read.add_argument("--base", help="folder of its release; the one that it names by default")
+    read.add_argument("--base", help="its release: folder or pocket; what it names by default")
     read.add_argument("--release", type=int, default=0, help="version of that release (0)")
     read.add_argument("--device", type=int, default=0, help="whose patch it becomes (0)")
     read.add_argument("--arm", default="imported", help="under which arm (imported)")

@@ -21,7 +21,7 @@ from safetensors.numpy import (
 from clients.state.state import read_state
 from fleettune.adapters.patch import Patch, from_arrays, peft_name, to_arrays, to_peft
 from fleettune.adapters.patch_files import peft_config_of, read_peft
-from fleettune.backbone.causal_lm import read_shapes
+from fleettune.backbone.causal_lm import POCKET, POCKET_FOLDER, read_shapes
 from fleettune.deltas.frames import read_frame
 from simulations.checkpoint.store import DeviceStates
 from strategies.app import FLEET, FLEET_BASES
@@ -164,15 +164,18 @@ def import_peft(adapter: Path, release: int, base: str | None = None) -> KeptPat
     Args:
         adapter: The folder.
         release: Version of the release that it is for.
-        base: Folder of that release; the one that the adapter names by default.
+        base: Folder of that release, or the word for the built-in model; the one that the adapter
+            names by default.
 
     Raises:
         ValueError: If there is no such release, or `fleettune.adapters.patch_files.read_peft`
             refuses it.
     """
-    folder = base or peft_config_of(adapter).base
+    named = peft_config_of(adapter).base
+    folder = str(POCKET_FOLDER) if base == POCKET else base or named
     if not (Path(folder) / "config.json").is_file():
-        raise ValueError(f"--base must name the folder of a model, got {folder}")
+        said = f"got {base}" if base else f"and {named}, which the adapter names, is not here"
+        raise ValueError(f"--base must name the folder of a model ({POCKET}: the built-in), {said}")
     patch = read_peft(adapter, release, read_shapes(Path(folder)))
     return KeptPatch(patch=patch, base=folder)
 

@@ -121,7 +121,10 @@ def test_what_is_no_plain_lora_of_the_model_is_said(tmp_path: Path) -> None:
     assert "bias of" in said({"bias": "all"})
     assert "modules_to_save of" in said({"modules_to_save": ["lm_head"]})
     assert "peft_type of" in said({"peft_type": "VERA"})
-    assert "--base must name the folder of a model, got nowhere" in said({}, "nowhere")
+    assert "the folder of a model (pocket: the built-in), got nowhere" in said({}, "nowhere")
+    named = {"base_model_name_or_path": "gone/model"}
+    assert "and gone/model, which the adapter names, is not here" in said(named, None)
+    assert import_peft(adapter, 0, "pocket").base == str(POCKET_FOLDER)
     key = next(iter(arrays))
     save_file({**arrays, key.replace("layers.", "blocks."): arrays[key]}, file)
     assert "must hold LoRA factors of layers' matrices" in said({})

@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument(
         "runs", type=Path, nargs="+", metavar="RUN", help="folders at or above finished runs"
     )
-    commands.add_parser("devices", help="list device profiles, with the source of every number")
+    commands.add_parser("devices", help="list device profiles: sources, pJ per FLOP of training")
     calibrate = commands.add_parser("calibrate", help="make a device profile from your power log")
     calibrate.add_argument(
         "log", type=Path, metavar="LOG.csv", help="columns: time_s power_w phase [flop ...]"
@@ -133,10 +133,14 @@ def _compare(parsed: argparse.Namespace) -> int:
 
 def _devices(_: argparse.Namespace) -> int:
     from fleettune.cost.hardware import load_hardware  # noqa: PLC0415
-    from simulations.report.terminal_tables import make_devices_table  # noqa: PLC0415
+    from simulations.report.terminal_tables import (  # noqa: PLC0415
+        make_devices_table,
+        make_training_table,
+    )
 
-    profiles = load_hardware(Path(str(files("conf") / "hardware")))
-    _console().print(make_devices_table(profiles.values()))
+    profiles = load_hardware(Path(str(files("conf") / "hardware"))).values()
+    for table in (make_devices_table(profiles), make_training_table(profiles)):
+        _console().print(table)
     return 0
 
 

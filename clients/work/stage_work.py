@@ -218,11 +218,11 @@ def synthesise_work(
     """
     shapes = facts.priced.shapes(release.shapes)
     ranks = facts.priced.ranks(release.shapes, ranks_of(patch))
-    prefill, decode = Work(), Work()
+    prefill, decode, weight = Work(), Work(), facts.priced.bytes_per_weight
     for request, written in writings:
         prompt = facts.priced.tokens(request)
-        prefill += forward_work(shapes, [prompt], 1, ranks)
-        decode += decode_work(shapes, prompt, facts.priced.tokens(written), ranks)
+        prefill += forward_work(shapes, [prompt], 1, ranks, weight)
+        decode += decode_work(shapes, prompt, facts.priced.tokens(written), ranks, weight)
     return [
         (Stage.SYNTHESISE, Phase.PREFILL, computing(prefill)),
         (Stage.SYNTHESISE, Phase.DECODE, computing(decode)),

@@ -66,7 +66,7 @@ def pick_values(
     found = {name: np.asarray(pick(name, item)) for name, item in coefficients(profile, radio)}
     for absent in ("down_j_per_mb", "up_j_per_mb"):
         found.setdefault(RADIO + absent, np.asarray(0.0))
-    found["idle_included"] = np.asarray(float(profile.power_scope != "net"))
+    found["idle_included"] = np.asarray(float(profile.idle_included))
     return found
 
 

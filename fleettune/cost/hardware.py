@@ -18,6 +18,8 @@ import yaml
 
 TIERS = ("M", "F", "S", "V", "E")
 """Tiers of a coefficient, from the best founded to the least."""
+MEASURED = ("M", "F")
+"""Tiers that rest on a measurement of that device."""
 POWER_SCOPES = ("total", "net", "unknown")
 """Whether phase powers include the idle draw; `unknown` sources are read as `total`."""
 
@@ -46,10 +48,11 @@ class Coefficient:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceProfile:
-    """The hardware of one device model, as far as costs depend on it.
+    """One device model and what runs on it, as far as costs depend on them.
 
     Attributes:
         name: Short name, also the name of its configuration file.
+        runtime: What runs, in words: the same chip differs tenfold between two engines.
         power_scope: Whether the phase powers below include the idle draw.
         eff_forward_gflops: Effective throughput of the forward pass of training: counted GFLOP over
             wall time, per s.
@@ -80,6 +83,7 @@ class DeviceProfile:
     """
 
     name: str
+    runtime: str
     power_scope: str
     eff_forward_gflops: Coefficient
     backward_ratio: Coefficient
@@ -110,6 +114,8 @@ class DeviceProfile:
     def __post_init__(self) -> None:
         if not self.name:
             raise ValueError("name of a profile must not be empty, got ''")
+        if not self.runtime:
+            raise ValueError(f"{self.name}: runtime must say what runs on the device, got ''")
         if self.power_scope not in POWER_SCOPES:
             raise ValueError(
                 f"{self.name}: power_scope must be one of {', '.join(POWER_SCOPES)}, "
@@ -126,9 +132,53 @@ class DeviceProfile:
         counts = Counter(coefficient.tier for _, coefficient in self.coefficients())
         return {tier: counts[tier] for tier in TIERS}
 
+    @property
+    def idle_included(self) -> bool:
+        """Whether the idle draw is taken off the powers of the phases."""
+        return self.power_scope != "net"
 
-COEFFICIENTS = tuple(f.name for f in fields(DeviceProfile) if f.name not in ("name", "power_scope"))
+    def measured_together(self) -> tuple[str, ...]:
+        """Returns the phases whose rate and power come from one measurement.
+
+        That is so where both rest on a measurement of this device and name the same source.
+        """
+        pairs = ((phase, getattr(self, r), getattr(self, w)) for phase, r, w in RATE_AND_POWER)
+        return tuple(
+            phase
+            for phase, rate, power in pairs
+            if rate.source == power.source and {rate.tier, power.tier} <= set(MEASURED)
+        )
+
+    def training_pj_per_flop(self) -> tuple[float, float, float]:
+        """Returns the pJ of one FLOP of training above the idle draw: central, least, greatest.
+
+        Power over rate of the forward pass. Least and greatest take power and rate from opposite
+        ends of their ranges, the idle draw at its central value.
+        """
+        idle_w = self.p_idle_w.value if self.idle_included else 0.0
+        power, rate = self.p_train_w, self.eff_forward_gflops
+
+        def price(power_w: float, gflops: float) -> float:
+            return 1e3 * max(0.0, power_w - idle_w) / gflops
+
+        least, greatest = price(power.low, rate.high), price(power.high, rate.low)
+        return price(power.value, rate.value), least, greatest
+
+
+WORDS: Mapping[str, str] = {
+    "name": "its file's",
+    "runtime": "what runs on the device",
+    "power_scope": f"one of {', '.join(POWER_SCOPES)}",
+}
+"""What a profile says in words, and about what."""
+COEFFICIENTS = tuple(f.name for f in fields(DeviceProfile) if f.name not in WORDS)
 """Names of the coefficients of a profile, in order."""
+RATE_AND_POWER = (
+    ("training", "eff_forward_gflops", "p_train_w"),
+    ("prefill", "eff_prefill_gops", "p_prefill_w"),
+    ("decode", "bw_decode_gbs", "p_decode_w"),
+)
+"""Phases of computing, each with the names of its rate and of its power."""
 MAINS = ("battery_wh", "p_charge_w")
 """Coefficients that a device on mains has not."""
 
@@ -167,24 +217,29 @@ class FleetMix:
 
 
 def device_profile(
-    name: object = None, power_scope: object = None, **coefficients: object
+    name: object = None,
+    runtime: object = None,
+    power_scope: object = None,
+    **coefficients: object,
 ) -> DeviceProfile:
     """Returns a profile from five-item lists, the form of a configuration file.
 
     Args:
         name: Short name of the profile.
+        runtime: What runs on it, in words.
         power_scope: One of `POWER_SCOPES`.
         **coefficients: [value, low, high, tier, source] each; those of `MAINS` may be None.
 
     Raises:
         ValueError: If a coefficient is missing, unknown or breaks a rule; names all of them.
     """
-    for key, text in (("name", name), ("power_scope", power_scope)):
+    words = dict(zip(WORDS, (name, runtime, power_scope), strict=True))
+    for key, text in words.items():
         if not isinstance(text, str):
-            raise ValueError(f"{key} of a profile must be a text, got {text!r}")
+            raise ValueError(f"{key} of a profile must be a text, {WORDS[key]}, got {text!r}")
     read = read_coefficients(f"profile {name}", coefficients, COEFFICIENTS, MAINS)
-    # the constructor checks the scope
-    return DeviceProfile(name=str(name), power_scope=str(power_scope), **read)  # pyright: ignore[reportArgumentType]
+    # the constructor checks the words
+    return DeviceProfile(**words, **read)  # pyright: ignore[reportArgumentType]
 
 
 def load_hardware(folder: Path) -> Mapping[str, DeviceProfile]:

@@ -41,13 +41,14 @@ def format_profile(calibration: FittedProfile, name: str, like: DeviceProfile | 
     Raises:
         ValueError: If powers of `like` exclude the idle draw, which those of a log include.
     """
-    if like is not None and like.power_scope == "net":
+    if like is not None and not like.idle_included:
         raise ValueError(f"--like {like.name} states net power, the log that of the whole device")
     lines = [
         f"# Fitted from {calibration.source}.",
         "# Each coefficient: [value, low, high, tier, source]",
         "_target_: fleettune.cost.device_profile",
         f"name: {name}",
+        f"runtime: {_inline(_runtime(calibration, like))}",
         "power_scope: total",
     ]
     for coefficient in COEFFICIENTS:
@@ -67,6 +68,11 @@ def save_profile(path: Path, text: str) -> None:
         raise ValueError(f"{path} exists; choose another name or remove it")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
+
+
+def _runtime(calibration: FittedProfile, like: DeviceProfile | None) -> str:
+    ran = f"what ran in {calibration.source}"
+    return ran if like is None else f"{ran}; what it lacks, as {like.name}: {like.runtime}"
 
 
 def _inline(item: object) -> str:

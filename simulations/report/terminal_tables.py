@@ -57,6 +57,35 @@ def make_devices_table(profiles: Iterable[DeviceProfile]) -> Table:
     return table
 
 
+def make_training_table(profiles: Iterable[DeviceProfile]) -> Table:
+    """Returns a row per profile, by what a FLOP of training costs it, and what runs on it.
+
+    Energy is in pJ per FLOP above the idle draw (`DeviceProfile.training_pj_per_flop`). The tiers
+    are those of power and rate.
+    """
+    table = Table(
+        title="Energy of one FLOP of training above idle, least first",
+        caption="Two profiles compare as phones only where the same runs on both.",
+    )
+    table.add_column("device", no_wrap=True)
+    for heading in ("pJ/FLOP", "range"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("power, rate", justify="center", no_wrap=True)
+    table.add_column("rate and power of one measurement", overflow="fold")
+    table.add_column("what runs", overflow="fold")
+    for profile in sorted(profiles, key=DeviceProfile.training_pj_per_flop):
+        value, least, greatest = profile.training_pj_per_flop()
+        table.add_row(
+            profile.name,
+            f"{value:.0f}",
+            f"{least:.0f} to {greatest:.0f}",
+            f"{profile.p_train_w.tier}, {profile.eff_forward_gflops.tier}",
+            ", ".join(profile.measured_together()) or "no",
+            Text(profile.runtime),
+        )
+    return table
+
+
 def _count_tiers(profiles: Sequence[DeviceProfile]) -> str:
     """Returns the sentence that keeps a reader from taking joules for measurements."""
     counts = {tier: sum(profile.tiers()[tier] for profile in profiles) for tier in TIERS}

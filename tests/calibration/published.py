@@ -6,6 +6,10 @@ QVAC: tetherto/qvac-rnd-fabric-llm-bitnet at f3820ad, `docs/BENCHMARKS.md`, TQ2_
 LoRA on all modules, 41,754 tokens in batches of 128 (Apache-2.0). Runs out of memory are left out.
 LLM-Profiler: huangzhengxiang/LLM-Profiler at 028302a, int4 on the CPU, whole device unplugged
 (Apache-2.0). Each row here is our mean of nine: three prompt lengths times three answer lengths.
+EdgeFlowerTune: arXiv 2605.08636, Edge-Intelligence-Lab/EdgeFlowerTune at c5f9bdd, `docs/original`,
+sections 5.2, 6.1 and 6.2 of the device profile of 2026-04-21, and 4.3 of the report: FedAvg with
+LoRA on Gemma-3-270M, r = 8 on q, k, v and o, 8 x 64 tokens a step, ten steps a round. Means over
+100 (WikiText) and 64 (MMLU) rounds. The phone's RSS is read after every step, in MiB. No power.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fleettune.cost.pricing import TARGETS
-from fleettune.shapes import Shapes
+from fleettune.shapes import Ranks, Shapes, Site
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,3 +176,55 @@ def bitnet_shapes(parameters: float) -> Shapes:
         ffn=round((per_layer - 4 * hidden**2) / (3 * hidden)),
         vocab=BITNET_VOCAB,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FederatedStep:
+    """Mean step of one device in one run of EdgeFlowerTune; RSS in MiB, None on a Jetson.
+
+    A Jetson's RSS is left out: the worker's GPU memory is not in it, and 0.7 GB were swapped out.
+    """
+
+    profile: str
+    run: str
+    time_s: float
+    rss_mib: float | None = None
+
+
+_STEPS = {
+    ("nova_9_pro", "WikiText"): (
+        (170.1887, 1070.6),
+        (174.3541, 1070.6),
+        (170.3717, 1065.6),
+        (170.5589, 1069.2),
+        (170.6399, 1071.3),
+    ),
+    ("nova_9_pro", "MMLU"): (
+        (167.5717, 1072.4),
+        (171.0454, 1071.8),
+        (168.0978, 1069.3),
+        (167.7521, 1070.8),
+        (167.3728, 1072.3),
+    ),
+    ("jetson_nano", "WikiText"): ((11.3659, None), (14.1289, None), (11.8274, None)),
+    ("jetson_nano", "MMLU"): ((10.8456, None), (12.3349, None), (10.3642, None)),
+}
+EDGEFLOWERTUNE = tuple(
+    FederatedStep(profile=profile, run=run, time_s=time_s, rss_mib=rss_mib)
+    for (profile, run), rows in _STEPS.items()
+    for time_s, rss_mib in rows
+)
+UPLOADS: Mapping[int, int] = {4: 1_486_080, 8: 2_960_640, 16: 5_909_760}
+"""Bytes that a phone of EdgeFlowerTune uploads in a round, by rank."""
+FRAME_HEADER = 80
+"""Bytes that its format puts before each tensor."""
+GEMMA_270M = Shapes(
+    hidden=640, layers=18, heads=4, kv_heads=1, head_dim=256, ffn=2048, vocab=262144
+)
+"""Gemma-3-270M, its published config.json."""
+GEMMA_LENGTHS = (64,) * 8
+
+
+def gemma_ranks(rank: int = 8) -> Ranks:
+    """Returns EdgeFlowerTune's adapters."""
+    return {Site(layer, module): rank for layer in range(GEMMA_270M.layers) for module in "qkvo"}

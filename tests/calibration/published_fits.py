@@ -1,8 +1,9 @@
 """Fits of the published measurements, each with what it predicts of measurements left out.
 
-Three fits, of the least that identifies them: one power for all XPerT runs, one throughput per
+Four fits, of the least that identifies them: one power for all XPerT runs, one throughput per
 phone of QVAC (from its 1B model), four coefficients per phone and engine of LLM-Profiler (from
-Llama-3.2-1B). FLOP and bytes come from `fleettune.cost.work`, as in a simulation.
+Llama-3.2-1B), one throughput per device of EdgeFlowerTune (from its WikiText run). FLOP and bytes
+come from `fleettune.cost.work`, as in a simulation.
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ from simulations.calibration.fit_profile import Residual, fit_through_origin
 from tests.calibration.published import (
     ANSWERS,
     BITNET_RANK,
+    EDGEFLOWERTUNE,
     EPOCH_TOKENS,
     FITTED_MODEL,
     FITTED_PARAMETERS,
+    GEMMA_270M,
+    GEMMA_LENGTHS,
     HELD_OUT_MODEL,
     INT4_BYTES,
     LLM_PROFILER,
@@ -29,6 +33,7 @@ from tests.calibration.published import (
     XPERT,
     Inference,
     bitnet_shapes,
+    gemma_ranks,
 )
 
 
@@ -99,6 +104,18 @@ def qvac_residuals(phone: str) -> tuple[Residual, ...]:
         for row in QVAC
         if row.phone == phone and row.parameters != FITTED_PARAMETERS
     )
+
+
+def gemma_step() -> tuple[Work, Work]:
+    """Returns forward and backward of one step of EdgeFlowerTune, the head on every token."""
+    batch = (GEMMA_270M, GEMMA_LENGTHS, sum(GEMMA_LENGTHS), gemma_ranks())
+    return forward_work(*batch), backward_work(*batch)
+
+
+def gemma_gflops(profile: str) -> float:
+    """Returns the training throughput of a device, GFLOP per s, from its WikiText run alone."""
+    steps = [s.time_s for s in EDGEFLOWERTUNE if (s.profile, s.run) == (profile, "WikiText")]
+    return sum(work.flop for work in gemma_step()) / 1e9 / mean(steps)
 
 
 def inference_fit(row: Inference) -> InferenceFit:

@@ -204,10 +204,10 @@ def test_the_first_nights_computing_and_its_idle_draw_are_priced_as_by_hand(
     paid = {Stage.IDLE, Stage.DOWNLOAD, Stage.TUNE, Stage.SERVE, Stage.UPLOAD}
     assert stages(report) == paid
 
-    # Tune: both passes at 50 GFLOP/s or 17 GB/s, each over all steps, at 2.68 - 0.5 W.
+    # Tune: both passes at 22.2 GFLOP/s or 17 GB/s, each over all steps, at 2.68 - 0.5 W.
     ranks = {Site(layer, m): 1 for layer in range(priced.cut, shapes.layers) for m in MODULES}
     forward, backward = training(night, shapes, priced.ratio, ranks)
-    tune_s = seconds(forward, 50) + seconds(backward, 50)
+    tune_s = seconds(forward, 22.2) + seconds(backward, 22.2)
     tune = ledger.of(Stage.TUNE)
     assert tune.work_flop == pytest.approx(forward.flop + backward.flop)
     assert tune.time_s == pytest.approx(tune_s)
@@ -440,9 +440,9 @@ def test_a_check_charges_the_patch_that_it_reads(releases: tuple[Manifest, Manif
     assert state.patch is not None
     _, report = live(night_order(releases[1], chosen, 1), state)
     check = report.statistics.ledger.of(Stage.CHECK)
-    # Reading at 1.5 GB/s and 5 W, computing at 50 GFLOP/s and 2.68 W, of which 0.5 W are idle.
+    # Reading at 1.5 GB/s and 5 W, computing at 22.2 GFLOP/s and 2.68 W, of which 0.5 W are idle.
     read_s = state.patch.size_bytes / 1.5e9
-    compute_s = check.work_flop / 50e9
+    compute_s = check.work_flop / 22.2e9
     # Per entry of the seven matrices: 2 * rank for the product of the factors, and 4.
     entries = sum(n_in * n_out for n_in, n_out in releases[0].shapes.matrices().values())
     assert check.work_flop == 6 * entries

@@ -18,9 +18,10 @@ def test_devices_lists_every_profile_with_the_tiers_of_its_numbers(capsys: Captu
     assert main(["devices"]) == 0
     printed = capsys.readouterr().out
     names = set(load_hardware(HARDWARE))
-    assert len(names) == 11
+    assert len(names) == 13
     assert {name for name in names if f"{name} (" in printed} == names
     assert "none was measured by this project" in " ".join(printed.split())
+    assert printed.index("FLOP of training above idle") < printed.rindex("galaxy_s25")
 
 
 def test_report_writes_the_page_of_a_run_again(

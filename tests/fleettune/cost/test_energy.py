@@ -31,7 +31,8 @@ from fleettune.cost.radio import WIFI
 from fleettune.cost.workload import Amount, Entry, Phase, Workload, moving, transferring
 
 HARDWARE = load_hardware(Path(__file__).parents[3] / "conf" / "hardware")
-PHONE = HARDWARE["oneplus_12r"]
+ROUND_RATE = Coefficient(value=50, low=25, high=100, tier="E", source="a round number")
+PHONE = replace(HARDWARE["oneplus_12r"], eff_forward_gflops=ROUND_RATE)
 AT = central_values(PHONE, WIFI)
 NET = central_values(replace(PHONE, power_scope="net"), WIFI)
 

@@ -17,13 +17,14 @@ from rich.console import Console
 
 from fleettune.cost.hardware import (
     COEFFICIENTS,
+    WORDS,
     Coefficient,
     DeviceProfile,
     FleetMix,
     device_profile,
     load_hardware,
 )
-from simulations.report.terminal_tables import make_devices_table
+from simulations.report.terminal_tables import make_devices_table, make_training_table
 
 CONF = Path(__file__).parents[3] / "conf"
 HARDWARE = load_hardware(CONF / "hardware")
@@ -35,18 +36,23 @@ def file_of(profile: DeviceProfile) -> dict[str, object]:
     """What a configuration file says of a profile."""
     lists = {name: list(astuple(item)) for name, item in profile.coefficients()}
     absent = {name: None for name in COEFFICIENTS if name not in lists}
-    return {"name": profile.name, "power_scope": profile.power_scope, **lists, **absent}
+    words = {name: getattr(profile, name) for name in WORDS}
+    return {**words, **lists, **absent}
 
 
-def test_eleven_profiles_are_shipped_and_most_of_their_numbers_are_estimates() -> None:
-    assert len(HARDWARE) == 11
+def test_thirteen_profiles_are_shipped_and_most_of_their_numbers_are_estimates() -> None:
+    assert len(HARDWARE) == 13
     # The published table: 71 E, 25 V, 18 F, 2 M, 2 S. We add to each of eleven devices estimates of
     # two Wi-Fi rates, backward ratio, storage (read, write, power), charger efficiency, usable
     # memory and surroundings; to each of eight phones an estimated charger and four second-hand
     # thermal numbers, to each of three boxes four estimated ones.
+    # Since then, power of mid_phone is a difference of measured ones (F). Of EdgeFlowerTune's two
+    # devices, rates are fitted and memory measured; the phone has an idle draw (F), a battery (V)
+    # and four thermal numbers (S) as the others.
     counts = sum((Counter(profile.tiers()) for profile in HARDWARE.values()), Counter[str]())
     estimates = 71 + 11 * (2 + 1 + 3 + 1 + 1 + 1) + 8 + 3 * 4
-    assert counts == {"E": estimates, "V": 25, "F": 18, "M": 2, "S": 2 + 8 * 4}
+    estimates += (25 - 1 - 1 - 1 - 1 - 4) + (23 - 1 - 1)
+    assert counts == {"E": estimates, "V": 25 + 1, "F": 18 + 1 + 3, "M": 2 - 1 + 2, "S": 2 + 9 * 4}
 
 
 def test_coefficients_keep_value_range_tier_and_source() -> None:
@@ -115,11 +121,34 @@ def test_the_table_says_that_joules_are_simulated_and_counts_tiers() -> None:
     with console.capture() as printed:
         console.print(table)
     assert "2.61 to 2.71" in printed.get()
-    assert table.row_count == 269
+    assert table.row_count == 317
     assert "none was measured by this project" in str(table.caption)
-    assert "Of 269 coefficients: 2 measured (M), 18 fitted to measurements (F)" in str(
+    assert "Of 317 coefficients: 3 measured (M), 22 fitted to measurements (F)" in str(
         table.caption
     )
+
+
+def test_the_table_of_training_begins_with_the_least_energy_and_says_what_runs() -> None:
+    together = replace(
+        PHONE,
+        name="logged",
+        runtime="[red]CPU",
+        p_train_w=Coefficient(value=3.5, low=2.5, high=4.5, tier="M", source="log"),
+        eff_forward_gflops=Coefficient(value=100, low=50, high=200, tier="M", source="log"),
+    )
+    table = make_training_table([PHONE, together])
+    rows = list(zip(*(column.cells for column in table.columns), strict=True))
+    # above 0.5 W idle: 3.0 W over 100 GFLOP/s, 2.0 over 200, 4.0 over 50; 2.18 W over 22.2
+    assert [row[0] for row in rows] == ["logged", "oneplus_12r"]
+    assert rows[0][1:5] == ("30", "10 to 80", "M, M", "training")
+    assert rows[1][1:5] == ("98", "13 to 248", "M, E", "no")
+    assert str(rows[0][5]) == "[red]CPU"
+
+
+def test_net_power_has_no_idle_draw_to_be_taken_off() -> None:
+    assert replace(PHONE, power_scope="net").training_pj_per_flop()[0] == 2680 / 22.2
+    below = replace(PHONE, p_train_w=PHONE.p_idle_w)
+    assert below.training_pj_per_flop()[:2] == (0.0, 0.0)
 
 
 def test_impossible_mixes_are_refused() -> None:
@@ -160,7 +189,9 @@ def test_impossible_coefficients_are_refused(
         ({"p_fly_w": [3, 2, 5, "E", "x"]}, r"unknown \['p_fly_w'\], missing \[\]"),
         ({"power_scope": "gross"}, "power_scope must be one of total, net, unknown, got 'gross'"),
         ({"name": ""}, "name of a profile must not be empty"),
-        ({"name": 3}, "name of a profile must be a text, got 3"),
+        ({"name": 3}, "name of a profile must be a text, its file's, got 3"),
+        ({"runtime": None}, "runtime of a profile must be a text, what runs on the device, got"),
+        ({"runtime": ""}, "oneplus_12r: runtime must say what runs on the device, got ''"),
     ],
 )
 def test_broken_profiles_are_refused_by_name(change: dict[str, object], message: str) -> None:

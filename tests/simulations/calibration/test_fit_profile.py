@@ -187,6 +187,9 @@ def test_a_profile_like_another_is_complete_and_keeps_tiers(tmp_path: Path) -> N
     assert profile.p_train_w.value == 3.0
     assert profile.battery_wh == KNOWN["pixel_7"].battery_wh
     assert profile.power_scope == "total"
+    assert "what ran in log.csv" in profile.runtime
+    assert f"what it lacks, as pixel_7: {KNOWN['pixel_7'].runtime}" in profile.runtime
+    assert profile.measured_together() == ("training", "prefill", "decode")
     mains = format_profile(found, "box", KNOWN["jetson_orin_nano_8gb"])
     assert yaml.safe_load(mains)["battery_wh"] is None
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from fleettune.data.personas import WORLD_VERSION
 
-CHECKPOINT_FORMAT = 2
+CHECKPOINT_FORMAT = 3
 """Raised when a checkpoint's tables, or what stands in them, change; 1 had no number."""
 
 _FILE = "versions.json"

@@ -178,7 +178,8 @@ def interrupted(start: Launcher, tmp_path: Path, whole: Path) -> Path:
     own = [*TINY, f"store={whole.parent / 'store'}"]
     config = (whole / "config.yaml").read_text()
     (folder / "config.yaml").write_text(config)
-    (folder / "versions.json").write_text((whole / "versions.json").read_text())
+    for name in ("versions.json", "inputs.json"):
+        shutil.copy(whole / name, folder)
     (folder / "checkpoint" / "command.json").write_text(json.dumps(own))
     return folder
 

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import traceback
-from importlib.resources import files
 from pathlib import Path
 
+from simulations.checkpoint.inputs import is_users_code
 from simulations.checkpoint.resume import STATE_FILE, is_finished
 from simulations.engines.cohort_grid import DeviceFailedError
-
-_ROOMS = ("fleettune", "clients", "strategies", "simulations", "conf")
-
-
-_OURS = (*(Path(str(files(room))).resolve() for room in _ROOMS), Path(os.__file__).resolve().parent)
-
-
-_PACKAGES = frozenset({"site-packages", "dist-packages"})
-
 
 OUTSIDE = (OSError, MemoryError, KeyboardInterrupt, sqlite3.OperationalError)
 
@@ -45,8 +35,7 @@ def explain_user_code(error: BaseException) -> str | None:
         return str(error)
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         file = Path(frame.filename).resolve()
-        known = any(file.is_relative_to(place) for place in _OURS)
-        if file.suffix == ".py" and not known and not set(file.parts) & _PACKAGES:
+        if is_users_code(file):
             kind = type(error).__name__
             return f"{kind} in {frame.name} of {file}, line {frame.lineno}: {error}"
     return None if cause is None else explain_user_code(cause)

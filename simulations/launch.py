@@ -74,7 +74,7 @@ def check_all(overrides: Sequence[str], *, sweep: bool) -> list[Experiment]:
                 parts = expand_study(cfg, job)
             except (HydraException, OmegaConfBaseException, ValueError) as error:
                 raise ValueError(_sentence(error, job)) from error
-            check_unchanged(cfg)
+            check_unchanged(cfg, parts)
             try:
                 experiments += [build(part, read_choices(job)) for part in parts]
             except ValueError as error:
@@ -209,13 +209,15 @@ def _run(cfg: DictConfig, folder: Path) -> None:
     console = Console(width=None if sys.stdout.isatty() else 150)
     given = HydraConfig.get().overrides
     chosen = read_choices(list(given.task))
+    parts = expand_study(cfg, list(given.task))
+    experiments = [build(part, chosen) for part in parts]
     if cfg.resume is None:
-        begin_run(cfg, list(given.task), list(given.hydra), folder)
+        installed = {path for one in experiments for path in one.fleet.installed}
+        begin_run(cfg, list(given.task), list(given.hydra), folder, parts, installed)
     if OmegaConf.select(cfg, "study.seeds"):
-        parts = expand_study(cfg, list(given.task))
-        run_study([build(part, chosen) for part in parts], folder, console)
+        run_study(experiments, folder, console)
     else:
-        run_experiment(build(cfg, chosen), folder, console)
+        run_experiment(experiments[0], folder, console)
 
 
 def _note(error: BaseException) -> None:

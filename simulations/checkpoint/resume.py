@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fleettune.whole_files import write_whole
+from simulations.checkpoint.inputs import find_changed, write_inputs
 from simulations.checkpoint.versions import (
     check_format,
     read_versions,
@@ -42,7 +43,12 @@ _KEPT_OF_HYDRA = "hydra.searchpath"
 
 
 def begin_run(
-    cfg: DictConfig, overrides: Sequence[str], hydra: Sequence[str], folder: Path
+    cfg: DictConfig,
+    overrides: Sequence[str],
+    hydra: Sequence[str],
+    folder: Path,
+    parts: Sequence[DictConfig],
+    installed: Iterable[str] = (),
 ) -> None:
     """Writes down how a run was begun.
 
@@ -51,6 +57,8 @@ def begin_run(
         overrides: What was given for it.
         hydra: What was given for Hydra itself.
         folder: The run's folder.
+        parts: The configuration of each part of a study; itself for a plain run.
+        installed: Dotted paths of the classes of the user's own policies.
 
     Raises:
         ValueError: If the folder holds a run already.
@@ -72,6 +80,7 @@ def begin_run(
     with owned:
         owned.write(json.dumps([*places, *overrides]))
     write_versions(folder)
+    write_inputs(folder, [_plain(part) for part in parts], installed)
     # last: a folder with a configuration can be resumed
     config.write_text(OmegaConf.to_yaml(cfg, resolve=True))
 
@@ -144,24 +153,35 @@ def restore_overrides(overrides: Sequence[str], *, sweep: bool) -> list[str]:
     return [*merged, f"hydra.run.dir='{where}'", "hydra.output_subdir=null"]
 
 
-def check_unchanged(cfg: DictConfig) -> None:
-    """Checks that a resumed run's configuration and versions are what they were.
+def check_unchanged(cfg: DictConfig, parts: Sequence[DictConfig]) -> None:
+    """Checks that a resumed run's inputs, configuration and versions are what they were.
+
+    Args:
+        cfg: Its configuration.
+        parts: That of each part of a study; itself for a plain run.
 
     Raises:
-        ValueError: Naming everything that is not, with both values.
+        ValueError: Naming everything that is not, settings and versions with both values.
     """
     if OmegaConf.select(cfg, "resume") is None:
         return
     folder = Path(str(cfg.resume))
     before = _flat(OmegaConf.to_container(OmegaConf.load(folder / _CONFIG)))
+    changed, moved = find_changed(folder, [_plain(part) for part in parts])
+    # a file comes first: words of a lexicon stand in the configuration as well
+    found = changed or [
+        *_differences(before, _flat(_plain(cfg))),
+        *_differences(read_versions(folder), versions()),
+    ]
+    if found or moved:
+        raise ValueError(_differ(folder, found or moved))
+
+
+def _plain(cfg: DictConfig) -> object:
     try:
-        now = OmegaConf.to_container(cfg, resolve=True)
+        return OmegaConf.to_container(cfg, resolve=True)
     except OmegaConfBaseException as error:
         raise ValueError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
-    found = _differences(before, _flat(now))
-    found += _differences(read_versions(folder), versions())
-    if found:
-        raise ValueError(_differ(folder, found))
 
 
 def _own(folder: Path) -> list[str]:

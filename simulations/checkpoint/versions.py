@@ -2,30 +2,55 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
 import platform
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from fleettune.data.personas import WORLD_VERSION
+from fleettune.releases.model_files import file_digest
 
-CHECKPOINT_FORMAT = 2
+CHECKPOINT_FORMAT = 3
 """Raised when a checkpoint's tables, or what stands in them, change; 1 had no number."""
 
 _FILE = "versions.json"
 _PACKAGES = ("flwr", "torch", "transformers", "peft", "ray", "hydra-core", "numpy", "polars")
+_SOURCES = ("fleettune", "clients", "strategies", "simulations", "conf/hardware")
+"""Folders of our own; the rest of ``conf`` is compared as the configuration that it becomes."""
+_DECIDING = (".py", ".yaml", ".json", ".safetensors")
 
 
 def versions() -> dict[str, str | int]:
-    """Returns the versions of Python, of this package and its world, and of the libraries."""
+    """Returns the versions of Python, of this package, its world and source, and of libraries."""
     return {
         "python": platform.python_version(),
         "fleettune": importlib.metadata.version("fleettune"),
         "world": WORLD_VERSION,
         "checkpoint": CHECKPOINT_FORMAT,
+        **{f"source of {name}": _own_source(name) for name in _SOURCES},
         **{name: importlib.metadata.version(name) for name in _PACKAGES},
     }
+
+
+@cache
+def _own_source(name: str) -> str:
+    """Returns the digest of a folder of ours, as it was when this process first asked."""
+    wing, *inside = name.split("/")
+    return digest_source(Path(str(files(wing))).joinpath(*inside))
+
+
+def digest_source(folder: Path) -> str:
+    """Returns 16 hexadecimal digits of a SHA-256 of all files in a folder that may decide results.
+
+    An edited checkout keeps its version number; its files tell it from another one.
+    """
+    found = sorted(file for file in folder.rglob("*") if file.suffix in _DECIDING)
+    lines = (f"{file.relative_to(folder).as_posix()} {file_digest(file)}\n" for file in found)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
 
 
 def check_format(folder: Path) -> None:

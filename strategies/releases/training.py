@@ -1,8 +1,9 @@
 """Making of releases: trained on text of users outside the fleet, rewritten, or taken over.
 
 A release's folder is named by the digest of everything that decides its weights: the parent's
-files, the plan, the data, the template, the seed and the libraries that compute it. So it is made
-once and found again by content. An external release stays where it lies.
+files, the plan, the data, the template, the seed, our versions of recipe and generated world, and
+the libraries that compute it. So it is made once and found again by content. An external release
+stays where it lies.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from fleettune.backbone.causal_lm import load_backbone
 from fleettune.data.exchanges import Population
+from fleettune.data.personas import WORLD_VERSION
 from fleettune.data.tokens import Encoder
 from fleettune.data.vendor_text import CorpusMix, mix_corpus
 from fleettune.releases.model_files import folder_digest
@@ -129,6 +131,7 @@ def train_release(
 def _folder_name(parent: TrainedRelease, order: _Order) -> str:
     parts = {
         "recipe": RECIPE_VERSION,
+        "world": WORLD_VERSION,
         "parent": parent.digest,
         "plan": plan_identity(order.plan),
         # who lives in the fleet is no part of a release that reads nobody's text

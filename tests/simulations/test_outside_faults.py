@@ -123,7 +123,7 @@ def test_the_folder_of_a_run_has_one_owner(tmp_path: Path) -> None:
     (tmp_path / CHECKPOINT).mkdir()
     (tmp_path / CHECKPOINT / "command.json").touch()  # another process is about to write it
     with pytest.raises(ValueError, match="taken by another run"):
-        begin_run(cfg, [], [], tmp_path)
+        begin_run(cfg, [], [], tmp_path, [cfg])
 
 
 def test_a_glob_gives_one_job_per_option_of_its_group() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -17,7 +18,9 @@ import pytest
 import torch
 
 from simulations.checkpoint.resume import STATE_FILE, restore_overrides
+from simulations.checkpoint.store import Store
 from simulations.launch import check_all, launch
+from tests.simulations.flipped_bits import flip_bits
 
 pytestmark = pytest.mark.slow
 
@@ -109,6 +112,19 @@ def rounds_of(folder: Path) -> list[int]:
     return found
 
 
+def test_bits_that_flip_in_the_checkpoint_of_a_killed_run_change_nothing_in_silence(
+    deaths: Deaths, tmp_path: Path
+) -> None:
+    # runs first, while that one is not resumed yet
+    shutil.copytree(deaths.two_workers / "checkpoint", tmp_path / "checkpoint")
+    whole = tmp_path / STATE_FILE
+    with Store(whole) as store:  # which folds it into one file when it is closed
+        holders = sorted({(row["arm"], row["device"]) for row in store.rows()})
+    assert holders, "the run must have been killed behind its first round"
+    outcomes = flip_bits(whole, holders, 10**9, range(300), tmp_path)
+    assert list(outcomes.values()).count(None) > 100
+
+
 @pytest.mark.parametrize("place", range(5))
 def test_a_run_killed_at_any_moment_ends_with_the_same_bytes(
     place: int, whole: Path, deaths: Deaths, start: Launcher
@@ -162,7 +178,8 @@ def interrupted(start: Launcher, tmp_path: Path, whole: Path) -> Path:
     own = [*TINY, f"store={whole.parent / 'store'}"]
     config = (whole / "config.yaml").read_text()
     (folder / "config.yaml").write_text(config)
-    (folder / "versions.json").write_text((whole / "versions.json").read_text())
+    for name in ("versions.json", "inputs.json"):
+        shutil.copy(whole / name, folder)
     (folder / "checkpoint" / "command.json").write_text(json.dumps(own))
     return folder
 
@@ -198,7 +215,7 @@ def test_another_run_than_the_one_that_was_begun_is_refused(
 def test_other_versions_are_refused(
     interrupted: Path, start: Launcher, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (interrupted / "versions.json").write_text('{"torch": "1.0", "checkpoint": 2}')
+    (interrupted / "versions.json").write_text('{"torch": "1.0", "checkpoint": 3}')
     assert start(f"resume={interrupted}") == 2
     assert "torch is 1.0 in the run and 2" in capsys.readouterr().err
 

@@ -31,7 +31,7 @@ def test_a_run_that_an_earlier_version_began_is_not_resumed(
     assert launch([f"resume={tmp_path}"]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert "its checkpoint has format 1, and this version of fleettune reads format 2" in said
+    assert "its checkpoint has format 1, and this version of fleettune reads format 3" in said
     assert said.rstrip().endswith("start the run anew in another folder")
-    with pytest.raises(ValueError, match=r"must have schema 2, got 1; start the run anew"):
+    with pytest.raises(ValueError, match=r"must have schema 3, got 1; start the run anew"):
         Store(tmp_path / STATE_FILE)

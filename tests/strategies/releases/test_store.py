@@ -14,10 +14,16 @@ import pytest
 
 from fleettune.backbone.causal_lm import POCKET_FOLDER, load_backbone
 from fleettune.data.personas import SyntheticData
+from fleettune.data.real_users import TableData
+from fleettune.data.style_corpora import Corpora, CorporaData, Corpus
 from fleettune.data.tokens import open_encoder
-from strategies.releases.schedule import ReleasePlan
+from strategies.plan import Plan
+from strategies.releases import training
+from strategies.releases.publisher import SourceModel
+from strategies.releases.schedule import ReleasePlan, Schedule
 from strategies.releases.store import RECORD, find_release, make_release, write_model
 from strategies.releases.training import Vendor, ship_unchanged, train_release
+from strategies.rounds.sampling import Panel
 
 PLAN = ReleasePlan(name="rounded", kind="quantised", bits=8)
 ENCODER = open_encoder(POCKET_FOLDER, "pocket", 128)
@@ -137,3 +143,55 @@ def test_every_input_of_a_release_makes_another_one(tmp_path: Path) -> None:
         train_release(replace(parent, digest="0"), PLAN, vendor, ENCODER, 1).folder,
     ]
     assert len(set(folders)) == len(folders)
+
+
+@pytest.mark.parametrize("version", ["RECIPE_VERSION", "WORLD_VERSION"])
+def test_our_own_versions_make_another_release(
+    version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vendor = Vendor(store=tmp_path, population=SyntheticData().open(), data="a", seed=0)
+    before = train_release(ship_unchanged(POCKET_FOLDER), PLAN, vendor, ENCODER, 1)
+    monkeypatch.setattr(training, version, 99)
+    assert train_release(ship_unchanged(POCKET_FOLDER), PLAN, vendor, ENCODER, 1) != before
+
+
+def test_one_byte_of_the_model_that_it_is_made_from_makes_another_release(tmp_path: Path) -> None:
+    parent, folders = tmp_path / "parent", set[Path]()
+    vendor = Vendor(store=tmp_path, population=SyntheticData().open(), data="a", seed=0)
+    shutil.copytree(POCKET_FOLDER, parent)
+    folders.add(train_release(ship_unchanged(parent), PLAN, vendor, ENCODER, 1).folder)
+    # a line's end within JSON, which then means the same, and a bit of the last weight
+    for name, byte in (("config.json", -3), ("tokenizer.json", -2), ("model.safetensors", -1)):
+        sound = (parent / name).read_bytes()
+        changed = bytearray(sound)
+        changed[byte] = {ord("\n"): ord(" ")}.get(changed[byte], changed[byte] ^ 1)
+        (parent / name).write_bytes(changed)
+        folders.add(train_release(ship_unchanged(parent), PLAN, vendor, ENCODER, 1).folder)
+        (parent / name).write_bytes(sound)
+    assert len(folders) == 4
+
+
+@pytest.mark.parametrize("kind", ["table", "corpora"])
+def test_one_byte_of_a_file_of_users_text_makes_another_key(kind: str, tmp_path: Path) -> None:
+    file, other = tmp_path / "text.jsonl", tmp_path / "other.jsonl"
+    file.write_text('{"question": "what?", "response": "that"}')
+    other.write_text('{"question": "who?", "response": "they"}')
+    given = {"exchanges_per_day": 2, "history_days": 4, "min_exchanges": 1, "max_chars": 9}
+    data = {
+        "table": TableData(path=str(file), format="jsonl", labels=(), outside_share=0.3, **given),
+        "corpora": CorporaData(
+            text=Corpora(
+                files=(Corpus(name="b", path=str(other)), Corpus(name="a", path=str(file)))
+            )
+        ),
+    }
+    plan = Plan(
+        **{"seed": 0, "rounds": 1, "devices": 1, "arms": (), "store": "", "observe": False},
+        source=SourceModel(path="", template="pocket", max_tokens=128),
+        schedule=Schedule(every=1, plans=(PLAN,)),
+        sampling=Panel(),
+        data=data[kind],
+    )
+    before = plan.data_key
+    file.write_text(file.read_text().replace("that", "than"))
+    assert plan.data_key != before

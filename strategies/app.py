@@ -58,9 +58,7 @@ def run_server(grid: Grid, context: Context) -> None:
     strategy = FleetStrategy(
         plan=plan,
         publisher=Publisher(source=plan.source, schedule=plan.schedule, vendor=vendor),
-        cataloguer=Cataloguer(
-            how=plan.catalogue, store=vendor.store, seed=plan.seed, population=vendor.population
-        ),
+        cataloguer=Cataloguer(how=plan.catalogue, store=vendor.store, seed=plan.seed),
         checkpoint=grid if isinstance(grid, Checkpoint) else None,
     )
     strategy.on_round = partial(_write_updates, strategy, file.parent)

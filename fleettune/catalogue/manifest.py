@@ -2,9 +2,10 @@
 
 A manifest is one safetensors file of some kilobytes. Basis, scale and coordinates are its tensors,
 words and entries stand in its header as JSON. It is addressed by the SHA-256 of its bytes, its
-entries by the digests of their patches. It holds nothing of any user, and a device sends nothing
-back but the digests of what it wants. An offer travels with a release: a manifest's bytes, with the
-store that gives out patches by digest. The store is a folder that server and devices both see.
+entries by the digests of their patches. Its questions are text of the server's that no user wrote,
+its answers are the release's, and a device sends nothing back but the digests of what it wants. An
+offer travels with a release: a manifest's bytes, with the store that gives out patches by digest.
+The store is a folder that server and devices both see.
 """
 
 from __future__ import annotations

@@ -60,17 +60,17 @@ def tune_cohort(
     )
     patches: dict[tuple[int, int], Patch] = {}
     losses = torch.zeros(max(len(job.batches) for job in jobs), len(jobs))
-    with cache_prefix(backbone, table.tokens, lengths, cut, prefix_bytes) as prefix:
-        start = 0
-        for end in _pause_steps(jobs):
-            frozen = [jobs[device].frozen_a for device in training.devices]
-            _train(backbone, training, table, prefix, cut, range(start, end), losses, frozen)
-            start = end
-            for index, device in enumerate(training.devices):
-                if end in _snapshot_steps(jobs[device]):
-                    patches[device, end] = training.stack.patch(index, jobs[device].start)
-            if any(len(jobs[device].batches) == end for device in training.devices):
-                training = _without_finished(backbone, training, jobs, end)
+    prefix = cache_prefix(backbone, table.tokens, lengths, cut, prefix_bytes)
+    start = 0
+    for end in _pause_steps(jobs):
+        frozen = [jobs[device].frozen_a for device in training.devices]
+        _train(backbone, training, table, prefix, cut, range(start, end), losses, frozen)
+        start = end
+        for index, device in enumerate(training.devices):
+            if end in _snapshot_steps(jobs[device]):
+                patches[device, end] = training.stack.patch(index, jobs[device].start)
+        if any(len(jobs[device].batches) == end for device in training.devices):
+            training = _without_finished(backbone, training, jobs, end)
     return _results(jobs, patches, losses)
 
 
@@ -236,25 +236,25 @@ def tune_tied_cohort(backbone: Backbone, jobs: Sequence[TuneJob]) -> list[TuneRe
     lengths = torch.tensor([len(example.tokens) for example in table.examples])
     losses = torch.zeros(max(len(job.batches) for job in jobs), len(jobs))
     kept: dict[tuple[int, int], Patch] = {}
-    with cache_prefix(backbone, table.tokens, lengths, cut, MEMORY_BYTES) as prefix:
-        start = 0
-        for end in _pause_steps(jobs):
-            index = [place for place, job in enumerate(jobs) if len(job.batches) >= end]
-            present = [devices[place] for place in index]
-            stack = stack_patches([device.patch().untie() for device in present], backbone)
-            run = training_pass(backbone, stack, cut)
-            for step in range(start, end):
-                pairs = [device.pairs() for device in present]
-                _copy(pairs, stack.factors)
-                chosen = lay_out_step(table, index, step)
-                hidden = prefix[chosen.examples.to(prefix.device), : chosen.positions]
-                found, gradient = run(hidden.to(backbone.device), chosen)
-                losses[step, index] = found
-                views = stack.views(gradient)
-                for row, (device, own) in enumerate(zip(present, pairs, strict=True)):
-                    device.step(own, _rows(views, own, row))
-            start = end
-            kept |= {(p, end): devices[p].patch() for p in index if end in _snapshot_steps(jobs[p])}
+    prefix = cache_prefix(backbone, table.tokens, lengths, cut, MEMORY_BYTES)
+    start = 0
+    for end in _pause_steps(jobs):
+        index = [place for place, job in enumerate(jobs) if len(job.batches) >= end]
+        present = [devices[place] for place in index]
+        stack = stack_patches([device.patch().untie() for device in present], backbone)
+        run = training_pass(backbone, stack, cut)
+        for step in range(start, end):
+            pairs = [device.pairs() for device in present]
+            _copy(pairs, stack.factors)
+            chosen = lay_out_step(table, index, step)
+            hidden = prefix[chosen.examples.to(prefix.device), : chosen.positions]
+            found, gradient = run(hidden.to(backbone.device), chosen)
+            losses[step, index] = found
+            views = stack.views(gradient)
+            for row, (device, own) in enumerate(zip(present, pairs, strict=True)):
+                device.step(own, _rows(views, own, row))
+        start = end
+        kept |= {(p, end): devices[p].patch() for p in index if end in _snapshot_steps(jobs[p])}
     return _results(jobs, kept, losses)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, zip_longest
 from typing import Protocol
 
 
@@ -89,16 +88,3 @@ def join_days(
     last = day + history_days - 1
     lived = range(last + 1) if day == 0 else range(last, last + 1)
     return tuple(replace(exchange, day=day) for calendar in lived for exchange in draw(calendar))
-
-
-def take_in_turn(population: Population, count: int, key: int) -> list[Exchange]:
-    """Returns exchanges of users outside the fleet: the first of each conversation, the second, ...
-
-    Args:
-        population: Whose users.
-        count: How many; fewer where there are fewer.
-        key: Key of the conversations.
-    """
-    turns = zip_longest(*population.outside(count, key))
-    found = [exchange for exchange in chain.from_iterable(turns) if exchange is not None]
-    return found[:count]

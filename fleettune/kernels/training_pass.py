@@ -10,8 +10,7 @@ temporary file, with the same numbers.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -193,32 +192,33 @@ def _path(
     )
 
 
-@contextmanager
 def cache_prefix(
     backbone: Backbone, tokens: Tensor, lengths: Tensor, cut: int, memory_bytes: int = MEMORY_BYTES
-) -> Generator[Tensor]:
-    """Yields the input of layer `cut` of every example, ``(examples, positions, hidden)``.
+) -> Tensor:
+    """Returns the input of layer `cut` of every example, ``(examples, positions, hidden)``.
 
     Args:
         backbone: The model.
         tokens: Examples, ``(examples, positions)``, padded on the right.
         lengths: How many positions of each are of use; the others hold anything finite.
         cut: The first layer that is not computed.
-        memory_bytes: Beyond this size the states lie in a file while the block runs.
+        memory_bytes: Beyond this size the states lie in a file without a name, which goes with
+            them: users' texts can be read from states, and a process may be killed.
     """
     longest = int(lengths.max())
     shape = (len(tokens), longest, backbone.shapes.hidden)
     dtype = backbone.dtype
-    with TemporaryDirectory(prefix="fleettune-prefix-", ignore_cleanup_errors=True) as folder:
-        if math.prod(shape) * dtype.itemsize <= memory_bytes:
-            states = torch.zeros(shape, dtype=dtype)
-        else:
-            # a new file reads as zeros
-            file, size = str(Path(folder) / "states"), math.prod(shape)
+    size = math.prod(shape)
+    if size * dtype.itemsize <= memory_bytes:
+        states = torch.zeros(shape, dtype=dtype)
+    else:
+        with TemporaryDirectory(prefix="fleettune-prefix-") as folder:
+            # a new file reads as zeros, and stays while it is mapped
+            file = str(Path(folder) / "states")
             states = torch.from_file(file, shared=True, size=size, dtype=dtype, device="cpu")
-            states = states.view(shape)
-        _fill(backbone, tokens, lengths, cut, states)
-        yield states
+        states = states.view(shape)
+    _fill(backbone, tokens, lengths, cut, states)
+    return states
 
 
 @torch.no_grad()

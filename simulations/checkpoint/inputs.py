@@ -21,7 +21,7 @@ from fleettune.releases.model_files import file_digest
 
 INPUTS = "inputs.json"
 
-_KEYS = ("path", "corpus", "profiles", "lexicon")
+_KEYS = ("path", "corpus", "profiles", "lexicon", "questions")
 """Keys of a configuration whose value may be a file or a folder that a run reads."""
 _MODELS = ("model", "release")
 """Sections in which ``path`` is a model: a folder or a hub id."""

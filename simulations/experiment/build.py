@@ -190,7 +190,6 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
             plain["catalogue"],
             arms,
             read_shapes(folder),
-            population,
             settings.devices,
             run.fleet_patch,
         ),

@@ -10,10 +10,10 @@ from clients.adaptation import traits_of
 from clients.placement.rules import StartingRule
 from clients.policy import DevicePolicy
 from clients.start import Mixture, Scratch
-from fleettune.data.exchanges import Population
 from fleettune.fleet.joining import FROM_THE_START, Joining
 from fleettune.records import build_value
 from fleettune.shapes import Shapes
+from simulations.experiment.question_lists import read_questions
 from simulations.experiment.targets import build_target
 from strategies.aggregation import Aggregation, Ffa
 from strategies.catalogue import CatalogueSource, ClusterCatalogue, Uncatalogued
@@ -96,7 +96,6 @@ def build_catalogue(
     node: object,
     arms: Mapping[str, DevicePolicy],
     shapes: Shapes,
-    population: Population,
     devices: int,
     fleet_patch: str,
 ) -> CatalogueSource:
@@ -106,7 +105,6 @@ def build_catalogue(
         node: Its node of the configuration.
         arms: The policies.
         shapes: The model's.
-        population: Whose users outside the fleet are asked.
         devices: Of the fleet.
         fleet_patch: Whether devices get the fleet patch.
 
@@ -114,7 +112,7 @@ def build_catalogue(
         ValueError: If the rule is unknown, its entries cannot be made, or an arm starts from a
             catalogue that is not there or that it could not take up.
     """
-    rule = build_target(node, "catalogue")
+    rule = build_target(read_questions(node), "catalogue")
     if not isinstance(rule, CATALOGUES):
         known = ", ".join(kind.__name__ for kind in CATALOGUES)
         raise ValueError(f"catalogue must be one of {known}, got {type(rule).__name__}")
@@ -122,7 +120,7 @@ def build_catalogue(
         if not isinstance(policy.start, Scratch):
             _check_start(name, policy, rule)
     if not isinstance(rule, Uncatalogued):
-        rule.check(shapes, population)
+        rule.check(shapes)
     if isinstance(rule, ClusterCatalogue):
         rule.check_fleet(devices, fleet_patch)
     return rule

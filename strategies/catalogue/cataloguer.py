@@ -27,7 +27,6 @@ from fleettune.catalogue.manifest import (
     manifest_digest,
 )
 from fleettune.cohort.execute import Execute, execute_here
-from fleettune.data.exchanges import Population
 from fleettune.records import to_record
 from fleettune.releases.manifest import Manifest
 from strategies.catalogue.cluster_source import ClusterCatalogue
@@ -65,7 +64,6 @@ class Cataloguer:
         store: The release store.
         seed: Key of corpora, questions, adapters and samples.
         run: Runs jobs.
-        population: Where questions come from that no source has of its own.
         made: What was made so far, by release; None where it came to no catalogue.
         validity: Which entries of the release before are still valid, by release.
         shared: The deltas that clusters are made of.
@@ -76,7 +74,6 @@ class Cataloguer:
     store: Path = Path()
     seed: int = 0
     run: Execute = execute_here
-    population: Population | None = None
     made: dict[int, ReleaseCatalogue | None] = field(
         default_factory=dict[int, ReleaseCatalogue | None]
     )
@@ -140,7 +137,6 @@ class Cataloguer:
             store=self.store / FOLDER,
             seed=self.seed,
             run=self.run,
-            population=self.population,
             shared=self.shared,
         )
 

@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from fleettune.adapters.patch import Patch
 from fleettune.adapters.updates import merge_patches
 from fleettune.catalogue.manifest import CLUSTER
-from fleettune.data.exchanges import Population
 from fleettune.data.tokens import Example
 from fleettune.releases.manifest import Manifest
 from fleettune.seeds import Purpose, stream
@@ -32,9 +31,9 @@ from fleettune.shapes import Shapes, Site, order
 from strategies.aggregation.fleet_patch import NONE
 from strategies.catalogue.entries import Entry, EntryTools
 from strategies.catalogue.entry_questions import (
-    check_outside_questions,
+    check_questions,
     collect_own_answers,
-    draw_outside_questions,
+    pick_questions,
 )
 from strategies.catalogue.explain import Explain, check_counts, check_worse
 from strategies.catalogue.still_valid import EntryValidity
@@ -56,6 +55,8 @@ class ClusterCatalogue:
         rank: Largest rank of an entry.
         alpha: Its alpha.
         width: Rows and columns of the sketch by which deltas are compared, at every site.
+        questions: What base and entries may be asked; text that no user wrote, for it goes to
+            every device.
         explain: How entries are explained.
         worse: Nats per token by which a release may make an entry's own answers less likely and it
             is still reused.
@@ -71,12 +72,14 @@ class ClusterCatalogue:
     rank: int
     alpha: float
     width: int
+    questions: tuple[str, ...]
     explain: Explain
     worse: float
 
     def __post_init__(self) -> None:
         check_counts(self, "rank", "width")
         check_worse(self.worse)
+        check_questions(self.explain, self.questions)
         if not self.alpha > 0:
             raise ValueError(f"catalogue.alpha must be > 0, got {self.alpha}")
         for name in ("clusters", "members"):
@@ -106,9 +109,8 @@ class ClusterCatalogue:
                 "a fleet patch, another one every round, are not patches to compare"
             )
 
-    def check(self, shapes: Shapes, population: Population) -> None:
-        """Raises ValueError if there is too little to ask."""
-        check_outside_questions(self.explain, population)
+    def check(self, shapes: Shapes) -> None:
+        """Checks nothing: deltas of a fleet fit its model."""
 
     def make_entries(
         self, release: Manifest, before: EntryValidity | None, tools: EntryTools
@@ -125,14 +127,15 @@ class ClusterCatalogue:
         return cluster_entries(tools.shared.of(release.version), self, tools.seed)
 
     def draw_questions(self, tools: EntryTools) -> tuple[str, ...]:
-        """Returns questions of users outside the fleet."""
-        return draw_outside_questions(self.explain, tools)
+        """Returns questions of the list."""
+        return pick_questions(self.explain, self.questions, tools.seed)
 
     def hold_out(
         self, entries: Sequence[Entry], release: Manifest, tools: EntryTools
     ) -> Mapping[str, tuple[Example, ...]]:
         """Returns the entries' own answers."""
-        return collect_own_answers(self.explain, entries, release, tools)
+        asked, most = self.draw_questions(tools), self.explain.new_tokens
+        return collect_own_answers(asked, most, entries, release, tools)
 
 
 def cluster_entries(

@@ -16,7 +16,6 @@ from fleettune.adapters.patch import Patch
 from fleettune.adapters.patch_files import keep_patch
 from fleettune.catalogue.manifest import CatalogueManifest, encode_manifest, manifest_digest
 from fleettune.cohort.execute import Execute
-from fleettune.data.exchanges import Population
 from fleettune.data.tokens import open_encoder
 from fleettune.jobs.jobs import GenerateJob, GenerateResult
 from fleettune.releases.manifest import Manifest
@@ -54,15 +53,12 @@ class EntryTools:
         store: Folder of the catalogues' patches.
         seed: Key of corpora, questions and adapters.
         run: Runs jobs.
-        population: Where text of users outside the fleet comes from; None where no source of the
-            run asks for any.
         shared: The deltas that devices shared.
     """
 
     store: Path
     seed: int
     run: Execute
-    population: Population | None
     shared: SharedDeltas
 
 

@@ -1,8 +1,8 @@
 """Questions and canaries of entries that were not tuned on text of the server's.
 
-Their questions are those of users outside the fleet, as a release's training text is. Some of these
-have answers without a style, as some of a user's have, so entries and users are placed alike. What
-an entry answered under one release is its canary under the next one; no user wrote that text.
+The questions are a list that the experiment names, and no user wrote them: a catalogue's manifest
+brings them to every phone, and the store keeps them. What an entry answered under one release is
+its canary under the next one; no user wrote that text either.
 """
 
 from __future__ import annotations
@@ -10,53 +10,50 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from fleettune.data.exchanges import Population, take_in_turn
 from fleettune.data.tokens import Example, open_encoder
 from fleettune.releases.manifest import Manifest
+from fleettune.seeds import Purpose, stream
 from strategies.catalogue.entries import Entry, EntryTools, answer_questions
 from strategies.catalogue.explain import Explain
 
-TEXT = 900
-"""Key of the questions. Keys of releases are lower, so none was made of this text."""
 
-
-def draw_outside_questions(explain: Explain, tools: EntryTools) -> tuple[str, ...]:
-    """Returns questions of users outside the fleet.
-
-    Raises:
-        ValueError: If the tools know none, or too few.
-    """
-    if tools.population is None:
-        raise ValueError("a catalogue without text needs a population to ask, got none")
-    found = take_in_turn(tools.population, explain.questions, tools.seed * 1000 + TEXT)
-    check_questions(explain, len(found))
-    return tuple(exchange.question for exchange in found)
-
-
-def check_outside_questions(explain: Explain, population: Population) -> None:
-    """Raises ValueError if too few questions of users outside the fleet are there to be asked."""
-    check_questions(explain, len(take_in_turn(population, explain.questions, 0)))
-
-
-def check_questions(explain: Explain, count: int) -> None:
-    """Raises ValueError if a number of questions is not the number that is to be asked."""
+def check_questions(explain: Explain, questions: Sequence[str]) -> None:
+    """Raises ValueError if a list holds fewer different questions than are to be asked."""
+    count = len(set(questions))
     if count < explain.questions:
         raise ValueError(
-            "catalogue.explain.questions must be at most the exchanges of users outside the "
-            f"fleet, {count}, got {explain.questions}: lower it or raise data.outside_share"
+            "catalogue.explain.questions must be at most the different questions of "
+            f"catalogue.questions, {count}, got {explain.questions}: lower it or list more"
         )
 
 
+def pick_questions(explain: Explain, questions: Sequence[str], seed: int) -> tuple[str, ...]:
+    """Returns those of a list that base and entries answer, drawn by key, each at most once."""
+    listed = tuple(dict.fromkeys(questions))
+    drawn: list[int] = stream(seed, Purpose.CATALOGUE, 9).permutation(len(listed)).tolist()
+    return tuple(listed[place] for place in drawn[: explain.questions])
+
+
 def collect_own_answers(
-    explain: Explain, entries: Sequence[Entry], release: Manifest, tools: EntryTools
+    questions: Sequence[str],
+    most: int,
+    entries: Sequence[Entry],
+    release: Manifest,
+    tools: EntryTools,
 ) -> Mapping[str, tuple[Example, ...]]:
     """Returns what every entry answers to the catalogue's questions under its release.
 
     An answer that was cut off goes without the token that ends one: the entry did not write it, and
     how unlikely that is would drown the rest.
+
+    Args:
+        questions: The questions.
+        most: Tokens of the longest answer.
+        entries: Of the release.
+        release: The release.
+        tools: Run the jobs.
     """
     encoder = open_encoder(Path(release.path), release.template, release.max_tokens)
-    questions, most = draw_outside_questions(explain, tools), explain.new_tokens
     prompts = [encoder.request(question) for question in questions]
     written = answer_questions(entries, questions, most, release, tools.run)
     return {

@@ -12,15 +12,14 @@ from pathlib import Path
 
 from fleettune.adapters.patch_files import read_peft
 from fleettune.catalogue.manifest import IMPORTED
-from fleettune.data.exchanges import Population
 from fleettune.data.tokens import Example
 from fleettune.releases.manifest import Manifest
 from fleettune.shapes import Shapes
 from strategies.catalogue.entries import Entry, EntryTools
 from strategies.catalogue.entry_questions import (
-    check_outside_questions,
+    check_questions,
     collect_own_answers,
-    draw_outside_questions,
+    pick_questions,
 )
 from strategies.catalogue.explain import Explain, check_worse
 from strategies.catalogue.still_valid import EntryValidity
@@ -45,6 +44,8 @@ class ImportedCatalogue:
 
     Attributes:
         adapters: The adapters, two or more.
+        questions: What base and entries may be asked; text that no user wrote, for it goes to
+            every device.
         explain: How entries are explained.
         worse: Nats per token by which a release may make an entry's own answers less likely and it
             is still reused.
@@ -54,11 +55,13 @@ class ImportedCatalogue:
     """
 
     adapters: tuple[Adapter, ...]
+    questions: tuple[str, ...]
     explain: Explain
     worse: float
 
     def __post_init__(self) -> None:
         check_worse(self.worse)
+        check_questions(self.explain, self.questions)
         names = [adapter.name for adapter in self.adapters]
         if len(names) < 2 or len(set(names)) < len(names) or not all(names):
             raise ValueError(
@@ -66,10 +69,9 @@ class ImportedCatalogue:
                 f"{names}: list them as [{{name: terse, path: FOLDER}}, ...]"
             )
 
-    def check(self, shapes: Shapes, population: Population) -> None:
-        """Raises ValueError if an adapter cannot be read, or there is too little to ask."""
+    def check(self, shapes: Shapes) -> None:
+        """Raises ValueError if an adapter cannot be read."""
         self._read(0, shapes)
-        check_outside_questions(self.explain, population)
 
     def make_entries(
         self, release: Manifest, before: EntryValidity | None, tools: EntryTools
@@ -78,14 +80,15 @@ class ImportedCatalogue:
         return self._read(release.version, release.shapes) if before is None else before.valid
 
     def draw_questions(self, tools: EntryTools) -> tuple[str, ...]:
-        """Returns questions of users outside the fleet."""
-        return draw_outside_questions(self.explain, tools)
+        """Returns questions of the list."""
+        return pick_questions(self.explain, self.questions, tools.seed)
 
     def hold_out(
         self, entries: Sequence[Entry], release: Manifest, tools: EntryTools
     ) -> Mapping[str, tuple[Example, ...]]:
         """Returns the entries' own answers."""
-        return collect_own_answers(self.explain, entries, release, tools)
+        asked, most = self.draw_questions(tools), self.explain.new_tokens
+        return collect_own_answers(asked, most, entries, release, tools)
 
     def _read(self, release: int, shapes: Shapes) -> tuple[Entry, ...]:
         """Returns an entry per adapter."""

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias, runtime_checkable
 
-from fleettune.data.exchanges import Population
 from fleettune.data.tokens import Example
 from fleettune.releases.manifest import Manifest
 from fleettune.shapes import Shapes
@@ -38,8 +37,8 @@ class EntrySource(Protocol):
         """Nats per token by which a release may make an entry worse and it is still reused."""
         ...
 
-    def check(self, shapes: Shapes, population: Population) -> None:
-        """Raises ValueError if it cannot make entries for a model and a population."""
+    def check(self, shapes: Shapes) -> None:
+        """Raises ValueError if it cannot make entries for a model."""
         ...
 
     def make_entries(

@@ -16,7 +16,7 @@ from typing import TypeAlias, cast
 from fleettune.adapters.patch import Patch, Placement, new_patch
 from fleettune.adapters.patch_files import fetch_patch, keep_patch
 from fleettune.catalogue.manifest import CORPUS
-from fleettune.data.exchanges import Exchange, Population
+from fleettune.data.exchanges import Exchange
 from fleettune.data.style_corpora import Corpora, draw_exchanges
 from fleettune.data.styles import Style, draw_plain_questions, draw_style_corpus, style_grid
 from fleettune.data.tokens import Example, open_encoder
@@ -34,7 +34,7 @@ CLIP = 1.0
 """Largest norm of the whole gradient of a tune."""
 
 
-def check_layers(how: TextCatalogue, shapes: Shapes, population: Population) -> None:
+def check_layers(how: TextCatalogue, shapes: Shapes) -> None:
     """Raises ValueError if a model has fewer layers than are to be adapted."""
     if how.layers > shapes.layers:
         raise ValueError(

@@ -176,16 +176,6 @@ def test_rows_hold_simulated_quantities_only(whole: Path) -> None:
     assert not [word for word in ("host", "rss", "wall", "clock", "cohort") if word in words]
 
 
-def test_no_text_of_a_user_leaves_the_devices(whole: Path) -> None:
-    from fleettune.data.personas import SyntheticData  # noqa: PLC0415 - for this test alone
-
-    world = SyntheticData(exchanges_per_day=2, history_days=2).open()
-    said = [exchange.question.encode() for user in range(8) for exchange in world.day(user, 0)]
-    for file in filter(Path.is_file, whole.rglob("*")):
-        content = file.read_bytes()
-        assert not [text for text in said if text in content], file.name
-
-
 def test_a_finished_run_is_never_overwritten(whole: Path) -> None:
     before = (whole / "rows.parquet").read_bytes()
     with hydra.initialize_config_module("conf", version_base="1.3"):

@@ -44,7 +44,14 @@ class Mine:
         return Decision(action=Action.RETUNE, reason=REASON)
 '''
 LOCAL = (
-    *("rows.jsonl", "words.txt", "trace.json", "corpus.jsonl", "profiles/old_phone.yaml"),
+    *(
+        "rows.jsonl",
+        "words.txt",
+        "asked.txt",
+        "trace.json",
+        "corpus.jsonl",
+        "profiles/old_phone.yaml",
+    ),
     *("model/config.json", "model/tokenizer.json", "model/model.safetensors"),
     *("next/config.json", "next/tokenizer.json", "next/model.safetensors"),
     *("a/adapter_config.json", "a/adapter_model.safetensors"),
@@ -77,6 +84,7 @@ def write_world(place: Path) -> list[str]:
     (place / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in said))
     (place / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in said[:40]))
     (place / "words.txt").write_text("[food]\nsoup bread water\n[travel]\ntrain tea\n")
+    (place / "asked.txt").write_text("where?\nwhen?\nhow?\nwho is it?\n")
     client = {"active": [0], "inactive": [86_000], "finish_time": 86_400}
     (place / "trace.json").write_text(json.dumps({"0": client}))
     (place / "profiles").mkdir()
@@ -112,6 +120,7 @@ def write_world(place: Path) -> list[str]:
         *("fleet.devices=2", "rounds=3", "tuning.steps=1", "engine.workers=1"),
         *("start=nearest", "catalogue=imported", "catalogue.explain.questions=4"),
         f"catalogue.adapters=[{{name: a, path: {place}/a}}, {{name: b, path: {place}/b}}]",
+        f"catalogue.questions={place}/asked.txt",
         *("catalogue.explain.new_tokens=2", f"store={place}/store"),
     ]
 

@@ -12,14 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleettune.adapters.patch import Factors, Patch, Placement, new_patch
-from fleettune.data.personas import SyntheticData
 from fleettune.shapes import Site
+from simulations.experiment.question_lists import list_questions
 from strategies.catalogue.cataloguer import SHARED, Cataloguer
 from strategies.catalogue.cluster_source import ClusterCatalogue, cluster_entries
 from strategies.catalogue.explain import Explain
 from strategies.catalogue.shared_deltas import SharedDeltas
 from tests.strategies.catalogue.test_cataloguer import RELEASE, shaken
 
+QUESTIONS = list_questions("everyday")
 HOW = ClusterCatalogue(
     clusters=2,
     members=3,
@@ -28,7 +29,8 @@ HOW = ClusterCatalogue(
     rank=2,
     alpha=4.0,
     width=4,
-    explain=Explain(questions=4, new_tokens=8),
+    questions=QUESTIONS,
+    explain=Explain(questions=12, new_tokens=8),
     worse=0.02,
 )
 WHERE = Placement(sites=(Site(7, "q"), Site(7, "down")), rank=2, alpha=4.0)
@@ -46,7 +48,7 @@ def drawn(group: int, device: int = 0, release: int = 0) -> Patch:
 
 
 def cataloguer(store: Path, how: ClusterCatalogue = HOW) -> Cataloguer:
-    return Cataloguer(how=how, store=store, seed=3, population=SyntheticData().open())
+    return Cataloguer(how=how, store=store, seed=3)
 
 
 def shared(made: Cataloguer, devices: range, release: int = 0) -> None:

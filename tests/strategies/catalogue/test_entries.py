@@ -21,6 +21,7 @@ from fleettune.data.vocabulary import REQUESTS
 from fleettune.jobs.jobs import Compute, Job, Result
 from fleettune.releases.manifest import Manifest
 from fleettune.shapes import Site
+from simulations.experiment.question_lists import list_questions
 from strategies.catalogue.cluster_source import (
     ClusterCatalogue,
     cluster_entries,
@@ -59,6 +60,7 @@ GROUPED = ClusterCatalogue(
     rank=4,
     alpha=8.0,
     width=4,
+    questions=list_questions("everyday"),
     explain=HOW,
     worse=0.0,
 )
@@ -66,7 +68,7 @@ GROUPED = ClusterCatalogue(
 
 def tools(store: Path, run: Execute = execute) -> EntryTools:
     shared = SharedDeltas(store=store, seed=0, most=0)
-    return EntryTools(store=store, seed=0, run=run, population=None, shared=shared)
+    return EntryTools(store=store, seed=0, run=run, shared=shared)
 
 
 @pytest.fixture(scope="module")

@@ -9,17 +9,16 @@ import numpy as np
 import pytest
 
 from fleettune.adapters.patch import Factors, Patch
-from fleettune.data.personas import SyntheticData
 from fleettune.releases.manifest import Manifest
 from simulations.adapter_formats.peft import KeptPatch, export_peft
 from strategies.catalogue.cataloguer import Cataloguer
+from strategies.catalogue.entry_questions import pick_questions
 from strategies.catalogue.explain import Explain
 from strategies.catalogue.peft_source import Adapter, ImportedCatalogue
 from tests.strategies.catalogue.test_cataloguer import RELEASE, shaken
-from tests.strategies.catalogue.test_cluster_source import drawn
+from tests.strategies.catalogue.test_cluster_source import QUESTIONS, drawn
 
-EXPLAIN = Explain(questions=4, new_tokens=8)
-WORLD = SyntheticData().open()
+EXPLAIN = Explain(questions=12, new_tokens=8)
 
 
 @pytest.fixture
@@ -30,11 +29,13 @@ def how(tmp_path: Path) -> ImportedCatalogue:
         folder = tmp_path / f"adapter{group}"
         export_peft(KeptPatch(patch=drawn(group), base="elsewhere"), folder)
         adapters.append(Adapter(name=f"own{group}", path=str(folder)))
-    return ImportedCatalogue(adapters=tuple(adapters), explain=EXPLAIN, worse=0.02)
+    return ImportedCatalogue(
+        adapters=tuple(adapters), questions=QUESTIONS, explain=EXPLAIN, worse=0.02
+    )
 
 
 def cataloguer(how: ImportedCatalogue, store: Path) -> Cataloguer:
-    return Cataloguer(how=how, store=store, seed=3, population=WORLD)
+    return Cataloguer(how=how, store=store, seed=3)
 
 
 def test_what_was_exported_is_offered_to_the_last_bit(
@@ -93,7 +94,9 @@ def test_entries_that_change_no_answer_are_no_catalogue(
             KeptPatch(patch=replace(own, factors=faint), base="elsewhere"), tmp_path / str(group)
         )
         adapters.append(Adapter(name=str(group), path=str(tmp_path / str(group))))
-    how = ImportedCatalogue(adapters=tuple(adapters), explain=EXPLAIN, worse=0.02)
+    how = ImportedCatalogue(
+        adapters=tuple(adapters), questions=QUESTIONS, explain=EXPLAIN, worse=0.02
+    )
     assert cataloguer(how, tmp_path).offer([RELEASE]) is None
     assert "release 0 has no catalogue: no word explains it" in caplog.text
 
@@ -119,10 +122,10 @@ def test_what_is_no_adapter_of_the_model_is_said_before_anything_starts(
     def said(adapter: Path) -> str:
         wrong = replace(how.adapters[0], path=str(adapter))
         with pytest.raises(ValueError, match=r"^catalogue\.adapters, own0: ") as caught:
-            replace(how, adapters=(wrong, how.adapters[1])).check(RELEASE.shapes, WORLD)
+            replace(how, adapters=(wrong, how.adapters[1])).check(RELEASE.shapes)
         return str(caught.value)
 
-    how.check(RELEASE.shapes, WORLD)
+    how.check(RELEASE.shapes)
     assert "lacks adapter_config.json: write it with" in said(tmp_path / "nowhere")
     pickled = tmp_path / "pickled"
     pickled.mkdir()
@@ -153,28 +156,24 @@ def test_adapters_are_two_or_more_of_different_names(names: tuple[str, ...]) -> 
     with pytest.raises(ValueError, match=r"catalogue\.adapters must be two or more of different"):
         ImportedCatalogue(
             adapters=tuple(Adapter(name=name, path="x") for name in names),
+            questions=QUESTIONS,
             explain=EXPLAIN,
             worse=0.0,
         )
 
 
-def test_questions_are_of_users_outside_the_fleet_and_there_must_be_enough(
-    how: ImportedCatalogue,
+def test_questions_are_drawn_from_the_list_by_key_and_there_must_be_enough(
+    how: ImportedCatalogue, tmp_path: Path
 ) -> None:
-    more = replace(how, explain=replace(EXPLAIN, questions=50))
-    few = SyntheticData().open()
-    more.check(RELEASE.shapes, few)
-    with pytest.raises(ValueError, match=r"explain\.questions must be at most .* 0, got 50"):
-        more.check(RELEASE.shapes, Silent())
-
-
-class Silent:
-    """A population of whom nobody is outside the fleet."""
-
-    users, labels, answers = 1, (), ()
-
-    def day(self, user: int, day: int) -> tuple[()]:
-        return ()
-
-    def outside(self, count: int, seed: int) -> tuple[()]:
-        return ()
+    offer = cataloguer(how, tmp_path).offer([RELEASE])
+    assert offer is not None
+    asked = offer.manifest.questions
+    assert len(set(asked)) == EXPLAIN.questions
+    assert set(asked) < set(QUESTIONS)
+    other = Cataloguer(how=how, store=tmp_path, seed=4).offer([RELEASE])
+    assert other is not None
+    assert set(other.manifest.questions) != set(asked)
+    few = replace(EXPLAIN, questions=4)
+    assert set(pick_questions(few, ("a", "b", "c", "d", "d"), 0)) == {"a", "b", "c", "d"}
+    with pytest.raises(ValueError, match=r"explain\.questions must be at most .* 3, got 4: lower"):
+        replace(how, explain=few, questions=("a", "b", "c", "c"))

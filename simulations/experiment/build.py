@@ -21,6 +21,7 @@ from fleettune.backbone.processor import CPU, REFERENCE
 from fleettune.cohort.model_check import check_model
 from fleettune.data.exchanges import Population
 from fleettune.data.long_streams import StreamData
+from fleettune.data.manners import MannersData
 from fleettune.data.personas import SyntheticData
 from fleettune.data.styles import StyledData
 from fleettune.data.tokens import open_encoder
@@ -276,6 +277,6 @@ def _metric(run: RunSettings, data: FleetData, population: Population) -> str:
         )
     if run.quality.metric != "auto":
         return run.quality.metric
-    if isinstance(data, SyntheticData | StreamData | StyledData):
+    if isinstance(data, SyntheticData | StreamData | StyledData | MannersData):
         return "exact_match"
     return "neg_mae" if population.answers else "neg_nll"

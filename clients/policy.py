@@ -144,6 +144,7 @@ BUILT_IN: Mapping[str, type] = {
         NeverPersonalise,
         Retrieve,
         UserPrior,
+        CopyNearest,
         EdgeTuneReleased,
         EdgeTune,
         Canary,

@@ -9,7 +9,7 @@ people who lean to some options of some habits, so that it breaks the patches of
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import TypeVar
 
@@ -29,7 +29,7 @@ from fleettune.data.composing import (
     word_otherwise,
     word_request,
 )
-from fleettune.data.exchanges import Answer, Exchange, join_days
+from fleettune.data.exchanges import Answer, Exchange, Population, join_days
 from fleettune.data.tokens import POCKET
 from fleettune.seeds import Purpose, stream
 
@@ -195,6 +195,36 @@ def draw_rewording(rng: np.random.Generator) -> Exchange:
         order=0,
         domain="paraphrase",
     )
+
+
+def lean(population: Population, leans: Sequence[str], about: Sequence[str]) -> Population:
+    """Returns a population whose people outside the fleet have some options and topics in common.
+
+    Args:
+        population: Whose users; as it is where nothing is asked for.
+        leans: What all of them have of some habits, each as ``habit=option``.
+        about: What they write about; empty: all topics.
+
+    Raises:
+        ValueError: If it is no world of manners, or a habit, an option or a topic is not in it.
+    """
+    if not leans and not about:
+        return population
+    if not isinstance(population, ManneredPopulation):
+        raise ValueError("leans and about of a release need data=manners; leave them out elsewhere")
+    if unknown := sorted(set(about) - set(TOPICS)):
+        raise ValueError(f"about must name topics of {TOPICS}, got {unknown[0]!r}")
+    return replace(population, leans=dict(map(_read_lean, leans)), about=tuple(about))
+
+
+def _read_lean(text: str) -> tuple[str, int]:
+    habit, _, option = text.partition("=")
+    if habit not in HABITS:
+        raise ValueError(f"leans must be habit=option with a habit of {sorted(HABITS)}, got {text}")
+    most = len(HABITS[habit]) - 1
+    if not option.isdecimal() or int(option) > most:
+        raise ValueError(f"leans to {habit} must be {habit}=0 to {habit}={most}, got {text!r}")
+    return habit, int(option)
 
 
 @lru_cache(maxsize=4096)

@@ -37,6 +37,7 @@ from simulations.experiment.arms import (
     list_foreign_types,
 )
 from simulations.experiment.device_fleet import build_fleet, name_data
+from simulations.experiment.headlines import UNSEEN
 from simulations.experiment.settings import CostSettings, EngineSettings, FleetSettings, RunSettings
 from simulations.experiment.study_settings import StudySettings
 from simulations.experiment.targets import build_target
@@ -172,7 +173,7 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
     study = build_value(StudySettings, plain["study"], {}, "study")
     study.check_arms(tuple(arms))
     run.quality.check_arms(tuple(arms))
-    schedule = server.build_schedule(plain["release"], folder)
+    schedule = server.build_schedule(plain["release"], folder, population)
     return Experiment(
         run=run,
         cost=cost,
@@ -277,6 +278,8 @@ def _metric(run: RunSettings, data: FleetData, population: Population) -> str:
         )
     if run.quality.metric != "auto":
         return run.quality.metric
-    if isinstance(data, SyntheticData | StreamData | StyledData | MannersData):
+    if isinstance(data, MannersData):
+        return UNSEEN
+    if isinstance(data, SyntheticData | StreamData | StyledData):
         return "exact_match"
     return "neg_mae" if population.answers else "neg_nll"

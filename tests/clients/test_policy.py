@@ -11,6 +11,7 @@ import pytest
 
 from clients.adaptation.baselines import Oracle, Periodic, PerRelease, RandomAtRate
 from clients.adaptation.canary import Canary
+from clients.adaptation.copying import CopyNearest
 from clients.adaptation.edgetune import EdgeTune
 from clients.adaptation.rules import AlwaysReuse, EdgeTuneReleased, Retrieve, UserPrior
 from clients.placement.rules import EverySite, TopLayers
@@ -54,6 +55,7 @@ def test_every_rule_of_adaptation_survives_the_wire() -> None:
     rules = (
         AlwaysReuse(),
         UserPrior(smoothing=0.5),
+        CopyNearest(nearest="embedding", edit=False),
         Canary(share=0.2, most=4, margin=0.1, paired=True),
         Periodic(every=2),
         RandomAtRate(rate=0.5),

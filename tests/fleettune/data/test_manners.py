@@ -38,8 +38,10 @@ from fleettune.data.manners import (
     MannersData,
     draw_rewording,
     habits_of,
+    lean,
     manner_of,
 )
+from fleettune.data.personas import SyntheticData
 from fleettune.data.tokens import POCKET
 from fleettune.seeds import Purpose, stream
 
@@ -235,6 +237,33 @@ def test_people_outside_may_lean_to_options_and_write_about_some_topics_only() -
     said = [exchange for one in leaning.outside(50, 3) for exchange in one]
     assert {exchange.domain for exchange in said} == {"buy"}
     assert all(exchange.response.endswith("!!") for exchange in said)
+
+
+@pytest.mark.parametrize(
+    ("leans", "about", "told"),
+    [
+        (("tempo=1",), (), "leans must be habit=option"),
+        (("hour=4",), (), "hour=0 to hour=3"),
+        (("hour",), (), "hour=0 to hour=3"),
+        ((), ("sleep",), "about must name topics"),
+    ],
+)
+def test_leaning_to_what_the_world_has_not_is_refused(
+    leans: tuple[str, ...], about: tuple[str, ...], told: str
+) -> None:
+    with pytest.raises(ValueError, match=told):
+        lean(DATA.open(), leans, about)
+    with pytest.raises(ValueError, match="need data=manners"):
+        lean(SyntheticData().open(), ("hour=1",), ())
+
+
+def test_only_a_world_of_manners_leans_and_leaning_to_nothing_changes_nothing() -> None:
+    plain = SyntheticData().open()
+    assert lean(plain, (), ()) is plain
+    leaning = lean(DATA.open(), ("hour=1", "closing=0"), ("go",))
+    assert isinstance(leaning, ManneredPopulation)
+    assert leaning.leans == {"hour": 1, "closing": 0}
+    assert leaning.day(3, 0) == DATA.open().day(3, 0)
 
 
 def test_nobody_outside_is_a_user_of_the_fleet_and_the_stream_has_its_key() -> None:

@@ -18,6 +18,7 @@ from clients.adaptation import (
     AlwaysRetune,
     AlwaysReuse,
     Canary,
+    CopyNearest,
     EdgeTune,
     EdgeTuneReleased,
     FleetOnly,

@@ -28,6 +28,7 @@ from clients.adaptation import (
     PerRelease,
     RandomAtRate,
     Retrieve,
+    Swapped,
     UserPrior,
     traits_of,
 )
@@ -146,6 +147,7 @@ BUILT_IN: Mapping[str, type] = {
         Retrieve,
         UserPrior,
         CopyNearest,
+        Swapped,
         EdgeTuneReleased,
         EdgeTune,
         Canary,

@@ -30,6 +30,7 @@ from clients.adaptation.rules import (
     FleetOnly,
     NeverPersonalise,
     Retrieve,
+    Swapped,
     UserPrior,
 )
 
@@ -56,6 +57,7 @@ __all__ = [
     "RandomAtRate",
     "Retrieve",
     "RuleTraits",
+    "Swapped",
     "UserPrior",
     "traits_of",
 ]

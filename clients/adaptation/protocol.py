@@ -113,6 +113,8 @@ class RuleTraits:
         label_prior: What answers in place of the model, where answers are labels; None: the model.
         copier: What answers in place of the model, where answers are free text; None: the model.
         takes_fleet_patch: Whether the device serves with the fleet patch as its own.
+        swapped: Whether the observer judges the device by what the next user of the population says
+            instead of its own, as a control.
         look_ahead: What an oracle asks the observer about a retune; None for other rules.
         trial_start: What the observer's own retune on trial starts from: ``fresh`` or ``old``.
     """
@@ -123,6 +125,7 @@ class RuleTraits:
     label_prior: LabelPrior | None = None
     copier: Copier | None = None
     takes_fleet_patch: bool = False
+    swapped: bool = False
     look_ahead: LookAhead | None = None
     trial_start: str = FRESH
 

@@ -36,7 +36,8 @@ def observe(order: NightOrder, state: DeviceState, day: int) -> Observation:
     With the release that it holds: one that never came to download any is not evaluated.
     """
     traits, answers = traits_of(order.policy.adaptation), order.population.answers
-    later = order.population.day(order.facts.user, day)
+    asking = (order.facts.user + traits.swapped) % order.population.users
+    later = order.population.day(asking, day)
     release = state.held
     if not later or release is None:
         return Observation(exchanges=0)

@@ -16,7 +16,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from clients.policy import DevicePolicy, policy_types
-from fleettune.backbone.causal_lm import POCKET, BackboneSource, read_shapes, resolve_folder
+from fleettune.backbone.causal_lm import (
+    BUILT_IN_MODELS,
+    BackboneSource,
+    read_shapes,
+    resolve_folder,
+)
 from fleettune.backbone.processor import CPU, REFERENCE
 from fleettune.cohort.model_check import check_model
 from fleettune.data.exchanges import Population
@@ -253,7 +258,7 @@ def _model_folder(model: BackboneSource) -> Path:
     folder = resolve_folder(model.path)
     weight_files(folder)
     open_encoder(folder, model.template, model.max_tokens)
-    if model.path != POCKET:
+    if model.path not in BUILT_IN_MODELS:
         check_model(folder, model.template, model.max_tokens)
     return folder
 

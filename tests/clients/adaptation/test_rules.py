@@ -19,6 +19,7 @@ from clients.adaptation.rules import (
     EdgeTuneReleased,
     NeverPersonalise,
     Retrieve,
+    Swapped,
     UserPrior,
 )
 from fleettune.adapters.patch import Factors, Patch
@@ -180,8 +181,9 @@ def test_the_first_patch_is_always_tuned(rule: Adaptation) -> None:
         (Retrieve(neighbours=1), Action.NEVER),
         (UserPrior(smoothing=1.0), Action.NEVER),
         (CopyNearest(nearest="words", edit=True), Action.NEVER),
+        (Swapped(), Action.RETUNE),
     ],
-    ids=["retune", "reuse", "never", "retrieve", "prior", "copy"],
+    ids=["retune", "reuse", "never", "retrieve", "prior", "copy", "swapped"],
 )
 def test_constant_rules_look_at_nothing_and_cost_nothing(rule: Adaptation, action: Action) -> None:
     decision = rule.decide(release({}, since=99), CORNER)

@@ -9,13 +9,13 @@ import pytest
 
 from clients.adaptation.copying import CopyNearest
 from clients.adaptation.protocol import AdaptationRule
-from clients.adaptation.rules import NeverPersonalise
+from clients.adaptation.rules import NeverPersonalise, Swapped
 from clients.night.order import NightOrder
 from clients.observer.evaluation import observe
 from clients.placement.rules import TopLayers
 from clients.state.state import DeviceState
 from fleettune.data.exchanges import Answer, Exchange
-from tests.clients.phone import RELEASE, nightly, order_for
+from tests.clients.phone import FACTS, RELEASE, nightly, order_for
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -25,17 +25,20 @@ DAYS = {
     2: [("buy milk for anna", "ok anna: eggs")],
 }
 
+OTHER = FACTS.user + 1
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diary:
-    """One user who says what stands above."""
+    """Users who say what stands above, and one who always says the same."""
 
     users: int = 10
     labels: tuple[str, ...] = field(default=(), init=False)
     answers: tuple[Answer, ...] = field(default=(), init=False)
 
     def day(self, user: int, day: int) -> tuple[Exchange, ...]:
-        del user
+        if user == OTHER:
+            return (Exchange(question="who?", response="me", day=day, order=day),)
         return tuple(
             Exchange(question=question, response=response, day=day, order=10 * day + place)
             for place, (question, response) in enumerate(DAYS.get(day, []))
@@ -85,3 +88,11 @@ def test_a_model_is_counted_on_the_same_unseen_answers() -> None:
     assert (seen.exchanges, seen.unseen_exchanges) == (2, 1)
     assert seen.nll is not None
     assert observe(order, state, 9).exchanges == 0
+
+
+def test_a_swapped_device_is_judged_by_what_the_next_user_says() -> None:
+    order, state = device(Swapped())
+    seen = observe(order, state, 1)
+    assert (seen.exchanges, seen.unseen_exchanges) == (1, 1)
+    own = observe(device(NeverPersonalise())[0], state, 1)
+    assert seen.nll != own.nll

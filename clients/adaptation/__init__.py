@@ -2,14 +2,15 @@
 
 Here stand what a rule is and what it may look at (`protocol`, `device_view`), what it says
 (`decision`), and the rules: constant ones and EdgeTune's released form in `rules`, ours in
-`edgetune`, `canary` and `drift`, what they must beat in `baselines`. You may add a rule: copy
-`AlwaysReuse`, and say in its `traits` if it retrieves, answers without the model, takes the fleet
-patch or needs a view of the device. Register it in `clients/policy.py`, or install it as a policy
-of your own (`docs/example_policy`).
+`edgetune`, `canary` and `drift`, what they must beat in `baselines` and `copying`. You may add a
+rule: copy `AlwaysReuse`, and say in its `traits` if it retrieves, answers without the model, takes
+the fleet patch or needs a view of the device. Register it in `clients/policy.py`, or install it as
+a policy of your own (`docs/example_policy`).
 """
 
 from clients.adaptation.baselines import Oracle, Periodic, PerRelease, RandomAtRate
 from clients.adaptation.canary import Canary
+from clients.adaptation.copying import CopyNearest
 from clients.adaptation.decision import Action, Decision
 from clients.adaptation.device_view import DeviceView
 from clients.adaptation.edgetune import EdgeTune
@@ -29,6 +30,7 @@ from clients.adaptation.rules import (
     FleetOnly,
     NeverPersonalise,
     Retrieve,
+    Swapped,
     UserPrior,
 )
 
@@ -39,6 +41,7 @@ __all__ = [
     "AlwaysRetune",
     "AlwaysReuse",
     "Canary",
+    "CopyNearest",
     "Decision",
     "DeviceRule",
     "DeviceView",
@@ -54,6 +57,7 @@ __all__ = [
     "RandomAtRate",
     "Retrieve",
     "RuleTraits",
+    "Swapped",
     "UserPrior",
     "traits_of",
 ]

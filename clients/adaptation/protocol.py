@@ -18,6 +18,9 @@ LabelPrior: TypeAlias = Callable[[Sequence[int], int], Sequence[float]]
 """Takes the indices of the user's past answers and how many answers there are; returns the
 log-probability of each."""
 
+Copier: TypeAlias = Callable[[Sequence[Exchange], str], str]
+"""Takes the exchanges held, or of them those retrieved, and a question; returns the answer."""
+
 
 @runtime_checkable
 class Adaptation(Protocol):
@@ -108,7 +111,10 @@ class RuleTraits:
         kept_out: Which exchanges never train; None: all may.
         neighbours: How many of the exchanges held stand before each question at serving time.
         label_prior: What answers in place of the model, where answers are labels; None: the model.
+        copier: What answers in place of the model, where answers are free text; None: the model.
         takes_fleet_patch: Whether the device serves with the fleet patch as its own.
+        swapped: Whether the observer judges the device by what the next user of the population says
+            instead of its own, as a control.
         look_ahead: What an oracle asks the observer about a retune; None for other rules.
         trial_start: What the observer's own retune on trial starts from: ``fresh`` or ``old``.
     """
@@ -117,7 +123,9 @@ class RuleTraits:
     kept_out: KeptOut | None = None
     neighbours: int = 0
     label_prior: LabelPrior | None = None
+    copier: Copier | None = None
     takes_fleet_patch: bool = False
+    swapped: bool = False
     look_ahead: LookAhead | None = None
     trial_start: str = FRESH
 

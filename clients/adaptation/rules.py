@@ -31,6 +31,23 @@ class AlwaysRetune:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Swapped:
+    """A control: trains as `AlwaysRetune` does, and is judged by what another user says.
+
+    So it says what a patch gives to anybody; only what `AlwaysRetune` has above it is personal.
+    """
+
+    @property
+    def traits(self) -> RuleTraits:
+        """The observer asks it what another user asks."""
+        return RuleTraits(swapped=True)
+
+    def decide(self, release: Manifest, patch: Patch | None) -> Decision:
+        """Returns retune."""
+        return FIRST_PATCH if patch is None else Decision(action=Action.RETUNE, reason="always")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AlwaysReuse:
     """Tunes once and carries the patch over to every later release (PortLLM)."""
 

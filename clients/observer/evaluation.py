@@ -1,8 +1,10 @@
 """Evaluation: how well the device would serve its user's next exchanges.
 
 The observer's work, not the device's: the exchanges lie in days that the device has not lived yet,
-and what it costs is billed to nobody. Three ways to answer: the model with or without a patch,
-the model with retrieved exchanges in its context, and the user's label frequencies.
+and what it costs is billed to nobody. Four ways to answer: the model with or without a patch,
+the model with retrieved exchanges in its context, the user's label frequencies, and a copy of what
+the user said before. Of free text it also says how many answers are new: no answer that the device
+had ever read by that night is the same, whether or not it still holds it.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from clients.adaptation.protocol import traits_of
+from clients.adaptation.protocol import Copier, traits_of
 from clients.night.order import NightOrder
 from clients.state.state import DeviceState
 from clients.synthesis.acceptance import rouge_1
@@ -34,7 +36,8 @@ def observe(order: NightOrder, state: DeviceState, day: int) -> Observation:
     With the release that it holds: one that never came to download any is not evaluated.
     """
     traits, answers = traits_of(order.policy.adaptation), order.population.answers
-    later = order.population.day(order.facts.user, day)
+    asking = (order.facts.user + traits.swapped) % order.population.users
+    later = order.population.day(asking, day)
     release = state.held
     if not later or release is None:
         return Observation(exchanges=0)
@@ -50,10 +53,16 @@ def observe(order: NightOrder, state: DeviceState, day: int) -> Observation:
         for exchange, context in zip(later, contexts, strict=True)
     )
     if not answers:
+        new = _are_new(order, later)
+        if traits.copier is not None:
+            held = contexts if traits.neighbours else [state.answered] * len(later)
+            return _copied(encoder, traits.copier, list(zip(later, held, strict=True)), new)
         job = ScoreJob(release=release.path, patch=state.applied, examples=examples)
         scored = order.compute.score(job)
-        seen = _free_text(examples, scored.nll, scored.hits)
-        return replace(seen, rouge1=_written(order, state, release, later, examples))
+        seen = _free_text(examples, scored.hits, new)
+        nll = math.fsum(scored.nll) / sum(example.supervised for example in examples)
+        written = _written(order, state, release, later, examples)
+        return replace(seen, nll=nll, rouge1=written)
     chosen = order.compute.choose(
         ChoiceJob(
             release=release.path,
@@ -114,16 +123,45 @@ def _written(
     return math.fsum(scores) / count
 
 
-def _free_text(
-    examples: Sequence[Example], nll: Sequence[float], hits: Sequence[int]
+def _are_new(order: NightOrder, later: Sequence[Exchange]) -> list[bool]:
+    """Returns for each exchange whether its answer never stood in what the device read so far."""
+    read = {
+        exchange.response
+        for day in range(order.round + 1)
+        for exchange in order.population.day(order.facts.user, day)
+    }
+    return [exchange.response not in read for exchange in later]
+
+
+def _copied(
+    encoder: Encoder,
+    copier: Copier,
+    asked: Sequence[tuple[Exchange, Sequence[Exchange]]],
+    new: Sequence[bool],
 ) -> Observation:
-    supervised = [example.supervised for example in examples]
-    pairs = list(zip(hits, supervised, strict=True))
+    """Returns the quality of copied answers, token by token; no model gave them a likelihood."""
+    examples = [encoder.example(exchange) for exchange, _ in asked]
+    hits: list[int] = []
+    for (exchange, held), example in zip(asked, examples, strict=True):
+        copy = replace(exchange, response=copier(held, exchange.question))
+        copied, true = (one.tokens[one.prompt :] for one in (encoder.example(copy), example))
+        same = sum(a == b for a, b in zip(copied, true, strict=False))
+        hits.append(same if len(copied) == len(true) else min(same, len(true) - 1))
+    return _free_text(examples, hits, new)
+
+
+def _free_text(
+    examples: Sequence[Example], hits: Sequence[int], new: Sequence[bool]
+) -> Observation:
+    pairs = [(hit, example.supervised) for hit, example in zip(hits, examples, strict=True)]
+    right = [hit == size for hit, size in pairs]
+    unseen = [match for match, is_new in zip(right, new, strict=True) if is_new]
     return Observation(
         exchanges=len(examples),
-        nll=math.fsum(nll) / sum(supervised),
-        exact_match=sum(hit == size for hit, size in pairs) / len(pairs),
+        exact_match=sum(right) / len(right),
         approval=sum(hit >= APPROVAL * size for hit, size in pairs) / len(pairs),
+        unseen_exchanges=len(unseen),
+        exact_match_unseen=sum(unseen) / len(unseen) if unseen else None,
     )
 
 

@@ -25,9 +25,10 @@ from fleettune.backbone.processor import CPU, DTYPES, REFERENCE, exact_products
 from fleettune.backbone.vocabulary_head import Head, open_head
 from fleettune.shapes import Shapes, Site
 
-POCKET = "pocket"
-"""The path that stands for the built-in model."""
-POCKET_FOLDER = Path(str(files("fleettune"))) / "models" / "pocket"
+MODELS_FOLDER = Path(str(files("fleettune"))) / "models"
+BUILT_IN_MODELS = ("pocket", "pocket_manners")
+"""Paths that stand for built-in models: the built-in world's, and the world of manners'."""
+POCKET_FOLDER = MODELS_FOLDER / "pocket"
 
 _ATTENTION = ("q", "k", "v", "o")
 
@@ -207,7 +208,7 @@ def resolve_folder(path: str) -> Path:
     Raises:
         ValueError: If it is neither a folder nor to be had from the hub.
     """
-    folder = POCKET_FOLDER if path == POCKET else Path(path)
+    folder = MODELS_FOLDER / path if path in BUILT_IN_MODELS else Path(path)
     if (folder / "config.json").is_file():
         return folder
     if folder.exists() or path.startswith((".", "/")) or path.count("/") != 1:

@@ -5,6 +5,7 @@ A stranger may add a data source: copy `StyledData`, a frozen configuration whos
 """
 
 from fleettune.data.long_streams import StreamData
+from fleettune.data.manners import MannersData
 from fleettune.data.personas import SyntheticData
 from fleettune.data.real_users import TableData
 from fleettune.data.style_corpora import Corpora, CorporaData, Corpus
@@ -14,6 +15,7 @@ __all__ = [
     "Corpora",
     "CorporaData",
     "Corpus",
+    "MannersData",
     "StreamData",
     "Style",
     "StyledData",

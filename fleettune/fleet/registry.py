@@ -19,6 +19,7 @@ from fleettune.cost.pricing import PricedModel
 from fleettune.cost.radio import WIFI, Link, Radio, Wifi
 from fleettune.data.exchanges import Population
 from fleettune.data.long_streams import StreamData
+from fleettune.data.manners import MannersData
 from fleettune.data.personas import SyntheticData
 from fleettune.data.real_users import TableData
 from fleettune.data.style_corpora import Corpora, CorporaData, Corpus
@@ -58,7 +59,7 @@ class CounterfactualSettings:
 DATA_TYPES: Types = {
     kind.__name__: kind
     for kind in (
-        *(SyntheticData, StreamData, StyledData, Style, TableData),
+        *(SyntheticData, StreamData, StyledData, Style, TableData, MannersData),
         *(CorporaData, Corpora, Corpus),
     )
 }
@@ -70,7 +71,7 @@ FACT_TYPES: Types = {
     )
 }
 
-FleetData = SyntheticData | StreamData | StyledData | TableData | CorporaData
+FleetData = SyntheticData | StreamData | StyledData | TableData | CorporaData | MannersData
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

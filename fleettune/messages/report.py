@@ -165,6 +165,9 @@ class Observation:
             to come; of an oracle, and of arms whose decisions the observer judges.
         rouge1: Free text, where the observer lets the model write: mean ROUGE-1 F1 of the greedy
             answers against the preferred ones, 0 to 1.
+        unseen_exchanges: Free text: how many of those evaluated have an answer that stood in
+            nothing that the device had read by then, whether it kept that or not.
+        exact_match_unseen: `exact_match` of those; None where there are none.
         start_entries: Entries of a catalogue that a first tune started from, 0 from scratch; None
             where there was no such choice.
         start_right: 1 if a single entry of the user's own style was among them, else 0; None where
@@ -182,6 +185,8 @@ class Observation:
     mae: float | None = None
     retune_gain: float | None = None
     rouge1: float | None = None
+    unseen_exchanges: int | None = None
+    exact_match_unseen: float | None = None
     start_entries: int | None = None
     start_right: int | None = None
     start_nll: float | None = None

@@ -21,7 +21,7 @@ from safetensors.numpy import (
 from clients.state.state import read_state
 from fleettune.adapters.patch import Patch, from_arrays, peft_name, to_arrays, to_peft
 from fleettune.adapters.patch_files import peft_config_of, read_peft
-from fleettune.backbone.causal_lm import POCKET, POCKET_FOLDER, read_shapes
+from fleettune.backbone.causal_lm import BUILT_IN_MODELS, MODELS_FOLDER, read_shapes
 from fleettune.deltas.frames import read_frame
 from simulations.checkpoint.store import DeviceStates
 from strategies.app import FLEET, FLEET_BASES
@@ -172,10 +172,10 @@ def import_peft(adapter: Path, release: int, base: str | None = None) -> KeptPat
             refuses it.
     """
     named = peft_config_of(adapter).base
-    folder = str(POCKET_FOLDER) if base == POCKET else base or named
+    folder = str(MODELS_FOLDER / base) if base in BUILT_IN_MODELS else base or named
     if not (Path(folder) / "config.json").is_file():
         said = f"got {base}" if base else f"and {named}, which the adapter names, is not here"
-        raise ValueError(f"--base must name the folder of a model ({POCKET}: the built-in), {said}")
+        raise ValueError(f"--base must name the folder of a model (pocket: the built-in), {said}")
     patch = read_peft(adapter, release, read_shapes(Path(folder)))
     return KeptPatch(patch=patch, base=folder)
 

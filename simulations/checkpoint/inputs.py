@@ -16,7 +16,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import cast
 
-from fleettune.backbone.causal_lm import POCKET, resolve_folder
+from fleettune.backbone.causal_lm import BUILT_IN_MODELS, resolve_folder
 from fleettune.releases.model_files import file_digest
 
 INPUTS = "inputs.json"
@@ -108,7 +108,7 @@ def _places(node: object, *, is_model: bool) -> Iterator[tuple[str, bool]]:
         for key, part in cast(dict[str, object], node).items():
             if key in _KEYS and isinstance(part, str):
                 model = is_model and key == "path"
-                if part and not (model and part == POCKET):
+                if part and not (model and part in BUILT_IN_MODELS):
                     yield part, model
             else:
                 yield from _places(part, is_model=is_model or key in _MODELS)

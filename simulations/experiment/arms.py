@@ -86,16 +86,25 @@ def keep_fitting_arms(
     kept: dict[str, DevicePolicy] = {}
     for name, policy in arms.items():
         policy.placement.check(shapes)
-        if traits_of(policy.adaptation).label_prior is not None and not population.answers:
-            if chosen:
-                raise ValueError(
-                    f"arm {name}: a rule that answers without the model, such as "
-                    "adaptation=user_prior, needs answers that are labels; these are free text"
-                )
-            log.info("arm %s is left out: answers of this data are free text, not labels", name)
+        traits, labelled = traits_of(policy.adaptation), bool(population.answers)
+        misfit = labelled if traits.copier is not None else traits.label_prior and not labelled
+        if misfit and chosen:
+            raise ValueError(f"arm {name}: {_MISFITS[labelled]}")
+        if misfit:
+            are, needed = ("labels", "free text") if labelled else ("free text", "labels")
+            log.info("arm %s is left out: answers of this data are %s, not %s", name, are, needed)
         else:
             kept[name] = policy
     return kept
+
+
+_MISFITS = {
+    False: "a rule that answers without the model, such as adaptation=user_prior, "
+    "needs answers that are labels; these are free text",
+    True: "a rule that copies answers, such as adaptation=copy_nearest, "
+    "needs answers that are free text; these are labels",
+}
+"""Why a rule cannot answer here, by whether the answers of the data are labels."""
 
 
 def list_foreign_types(policy: DevicePolicy) -> list[str]:

@@ -16,11 +16,17 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from clients.policy import DevicePolicy, policy_types
-from fleettune.backbone.causal_lm import POCKET, BackboneSource, read_shapes, resolve_folder
+from fleettune.backbone.causal_lm import (
+    BUILT_IN_MODELS,
+    BackboneSource,
+    read_shapes,
+    resolve_folder,
+)
 from fleettune.backbone.processor import CPU, REFERENCE
 from fleettune.cohort.model_check import check_model
 from fleettune.data.exchanges import Population
 from fleettune.data.long_streams import StreamData
+from fleettune.data.manners import MannersData
 from fleettune.data.personas import SyntheticData
 from fleettune.data.styles import StyledData
 from fleettune.data.tokens import open_encoder
@@ -36,6 +42,7 @@ from simulations.experiment.arms import (
     list_foreign_types,
 )
 from simulations.experiment.device_fleet import build_fleet, name_data
+from simulations.experiment.headlines import UNSEEN
 from simulations.experiment.settings import CostSettings, EngineSettings, FleetSettings, RunSettings
 from simulations.experiment.study_settings import StudySettings
 from simulations.experiment.targets import build_target
@@ -171,7 +178,7 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
     study = build_value(StudySettings, plain["study"], {}, "study")
     study.check_arms(tuple(arms))
     run.quality.check_arms(tuple(arms))
-    schedule = server.build_schedule(plain["release"], folder)
+    schedule = server.build_schedule(plain["release"], folder, population)
     return Experiment(
         run=run,
         cost=cost,
@@ -251,7 +258,7 @@ def _model_folder(model: BackboneSource) -> Path:
     folder = resolve_folder(model.path)
     weight_files(folder)
     open_encoder(folder, model.template, model.max_tokens)
-    if model.path != POCKET:
+    if model.path not in BUILT_IN_MODELS:
         check_model(folder, model.template, model.max_tokens)
     return folder
 
@@ -276,6 +283,8 @@ def _metric(run: RunSettings, data: FleetData, population: Population) -> str:
         )
     if run.quality.metric != "auto":
         return run.quality.metric
+    if isinstance(data, MannersData):
+        return UNSEEN
     if isinstance(data, SyntheticData | StreamData | StyledData):
         return "exact_match"
     return "neg_mae" if population.answers else "neg_nll"

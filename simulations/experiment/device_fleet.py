@@ -10,6 +10,7 @@ from typing import Any, cast
 from fleettune.cost.hardware import FleetMix, load_hardware
 from fleettune.cost.radio import read_link
 from fleettune.data.long_streams import StreamData
+from fleettune.data.manners import MannersData
 from fleettune.data.personas import SyntheticData
 from fleettune.data.style_corpora import CorporaData
 from fleettune.data.styles import StyledData
@@ -72,6 +73,8 @@ def name_data(data: FleetData) -> str:
     """Returns a short name."""
     if isinstance(data, SyntheticData):
         return "synthetic_null" if data.null else "synthetic"
+    if isinstance(data, MannersData):
+        return "manners" if data.consistency else "manners_null"
     if isinstance(data, StreamData):
         return f"streams_{data.order}" + ("_null" if data.null else "")
     if isinstance(data, StyledData):

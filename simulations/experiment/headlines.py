@@ -21,8 +21,12 @@ class Headline:
     words: str
 
 
+UNSEEN = "exact_match_unseen"
+"""Exact match of answers that never stood in what a device had read."""
+
 HEADLINES: Mapping[str, Headline] = {
     "exact_match": Headline(column="exact_match", sign=1.0, words="exact match"),
+    UNSEEN: Headline(column=UNSEEN, sign=1.0, words="exact match of unseen answers"),
     "neg_mae": Headline(column="mae", sign=-1.0, words="negative mean absolute error"),
     "neg_nll": Headline(column="nll", sign=-1.0, words="negative log-likelihood loss, nats"),
     "rouge1": Headline(column="rouge1", sign=1.0, words="ROUGE-1 F1 of greedy answers"),

@@ -10,6 +10,8 @@ from clients.adaptation import traits_of
 from clients.placement.rules import StartingRule
 from clients.policy import DevicePolicy
 from clients.start import Mixture, Scratch
+from fleettune.data.exchanges import Population
+from fleettune.data.manners import lean
 from fleettune.fleet.joining import FROM_THE_START, Joining
 from fleettune.records import build_value
 from fleettune.shapes import Shapes
@@ -24,14 +26,21 @@ from strategies.releases.schedule import Schedule, check_merged
 from strategies.rollout.rules import Staged, Staging, check_staging
 
 
-def build_schedule(node: Mapping[str, Any], folder: Path) -> Schedule:
+def build_schedule(node: Mapping[str, Any], folder: Path, population: Population) -> Schedule:
     """Returns when releases come and how they are made.
 
     Raises:
-        ValueError: If it breaks a rule, or a checkpoint or corpus of it cannot be had.
+        ValueError: If it breaks a rule, a checkpoint or corpus of it cannot be had, or it leans to
+            what the population does not have.
     """
     schedule = build_value(Schedule, node, {}, "release")
     check_given_files(schedule, folder)
+    for plan in (schedule.initial, *schedule.plans):
+        if plan is not None:
+            try:
+                lean(population, plan.leans, plan.about)
+            except ValueError as error:
+                raise ValueError(f"release {plan.name}: {error}") from error
     return schedule
 
 

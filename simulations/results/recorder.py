@@ -47,6 +47,8 @@ SCHEMA: dict[str, Any] = {
     "mae": pl.Float64,
     "retune_gain": pl.Float64,
     "rouge1": pl.Float64,
+    "unseen_exchanges": pl.Int64,
+    "exact_match_unseen": pl.Float64,
     "buffer_exchanges": pl.Int64,
     "buffer_bytes": pl.Int64,
     "stored_bytes": pl.Int64,

@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 
 from fleettune.cost.hardware import TIERS
-from simulations.experiment.headlines import HEADLINES
+from simulations.experiment.headlines import HEADLINES, UNSEEN
 from simulations.results.device_means import (
     DECISIONS,
     QUALITIES,
@@ -143,10 +143,12 @@ def _run(run: RunInfo, host: HostInfo) -> dict[str, Any]:
 
 
 def _quality(rows: pl.DataFrame, per_device: PerDevice, run: RunInfo) -> dict[str, Any]:
+    # rows of earlier versions say nothing of unseen answers
+    columns = (*QUALITIES, *([UNSEEN] if UNSEEN in rows.columns else ()))
     return {
         "metric": run.quality_metric,
         **estimate_mean(per_device.quality, per_device.devices, run.seed),
-        **{column: average_known(average_by(rows, "device", column)[1]) for column in QUALITIES},
+        **{column: average_known(average_by(rows, "device", column)[1]) for column in columns},
     }
 
 

@@ -109,7 +109,9 @@ def corpus_digest(plan: ReleasePlan) -> str:
 
 def plan_identity(plan: ReleasePlan) -> Mapping[str, Any]:
     """Returns what of a plan is part of its release's key: a corpus by content, not by place."""
-    return {**asdict(plan), "corpus": corpus_digest(plan)}
+    named = {**asdict(plan), "corpus": corpus_digest(plan)}
+    # a plan that leans to nothing has the key that it had before plans could lean
+    return {key: value for key, value in named.items() if value or key not in ("leans", "about")}
 
 
 def _read(plan: ReleasePlan) -> pl.DataFrame:

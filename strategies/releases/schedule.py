@@ -10,7 +10,7 @@ from strategies.aggregation.fleet_patch import NONE, START
 
 _TRAINED = (
     *("steps", "learning_rate", "batch", "window"),
-    *("conversations", "vendor", "paraphrases", "corpus"),
+    *("conversations", "vendor", "paraphrases", "leans", "about", "corpus"),
 )
 MERGED = "merged_fleet"
 READS: Mapping[str, tuple[str, ...]] = {
@@ -49,6 +49,10 @@ class ReleasePlan:
             its own rows drawn from it; all where there are fewer.
         vendor: Share of exchanges in the vendor's new wording (built-in data only), 0 to 1.
         paraphrases: Share of paraphrase requests (built-in data only), 0 to 1.
+        leans: World of manners only: what everybody in the corpus has of some habits, each as
+            ``habit=option`` (`fleettune.data.composing.HABITS`); a patch whose user relied on what
+            the model did there before is broken, others are not.
+        about: World of manners only: topics of the corpus; empty: all.
         rank: Rank of a low-rank release.
         top_layers: Layers that a low-rank release adapts, counted from the output.
         scale: Factor on every v, with its inverse on every o.
@@ -69,6 +73,8 @@ class ReleasePlan:
     conversations: int = 0
     vendor: float = 0.0
     paraphrases: float = 0.0
+    leans: tuple[str, ...] = ()
+    about: tuple[str, ...] = ()
     rank: int = 16
     top_layers: int = 12
     scale: float = 1.0
@@ -114,6 +120,8 @@ class ReleasePlan:
                 self._refuse(name, "from 0 to 1")
             if self.corpus and share:
                 self._refuse(name, "0 with a corpus of its own, which is read as it is")
+        if self.corpus and (self.leans or self.about):
+            self._refuse("leans" if self.leans else "about", "empty with a corpus of its own")
 
     def _check_rewriting(self) -> None:
         if self.kind == "reparametrised" and not 1 / 64 <= self.scale <= 64:

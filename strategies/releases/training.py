@@ -23,6 +23,7 @@ from torch import Tensor
 
 from fleettune.backbone.causal_lm import load_backbone
 from fleettune.data.exchanges import Population
+from fleettune.data.manners import MANNERS_VERSION, lean
 from fleettune.data.personas import WORLD_VERSION
 from fleettune.data.tokens import Encoder
 from fleettune.data.vendor_text import CorpusMix, mix_corpus
@@ -131,7 +132,7 @@ def train_release(
 def _folder_name(parent: TrainedRelease, order: _Order) -> str:
     parts = {
         "recipe": RECIPE_VERSION,
-        "world": WORLD_VERSION,
+        "world": [WORLD_VERSION, MANNERS_VERSION],
         "parent": parent.digest,
         "plan": plan_identity(order.plan),
         # who lives in the fleet is no part of a release that reads nobody's text
@@ -194,7 +195,8 @@ def _corpus(order: _Order) -> Tensor:
         mix = CorpusMix(
             conversations=plan.conversations, paraphrases=plan.paraphrases, vendor=plan.vendor
         )
-        outside = order.vendor.population.outside(plan.conversations, order.key)
+        people = lean(order.vendor.population, plan.leans, plan.about)
+        outside = people.outside(plan.conversations, order.key)
         conversations = mix_corpus(outside, mix, order.key)
     return torch.tensor([token for one in conversations for token in encoder.conversation(one)])
 

@@ -11,8 +11,9 @@ import pytest
 
 from clients.adaptation.baselines import Oracle, Periodic, PerRelease, RandomAtRate
 from clients.adaptation.canary import Canary
+from clients.adaptation.copying import CopyNearest
 from clients.adaptation.edgetune import EdgeTune
-from clients.adaptation.rules import AlwaysReuse, EdgeTuneReleased, Retrieve, UserPrior
+from clients.adaptation.rules import AlwaysReuse, EdgeTuneReleased, Retrieve, Swapped, UserPrior
 from clients.placement.rules import EverySite, TopLayers
 from clients.policy import DevicePolicy, Quota, read_policy
 from clients.selection.rules import Fifo, Reservoir
@@ -54,6 +55,8 @@ def test_every_rule_of_adaptation_survives_the_wire() -> None:
     rules = (
         AlwaysReuse(),
         UserPrior(smoothing=0.5),
+        CopyNearest(nearest="embedding", edit=False),
+        Swapped(),
         Canary(share=0.2, most=4, margin=0.1, paired=True),
         Periodic(every=2),
         RandomAtRate(rate=0.5),

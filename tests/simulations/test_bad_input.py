@@ -169,6 +169,11 @@ def table(tmp_path: Path) -> Callable[..., str]:
         ("data=parquet data.path=nowhere.parquet", ["data: path must name a file", "nowhere"]),
         ("data=jsonl", ["data.path must be given"]),
         ("adaptation=user_prior", ["adaptation=user_prior", "labels", "free text"]),
+        (
+            "release=study_manners",
+            ["release clocks", "leans and about", "need data=manners", "leave them out"],
+        ),
+        ("data=manners data.repeats=0.5", ["data.repeats must be a share from 0 to 0.25"]),
         ("quality.metric=neg_mae", ["quality.metric=neg_mae", "labels", "free text"]),
     ],
 )

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from clients.adaptation.copying import CopyNearest
 from clients.adaptation.decision import Action
 from clients.adaptation.protocol import Adaptation
 from clients.adaptation.rules import (
@@ -18,6 +19,7 @@ from clients.adaptation.rules import (
     EdgeTuneReleased,
     NeverPersonalise,
     Retrieve,
+    Swapped,
     UserPrior,
 )
 from fleettune.adapters.patch import Factors, Patch
@@ -178,8 +180,10 @@ def test_the_first_patch_is_always_tuned(rule: Adaptation) -> None:
         (NeverPersonalise(), Action.NEVER),
         (Retrieve(neighbours=1), Action.NEVER),
         (UserPrior(smoothing=1.0), Action.NEVER),
+        (CopyNearest(nearest="words", edit=True), Action.NEVER),
+        (Swapped(), Action.RETUNE),
     ],
-    ids=["retune", "reuse", "never", "retrieve", "prior"],
+    ids=["retune", "reuse", "never", "retrieve", "prior", "copy", "swapped"],
 )
 def test_constant_rules_look_at_nothing_and_cost_nothing(rule: Adaptation, action: Action) -> None:
     decision = rule.decide(release({}, since=99), CORNER)

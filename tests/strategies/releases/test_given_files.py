@@ -99,6 +99,20 @@ def test_the_identity_names_the_content_and_no_place(tmp_path: Path) -> None:
     assert plan_identity(plan) != named
 
 
+def test_leaning_is_part_of_the_identity_and_not_leaning_is_no_part_of_it() -> None:
+    plain = ReleasePlan(
+        name="a", kind="full", steps=1, learning_rate=1e-3, batch=1, window=8, conversations=1
+    )
+    assert not {"leans", "about"} & set(plan_identity(plain))
+    leaning = replace(plain, leans=("hour=1",))
+    assert plan_identity(leaning)["leans"] == ("hour=1",)
+    assert "about" not in plan_identity(leaning)
+    with pytest.raises(ValueError, match="leans must be empty with a corpus of its own"):
+        replace(leaning, corpus="text.jsonl")
+    with pytest.raises(ValueError, match="about must be left out for kind reparametrised"):
+        ReleasePlan(name="a", kind="reparametrised", scale=2.0, about=("buy",))
+
+
 def test_as_many_rows_are_drawn_as_asked_and_none_twice(tmp_path: Path) -> None:
     plan = plan_on(written(tmp_path / "text.jsonl", "yes"))
     drawn = corpus_rows(plan, 3)

@@ -145,7 +145,7 @@ def test_every_input_of_a_release_makes_another_one(tmp_path: Path) -> None:
     assert len(set(folders)) == len(folders)
 
 
-@pytest.mark.parametrize("version", ["RECIPE_VERSION", "WORLD_VERSION"])
+@pytest.mark.parametrize("version", ["RECIPE_VERSION", "WORLD_VERSION", "MANNERS_VERSION"])
 def test_our_own_versions_make_another_release(
     version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 from rich.console import Console
 
+from fleettune.whole_files import write_whole
 from simulations.checkpoint.resume import delete_checkpoint, is_finished
 from simulations.experiment.build import Experiment
 from simulations.report.terminal_tables import make_table
@@ -48,12 +49,13 @@ def run_study(
     study, metric = experiments[0].study, experiments[0].metric
     rows = {world: pl.concat(frames) for world, frames in worlds.items()}
     outcomes = judge_claims(rows, study.claims, metric, catalogues)
-    (folder / "study.json").write_text(json.dumps(outcomes, indent=1))
-    delete_checkpoint(folder)
     grid = judge_everywhere(rows, study.claims, metric) if study.grid else []
     if grid:
         (folder / "study_worlds.json").write_text(json.dumps(grid, indent=1))
     page = write_study_page(folder, study, rows, outcomes, grid, catalogues)
+    # last: with it the study is finished, and nothing of it is to be done any more
+    write_whole(folder / "study.json", json.dumps(outcomes, indent=1).encode())
+    delete_checkpoint(folder)
     claims = tabulate_claims(study.claims, outcomes, metric)
     console.print(
         make_table(claims, "intervals over seeds and devices", title=f"study {study.name}")

@@ -82,7 +82,7 @@ def begin_run(
     write_versions(folder)
     write_inputs(folder, [_plain(part) for part in parts], installed)
     # last: a folder with a configuration can be resumed
-    config.write_text(OmegaConf.to_yaml(cfg, resolve=True))
+    write_whole(config, OmegaConf.to_yaml(cfg, resolve=True).encode())
 
 
 def delete_checkpoint(folder: Path) -> None:
@@ -194,7 +194,9 @@ def _own(folder: Path) -> list[str]:
             f"`fleettune report {folder}` writes its page"
         )
     if is_finished(folder):
-        raise ValueError(f"{folder} holds a finished run; there is nothing to resume")
+        page = f"; `fleettune report {folder}` writes its page again"
+        told = "" if (folder / "study.json").exists() else page
+        raise ValueError(f"{folder} holds a finished run; there is nothing to resume{told}")
     command = folder / _COMMAND
     if not command.exists():
         raise ValueError(f"{folder} cannot be resumed: {_COMMAND} is missing")

@@ -13,6 +13,7 @@ from typing import Any
 
 from fleettune.data.personas import WORLD_VERSION
 from fleettune.releases.model_files import file_digest
+from fleettune.whole_files import write_whole
 
 CHECKPOINT_FORMAT = 3
 """Raised when a checkpoint's tables, or what stands in them, change; 1 had no number."""
@@ -65,7 +66,7 @@ def check_format(folder: Path) -> None:
 
 def write_versions(folder: Path) -> None:
     """Writes the versions into a run's folder."""
-    (folder / _FILE).write_text(json.dumps(versions(), indent=1))
+    write_whole(folder / _FILE, json.dumps(versions(), indent=1).encode())
 
 
 def read_versions(folder: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ the run: its checkpoint, or this process's memory.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -94,6 +95,7 @@ WORK_SCHEMA: dict[str, Any] = {
 }
 """Columns of ``work.parquet``: what each row's joules were priced from."""
 _KEY = ("arm", "device", "round")
+log = logging.getLogger(__name__)
 
 
 ROWS_AT_ONCE = 20_000
@@ -150,10 +152,25 @@ class Recorder:
 
     rows: Rows = field(default_factory=MemoryRows)
 
-    def __call__(self, arm: str, content: RecordDict) -> None:
-        """Notes one reply."""
-        seen, workload = take_observation(content)
-        self.rows.add_row(make_row(arm, decode_statistics(content), seen, workload))
+    def __call__(self, arm: str, content: RecordDict, device: int | None = None) -> None:
+        """Notes one reply; one whose statistics the server rejects makes no row.
+
+        Args:
+            arm: Its arm.
+            content: Its records; the observer's are taken out.
+            device: Whose it is; None where the grid does not know.
+        """
+        try:
+            seen, workload = take_observation(content)
+            statistics = decode_statistics(content)
+        except ValueError as error:
+            log.warning("a reply of arm %s makes no row: %s", arm, error)
+            return
+        if device is None or statistics.outcome.device == device:
+            self.rows.add_row(make_row(arm, statistics, seen, workload))
+        else:
+            named = statistics.outcome.device
+            log.warning("device %d of arm %s names device %d: no row", device, arm, named)
 
     def frame(self) -> pl.DataFrame:
         """Returns all rows in the order of arm, device and round."""

@@ -21,6 +21,7 @@ from fleettune.whole_files import write_whole
 from simulations.checkpoint.inputs import find_changed, write_inputs
 from simulations.checkpoint.versions import (
     check_format,
+    read_own_file,
     read_versions,
     versions,
     write_versions,
@@ -166,7 +167,8 @@ def check_unchanged(cfg: DictConfig, parts: Sequence[DictConfig]) -> None:
     if OmegaConf.select(cfg, "resume") is None:
         return
     folder = Path(str(cfg.resume))
-    before = _flat(OmegaConf.to_container(OmegaConf.load(folder / _CONFIG)))
+    config: DictConfig = read_own_file(folder / _CONFIG, OmegaConf.create, DictConfig)
+    before = _flat(OmegaConf.to_container(config))
     changed, moved = find_changed(folder, [_plain(part) for part in parts])
     # a file comes first: words of a lexicon stand in the configuration as well
     found = changed or [
@@ -197,11 +199,8 @@ def _own(folder: Path) -> list[str]:
         page = f"; `fleettune report {folder}` writes its page again"
         told = "" if (folder / "study.json").exists() else page
         raise ValueError(f"{folder} holds a finished run; there is nothing to resume{told}")
-    command = folder / _COMMAND
-    if not command.exists():
-        raise ValueError(f"{folder} cannot be resumed: {_COMMAND} is missing")
     check_format(folder)
-    return cast(list[str], json.loads(command.read_text()))
+    return cast(list[str], read_own_file(folder / _COMMAND, json.loads, list))
 
 
 def _key(override: str) -> str:
@@ -236,4 +235,5 @@ class _Absent:
 
 
 def _differ(folder: Path, differences: Sequence[str]) -> str:
-    return f"{folder} can only be resumed as it was begun: {'; '.join(differences)}"
+    told = "; ".join(differences)
+    return f"{folder} can only be resumed as it was begun ({_CONFIG} says how): {told}"

@@ -32,7 +32,7 @@ RUN_ID = 1
 class Observer(Protocol):
     """Sees every reply before the strategy does, and may take records out of it."""
 
-    def __call__(self, arm: str, content: RecordDict, device: int | None) -> None:
+    def __call__(self, arm: str, content: RecordDict, device: int | None, /) -> None:
         """Looks at one reply's records; `device` is whose they are, where the grid knows."""
         ...
 

@@ -11,8 +11,9 @@ import polars as pl
 from rich.console import Console
 
 from fleettune.whole_files import write_whole
-from simulations.checkpoint.resume import delete_checkpoint, is_finished
+from simulations.checkpoint.resume import delete_checkpoint, finish_interrupted, is_finished
 from simulations.experiment.build import Experiment
+from simulations.report.run_page import write_report
 from simulations.report.terminal_tables import make_table
 from simulations.results.derived_columns import add_decision_columns, add_derived_columns
 from simulations.results.device_means import APART
@@ -70,8 +71,12 @@ def _run_part(experiment: Experiment, folder: Path, console: Console) -> Path:
     where = f", world {world}" if world else ""
     console.print(f"study {experiment.study.name}{where}, seed {seed}")
     part = folder / world / f"seed_{seed}"
-    # a resumed study keeps the parts that were done
-    if experiment.run.resume is None or not is_finished(part):
+    resumes = experiment.run.resume is not None
+    # a resumed study keeps the parts that were done, and ends what was cut off behind their results
+    if resumes and (finish_interrupted(part) or is_finished(part)):
+        if not (part / "report.html").exists():
+            write_report(part)
+    else:
         part.mkdir(parents=True, exist_ok=True)
         settings = (folder / "config.yaml").read_text()
         (part / "config.yaml").write_text(f"{settings}# this part ran with seed {seed}{where}\n")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +22,7 @@ from fleettune.cost.ledger import Stage
 from fleettune.cost.workload import Workload
 from fleettune.messages.flower_records import decode_statistics, take_observation
 from fleettune.messages.report import Observation, Statistics
+from fleettune.whole_files import write_whole
 from simulations.results.device_means import STAGES
 
 SCHEMA: dict[str, Any] = {
@@ -204,5 +206,11 @@ def _parts(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]
 
 
 def write_parquet(frame: pl.DataFrame, file: Path) -> None:
-    """Writes a frame as Parquet, the same bytes for the same rows."""
-    frame.write_parquet(file, compression="zstd", statistics=False)
+    """Writes a frame as Parquet, the same bytes for the same rows.
+
+    Raises:
+        OSError: If it cannot be written; no part of it is there then.
+    """
+    content = BytesIO()
+    frame.write_parquet(content, compression="zstd", statistics=False)
+    write_whole(file, content.getvalue())

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from fleettune.backbone.model_family import fuse_split
 from fleettune.releases.model_files import file_digests, folder_digest
@@ -85,8 +86,15 @@ def _record_digest(record: Mapping[str, Any]) -> str:
 
 
 def write_model(model: Any, parent: Path, folder: Path) -> None:  # noqa: ANN401 - a transformers model
-    """Writes a model as a vendor ships it: weights in half precision, the parent's tokenizer."""
+    """Writes a model as a vendor ships it: weights in half precision, the parent's tokenizer.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
     fuse_split(model)
-    model.to(torch.float16).save_pretrained(folder)
+    try:
+        model.to(torch.float16).save_pretrained(folder)
+    except SafetensorError as error:
+        raise OSError(f"{folder}: {error}") from error
     for file in parent.glob("*token*"):
         shutil.copy(file, folder / file.name)

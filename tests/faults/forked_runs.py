@@ -146,9 +146,9 @@ def _live(folder: Path, told: Path, do: Callable[[], int]) -> None:
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
     except BaseException:
-        traceback.print_exc()
+        with suppress(OSError):
+            traceback.print_exc()
     finally:
-        sys.stderr.flush()
         os._exit(code)
 
 

@@ -64,9 +64,7 @@ class Watch:
     def start(self) -> None:
         """Watches this process from now on; call it in a fork, a hook cannot be taken away."""
         self._handle = os.open(self.notes, os.O_WRONLY | os.O_CREAT)
-        import safetensors.numpy as of_arrays  # noqa: PLC0415 - as above
-        import safetensors.torch as of_tensors  # noqa: PLC0415 - as above
-        from polars import DataFrame  # noqa: PLC0415 - as above
+        import safetensors.torch as of_tensors  # noqa: PLC0415 - what a fork needs
 
         from simulations.checkpoint.store import Store  # noqa: PLC0415 - as above
 
@@ -74,9 +72,7 @@ class Watch:
         for name in _DATABASE:
             setattr(Store, name, self._around(getattr(Store, name), name))
         for owner, name, place in (
-            (of_arrays, "serialize_file", 1),
             (of_tensors, "serialize_file", 1),
-            (DataFrame, "write_parquet", 1),
             (Path, "write_text", 0),
             (Path, "write_bytes", 0),
         ):

@@ -21,6 +21,7 @@ ROWS = {
     "kill -9 while releases and fleet patches enter the store": 25,
     "kill -9 while tables and patches are written": 25,
     "kill -9 while the summary appears, texts go and the page is written": 8,
+    "kill -9 while a study is judged and its page is written": 4,
     "kill -9 at a seeded moment, one process": 10,
     "kill -9 at a seeded moment, two workers": 10,
     "kill -9 at a seeded moment, Ray": 10,

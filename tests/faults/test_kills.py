@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.forked_runs import WITH_FLEET, go_on, last_round, ran, results_of
+from tests.faults.forked_runs import (
+    EQUAL,
+    FINISHED,
+    FLEET,
+    WITH_FLEET,
+    go_on,
+    is_one_sentence,
+    last_round,
+    ran,
+    results_of,
+)
 from tests.faults.moments import Moment, Watch, read_moments
 from tests.faults.table import settle
 
@@ -53,6 +63,37 @@ def test_every_change_of_the_disk_is_a_good_moment_to_die(
         shutil.rmtree(folder)
     for fault, outcomes in rows.items():
         settle(fault, outcomes)
+
+
+def test_a_study_that_is_killed_behind_its_last_part_is_still_judged(
+    undisturbed: Path, tmp_path: Path
+) -> None:
+    assert undisturbed.exists()
+    study = [*FLEET, "rounds=1", "study.seeds=[0,1]"]
+    notes, listed = tmp_path / "moments", tmp_path / "listed"
+    assert ran(listed, study, Watch(listed, notes=notes).start)[0] == 0
+    whole = results_of(listed) | told_by_study(listed)
+    moments = read_moments(notes)
+    last = next(n for n, one in enumerate(moments) if "seed_1/summary.pending" in one.what)
+    outcomes: dict[object, str] = {}
+    for moment in moments[last:]:
+        folder = tmp_path / f"{moment.number}_{moment.form}"
+        code, _ = ran(folder, study, Watch(folder, last=moment).start)
+        assert code == -signal.SIGKILL, moment
+        code, told = ran(folder, ["resume=run"])
+        is_whole = results_of(folder) | told_by_study(folder) == whole
+        if is_one_sentence(code, told) and "finished run" in told:
+            outcomes[moment] = FINISHED if is_whole else "lost"
+        else:
+            outcomes[moment] = ("wrong", "silent", EQUAL)[(code == 0) + (code == 0 and is_whole)]
+    settle("kill -9 while a study is judged and its page is written", outcomes)
+
+
+def told_by_study(folder: Path) -> dict[str, str]:
+    """Returns what a study concludes, and which of its pages are whole."""
+    run = folder / "run"
+    ends = {str(page.relative_to(run)): page.read_text()[-8:] for page in run.rglob("*.html")}
+    return ends | {file.name: file.read_text() for file in run.glob("study.json")}
 
 
 def has_kept(folder: Path, committed: int) -> bool:

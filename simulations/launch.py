@@ -167,8 +167,12 @@ def launch(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, _stop)
     try:
         hydra.main(**CONFIG)(lambda cfg: _job(cfg, failures, debug=asked.debug))()
-    except OUTSIDE as error:
-        _complain(explain_fault(error, None))
+    except (*OUTSIDE, ValueError) as error:
+        # of a log that cannot be opened Hydra says ValueError, from the fault
+        fault = error.__cause__ if isinstance(error, ValueError) else error
+        if not isinstance(fault, OUTSIDE):
+            raise
+        _complain(explain_fault(fault, None))
         failures.append(2)
     return max(failures, default=0)
 

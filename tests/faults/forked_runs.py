@@ -11,14 +11,16 @@ import hashlib
 import importlib
 import logging
 import os
+import shutil
 import signal
 import sqlite3
 import sys
+import tempfile
 import time
 import traceback
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -217,12 +219,14 @@ def results_of(folder: Path, name: str = "run") -> dict[str, str]:
 
 def last_round(folder: Path) -> int:
     """Returns the newest round that the run of a folder committed; -1 where there is none."""
-    state = folder / "run" / STATE_FILE
-    if not state.exists():
+    checkpoint = folder / "run" / CHECKPOINT
+    if not (folder / "run" / STATE_FILE).exists():
         return -1
-    with suppress(sqlite3.Error), sqlite3.connect(state) as db:
-        (found,) = db.execute("SELECT max(round) FROM server_state").fetchone()
-        return -1 if found is None else int(found)
+    with tempfile.TemporaryDirectory() as copy:  # to look into a database is to change its files
+        shutil.copytree(checkpoint, copy, dirs_exist_ok=True)
+        with suppress(sqlite3.Error), closing(sqlite3.connect(f"{copy}/state.sqlite")) as db:
+            (found,) = db.execute("SELECT max(round) FROM server_state").fetchone()
+            return -1 if found is None else int(found)
     return -1
 
 

@@ -138,7 +138,14 @@ def test_a_damaged_file_of_an_interrupted_run_never_gives_other_results(
 ) -> None:
     outcomes: dict[object, str] = {}
     patch = next(interrupted.glob("store/fleet_patches/*.safetensors")).relative_to(interrupted)
-    names = ("config.yaml", "versions.json", "fleet.json", "plan.json", "checkpoint/command.json")
+    names = (
+        "config.yaml",
+        "versions.json",
+        "inputs.json",
+        "fleet.json",
+        "plan.json",
+        "checkpoint/command.json",
+    )
     for file in (*(Path("run") / name for name in names), patch):
         for damage, do in DAMAGES.items():
             folder = tmp_path / f"{file.name}_{damage}"
@@ -157,8 +164,6 @@ def test_a_damaged_checkpoint_never_gives_other_results(
     outcomes: dict[object, str] = {}
     for name in ("state.sqlite", "state.sqlite-wal"):
         for damage, do in DAMAGES.items():
-            if damage == "one bit flipped":
-                continue  # tests/simulations/checkpoint/ has those
             folder = tmp_path / f"{name}_{damage}"
             shutil.copytree(interrupted, folder)
             do(folder / "run" / "checkpoint" / name)

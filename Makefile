@@ -12,7 +12,7 @@ SMOLLM2 := .venv/.smollm2
 INSTALL := $(BIN)/pip install -q -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow lint bench gpu smollm2 pocket clean
+.PHONY: help run test test-slow faults lint bench gpu smollm2 pocket clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -30,10 +30,13 @@ run: $(READY) ## run one simulation: make run ARGS="seed=1 rounds=4"
 	$(BIN)/python -m simulations $(ARGS)
 
 test: $(READY) ## run the tests that take seconds
-	$(BIN)/python -m pytest -q -m "not slow and not gpu" -n $(TESTERS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -q -m "not slow and not gpu and not faults" -n $(TESTERS) --dist loadfile $(ARGS)
 
 test-slow: $(READY) ## run the tests that take minutes
 	$(BIN)/python -m pytest -q -m "slow and not gpu" $(ARGS)
+
+faults: $(READY) ## kill, damage and fill up runs; writes the table of docs/reliability.md
+	$(BIN)/python -m pytest -q -m faults -n $(TESTERS) --dist loadfile tests/faults $(ARGS)
 
 lint: $(READY) ## check format, style, types and the direction of imports
 	$(BIN)/ruff format --check .

@@ -85,7 +85,7 @@ class NightFleet:
         )
         self.policy = to_record(policy)
 
-    def _look(self, _arm: str, content: RecordDict) -> None:
+    def _look(self, _arm: str, content: RecordDict, _device: int | None) -> None:
         self.replies += 1
         self.tuned += "delta" in content
 

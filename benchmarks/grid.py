@@ -73,7 +73,7 @@ def our_grid(devices: int) -> CohortGrid:
         client=client,
         registry=Registry(devices=devices, fleet=""),
         cohort_size=64,
-        observer=lambda _arm, _content: None,
+        observer=lambda _arm, _content, _device: None,
     )
 
 

@@ -7,7 +7,7 @@ nothing finished is ever deleted.
 
 from __future__ import annotations
 
-import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Generator
@@ -25,13 +25,16 @@ def write_whole(file: Path, content: bytes) -> None:
         OSError: If it cannot be written; what was there stays.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f"{file.name}.", suffix=PARTIAL, dir=file.parent)
+    # not tempfile's, which nobody else may read
+    partial = file.with_name(f"{file.name}.{secrets.token_hex(4)}{PARTIAL}")
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with partial.open("xb") as stream:
             stream.write(content)
-        Path(name).replace(file)
+        partial.replace(file)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(file)) from error
     finally:
-        Path(name).unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -7,7 +7,6 @@ sentence.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import logging
 import os
@@ -150,6 +149,7 @@ def launch(arguments: list[str]) -> int:
     exception in code of the user's. A fault of fleettune's own ends in its traceback.
     """
     lexicons.register_resolver()
+    logging.raiseExceptions = False  # a log on a full disk: the run ends in a sentence of its own
     try:
         asked = read_command_line(arguments)
         overrides, given = list(asked.overrides), list(asked.arguments)
@@ -167,8 +167,12 @@ def launch(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, _stop)
     try:
         hydra.main(**CONFIG)(lambda cfg: _job(cfg, failures, debug=asked.debug))()
-    except OUTSIDE as error:
-        _complain(explain_fault(error, None))
+    except (*OUTSIDE, ValueError) as error:
+        # of a log that cannot be opened Hydra says ValueError, from the fault
+        fault = error.__cause__ if isinstance(error, ValueError) else error
+        if not isinstance(fault, OUTSIDE):
+            raise
+        _complain(explain_fault(fault, None))
         failures.append(2)
     return max(failures, default=0)
 
@@ -222,5 +226,4 @@ def _run(cfg: DictConfig, folder: Path) -> None:
 
 def _note(error: BaseException) -> None:
     """Writes a traceback into the run's log, where there is room for it."""
-    with contextlib.suppress(OSError):
-        log.error("the run stopped", exc_info=error)
+    log.error("the run stopped", exc_info=error)

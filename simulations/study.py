@@ -10,8 +10,10 @@ from typing import Any
 import polars as pl
 from rich.console import Console
 
-from simulations.checkpoint.resume import delete_checkpoint, is_finished
+from fleettune.whole_files import write_whole
+from simulations.checkpoint.resume import delete_checkpoint, finish_interrupted, is_finished
 from simulations.experiment.build import Experiment
+from simulations.report.run_page import write_report
 from simulations.report.terminal_tables import make_table
 from simulations.results.derived_columns import add_decision_columns, add_derived_columns
 from simulations.results.device_means import APART
@@ -48,12 +50,13 @@ def run_study(
     study, metric = experiments[0].study, experiments[0].metric
     rows = {world: pl.concat(frames) for world, frames in worlds.items()}
     outcomes = judge_claims(rows, study.claims, metric, catalogues)
-    (folder / "study.json").write_text(json.dumps(outcomes, indent=1))
-    delete_checkpoint(folder)
     grid = judge_everywhere(rows, study.claims, metric) if study.grid else []
     if grid:
         (folder / "study_worlds.json").write_text(json.dumps(grid, indent=1))
     page = write_study_page(folder, study, rows, outcomes, grid, catalogues)
+    # last: with it the study is finished, and nothing of it is to be done any more
+    write_whole(folder / "study.json", json.dumps(outcomes, indent=1).encode())
+    delete_checkpoint(folder)
     claims = tabulate_claims(study.claims, outcomes, metric)
     console.print(
         make_table(claims, "intervals over seeds and devices", title=f"study {study.name}")
@@ -68,8 +71,12 @@ def _run_part(experiment: Experiment, folder: Path, console: Console) -> Path:
     where = f", world {world}" if world else ""
     console.print(f"study {experiment.study.name}{where}, seed {seed}")
     part = folder / world / f"seed_{seed}"
-    # a resumed study keeps the parts that were done
-    if experiment.run.resume is None or not is_finished(part):
+    resumes = experiment.run.resume is not None
+    # a resumed study keeps the parts that were done, and ends what was cut off behind their results
+    if resumes and (finish_interrupted(part) or is_finished(part)):
+        if not (part / "report.html").exists():
+            write_report(part)
+    else:
         part.mkdir(parents=True, exist_ok=True)
         settings = (folder / "config.yaml").read_text()
         (part / "config.yaml").write_text(f"{settings}# this part ran with seed {seed}{where}\n")

@@ -17,9 +17,10 @@ from typing import Any
 
 from flwr.app import ArrayRecord, Context
 from flwr.serverapp import Grid, ServerApp
-from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType] - its stub has a bare PathLike
+from safetensors.numpy import save
 
 from fleettune.deltas.frames import write_frame
+from fleettune.whole_files import write_whole
 from strategies.catalogue.cataloguer import Cataloguer, write_catalogue
 from strategies.learning.arm_learning import decision_rows, guidance_rows
 from strategies.plan import read_plan
@@ -104,15 +105,15 @@ def _write_updates(strategy: FleetStrategy, folder: Path) -> None:
     """
     for arm, update in strategy.updates.items():
         arrays = {str(site): value for site, value in update.mean().items()}
-        save_file(arrays, folder / f"fleet_update_{arm}.safetensors")
+        write_whole(folder / f"fleet_update_{arm}.safetensors", save(arrays))
     fleets = {arm: state.fleet for arm, state in strategy.arms.items() if state.fleet is not None}
     if not fleets:
         return
     for arm, fleet in fleets.items():
-        (folder / f"{FLEET}{arm}.safetensors").write_bytes(write_frame(fleet))
+        write_whole(folder / f"{FLEET}{arm}.safetensors", write_frame(fleet))
     published = strategy.publisher.published
     bases = {arm: published[fleet.release].manifest.path for arm, fleet in fleets.items()}
-    (folder / FLEET_BASES).write_text(json.dumps(bases, sort_keys=True))
+    write_whole(folder / FLEET_BASES, json.dumps(bases, sort_keys=True).encode())
 
 
 def _release_row(strategy: FleetStrategy, version: int) -> dict[str, object]:

@@ -43,7 +43,7 @@ grid = CohortGrid(
     client=clients.app.app,
     registry=Registry(devices=int(devices), fleet=fleet),
     cohort_size=int(devices),
-    observer=lambda arm, content: None,
+    observer=lambda arm, content, device: None,
 )
 context = Context(
     run_id=RUN_ID, node_id=0, node_config={}, state=RecordDict(), run_config={"plan": plan}

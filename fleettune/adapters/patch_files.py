@@ -48,12 +48,17 @@ def patch_from_bytes(data: bytes) -> Patch:
 
 
 def keep_patch(store: Path, patch: Patch) -> str:
-    """Writes a patch into a store that lacks it; returns its digest."""
-    digest = patch.digest()
+    """Writes a patch into a store that lacks it, or has it damaged; returns its digest."""
+    digest, data = patch.digest(), patch_to_bytes(patch)
     file = _file(store, digest)
-    if not file.is_file():
-        write_whole(file, patch_to_bytes(patch))
+    if not file.is_file() or file.read_bytes() != data:
+        write_whole(file, data)
     return digest
+
+
+def holds_patch(store: Path, digest: str) -> bool:
+    """Returns whether a store has a file for the patch of a digest."""
+    return _file(store, digest).is_file()
 
 
 def fetch_patch(store: Path, digest: str) -> Patch:
@@ -65,9 +70,16 @@ def fetch_patch(store: Path, digest: str) -> Patch:
     file = _file(store, digest)
     if not file.is_file():
         raise ValueError(f"patch store {store} must hold the patch {digest}, does not")
-    patch = patch_from_bytes(file.read_bytes())
-    if patch.digest() != digest:
-        raise ValueError(f"patch {digest} in {store} must have that digest, got {patch.digest()}")
+    try:
+        patch = patch_from_bytes(file.read_bytes())
+        found = patch.digest()
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+        found, patch = f"no patch at all ({type(error).__name__})", None
+    if patch is None or found != digest:
+        raise ValueError(
+            f"patch {file} must have that digest, got {found}: it is damaged; delete it, and a "
+            "new run makes it anew"
+        )
     return patch
 
 

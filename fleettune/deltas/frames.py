@@ -70,7 +70,16 @@ def write_frame(patch: Patch, codec: Codec = FP32) -> bytes:
         "sizes": _sizes_text(patch),
     }
     header[_DIGEST] = _digest(header, parts)
-    return save(dict(parts), metadata=header)
+    return _sorted_header(save(dict(parts), metadata=header))
+
+
+def _sorted_header(frame: bytes) -> bytes:
+    """Returns a frame with its header in one order: safetensors draws one for every file."""
+    end = 8 + int.from_bytes(frame[:8], "little")
+    header = json.loads(frame[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    return frame[:8] + text.ljust(end - 8) + frame[end:]
 
 
 def payload_bytes(frame: bytes) -> int:

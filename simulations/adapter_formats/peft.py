@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import Any, cast
 
 from safetensors import safe_open
-from safetensors.numpy import (
-    save_file,  # pyright: ignore[reportUnknownVariableType] - a path of any kind of text
-)
+from safetensors.numpy import save
 
 from clients.state.state import read_state
 from fleettune.adapters.patch import Patch, from_arrays, peft_name, to_arrays, to_peft
 from fleettune.adapters.patch_files import peft_config_of, read_peft
 from fleettune.backbone.causal_lm import BUILT_IN_MODELS, MODELS_FOLDER, read_shapes
 from fleettune.deltas.frames import read_frame
+from fleettune.whole_files import write_whole
 from simulations.checkpoint.store import DeviceStates
 from strategies.app import FLEET, FLEET_BASES
 
@@ -67,9 +66,8 @@ def save_patches(states: DeviceStates, arms: Iterable[str], devices: int, folder
 def save_patch(kept: KeptPatch, arm: str, device: int, folder: Path) -> Path:
     """Writes a patch where `read_patch` finds it, and returns the file."""
     file = _file(folder, arm, device)
-    file.parent.mkdir(parents=True, exist_ok=True)
     told = {"alpha": kept.patch.alpha, "release": kept.patch.release, "base": kept.base}
-    save_file(to_arrays(kept.patch), file, metadata={"fleettune": json.dumps(told)})
+    write_whole(file, save(to_arrays(kept.patch), metadata={"fleettune": json.dumps(told)}))
     return file
 
 
@@ -129,8 +127,8 @@ def export_peft(kept: KeptPatch, into: Path) -> None:
     config = into / "adapter_config.json"
     if config.exists():
         raise ValueError(f"--into must name a folder without {config.name}, got {into}")
-    into.mkdir(parents=True, exist_ok=True)
-    save_file(to_peft(kept.patch), into / "adapter_model.safetensors", metadata={"format": "pt"})
+    weights = save(to_peft(kept.patch), metadata={"format": "pt"})
+    write_whole(into / "adapter_model.safetensors", weights)
     config.write_text(json.dumps(peft_config(kept), indent=1, sort_keys=True))
 
 

@@ -21,6 +21,7 @@ from fleettune.whole_files import write_whole
 from simulations.checkpoint.inputs import find_changed, write_inputs
 from simulations.checkpoint.versions import (
     check_format,
+    read_own_file,
     read_versions,
     versions,
     write_versions,
@@ -82,7 +83,7 @@ def begin_run(
     write_versions(folder)
     write_inputs(folder, [_plain(part) for part in parts], installed)
     # last: a folder with a configuration can be resumed
-    config.write_text(OmegaConf.to_yaml(cfg, resolve=True))
+    write_whole(config, OmegaConf.to_yaml(cfg, resolve=True).encode())
 
 
 def delete_checkpoint(folder: Path) -> None:
@@ -166,7 +167,8 @@ def check_unchanged(cfg: DictConfig, parts: Sequence[DictConfig]) -> None:
     if OmegaConf.select(cfg, "resume") is None:
         return
     folder = Path(str(cfg.resume))
-    before = _flat(OmegaConf.to_container(OmegaConf.load(folder / _CONFIG)))
+    config: DictConfig = read_own_file(folder / _CONFIG, OmegaConf.create, DictConfig)
+    before = _flat(OmegaConf.to_container(config))
     changed, moved = find_changed(folder, [_plain(part) for part in parts])
     # a file comes first: words of a lexicon stand in the configuration as well
     found = changed or [
@@ -194,12 +196,11 @@ def _own(folder: Path) -> list[str]:
             f"`fleettune report {folder}` writes its page"
         )
     if is_finished(folder):
-        raise ValueError(f"{folder} holds a finished run; there is nothing to resume")
-    command = folder / _COMMAND
-    if not command.exists():
-        raise ValueError(f"{folder} cannot be resumed: {_COMMAND} is missing")
+        page = f"; `fleettune report {folder}` writes its page again"
+        told = "" if (folder / "study.json").exists() else page
+        raise ValueError(f"{folder} holds a finished run; there is nothing to resume{told}")
     check_format(folder)
-    return cast(list[str], json.loads(command.read_text()))
+    return cast(list[str], read_own_file(folder / _COMMAND, json.loads, list))
 
 
 def _key(override: str) -> str:
@@ -234,4 +235,5 @@ class _Absent:
 
 
 def _differ(folder: Path, differences: Sequence[str]) -> str:
-    return f"{folder} can only be resumed as it was begun: {'; '.join(differences)}"
+    told = "; ".join(differences)
+    return f"{folder} can only be resumed as it was begun ({_CONFIG} says how): {told}"

@@ -6,13 +6,17 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from yaml import YAMLError
+
 from fleettune.data.personas import WORLD_VERSION
 from fleettune.releases.model_files import file_digest
+from fleettune.whole_files import write_whole
 
 CHECKPOINT_FORMAT = 3
 """Raised when a checkpoint's tables, or what stands in them, change; 1 had no number."""
@@ -65,9 +69,34 @@ def check_format(folder: Path) -> None:
 
 def write_versions(folder: Path) -> None:
     """Writes the versions into a run's folder."""
-    (folder / _FILE).write_text(json.dumps(versions(), indent=1))
+    write_whole(folder / _FILE, json.dumps(versions(), indent=1).encode())
 
 
 def read_versions(folder: Path) -> dict[str, Any]:
-    """Returns the versions that a run was begun with."""
-    return json.loads((folder / _FILE).read_text())
+    """Returns the versions that a run was begun with; ValueError if the file is damaged."""
+    return read_own_file(folder / _FILE, json.loads, dict)
+
+
+def read_own_file(file: Path, read: Callable[[str], Any], kind: type) -> Any:  # noqa: ANN401 - read's
+    """Returns what a run wrote into its folder for its resumption.
+
+    Args:
+        file: The file.
+        read: How its text is read.
+        kind: What that gives.
+
+    Raises:
+        ValueError: If the file is missing or damaged.
+    """
+    try:
+        found = read(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, YAMLError) as error:
+        found, told = None, f" ({type(error).__name__})"
+    else:
+        told = ""
+    if not isinstance(found, kind):
+        raise ValueError(
+            f"{file} is missing or damaged{told}, so this run cannot be resumed; begin it anew in "
+            "another folder"
+        )
+    return found

@@ -32,8 +32,8 @@ RUN_ID = 1
 class Observer(Protocol):
     """Sees every reply before the strategy does, and may take records out of it."""
 
-    def __call__(self, arm: str, content: RecordDict) -> None:
-        """Looks at one reply's records."""
+    def __call__(self, arm: str, content: RecordDict, device: int | None, /) -> None:
+        """Looks at one reply's records; `device` is whose they are, where the grid knows."""
         ...
 
 
@@ -197,7 +197,8 @@ class CohortGrid(Grid):
         replies = run_cohort(calls, run)
         self.states.save(states)
         for message, reply in zip(messages, replies, strict=True):
-            self.observer(message.metadata.group_id, reply.content)
+            device = message.metadata.dst_node_id - 1
+            self.observer(message.metadata.group_id, reply.content, device)
         return replies
 
     def _call(self, message: Message, state: RecordDict) -> Message:

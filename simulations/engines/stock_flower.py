@@ -86,7 +86,7 @@ class ObservingGrid(Grid):
             arm = reply.metadata.group_id
             if reply.has_error():
                 raise DeviceFailedError(f"a device failed in arm {arm}: {reply.error.reason}")
-            self.observer(arm, reply.content)
+            self.observer(arm, reply.content, None)
         self.on_cohort(len({reply.metadata.src_node_id for reply in watched}))
         return watched
 

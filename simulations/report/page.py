@@ -16,6 +16,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs  # pyright: ignore[reportMissingTypeStubs] - it has none
 
+from fleettune.whole_files import write_whole
+
 Row = Mapping[str, str]
 """A line of a table: the text of every cell by the heading of its column."""
 
@@ -29,7 +31,7 @@ def write_page(template: str, path: Path, values: Mapping[str, object]) -> Path:
         jinja2.UndefinedError: If the template names a value that is not given.
     """
     page = _load_templates().get_template(template)
-    path.write_text(page.render(values, plotly=Markup(get_plotlyjs())), encoding="utf-8")
+    write_whole(path, page.render(values, plotly=Markup(get_plotlyjs())).encode())
     return path
 
 

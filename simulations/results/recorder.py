@@ -7,8 +7,10 @@ the run: its checkpoint, or this process's memory.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +22,7 @@ from fleettune.cost.ledger import Stage
 from fleettune.cost.workload import Workload
 from fleettune.messages.flower_records import decode_statistics, take_observation
 from fleettune.messages.report import Observation, Statistics
+from fleettune.whole_files import write_whole
 from simulations.results.device_means import STAGES
 
 SCHEMA: dict[str, Any] = {
@@ -96,6 +99,7 @@ WORK_SCHEMA: dict[str, Any] = {
 }
 """Columns of ``work.parquet``: what each row's joules were priced from."""
 _KEY = ("arm", "device", "round")
+log = logging.getLogger(__name__)
 
 
 ROWS_AT_ONCE = 20_000
@@ -152,10 +156,25 @@ class Recorder:
 
     rows: Rows = field(default_factory=MemoryRows)
 
-    def __call__(self, arm: str, content: RecordDict) -> None:
-        """Notes one reply."""
-        seen, workload = take_observation(content)
-        self.rows.add_row(make_row(arm, decode_statistics(content), seen, workload))
+    def __call__(self, arm: str, content: RecordDict, device: int | None = None) -> None:
+        """Notes one reply; one whose statistics the server rejects makes no row.
+
+        Args:
+            arm: Its arm.
+            content: Its records; the observer's are taken out.
+            device: Whose it is; None where the grid does not know.
+        """
+        try:
+            seen, workload = take_observation(content)
+            statistics = decode_statistics(content)
+        except ValueError as error:
+            log.warning("a reply of arm %s makes no row: %s", arm, error)
+            return
+        if device is None or statistics.outcome.device == device:
+            self.rows.add_row(make_row(arm, statistics, seen, workload))
+        else:
+            named = statistics.outcome.device
+            log.warning("device %d of arm %s names device %d: no row", device, arm, named)
 
     def frame(self) -> pl.DataFrame:
         """Returns all rows in the order of arm, device and round."""
@@ -189,5 +208,11 @@ def _parts(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]
 
 
 def write_parquet(frame: pl.DataFrame, file: Path) -> None:
-    """Writes a frame as Parquet, the same bytes for the same rows."""
-    frame.write_parquet(file, compression="zstd", statistics=False)
+    """Writes a frame as Parquet, the same bytes for the same rows.
+
+    Raises:
+        OSError: If it cannot be written; no part of it is there then.
+    """
+    content = BytesIO()
+    frame.write_parquet(content, compression="zstd", statistics=False)
+    write_whole(file, content.getvalue())

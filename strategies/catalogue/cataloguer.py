@@ -29,6 +29,7 @@ from fleettune.catalogue.manifest import (
 from fleettune.cohort.execute import Execute, execute_here
 from fleettune.records import to_record
 from fleettune.releases.manifest import Manifest
+from fleettune.whole_files import write_whole
 from strategies.catalogue.cluster_source import ClusterCatalogue
 from strategies.catalogue.entries import Catalogue, Entry, EntryTools, publish
 from strategies.catalogue.explain import explain_entries
@@ -187,11 +188,11 @@ class Cataloguer:
         made_of = [SCHEMA, release.digest, release.version, listed, to_record(how.explain)]
         key = hashlib.sha256(json.dumps([*made_of, questions, self.seed]).encode()).hexdigest()
         file = folder / f"{key}.explained"
-        if file.is_file():
-            return (folder / f"{file.read_text()}.catalogue").read_bytes()
+        if (found := _find_explained(folder, file)) is not None:
+            return found
         catalogue = explain_entries(entries, questions, how.explain, release, self.run)
         # written behind its manifest, so that a key always leads to one
-        file.write_text(publish(catalogue, folder))
+        write_whole(file, publish(catalogue, folder).encode())
         return encode_manifest(catalogue.manifest)
 
     def _check_entries(
@@ -208,6 +209,14 @@ class Cataloguer:
             named = ", ".join(found.lost)
             log.info("release %d: these entries do not hold: %s", release.version, named)
         return found
+
+
+def _find_explained(folder: Path, file: Path) -> bytes | None:
+    """Returns the manifest that a key leads to; None where one of the two is absent or damaged."""
+    digest = file.read_text(errors="replace") if file.is_file() else ""
+    manifest = folder / f"{digest}.catalogue"
+    data = manifest.read_bytes() if manifest.is_file() else b""
+    return data if manifest_digest(data) == digest else None
 
 
 def _rows(version: int, made: ReleaseCatalogue) -> list[dict[str, Any]]:

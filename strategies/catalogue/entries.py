@@ -19,6 +19,7 @@ from fleettune.cohort.execute import Execute
 from fleettune.data.tokens import open_encoder
 from fleettune.jobs.jobs import GenerateJob, GenerateResult
 from fleettune.releases.manifest import Manifest
+from fleettune.whole_files import write_whole
 from strategies.catalogue.shared_deltas import SharedDeltas
 
 
@@ -68,7 +69,7 @@ def publish(catalogue: Catalogue, store: Path) -> str:
         keep_patch(store, entry.patch)
     data = encode_manifest(catalogue.manifest)
     digest = manifest_digest(data)
-    (store / f"{digest}.catalogue").write_bytes(data)
+    write_whole(store / f"{digest}.catalogue", data)
     return digest
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeAlias, cast
 
 from fleettune.adapters.patch import Patch, Placement, new_patch
-from fleettune.adapters.patch_files import fetch_patch, keep_patch
+from fleettune.adapters.patch_files import fetch_patch, holds_patch, keep_patch
 from fleettune.catalogue.manifest import CORPUS
 from fleettune.data.exchanges import Exchange
 from fleettune.data.style_corpora import Corpora, draw_exchanges
@@ -24,6 +24,7 @@ from fleettune.jobs.jobs import TuneJob, TuneResult, job_digest
 from fleettune.releases.manifest import Manifest
 from fleettune.seeds import Purpose, stream
 from fleettune.shapes import MODULES, Shapes, Site
+from fleettune.whole_files import write_whole
 from strategies.catalogue.entries import Entry, EntryTools
 from strategies.catalogue.explain import Explain, check_counts, check_worse
 from strategies.catalogue.still_valid import EntryValidity
@@ -212,7 +213,7 @@ def tune_on_corpora(
         # written behind its patch, so that a key always leads to one
         key = _key_file(tools.store, jobs[name], release)
         digest = keep_patch(tools.store, patch)
-        key.write_text(digest)
+        write_whole(key, digest.encode())
     found = {name: patch for name, patch in known.items() if patch is not None}
     return tuple(Entry(name=name, origin=CORPUS, patch=found[name]) for name in jobs)
 
@@ -260,8 +261,10 @@ def _placement(how: TextCatalogue, shapes: Shapes) -> Placement:
 
 
 def _find_tuned(store: Path, job: TuneJob, release: Manifest) -> Patch | None:
+    """Returns the patch that a tune came to before; None where its key leads to none."""
     key = _key_file(store, job, release)
-    return fetch_patch(store, key.read_text()) if key.is_file() else None
+    digest = key.read_text(errors="replace") if key.is_file() else ""
+    return fetch_patch(store, digest) if holds_patch(store, digest) else None
 
 
 def _key_file(store: Path, job: TuneJob, release: Manifest) -> Path:

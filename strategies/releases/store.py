@@ -6,6 +6,7 @@ finds it compares them, so a changed or damaged file never gives other results w
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from fleettune.backbone.model_family import fuse_split
 from fleettune.releases.model_files import file_digests, folder_digest
@@ -31,11 +33,14 @@ def find_release(folder: Path) -> Mapping[str, Any] | None:
     if not folder.exists():
         return None
     try:
-        record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        wanted: dict[str, str] = dict(record["files"])
+        held: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record: dict[str, Any] = held["record"]
+        if held["sha256"] != _record_digest(record):
+            raise ValueError("it must have the digest that it says")
+        wanted: dict[str, str] = record["files"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"release cache {folder} is damaged: {RECORD} is missing or no record "
+            f"release cache {folder} is damaged: {RECORD} is missing or not what was written "
             f"({type(error).__name__}); delete that folder, and the release is made anew"
         ) from error
     names = [name for name in wanted if not (folder / name).is_file()]
@@ -71,13 +76,25 @@ def make_release(folder: Path, make: Callable[[Path], Mapping[str, Any]]) -> Map
             "digest": folder_digest(partial),
             "files": dict(file_digests(partial)),
         }
-        (partial / RECORD).write_text(json.dumps(record), encoding="utf-8")
+        held = {"sha256": _record_digest(record), "record": record}
+        (partial / RECORD).write_text(json.dumps(held), encoding="utf-8")
     return record
 
 
+def _record_digest(record: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
 def write_model(model: Any, parent: Path, folder: Path) -> None:  # noqa: ANN401 - a transformers model
-    """Writes a model as a vendor ships it: weights in half precision, the parent's tokenizer."""
+    """Writes a model as a vendor ships it: weights in half precision, the parent's tokenizer.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
     fuse_split(model)
-    model.to(torch.float16).save_pretrained(folder)
+    try:
+        model.to(torch.float16).save_pretrained(folder)
+    except SafetensorError as error:
+        raise OSError(f"{folder}: {error}") from error
     for file in parent.glob("*token*"):
         shutil.copy(file, folder / file.name)

@@ -37,8 +37,8 @@ from strategies.releases.store import make_release, write_model
 
 log = logging.getLogger(__name__)
 
-RECIPE_VERSION = 3
-"""Part of every release's key: raised when this module makes other weights from the same plan."""
+RECIPE_VERSION = 4
+"""Part of every release's key: raised when the same plan makes other weights or another record."""
 TRAINING_THREADS = 1
 """Threads that train a release, whatever the machine has: part of the bytes of its weights."""
 FLOOR = 0.02

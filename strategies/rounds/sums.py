@@ -114,8 +114,7 @@ class RunningSum:
     def add(self, reply: Reply) -> None:
         """Adds one device's reply; rejects it if its device does not come behind those before it.
 
-        The order is the grid's. A reply out of it names another device than its own, or one that
-        has replied already.
+        A reply out of that order names a device that has replied already.
         """
         statistics = reply.statistics
         outcome, total = statistics.outcome, statistics.ledger.total()
@@ -232,12 +231,14 @@ def _in_order(
 ) -> Iterator[tuple[str, Reply | Rejection | None]]:
     """Yields replies in an order in which every arm's devices ascend; None for an error.
 
-    A grid that streams yields them so. One that returns them all at once, as stock Flower does in
+    A grid that streams yields them so, and its nodes are the devices' numbers plus 1: a reply that
+    names another device is not taken. One that returns them all at once, as stock Flower does in
     the order of arrival, has them in memory anyway, so these are sorted: a sum of floats depends
     on its order, and then equal experiments would not give equal bytes.
     """
     if isinstance(replies, Iterator):
-        yield from (_decode(reply, expected) for reply in _by_node(replies))
+        for reply in _by_node(replies):
+            yield _decode(reply, expected, reply.metadata.src_node_id - 1)
     else:
         yield from sorted((_decode(reply, expected) for reply in replies), key=_device)
 
@@ -260,7 +261,10 @@ def _by_node(replies: Iterator[Message]) -> Iterator[Message]:
         yield reply
 
 
-def _decode(reply: Message, expected: ExpectedDelta | None) -> tuple[str, Reply | Rejection | None]:
+def _decode(
+    reply: Message, expected: ExpectedDelta | None, device: int | None = None
+) -> tuple[str, Reply | Rejection | None]:
+    """Returns an arm and what its reply holds; `device` is whose it is, where the grid says so."""
     arm = reply.metadata.group_id
     if reply.has_error():
         return arm, None
@@ -269,6 +273,10 @@ def _decode(reply: Message, expected: ExpectedDelta | None) -> tuple[str, Reply 
     except ValueError as error:
         log.warning("reply of node %d in arm %s: %s", reply.metadata.src_node_id, arm, error)
         return arm, Rejection.STATISTICS
+    if device is not None and statistics.outcome.device != device:
+        named = statistics.outcome.device
+        log.warning("reply of device %d in arm %s names device %d", device, arm, named)
+        return arm, Rejection.DEVICE
     try:
         return arm, Reply(statistics=statistics, delta=read_delta(reply.content, expected))
     except RejectedError as error:

@@ -95,6 +95,14 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None
     assert "Traceback" not in told
 
 
+def test_a_log_that_cannot_be_opened_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "out" / "run.log").mkdir(parents=True)
+    code, told = ran(tmp_path, "hydra.run.dir=out")
+    assert code == 2, told
+    assert "run.log" in errors(told)[0]
+    assert "Traceback" not in told
+
+
 def test_two_runs_that_begin_in_one_folder_are_one_run_and_one_refusal(tmp_path: Path) -> None:
     first = started(tmp_path, "seed=1", "hydra.run.dir=out")
     other = started(tmp_path, "seed=2", "hydra.run.dir=out")

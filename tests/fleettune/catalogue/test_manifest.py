@@ -99,6 +99,20 @@ def test_a_stored_patch_is_found_by_what_it_computes(tmp_path: Path) -> None:
         fetch_patch(tmp_path, "1" * 64)
 
 
+@pytest.mark.parametrize("left", [b"", b"\0" * 40, b"\x02\0\0\0\0\0\0\0{}"])
+def test_a_damaged_patch_is_refused_by_its_file_and_written_again_by_who_has_it(
+    tmp_path: Path, left: bytes
+) -> None:
+    ones = Factors(a=np.ones((1, 2), np.float32), b=np.ones((3, 1), np.float32))
+    patch = Patch(release=4, alpha=2.0, factors={Site(0, "q"): ones})
+    digest = keep_patch(tmp_path, patch)
+    (tmp_path / f"{digest}.safetensors").write_bytes(left)
+    with pytest.raises(ValueError, match=rf"{digest}.safetensors must .*damaged; delete it"):
+        fetch_patch(tmp_path, digest)
+    keep_patch(tmp_path, patch)
+    assert fetch_patch(tmp_path, digest).digest() == digest
+
+
 def test_counts_by_hand() -> None:
     found = stylometric_counts("Sure, a nutrition option for Ana!")
     assert found[:9].tolist() == [6, 33, pytest.approx(26 / 6), 9, 1, 2, 1, 1, 0]

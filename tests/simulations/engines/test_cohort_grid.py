@@ -189,7 +189,7 @@ def test_devices_that_wait_for_compute_do_not_change_the_order_of_replies() -> N
         client=app,
         registry=Registry(devices=4, fleet=""),
         cohort_size=4,
-        observer=lambda arm, content: None,
+        observer=lambda arm, content, device: None,
         on_cohort=lambda count: None,
     )
     replies = grid.send_and_receive(messages([4, 3, 2, 1]))
@@ -218,7 +218,7 @@ def test_passes_run_with_the_precision_and_on_the_processor_of_the_grid() -> Non
         client=app,
         registry=Registry(devices=1, fleet=""),
         cohort_size=1,
-        observer=lambda arm, content: None,
+        observer=lambda arm, content, device: None,
         run_batches=run_batches,
         precision="fast",
         processor="cuda",

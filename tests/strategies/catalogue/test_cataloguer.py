@@ -54,6 +54,21 @@ def test_a_catalogue_is_kilobytes_and_equal_when_made_again(tmp_path: Path) -> N
     assert all(row["reads"] for row in made.rows())
 
 
+@pytest.mark.parametrize("kind", ["tuned", "explained", "catalogue"])
+@pytest.mark.parametrize("damage", ["empty", "flip"])
+def test_a_damaged_key_or_manifest_of_the_store_is_made_anew(
+    tmp_path: Path, kind: str, damage: str
+) -> None:
+    offer = Cataloguer(how=HOW, store=tmp_path, seed=3).offer([RELEASE])
+    file = min(tmp_path.rglob(f"*.{kind}"))
+    whole = file.read_bytes()
+    middle = len(whole) // 2
+    changed = whole[:middle] + bytes([whole[middle] ^ 2]) + whole[middle + 1 :]
+    file.write_bytes(b"" if damage == "empty" else changed)
+    assert Cataloguer(how=HOW, store=tmp_path, seed=3).offer([RELEASE]) == offer
+    assert file.read_bytes() == whole
+
+
 def test_entries_are_reused_where_a_release_leaves_them_and_retuned_elsewhere(
     tmp_path: Path,
 ) -> None:

@@ -75,7 +75,7 @@ def test_a_writer_that_comes_second_leaves_the_finished_folder_alone(tmp_path: P
         return {**write_pocket(partial), "plan": "late"}
 
     make_release(folder, late)
-    assert json.loads((folder / RECORD).read_text())["plan"] == "none"
+    assert json.loads((folder / RECORD).read_text())["record"]["plan"] == "none"
     assert [file.name for file in tmp_path.iterdir()] == ["release"]
 
 
@@ -106,19 +106,10 @@ def test_a_damaged_file_of_a_cached_release_is_named(
         content[len(content) // 2] ^= 2
         part = {"cut": content[: len(content) // 2], "flip": content, "empty": b""}[damage]
         file.write_bytes(part)
-    if name == "release.json" and damage == "flip" and find_quietly(folder):
-        return  # a byte of what training showed, which decides nothing
     with pytest.raises(ValueError, match=r"is damaged: .*delete that folder") as caught:
         make_release(folder, write_pocket)
-    assert name in str(caught.value) or name == "release.json"
+    assert f"is damaged: {name} is" in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def find_quietly(folder: Path) -> bool:
-    try:
-        return find_release(folder) is not None
-    except ValueError:
-        return False
 
 
 def test_a_file_added_to_a_cached_release_is_named(made: Path, tmp_path: Path) -> None:

@@ -206,6 +206,12 @@ def test_a_device_that_names_another_one_is_rejected(streams: bool) -> None:
     assert (closed.rejected, closed.devices) == ({"wrong_device": 1}, 3)
 
 
+def test_a_device_that_names_a_later_one_silences_nobody_else() -> None:
+    night = iter([reply(0), hostile(1, outcome(device=7)), reply(2), reply(3)])
+    closed = sum_replies("a", night)["a"].close(0, 0)
+    assert (closed.rejected, closed.devices) == ({"wrong_device": 1}, 3)
+
+
 def test_a_reply_for_an_arm_that_nobody_asked_changes_nothing() -> None:
     def stream() -> Iterator[Message]:
         yield from (reply(0), reply(1, "z" * 1000), reply(2))

@@ -42,11 +42,14 @@ _LABEL = ("whole number", "number")
 SUFFIXES = {"parquet": (".parquet", ".pq"), "jsonl": ENDINGS}
 """Formats and how the names of such files end; JSON Lines may be compressed (.gz, .zst)."""
 _PARQUET: Any = parquet
+_ARROW: Any = pyarrow
 _FROM_ARROW: Any = cast(Any, pl).from_arrow
 _UNREADABLE: tuple[type[Exception], ...] = (
-    *(cast(Any, pyarrow).ArrowException, OSError),
+    *(_ARROW.ArrowException, OSError, UnicodeDecodeError),
     pl.exceptions.PolarsError,
 )
+_PLAIN = {str, int, float, bool, type(None)}
+"""What a value of JSON may be in a column that is read."""
 _EPOCH, _RATIO = 1e8, 100.0
 """A clock that begins after 1973 in seconds, and may not hold other units beside."""
 
@@ -104,14 +107,7 @@ class RowFile:
         Raises:
             ValueError: As `check`, or naming the first row that breaks the schema.
         """
-        self.check()
-        if self.format == "jsonl":
-            frame = _jsonl(self, list(read_lines(self.path)))
-        else:
-            frame = _parquet(self)
-        _check_columns(self, frame.schema)
-        if frame.height == 0:
-            raise ValueError(f"{self.path!r} must hold at least one exchange, got no row")
+        frame = _frame(self)
         if self.anonymous:
             return _anonymous(self, frame)
         numeric = dict.fromkeys([*_others(frame.schema), *self.labels])
@@ -124,6 +120,28 @@ class RowFile:
         )
         _check_rows(self, rows)
         return rows
+
+    def texts(self) -> pl.DataFrame:
+        """Returns ``question``, ``response`` and, where it is there, ``domain`` as text.
+
+        Nothing else is read and no row is checked; what is missing is an empty text.
+
+        Raises:
+            ValueError: As `check`, or if there is no row.
+        """
+        frame = _frame(self)
+        wanted = ("question", "response", *({"domain"} & set(frame.columns)))
+        return pl.DataFrame([_text(frame, name) for name in wanted])
+
+
+def _frame(file: RowFile) -> pl.DataFrame:
+    file.check()
+    is_lines = file.format == "jsonl"
+    frame = _jsonl(file, list(read_lines(file.path))) if is_lines else _parquet(file)
+    _check_columns(file, frame.schema)
+    if frame.height == 0:
+        raise ValueError(f"{file.path!r} must hold at least one exchange, got no row")
+    return frame
 
 
 def _ends_well(path: str, format_: str) -> bool:
@@ -185,8 +203,7 @@ def _others(schema: Mapping[str, pl.DataType]) -> list[str]:
 
 def _parquet_schema(path: str) -> dict[str, pl.DataType]:
     try:
-        empty = _PARQUET.read_schema(path).empty_table()
-        return dict(cast(pl.DataFrame, _FROM_ARROW(empty)).schema)
+        return dict(_frame_of(_PARQUET.read_schema(path).empty_table()).schema)
     except _UNREADABLE as error:
         raise ValueError(
             f"path must name a Parquet file, got {path!r}: {_one_line(error)}"
@@ -199,11 +216,20 @@ def _parquet(file: RowFile) -> pl.DataFrame:
     wanted = [name for name in schema if name in COLUMNS or name in _others(schema)]
     try:
         table = _PARQUET.read_table(file.path, columns=wanted)
-        return cast(pl.DataFrame, _FROM_ARROW(table))
+        # what is no UTF-8, or lies outside its column, would be found by nobody later
+        table.validate(full=True)
+        return _frame_of(table)
     except _UNREADABLE as error:
         raise ValueError(
             f"path must name a whole Parquet file, got {file.path!r}: {_one_line(error)}"
         ) from error
+
+
+def _frame_of(table: Any) -> pl.DataFrame:  # noqa: ANN401 - pyarrow has no types
+    """Returns an Arrow table without its metadata: Polars panics where that is no UTF-8."""
+    fields = [_ARROW.field(field.name, field.type) for field in table.schema]
+    plain = _ARROW.Table.from_arrays(table.columns, schema=_ARROW.schema(fields))
+    return cast(pl.DataFrame, _FROM_ARROW(plain))
 
 
 def _one_line(error: Exception) -> str:
@@ -221,6 +247,12 @@ def _jsonl(file: RowFile, rows: Sequence[tuple[int, Mapping[str, object]]]) -> p
         if name not in (*COLUMNS, *file.labels) and not kinds <= {int, float}:
             _check_gaps(file, name, rows)
             continue
+        if not kinds <= _PLAIN:
+            odd = next(number for number, row in rows if type(row.get(name)) not in _PLAIN)
+            raise ValueError(
+                f"column {name} of {file.path!r} must hold texts or numbers, line {odd} holds a "
+                "list or an object: convert the column"
+            )
         try:
             columns.append(pl.Series(name, values, strict=True))
         except (TypeError, OverflowError) as error:

@@ -6,7 +6,6 @@ ordinary characters there: a user who writes "<|end|>" ends no answer.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -16,6 +15,7 @@ from typing import Any, cast
 from tokenizers import AddedToken, Tokenizer
 
 from fleettune.data.exchanges import Exchange
+from fleettune.records import read_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,10 +212,15 @@ def open_encoder(folder: Path, template: str, max_tokens: int) -> Encoder:
         raise ValueError(f"model folder {folder} holds no tokenizer.json; save the tokenizer there")
     if template not in TEMPLATES:
         raise ValueError(f"model.template must be one of {sorted(TEMPLATES)}, got {template!r}")
-    tokenizer, around = Tokenizer.from_file(str(file)), TEMPLATES[template]
+    tokenizer, around = _tokenizer(file), TEMPLATES[template]
     if not around.after:
         around = replace(around, after=_end_of_text(tokenizer, folder, template))
     encoder = make_encoder(tokenizer, around, max_tokens)
+    if not encoder.after:
+        raise ValueError(
+            f"tokenizer in {folder} drops {encoder.template.after!r}, with which an answer ends in "
+            f"the template {template!r}; choose the template of its family"
+        )
     least = 2 * (len(encoder.before) + len(encoder.between) + len(encoder.after)) + 1
     if max_tokens < least:
         raise ValueError(
@@ -228,8 +233,8 @@ def open_encoder(folder: Path, template: str, max_tokens: int) -> Encoder:
 def _end_of_text(tokenizer: Tokenizer, folder: Path, template: str) -> str:
     """Returns the token that ends a text of the model, the first ``eos_token_id`` of its config."""
     file = folder / "config.json"
-    config: dict[str, Any] = json.loads(file.read_text())
-    found = config.get("eos_token_id")
+    config = read_json(file.read_bytes() if file.is_file() else b"", str(file))
+    found = cast(dict[str, Any], config if isinstance(config, dict) else {}).get("eos_token_id")
     ids = cast(list[Any], found) if isinstance(found, list) else [found]
     word = (
         tokenizer.id_to_token(ids[0]) if ids and isinstance(ids[0], int) and ids[0] >= 0 else None
@@ -242,3 +247,12 @@ def _end_of_text(tokenizer: Tokenizer, folder: Path, template: str) -> str:
             f"choose the template of its family: {', '.join(TEMPLATES)}"
         )
     return word
+
+
+def _tokenizer(file: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(str(file))
+    except Exception as error:  # its library raises nothing narrower
+        raise ValueError(
+            f"{file} cannot be read as a tokenizer ({error}); copy or save it anew"
+        ) from error

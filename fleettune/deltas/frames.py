@@ -13,14 +13,13 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors.numpy import save
 
 from fleettune.adapters.factors import Array, check_tied_alpha
 from fleettune.adapters.patch import Patch, from_arrays, to_arrays
+from fleettune.adapters.tensor_bytes import read_tensors
 from fleettune.deltas.codecs import FP32, Codec, Parts, Shape, unpack
 from fleettune.deltas.rejections import RejectedError, Rejection
 from fleettune.shapes import Shapes, Site, order, parse_site
@@ -121,15 +120,11 @@ def _check_alpha(alpha: float) -> None:
 
 def _open_frame(frame: bytes) -> tuple[dict[str, str], Parts]:
     try:
-        size = int.from_bytes(frame[:8], "little")
-        if size > min(HEADER_LIMIT, len(frame) - 8):
-            raise ValueError(f"header of {size} bytes")
-        header: dict[str, Any] = dict(json.loads(frame[8 : 8 + size])["__metadata__"])
-        parts = load(frame)
-    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise RejectedError(Rejection.UNREADABLE, f"no safetensors frame: {error}") from error
+        header, parts = read_tensors(frame, "a frame", HEADER_LIMIT)
+    except ValueError as error:
+        raise RejectedError(Rejection.UNREADABLE, str(error)) from error
     odd = [name for name, part in parts.items() if part.dtype.name not in _DTYPES]
-    if odd or not all(isinstance(value, str) for value in header.values()):
+    if odd:
         raise RejectedError(Rejection.UNREADABLE, f"unknown kinds of arrays: {odd}")
     return header, parts
 

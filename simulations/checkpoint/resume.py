@@ -17,6 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from fleettune.records import read_json
 from fleettune.whole_files import write_whole
 from simulations.checkpoint.inputs import find_changed, write_inputs
 from simulations.checkpoint.versions import (
@@ -199,7 +200,10 @@ def _own(folder: Path) -> list[str]:
     if not command.exists():
         raise ValueError(f"{folder} cannot be resumed: {_COMMAND} is missing")
     check_format(folder)
-    return cast(list[str], json.loads(command.read_text()))
+    own = read_json(command.read_bytes(), str(command))
+    if not isinstance(own, list) or not all(isinstance(one, str) for one in cast(list[Any], own)):
+        raise ValueError(f"{command} must be a list of overrides; start the run anew")
+    return cast(list[str], own)
 
 
 def _key(override: str) -> str:

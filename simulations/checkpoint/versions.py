@@ -9,9 +9,10 @@ import platform
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from fleettune.data.personas import WORLD_VERSION
+from fleettune.records import read_json
 from fleettune.releases.model_files import file_digest
 
 CHECKPOINT_FORMAT = 3
@@ -69,5 +70,13 @@ def write_versions(folder: Path) -> None:
 
 
 def read_versions(folder: Path) -> dict[str, Any]:
-    """Returns the versions that a run was begun with."""
-    return json.loads((folder / _FILE).read_text())
+    """Returns the versions that a run was begun with.
+
+    Raises:
+        ValueError: If the run's file is missing or damaged.
+    """
+    file = folder / _FILE
+    found = read_json(file.read_bytes() if file.is_file() else b"", str(file))
+    if not isinstance(found, dict):
+        raise ValueError(f"{file} must hold an object, got {type(found).__name__}")
+    return cast(dict[str, Any], found)

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from fleettune.backbone.model_family import fuse_split
+from fleettune.records import read_json
 from fleettune.releases.model_files import file_digests, folder_digest
 from fleettune.whole_files import make_folder
 
@@ -31,7 +32,7 @@ def find_release(folder: Path) -> Mapping[str, Any] | None:
     if not folder.exists():
         return None
     try:
-        record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record: dict[str, Any] = read_json((folder / RECORD).read_bytes(), RECORD)
         wanted: dict[str, str] = dict(record["files"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(

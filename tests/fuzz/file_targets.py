@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,9 @@ from simulations.adapter_formats.peft import read_fleet_patch, read_patch
 from simulations.calibration.fit_profile import calibrate
 from simulations.calibration.power_log import read_power_log
 from simulations.checkpoint.resume import restore_overrides
+from simulations.checkpoint.versions import versions
 from simulations.experiment.lexicons import find_lexicons, write_lexicons
+from strategies.app import FLEET, FLEET_BASES
 from strategies.plan import Arm, Plan, read_plan
 from strategies.releases.publisher import SourceModel
 from strategies.releases.schedule import ReleasePlan, Schedule
@@ -262,9 +265,8 @@ def _plan_seeds() -> list[Parts]:
 
 
 def _saved(write: Callable[[Path], None], name: str) -> list[Parts]:
-    from tests.fuzz.harness import scratch
-
-    with scratch() as folder:
+    with TemporaryDirectory() as scratch:
+        folder = Path(scratch)
         write(folder / name)
         return [{name: (folder / name).read_bytes()}]
 
@@ -343,9 +345,8 @@ def _tokenizer(parts: Parts, folder: Path) -> object:
 def _record_seeds() -> list[Parts]:
     config = (POCKET_FOLDER / "config.json").read_bytes()
     weights = save({"x": np.ones(3, np.float32)})
-    from tests.fuzz.harness import scratch
-
-    with scratch() as folder:
+    with TemporaryDirectory() as scratch:
+        folder = Path(scratch)
         laid_out({"config.json": config, "model.safetensors": weights}, folder)
         files = {name: file_digest(folder / name) for name in ("config.json", "model.safetensors")}
     record = {"digest": "d", "files": files, "loss": 0.1}
@@ -370,8 +371,6 @@ def _kept_seeds() -> list[Parts]:
 
 
 def _kept(parts: Parts, folder: Path) -> object:
-    from strategies.app import FLEET, FLEET_BASES
-
     inside = folder / "patches" / "a"
     inside.mkdir(parents=True, exist_ok=True)
     (inside / "0.safetensors").write_bytes(parts["0.safetensors"])
@@ -381,8 +380,6 @@ def _kept(parts: Parts, folder: Path) -> object:
 
 
 def _resume_seeds() -> list[Parts]:
-    from simulations.checkpoint.versions import versions
-
     command = ["run.seed=1", "fleet.devices=3", "arms=standard"]
     return [
         {

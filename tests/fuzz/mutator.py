@@ -48,7 +48,19 @@ _RAW = (
     *('{"a":1,"a":2}', "nul", "", "'x'", "[1,]", "0x1f", "1_000"),
 )
 _TOKENS = (
-    *("0", "-1", "1e308", "1e400", "-1e-320", "nan", "inf", "-inf", "9" * 30, "9" * 5_000, "１２"),
+    *(
+        "0",
+        "-1",
+        "1e308",
+        "1e400",
+        "-1e-320",
+        "nan",
+        "inf",
+        "-inf",
+        "9" * 30,
+        "9" * 5_000,
+        "\uff11\uff12",
+    ),
     *("", " ", "\t", "\n", "\r", "\r\n\r\n", "\x00", "\ufeff", "\u2028", "\ud800", "é", '"', '""'),
     *("'", ",", ",,,", ":", ": ", "#", "[", "]", "{", "}", "&a ", "*a", "!!python/name:os.system "),
     *("!!binary ", "!!timestamp 2001-99-99", "<<: ", "? ", "- ", "|", ">", "---\n", "%YAML 9\n"),
@@ -84,7 +96,9 @@ def _change_part(rng: Random, name: str, data: bytes, other: bytes) -> bytes:
         return _change_a_line(rng, data)
     if name.endswith((".json", ".jsonl", ".csv", ".yaml", ".txt")) and drawn < 0.93:
         return _change_text(rng, data)
-    return _change_bytes(rng, data, other, late=name.endswith(".parquet"))
+    # the end of such a file says where everything else is
+    is_late = name.endswith(".parquet") and rng.random() < 0.5
+    return _change_bytes(rng, data, other, len(data) * 2 // 3 if is_late else 0)
 
 
 def change_json(rng: Random, data: bytes) -> bytes:
@@ -266,32 +280,34 @@ _TEXT: tuple[Callable[[Random, str], str], ...] = (
 )
 
 
-def _change_bytes(rng: Random, data: bytes, other: bytes, *, late: bool = False) -> bytes:
+def _change_bytes(rng: Random, data: bytes, other: bytes, first: int = 0) -> bytes:
     """Returns bytes with flips, a splice, a cut, a copy, or a number put over them."""
     if not data:
         return rng.randbytes(rng.randrange(64))
     found, drawn = bytearray(data), rng.random()
-    # the end of some files says where everything else is
-    first = len(data) * 2 // 3 if late and rng.random() < 0.5 else 0
     place = rng.randrange(first, len(data))
     length = rng.choice((1, 2, 4, 8, 64, 1_000))
     if drawn < 0.35:
         for _ in range(rng.choice((1, 1, 2, 6))):
             found[rng.randrange(first, len(data))] ^= 1 << rng.randrange(8)
     elif drawn < 0.6:
-        width = rng.choice((1, 2, 4, 8))
-        number = rng.choice((0, 1, 127, 128, 255, 2**15, 2**31 - 1, 2**31, 2**63, 2**64 - 1))
-        number %= 256**width
-        found[place : place + width] = number.to_bytes(width, rng.choice(("little", "big")))
+        number = _edge(rng)
+        found[place : place + len(number)] = number
     elif drawn < 0.7:
         del found[place : place + length]
     elif drawn < 0.8:
         found[place:place] = found[place : place + length] * rng.choice((1, 3, 50))
-    elif drawn < 0.87:
-        found[place : place + length] = rng.randbytes(length)
-    elif drawn < 0.94 and other:
-        begin = rng.randrange(len(other))
-        found[place : place + length] = other[begin : begin + length]
+    elif drawn < 0.94:
+        begin = rng.randrange(len(other) + 1)
+        new = rng.choice((rng.randbytes(length), other[begin : begin + length]))
+        found[place : place + length] = new
     else:
         del found[place:]
     return bytes(found)
+
+
+def _edge(rng: Random) -> bytes:
+    """Returns a number at an edge of its type, as one to eight bytes."""
+    width = rng.choice((1, 2, 4, 8))
+    number = rng.choice((0, 1, 127, 128, 255, 2**15, 2**31 - 1, 2**31, 2**63, 2**64 - 1))
+    return (number % 256**width).to_bytes(width, rng.choice(("little", "big")))

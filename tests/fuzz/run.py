@@ -18,7 +18,7 @@ from tests.fuzz.harness import HEAD, Result, inputs_of, run_target, scratch, try
 from tests.fuzz.targets import Target
 from tests.fuzz.wire_targets import WIRE
 
-TARGETS: Mapping[str, Target] = WIRE | FILES
+TARGETS: Mapping[str, Target] = {**WIRE, **FILES}
 
 
 def main() -> int:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -231,20 +233,38 @@ def _read_frames(parts: Parts, _: Path) -> object:
     return read_frame(frame, expected)
 
 
+def _signed_seeds() -> list[Parts]:
+    """Returns frames in pieces: what the header says, what arrays there are, and their bytes."""
+    found: list[Parts] = []
+    for parts in _frame_seeds():
+        frame = parts["frame.safetensors"]
+        end = 8 + int.from_bytes(frame[:8], "little")
+        header = json.loads(frame[8:end])["__metadata__"]
+        held = sorted(load(frame).items())
+        arrays = [[name, array.dtype.str, list(array.shape)] for name, array in held]
+        data = b"".join(array.tobytes() for _, array in held)
+        told = {name: value for name, value in header.items() if name != "digest"}
+        found.append({"header.json": dumped(told), "arrays.json": dumped(arrays), "data": data})
+    return found
+
+
 def _read_signed(parts: Parts, _: Path) -> object:
-    """Reads a frame that was signed anew, so that its digest tells nothing of the mutation."""
-    frame = parts["frame.safetensors"]
+    """Reads a frame that was signed after its mutation, as a hostile sender would."""
     try:
-        size = int.from_bytes(frame[:8], "little")
-        header = json.loads(frame[8 : 8 + size])["__metadata__"]
-        arrays = load(frame)
-        header["digest"] = ""
-        signed = {name: value for name, value in header.items() if name != "digest"}
-        header["digest"] = frames._digest(signed, arrays)
+        header = {str(name): str(value) for name, value in _read(parts["header.json"]).items()}
+        arrays: dict[str, Any] = {}
+        data, place = np.frombuffer(parts["data"] or b"\0", np.uint8), 0
+        for name, dtype, shape in _read(parts["arrays.json"]):
+            if abs(math.prod(shape)) > 100_000:
+                raise UnsendableError
+            size = np.dtype(dtype).itemsize * math.prod(shape)
+            held = np.resize(np.roll(data, -place), size)
+            arrays[str(name)], place = held.view(dtype).reshape(shape), place + size
+        header["digest"] = frames._digest(header, arrays)
         frame = save(arrays, metadata=header)
-    except Exception as error:  # what cannot be signed is for the other target
+    except Exception as error:  # whatever numpy and safetensors say of it
         raise UnsendableError from error
-    return read_frame(frame, EXPECTED if size % 2 else None)
+    return read_frame(frame, EXPECTED if len(parts["data"]) % 2 else None)
 
 
 def _reply_seeds() -> list[Parts]:
@@ -400,7 +420,10 @@ def _server_seeds() -> list[Parts]:
 
 
 def _read_server(parts: Parts, _: Path) -> object:
-    return read_server_state(_read(parts["state.json"]))
+    plain = _read(parts["state.json"])
+    if not isinstance(plain, dict):  # the store gives out objects only
+        raise UnsendableError
+    return read_server_state(plain)
 
 
 def _checkpoint_seeds(folder: Path) -> list[Parts]:
@@ -427,15 +450,13 @@ def _read_checkpoint(parts: Parts, folder: Path) -> object:
 
 
 def _in_scratch() -> list[Parts]:
-    from tempfile import TemporaryDirectory
-
     with TemporaryDirectory() as scratch:
         return _checkpoint_seeds(Path(scratch))
 
 
 WIRE: Mapping[str, Target] = {
     "frames": Target(seeds=_frame_seeds, decode=_read_frames),
-    "codecs": Target(seeds=_frame_seeds, decode=_read_signed),
+    "codecs": Target(seeds=_signed_seeds, decode=_read_signed),
     "replies": Target(seeds=_reply_seeds, decode=_reply),
     "requests": Target(seeds=_request_seeds, decode=_request),
     "release manifests": Target(seeds=_release_seeds, decode=_read_release),

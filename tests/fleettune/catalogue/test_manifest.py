@@ -74,7 +74,7 @@ def test_equal_manifests_have_one_address_and_others_another() -> None:
 
 
 def test_what_is_no_manifest_is_refused() -> None:
-    with pytest.raises(ValueError, match="safetensors file of ours"):
+    with pytest.raises(ValueError, match="catalogue manifest must be safetensors"):
         decode_manifest(b"\x08\x00\x00\x00\x00\x00\x00\x00{}      ")
     data = encode_manifest(manifest()).replace(b'\\"schema\\": 3', b'\\"schema\\": 9')
     with pytest.raises(ValueError, match="schema 3, got 9"):

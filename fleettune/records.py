@@ -67,10 +67,11 @@ def from_record(record: object, types: Types, where: str) -> Any:  # noqa: ANN40
     Raises:
         ValueError: If its type is not among `types`, or a field is unknown, missing or mistyped.
     """
-    named = cast(Record, record if isinstance(record, Mapping) else {TYPE: record})
+    named: Record = cast(Record, record) if isinstance(record, Mapping) else {}
     name = named.get(TYPE)
     if not isinstance(name, str) or name not in types:
-        raise ValueError(f"{where} must be one of {sorted(types)}, got {_SHOWN.repr(name)}")
+        shown = _SHOWN.repr(name if isinstance(record, Mapping) else record)
+        raise ValueError(f"{where} must be one of {sorted(types)}, got {shown}")
     given = {key: value for key, value in named.items() if key != TYPE}
     return cast(Any, build_value(types[name], given, types, where))
 

@@ -229,7 +229,7 @@ def _exchanges(told: object) -> tuple[Exchange, ...]:
 def _note(told: tuple[str, tuple[float, ...], bool]) -> Note:
     vector, scores, asked = told
     try:
-        return Note(vector=base64.b64decode(vector), scores=scores, asked=asked)
+        return Note(vector=base64.b64decode(vector, validate=True), scores=scores, asked=asked)
     except ValueError as error:
         raise ValueError(f"a note of a device must hold base64: {error}") from error
 

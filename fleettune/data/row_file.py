@@ -20,13 +20,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import polars as pl
-import pyarrow  # pyright: ignore[reportMissingTypeStubs] - it has none
-from pyarrow import parquet  # pyright: ignore[reportMissingTypeStubs] - as above
 
 from fleettune.data.json_lines import ENDINGS, explain_keys, is_json_lines, read_lines
+from fleettune.data.parquet_files import read_parquet, read_parquet_schema
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "user_id": ("text", "whole number"),
@@ -41,13 +40,6 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 _LABEL = ("whole number", "number")
 SUFFIXES = {"parquet": (".parquet", ".pq"), "jsonl": ENDINGS}
 """Formats and how the names of such files end; JSON Lines may be compressed (.gz, .zst)."""
-_PARQUET: Any = parquet
-_ARROW: Any = pyarrow
-_FROM_ARROW: Any = cast(Any, pl).from_arrow
-_UNREADABLE: tuple[type[Exception], ...] = (
-    *(_ARROW.ArrowException, OSError, UnicodeDecodeError),
-    pl.exceptions.PolarsError,
-)
 _PLAIN = {str, int, float, bool, type(None)}
 """What a value of JSON may be in a column that is read."""
 _EPOCH, _RATIO = 1e8, 100.0
@@ -94,7 +86,7 @@ class RowFile:
             _check_keys(self, first)
             schema = _jsonl(self, first).schema
         else:
-            schema = _parquet_schema(self.path)
+            schema = read_parquet_schema(self.path, COLUMNS)
         _check_columns(self, schema)
 
     def read(self) -> pl.DataFrame:
@@ -201,39 +193,11 @@ def _others(schema: Mapping[str, pl.DataType]) -> list[str]:
     return [name for name, dtype in schema.items() if name not in COLUMNS and dtype.is_numeric()]
 
 
-def _parquet_schema(path: str) -> dict[str, pl.DataType]:
-    try:
-        return dict(_frame_of(_PARQUET.read_schema(path).empty_table()).schema)
-    except _UNREADABLE as error:
-        raise ValueError(
-            f"path must name a Parquet file, got {path!r}: {_one_line(error)}"
-        ) from error
-
-
 def _parquet(file: RowFile) -> pl.DataFrame:
-    """Returns the wanted columns, read by Arrow: Polars ends the process on some damaged files."""
-    schema = _parquet_schema(file.path)
+    """Returns the columns that are read."""
+    schema = read_parquet_schema(file.path, COLUMNS)
     wanted = [name for name in schema if name in COLUMNS or name in _others(schema)]
-    try:
-        table = _PARQUET.read_table(file.path, columns=wanted)
-        # what is no UTF-8, or lies outside its column, would be found by nobody later
-        table.validate(full=True)
-        return _frame_of(table)
-    except _UNREADABLE as error:
-        raise ValueError(
-            f"path must name a whole Parquet file, got {file.path!r}: {_one_line(error)}"
-        ) from error
-
-
-def _frame_of(table: Any) -> pl.DataFrame:  # noqa: ANN401 - pyarrow has no types
-    """Returns an Arrow table without its metadata: Polars panics where that is no UTF-8."""
-    fields = [_ARROW.field(field.name, field.type) for field in table.schema]
-    plain = _ARROW.Table.from_arrays(table.columns, schema=_ARROW.schema(fields))
-    return cast(pl.DataFrame, _FROM_ARROW(plain))
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+    return read_parquet(file.path, COLUMNS, wanted)
 
 
 def _jsonl(file: RowFile, rows: Sequence[tuple[int, Mapping[str, object]]]) -> pl.DataFrame:
@@ -242,8 +206,6 @@ def _jsonl(file: RowFile, rows: Sequence[tuple[int, Mapping[str, object]]]) -> p
     for name in dict.fromkeys(itertools.chain.from_iterable(row for _, row in rows)):
         values = [row.get(name) for _, row in rows]
         kinds = {type(value) for value in values}
-        if kinds == {int, float}:
-            values = [float(cast(float, value)) for value in values]
         if name not in (*COLUMNS, *file.labels) and not kinds <= {int, float}:
             _check_gaps(file, name, rows)
             continue
@@ -254,6 +216,8 @@ def _jsonl(file: RowFile, rows: Sequence[tuple[int, Mapping[str, object]]]) -> p
                 "list or an object: convert the column"
             )
         try:
+            if kinds == {int, float}:
+                values = [float(cast(float, value)) for value in values]
             columns.append(pl.Series(name, values, strict=True))
         except (TypeError, OverflowError) as error:
             raise ValueError(

@@ -6,7 +6,8 @@ ordinary characters there: a user who writes "<|end|>" ends no answer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -99,6 +100,8 @@ class Example:
 
 
 _KNOWN = 100_000
+_UNLIKELY = "\u2e3b \u16e0"
+"""Letters that few vocabularies have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,10 +215,12 @@ def open_encoder(folder: Path, template: str, max_tokens: int) -> Encoder:
         raise ValueError(f"model folder {folder} holds no tokenizer.json; save the tokenizer there")
     if template not in TEMPLATES:
         raise ValueError(f"model.template must be one of {sorted(TEMPLATES)}, got {template!r}")
-    tokenizer, around = _tokenizer(file), TEMPLATES[template]
-    if not around.after:
-        around = replace(around, after=_end_of_text(tokenizer, folder, template))
-    encoder = make_encoder(tokenizer, around, max_tokens)
+    with _told(file):
+        tokenizer, around = Tokenizer.from_file(str(file)), TEMPLATES[template]
+        if not around.after:
+            around = replace(around, after=_end_of_text(tokenizer, folder, template))
+        encoder = make_encoder(tokenizer, around, max_tokens)
+        encoder.ids(_UNLIKELY)  # some can be read and fail at the first word that they do not know
     if not encoder.after:
         raise ValueError(
             f"tokenizer in {folder} drops {encoder.template.after!r}, with which an answer ends in "
@@ -249,10 +254,17 @@ def _end_of_text(tokenizer: Tokenizer, folder: Path, template: str) -> str:
     return word
 
 
-def _tokenizer(file: Path) -> Tokenizer:
+@contextmanager
+def _told(file: Path) -> Generator[None]:
+    """Tells what goes wrong with a tokenizer as a ValueError that names its file."""
     try:
-        return Tokenizer.from_file(str(file))
-    except Exception as error:  # its library raises nothing narrower
+        yield
+    except (ValueError, MemoryError):
+        raise
+    except BaseException as error:
+        # its library raises nothing narrower than Exception, and a panic is none
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise ValueError(
-            f"{file} cannot be read as a tokenizer ({error}); copy or save it anew"
+            f"{file} cannot be read as a tokenizer ({str(error)[:200]}); copy or save it anew"
         ) from error

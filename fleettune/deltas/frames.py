@@ -31,6 +31,8 @@ LARGEST = 1e6
 """Largest entry and alpha of a delta: far beyond any tune, and its products stay finite."""
 _SPARSEST = 4_096
 """Entries that a byte of arrays may stand for; more is a claim on memory and no delta."""
+_MOST_CLAIMED = 1 << 24
+"""Entries that a sparse delta may have where no release says how many there are."""
 HEADER_LIMIT = 65_536
 """Bytes beyond which a header describes no patch: that is over a thousand sites."""
 
@@ -108,7 +110,13 @@ def read_frame(frame: bytes, expected: ExpectedDelta | None = None) -> Patch:
     _check_alpha(alpha)
     if expected is not None:
         _check(release, sites, sizes, expected)
-    return _patch(header.get("codec", ""), parts, (sites, sizes), release, alpha)
+    shapes, alphas = _named_shapes(sites, sizes)
+    _check_claim(shapes, parts, bounded=expected is not None)
+    arrays = _unpack(header.get("codec", ""), parts, shapes)
+    try:
+        return from_arrays(arrays | alphas, release, alpha)
+    except ValueError as error:
+        raise RejectedError(Rejection.SHAPE, str(error)) from error
 
 
 def _check_alpha(alpha: float) -> None:
@@ -159,19 +167,24 @@ def _check(
                 raise RejectedError(Rejection.SHAPE, told)
 
 
-def _patch(
-    codec: str,
-    parts: Parts,
-    layout: tuple[Sequence[_FactorGroup], _Sizes],
-    release: int,
-    alpha: float,
-) -> Patch:
-    shapes, alphas = _named_shapes(*layout)
+def _check_claim(shapes: Mapping[str, Shape], parts: Parts, *, bounded: bool) -> None:
+    """Raises RejectedError if a few bytes stand for more entries than any delta has.
+
+    Args:
+        shapes: What is claimed.
+        parts: What there is.
+        bounded: Whether the claim is known to fit a release.
+    """
     claimed = sum(math.prod(shape) for shape in shapes.values())
     held = sum(part.nbytes for part in parts.values())
-    if min(min(shape) for shape in shapes.values()) < 1 or claimed > _SPARSEST * max(held, 1):
+    swells = not bounded and claimed > max(8 * held, _MOST_CLAIMED)
+    if min(map(min, shapes.values())) < 1 or claimed > _SPARSEST * max(held, 1) or swells:
         told = f"{held} bytes of arrays cannot stand for {claimed} entries"
         raise RejectedError(Rejection.SHAPE, told)
+
+
+def _unpack(codec: str, parts: Parts, shapes: Mapping[str, Shape]) -> dict[str, Array]:
+    """Returns the arrays by name, after their entries were checked."""
     arrays = dict(zip(shapes, unpack(codec, parts, list(shapes.values())), strict=True))
     if not all(np.isfinite(array).all() for array in arrays.values()):
         raise RejectedError(Rejection.NOT_FINITE, "a delta must have finite entries")
@@ -179,10 +192,7 @@ def _patch(
     if largest > LARGEST:
         told = f"entries of a delta must be <= {LARGEST:g}, got {largest:g}"
         raise RejectedError(Rejection.OUT_OF_RANGE, told)
-    try:
-        return from_arrays(arrays | alphas, release, alpha)
-    except ValueError as error:
-        raise RejectedError(Rejection.SHAPE, str(error)) from error
+    return arrays
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ from fleettune.shapes import Site
 from simulations.adapter_formats.peft import read_fleet_patch, read_patch
 from simulations.calibration.fit_profile import calibrate
 from simulations.calibration.power_log import read_power_log
+from simulations.checkpoint.inputs import INPUTS, find_changed
 from simulations.checkpoint.resume import restore_overrides
 from simulations.checkpoint.versions import versions
 from simulations.experiment.lexicons import find_lexicons, write_lexicons
@@ -386,6 +387,7 @@ def _resume_seeds() -> list[Parts]:
             "command.json": dumped(command),
             "versions.json": dumped(versions()),
             "config.yaml": b"seed: 1\n",
+            "inputs.json": dumped({"files": {"a.jsonl": "d" * 64}, "modules": {}}),
         }
     ]
 
@@ -395,7 +397,8 @@ def _resume(parts: Parts, folder: Path) -> object:
     (folder / "checkpoint" / "command.json").write_bytes(parts["command.json"])
     (folder / "versions.json").write_bytes(parts["versions.json"])
     (folder / "config.yaml").write_bytes(parts["config.yaml"])
-    return restore_overrides([f"resume={folder}"], sweep=False)
+    (folder / INPUTS).write_bytes(parts["inputs.json"])
+    return restore_overrides([f"resume={folder}"], sweep=False), find_changed(folder, [])
 
 
 FILES: Mapping[str, Target] = {

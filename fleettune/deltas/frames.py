@@ -31,7 +31,7 @@ LARGEST = 1e6
 """Largest entry and alpha of a delta: far beyond any tune, and its products stay finite."""
 _SPARSEST = 4_096
 """Entries that a byte of arrays may stand for; more is a claim on memory and no delta."""
-_MOST_CLAIMED = 1 << 24
+_MOST_CLAIMED = 1 << 22
 """Entries that a sparse delta may have where no release says how many there are."""
 HEADER_LIMIT = 65_536
 """Bytes beyond which a header describes no patch: that is over a thousand sites."""
@@ -79,12 +79,15 @@ def payload_bytes(frame: bytes) -> int:
     return len(frame) - 8 - int.from_bytes(frame[:8], "little")
 
 
-def read_frame(frame: bytes, expected: ExpectedDelta | None = None) -> Patch:
+def read_frame(
+    frame: bytes, expected: ExpectedDelta | None = None, most_entries: int = _MOST_CLAIMED
+) -> Patch:
     """Returns the patch that a frame holds.
 
     Args:
         frame: The bytes.
         expected: What it must be; None where only the frame itself is checked.
+        most_entries: Entries that a sparse frame may stand for where nothing is expected.
 
     Raises:
         RejectedError: With the first fault: size, framing, schema, digest, release, sites, shapes,
@@ -111,7 +114,7 @@ def read_frame(frame: bytes, expected: ExpectedDelta | None = None) -> Patch:
     if expected is not None:
         _check(release, sites, sizes, expected)
     shapes, alphas = _named_shapes(sites, sizes)
-    _check_claim(shapes, parts, bounded=expected is not None)
+    _check_claim(shapes, parts, most_entries if expected is None else None)
     arrays = _unpack(header.get("codec", ""), parts, shapes)
     try:
         return from_arrays(arrays | alphas, release, alpha)
@@ -167,17 +170,17 @@ def _check(
                 raise RejectedError(Rejection.SHAPE, told)
 
 
-def _check_claim(shapes: Mapping[str, Shape], parts: Parts, *, bounded: bool) -> None:
+def _check_claim(shapes: Mapping[str, Shape], parts: Parts, most: int | None) -> None:
     """Raises RejectedError if a few bytes stand for more entries than any delta has.
 
     Args:
         shapes: What is claimed.
         parts: What there is.
-        bounded: Whether the claim is known to fit a release.
+        most: Entries of a sparse delta; None where the claim is known to fit a release.
     """
     claimed = sum(math.prod(shape) for shape in shapes.values())
     held = sum(part.nbytes for part in parts.values())
-    swells = not bounded and claimed > max(8 * held, _MOST_CLAIMED)
+    swells = most is not None and claimed > max(8 * held, most)
     if min(map(min, shapes.values())) < 1 or claimed > _SPARSEST * max(held, 1) or swells:
         told = f"{held} bytes of arrays cannot stand for {claimed} entries"
         raise RejectedError(Rejection.SHAPE, told)

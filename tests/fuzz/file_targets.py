@@ -39,6 +39,7 @@ from simulations.checkpoint.inputs import INPUTS, find_changed
 from simulations.checkpoint.resume import restore_overrides
 from simulations.checkpoint.versions import versions
 from simulations.experiment.lexicons import find_lexicons, write_lexicons
+from simulations.experiment.question_lists import list_questions
 from strategies.app import FLEET, FLEET_BASES
 from strategies.plan import Arm, Plan, read_plan
 from strategies.releases.publisher import SourceModel
@@ -414,6 +415,12 @@ FILES: Mapping[str, Target] = {
         seeds=_profile_seeds, decode=lambda parts, folder: load_hardware(laid_out(parts, folder))
     ),
     "lexicons": Target(seeds=_lexicon_seeds, decode=_lexicons),
+    "question lists": Target(
+        seeds=lambda: [{"questions.txt": b"# two\nhow are you?\n\nwhat is new?\n"}],
+        decode=lambda parts, folder: list_questions(
+            str(_written(folder / "questions.txt", parts["questions.txt"]))
+        ),
+    ),
     "PEFT adapters": Target(
         seeds=_peft_seeds,
         decode=lambda parts, folder: read_peft(laid_out(parts, folder), 1, SHAPES),

@@ -248,6 +248,7 @@ def try_input(
         found.accepted += 1
     except UnsendableError:
         found.unsendable += 1
+        return None  # how long the trial itself took is no decoder's fault
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a panic of Rust is no Exception

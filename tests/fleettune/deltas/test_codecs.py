@@ -351,3 +351,4 @@ def test_a_small_frame_that_claims_much_is_refused_where_no_release_bounds_it() 
     assert len(frame) < 200_000
     with pytest.raises(RejectedError, match="cannot stand for 18000000 entries"):
         read_frame(frame)
+    assert read_frame(frame, most_entries=18_000_000).ranks == {site: 1}

@@ -12,7 +12,7 @@ SMOLLM2 := .venv/.smollm2
 INSTALL := $(BIN)/pip install -q -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow faults lint bench gpu smollm2 pocket clean
+.PHONY: help run test test-slow faults fuzz lint bench gpu smollm2 pocket clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -37,6 +37,9 @@ test-slow: $(READY) ## run the tests that take minutes
 
 faults: $(READY) ## kill, damage and fill up runs; writes the table of docs/reliability.md
 	$(BIN)/python -m pytest -q -m faults -n $(TESTERS) --dist loadfile tests/faults $(ARGS)
+
+fuzz: $(READY) ## try every decoder on 100,000 mutated inputs: hours; ARGS="--inputs 1000" is short
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.run $(ARGS)
 
 lint: $(READY) ## check format, style, types and the direction of imports
 	$(BIN)/ruff format --check .

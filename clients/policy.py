@@ -184,7 +184,10 @@ def read_policy(record: Record, installed: Sequence[str] = ()) -> DevicePolicy:
     Raises:
         ValueError: If a type is not allowed here or a field does not fit.
     """
-    return cast(DevicePolicy, from_record(record, policy_types(installed), "policy"))
+    policy = from_record(record, policy_types(installed), "policy")
+    if not isinstance(policy, DevicePolicy):
+        raise ValueError(f"policy must be DevicePolicy, got {type(policy).__name__}")
+    return policy
 
 
 def policy_types(installed: Sequence[str]) -> Mapping[str, type]:

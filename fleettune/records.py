@@ -6,14 +6,18 @@ here and never imported by name. Errors say which field, what was expected, and 
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from enum import StrEnum
 from functools import cache
+from reprlib import Repr
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
+W = TypeVar("W", bound=StrEnum)
 
 Record = Mapping[str, Any]
 Types = Mapping[str, type]
@@ -21,6 +25,21 @@ Types = Mapping[str, type]
 TYPE = "type"
 OMIT_DEFAULT: Mapping[str, bool] = {"omit_default": True}
 """Metadata of a field that a record leaves out while it holds its default."""
+_SHOWN = Repr()
+_SHOWN.maxstring = _SHOWN.maxother = _SHOWN.maxlong = 200
+
+
+def read_json(text: str | bytes, where: str) -> Any:  # noqa: ANN401 - any JSON
+    """Returns what JSON text holds; errors name `where` it stood.
+
+    Raises:
+        ValueError: If it is no JSON in UTF-8, or nested too deeply to be read.
+    """
+    try:
+        return json.loads(text if isinstance(text, str) else text.decode())
+    except (ValueError, RecursionError) as error:
+        told = str(error)[:200]
+        raise ValueError(f"{where} must be JSON in UTF-8, is not: {told}") from error
 
 
 def to_record(value: object) -> Any:  # noqa: ANN401 - JSON: mapping, sequence or scalar
@@ -42,16 +61,18 @@ def to_record(value: object) -> Any:  # noqa: ANN401 - JSON: mapping, sequence o
     return value
 
 
-def from_record(record: Record, types: Types, where: str) -> Any:  # noqa: ANN401 - one of `types`
+def from_record(record: object, types: Types, where: str) -> Any:  # noqa: ANN401 - one of `types`
     """Returns the value that a record describes.
 
     Raises:
         ValueError: If its type is not among `types`, or a field is unknown, missing or mistyped.
     """
-    name = record.get(TYPE)
+    named: Record = cast(Record, record) if isinstance(record, Mapping) else {}
+    name = named.get(TYPE)
     if not isinstance(name, str) or name not in types:
-        raise ValueError(f"{where} must be one of {sorted(types)}, got {name!r}")
-    given = {key: value for key, value in record.items() if key != TYPE}
+        shown = _SHOWN.repr(name if isinstance(record, Mapping) else record)
+        raise ValueError(f"{where} must be one of {sorted(types)}, got {shown}")
+    given = {key: value for key, value in named.items() if key != TYPE}
     return cast(Any, build_value(types[name], given, types, where))
 
 
@@ -104,18 +125,23 @@ def _typed(hint: Any, value: Any, types: Types, where: str) -> Any:  # noqa: ANN
     if isinstance(value, Mapping) and (TYPE in value or is_dataclass(hint)):
         value = _built(hint, cast(Record, value), types, where)
     if isinstance(hint, type) and issubclass(hint, StrEnum):
-        return _member(hint, cast(object, value), where)
+        return read_word(hint, cast(object, value), where)
     if _fits(hint, value):
         return float(cast(float, value)) if hint is float else cast(Any, value)
-    raise ValueError(f"{where} must be {_name(hint)}, got {value!r}")
+    raise ValueError(f"{where} must be {_name(hint)}, got {_SHOWN.repr(value)}")
 
 
-def _member(words: type[StrEnum], value: object, where: str) -> StrEnum:
+def read_word(words: type[W], value: object, where: str) -> W:
+    """Returns a member of a closed set of words.
+
+    Raises:
+        ValueError: If the value is none of them.
+    """
     try:
         return words(value)
     except ValueError as error:
         known = [member.value for member in words]
-        raise ValueError(f"{where} must be one of {known}, got {value!r}") from error
+        raise ValueError(f"{where} must be one of {known}, got {_SHOWN.repr(value)}") from error
 
 
 def _tuple(hints: Sequence[Any], items: Sequence[Any], types: Types, where: str) -> tuple[Any, ...]:
@@ -148,14 +174,15 @@ def _union(options: Sequence[Any], value: Any, types: Types, where: str) -> Any:
         except ValueError:
             continue
     names = " or ".join(_name(option) for option in options)
-    raise ValueError(f"{where} must be {names}, got {value!r}")
+    raise ValueError(f"{where} must be {names}, got {_SHOWN.repr(value)}")
 
 
 def _fits(hint: Any, value: Any) -> bool:  # noqa: ANN401 - any type
     if hint in (int, float) and isinstance(value, bool):
         return False
     if hint is float:
-        return isinstance(value, int | float)
+        is_held = isinstance(value, int) and abs(value) <= sys.float_info.max
+        return is_held or isinstance(value, float)
     if hint in (int, str, bool):
         return isinstance(value, hint)
     if is_dataclass(hint):

@@ -15,6 +15,10 @@ MODULES = ("q", "k", "v", "o", "gate", "up", "down")
 """Module types of a Llama-like layer, in the order in which a forward pass meets them."""
 
 
+_MOST = 1 << 24
+"""Beyond any size of a model: more would only claim memory."""
+
+
 class Site(NamedTuple):
     """One weight matrix: its layer (0 is nearest the input) and its module type."""
 
@@ -64,8 +68,9 @@ class Shapes:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            if getattr(self, field.name) < 1:
-                raise ValueError(f"{field.name} must be >= 1, got {getattr(self, field.name)}")
+            if not 1 <= getattr(self, field.name) <= _MOST:
+                told = f"{field.name} must be from 1 to {_MOST}"
+                raise ValueError(f"{told}, got {getattr(self, field.name)}")
         if self.heads % self.kv_heads:
             raise ValueError(f"kv_heads must divide {self.heads} heads, got {self.kv_heads}")
 

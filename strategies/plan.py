@@ -10,7 +10,7 @@ from typing import cast
 
 from fleettune.fleet.joining import FROM_THE_START, Join, Joining
 from fleettune.fleet.registry import DATA_TYPES, FleetData
-from fleettune.records import OMIT_DEFAULT, Record, Types, from_record, to_record
+from fleettune.records import OMIT_DEFAULT, Record, Types, from_record, read_json, to_record
 from fleettune.releases.model_files import file_digest
 from strategies.aggregation import (
     Aggregation,
@@ -101,8 +101,12 @@ class Plan:
         check_staging(self.rollout, self.schedule.every, self.fleet_patch)
 
     def policies(self) -> Mapping[str, Record]:
-        """Returns the policy record of every arm."""
-        return {arm.name: cast(Record, json.loads(arm.policy)) for arm in self.arms}
+        """Returns the policy record of every arm.
+
+        Raises:
+            ValueError: If one is no JSON.
+        """
+        return {arm.name: cast(Record, read_json(arm.policy, arm.name)) for arm in self.arms}
 
     @property
     def data_key(self) -> str:
@@ -150,4 +154,7 @@ def read_plan(file: Path) -> Plan:
     Raises:
         ValueError: If the file does not describe a plan.
     """
-    return cast(Plan, from_record(json.loads(file.read_text()), _TYPES, "plan"))
+    plan = from_record(read_json(file.read_bytes(), str(file)), _TYPES, "plan")
+    if not isinstance(plan, Plan):
+        raise ValueError(f"{file} must describe a Plan, got {type(plan).__name__}")
+    return plan

@@ -9,15 +9,14 @@ taken only where the device decided to reuse it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, cast
 
 from flwr.app import ConfigRecord, RecordDict
 
 from clients.adaptation.decision import PatchHistory
 from fleettune.adapters.patch import Patch
 from fleettune.messages.flower_records import decode_patch, encode_patch
+from fleettune.records import build_value, read_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -113,18 +112,64 @@ def write_shelf(records: RecordDict, name: str, shelf: Shelf) -> None:
 
 
 def read_shelf(records: RecordDict, name: str) -> Shelf:
-    """Returns the shelf that `write_shelf` wrote."""
+    """Returns the shelf that `write_shelf` wrote.
+
+    Raises:
+        ValueError: If it is none.
+    """
     if name not in records:
         return EMPTY
-    told = json.loads(cast(str, records.config_records[name]["json"]))
-    return Shelf(patches=tuple(_read(records, name, told)))
-
-
-def _read(records: RecordDict, name: str, told: Iterable[dict[str, Any]]) -> Iterable[Shelved]:
-    for place, plain in enumerate(told):
-        yield Shelved(
-            patch=decode_patch(records.array_records[f"{name}/{place}"]),
-            version=plain["version"],
-            used=plain["used"],
-            history=PatchHistory(**plain["history"]),
+    told = read_json(told_in(records, name), name)
+    index = build_value(_Index, {"patches": told}, {}, name)
+    return Shelf(
+        patches=tuple(
+            Shelved(
+                patch=patch_in(records, f"{name}/{place}"),
+                version=one.version,
+                used=one.used,
+                history=one.history,
+            )
+            for place, one in enumerate(index.patches)
         )
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Entry:
+    """What is told of a patch on the shelf."""
+
+    version: int
+    used: int
+    history: PatchHistory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Index:
+    """What is told of all of them."""
+
+    patches: tuple[_Entry, ...]
+
+
+def told_in(records: RecordDict, name: str) -> str:
+    """Returns the text of one of a device's records.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    record = records.config_records.get(name, ConfigRecord())
+    told = record.get("json")
+    if not isinstance(told, str):
+        raise ValueError(f"the record {name} of a device must hold a text under json")
+    return told
+
+
+def patch_in(records: RecordDict, name: str) -> Patch:
+    """Returns the patch of one of a device's records.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    record = records.array_records.get(name)
+    if record is None:
+        raise ValueError(f"a device must hold the patch {name}, does not")
+    return decode_patch(record)

@@ -8,23 +8,30 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, cast
 
 from flwr.app import ConfigRecord, RecordDict
 
-from clients.adaptation.decision import Action, Decision, PatchHistory
+from clients.adaptation.decision import Decision, PatchHistory
 from clients.policy import Quota
 from clients.selection.buffer import ANSWERED, Item, Note, total_bytes
-from clients.state.shelf import EMPTY, Shelf, applicable, read_shelf, write_shelf
+from clients.state.shelf import (
+    EMPTY,
+    Shelf,
+    applicable,
+    patch_in,
+    read_shelf,
+    told_in,
+    write_shelf,
+)
 from fleettune.adapters.patch import Patch
 from fleettune.data.exchanges import Exchange
 from fleettune.fleet.joining import Join
-from fleettune.messages.flower_records import decode_patch, encode_patch
+from fleettune.messages.flower_records import encode_patch
 from fleettune.messages.report import NO_RELEASE
-from fleettune.records import to_record
-from fleettune.releases.manifest import Manifest, read_manifest
+from fleettune.records import build_value, read_json, to_record
+from fleettune.releases.manifest import MANIFEST_TYPES, Manifest
 
 SCHEMA = 5
 
@@ -159,39 +166,76 @@ def read_state(records: RecordDict, arm: str = "") -> DeviceState:
         arm: Whose state, where several arms share one node's records (stock Flower).
 
     Raises:
-        ValueError: If it was written by another schema.
+        ValueError: If it was written by another schema, or is damaged.
     """
     if f"{arm}/device" not in records:
         return DeviceState()
-    config = records.config_records[f"{arm}/device"]
-    if config["schema"] != SCHEMA:
-        raise ValueError(f"device state must have schema {SCHEMA}, got {config['schema']}")
-    plain = json.loads(cast(str, config["json"]))
-    kept = {name: _read_patch(records, f"{arm}/{name}") for name in ("patch", "residual")}
+    schema = records.config_records.get(f"{arm}/device", ConfigRecord()).get("schema")
+    if schema != SCHEMA:
+        raise ValueError(f"device state must have schema {SCHEMA}, got {schema!r:.80}")
+    told = read_json(told_in(records, f"{arm}/device"), "device state")
+    plain = cast(dict[str, Any], told if isinstance(told, dict) else {})
+    buffer = _exchanges(plain.pop("buffer", None))
+    # its exchanges are checked apart, because there are hundreds of them
+    kept = build_value(_Kept, plain, MANIFEST_TYPES, "device state")
     return DeviceState(
-        last_day=plain["last_day"],
-        held=None if plain["held"] is None else read_manifest(plain["held"]),
-        settled=plain["settled"],
-        buffer=tuple(Exchange(**item) for item in plain["buffer"]),
-        patch=kept["patch"],
-        extra_bytes=plain["extra_bytes"],
-        notes=tuple(
-            Note(vector=base64.b64decode(vector), scores=tuple(scores), asked=asked)
-            for vector, scores, asked in plain["notes"]
-        ),
-        seen=plain["seen"],
-        asked=plain["asked"],
-        before=None if plain["before"] is None else read_manifest(plain["before"]),
-        history=PatchHistory(**plain["history"]),
-        due=None if plain["due"] is None else _decision(plain["due"]),
-        residual=kept["residual"],
+        last_day=kept.last_day,
+        held=kept.held,
+        settled=kept.settled,
+        buffer=buffer,
+        patch=_read_patch(records, f"{arm}/patch"),
+        extra_bytes=kept.extra_bytes,
+        notes=tuple(map(_note, kept.notes)),
+        seen=kept.seen,
+        asked=kept.asked,
+        before=kept.before,
+        history=kept.history,
+        due=kept.due,
+        residual=_read_patch(records, f"{arm}/residual"),
         shelf=read_shelf(records, f"{arm}/shelf"),
-        patch_version=plain.get("patch_version", 0),
+        patch_version=kept.patch_version,
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kept:
+    """What of a state is told as JSON, the buffer left out."""
+
+    last_day: int
+    held: Manifest | None
+    settled: int
+    extra_bytes: int
+    notes: tuple[tuple[str, tuple[float, ...], bool], ...]
+    seen: int
+    asked: int
+    before: Manifest | None
+    history: PatchHistory
+    due: Decision | None
+    patch_version: int = 0
+
+
+def _exchanges(told: object) -> tuple[Exchange, ...]:
+    try:
+        found = tuple(Exchange(**item) for item in cast(list[dict[str, Any]], told))
+    except TypeError as error:
+        raise ValueError(f"the buffer of a device must hold exchanges: {error}") from error
+    for one in found:
+        texts, numbers = (one.question, one.response, one.domain), (one.day, one.order)
+        if {*map(type, texts)} != {str} or {*map(type, numbers)} != {int}:
+            raise ValueError("the buffer of a device must hold exchanges of texts and days")
+    return found
+
+
+def _note(told: tuple[str, tuple[float, ...], bool]) -> Note:
+    vector, scores, asked = told
+    try:
+        return Note(vector=base64.b64decode(vector, validate=True), scores=scores, asked=asked)
+    except ValueError as error:
+        raise ValueError(f"a note of a device must hold base64: {error}") from error
+
+
 def _read_patch(records: RecordDict, name: str) -> Patch | None:
-    return decode_patch(records.array_records[name]) if name in records else None
+    return patch_in(records, name) if name in records else None
 
 
 def write_state(records: RecordDict, state: DeviceState, arm: str = "") -> None:
@@ -220,12 +264,3 @@ def write_state(records: RecordDict, state: DeviceState, arm: str = "") -> None:
         if kept is not None:
             records[f"{arm}/{name}"] = encode_patch(kept)
     write_shelf(records, f"{arm}/shelf", state.shelf)
-
-
-def _decision(plain: Mapping[str, Any]) -> Decision:
-    kept: dict[str, Any] = {
-        "action": Action(plain["action"]),
-        "passes": (),
-        "history": PatchHistory(**plain["history"]),
-    }
-    return Decision(**{**plain, **kept})

@@ -199,8 +199,13 @@ def from_arrays(arrays: Mapping[str, Array], release: int, alpha: float) -> Patc
     """Returns the patch that `to_arrays` wrote.
 
     Raises:
-        ValueError: If a name is no factor of a site or a factor is missing.
+        ValueError: If a name is no factor of a site, a factor is missing or empty, or one is not in
+            single precision.
     """
+    for name, array in arrays.items():
+        if array.dtype != np.float32 or not array.size:
+            told = f"{array.dtype} of shape {array.shape}"
+            raise ValueError(f"{name} of a patch must be float32 and not empty, is {told}")
     own = {name: array for name, array in arrays.items() if "/" not in name}
     sites = _complete(own, "ab", ())
     return Patch(
@@ -226,6 +231,8 @@ def _tie_parts(arrays: Mapping[str, Array]) -> list[dict[str, Array]]:
 
 def _tied(arrays: Mapping[str, Array]) -> TiedPair:
     sites = _complete(arrays, "uv", ("alpha", "a", "b"))
+    if arrays["alpha"].shape != (1,):
+        raise ValueError(f"a tie must have one alpha, got {arrays['alpha'].shape}")
     return TiedPair(
         pair=Factors(a=arrays["a"], b=arrays["b"]),
         alpha=float(arrays["alpha"][0]),

@@ -11,12 +11,17 @@ that goes into B. Ties do not come back: PEFT knows none (`fleettune.adapters.pa
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
+import torch
 from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors.numpy import save
 from safetensors.torch import (
     load_file,  # pyright: ignore[reportUnknownVariableType] - a path of any kind of text
 )
@@ -24,12 +29,15 @@ from safetensors.torch import (
 from fleettune.adapters.factors import Array, Factors
 from fleettune.adapters.patch import Patch, from_arrays, to_arrays
 from fleettune.adapters.peft_config import CONFIG, PeftConfig, read_peft_config
+from fleettune.adapters.tensor_bytes import read_tensors
+from fleettune.records import build_value, read_json
 from fleettune.shapes import Shapes, Site, parse_site
 from fleettune.whole_files import write_whole
 
 _KEY = re.compile(
     r"base_model\.model\.model\.layers\.(\d+)\.(?:self_attn|mlp)\.(\w+)_proj\.lora_([AB])\.weight"
 )
+_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 WEIGHTS = "adapter_model.safetensors"
 """The files of an adapter; one whose weights are a pickle is not read."""
 
@@ -41,10 +49,48 @@ def patch_to_bytes(patch: Patch) -> bytes:
 
 
 def patch_from_bytes(data: bytes) -> Patch:
-    """Returns the patch that `patch_to_bytes` wrote."""
-    end = 8 + int.from_bytes(data[:8], "little")
-    header = json.loads(json.loads(data[8:end])["__metadata__"]["fleettune"])
-    return from_arrays(load(data), header["release"], header["alpha"])
+    """Returns the patch that `patch_to_bytes` wrote.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    header, arrays = read_tensors(data, "a patch")
+    return read_patch_header(header).patch(arrays)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PatchHeader:
+    """What a patch's file says beside its factors.
+
+    Attributes:
+        alpha: LoRA's alpha.
+        release: Version of the release.
+        base: Folder of that release, where a run keeps its patches; empty elsewhere.
+    """
+
+    alpha: float
+    release: int
+    base: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.alpha < math.inf:
+            raise ValueError(f"alpha must be finite and > 0, got {self.alpha}")
+
+    def patch(self, arrays: Mapping[str, Array]) -> Patch:
+        """Returns the patch of these arrays."""
+        return from_arrays(arrays, self.release, self.alpha)
+
+
+def read_patch_header(header: Mapping[str, str]) -> PatchHeader:
+    """Returns what the header of a patch's file says.
+
+    Raises:
+        ValueError: If it says none of it, or anything else.
+    """
+    told = read_json(header.get("fleettune", ""), "the header of a patch")
+    if not isinstance(told, dict):
+        raise ValueError(f"the header of a patch must be an object, got {type(told).__name__}")
+    return build_value(PatchHeader, cast(dict[str, Any], told), {}, "patch")
 
 
 def keep_patch(store: Path, patch: Patch) -> str:
@@ -136,6 +182,8 @@ def _arrays(adapter: Path) -> dict[str, Array]:
         if match is None:
             raise ValueError(f"{adapter} must hold LoRA factors of layers' matrices, got {key}")
         layer, module, side = match.groups()
+        if tensor.dtype not in _DTYPES:
+            raise ValueError(f"{adapter / WEIGHTS}: {key} must hold floats, holds {tensor.dtype}")
         if not bool(tensor.isfinite().all()):
             raise ValueError(
                 f"{adapter / WEIGHTS}: {key} must hold finite numbers, holds NaN or infinity: the "

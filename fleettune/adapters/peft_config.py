@@ -154,7 +154,7 @@ def read_peft_config(file: Path) -> PeftConfig:
 def _number(config: Mapping[str, Any], key: str, file: Path, least: float = 0) -> float:
     value = config.get(key, DEFAULT)
     wrong = isinstance(value, bool) or not isinstance(value, int | float)
-    if wrong or not math.isfinite(value) or value < least or value > 1e6:
+    if wrong or not least <= value <= 1e6:  # NaN fails both
         raise ValueError(
             f"{key} of {file} must be a number from {least:g} to a million, got {value!r}: "
             "write it as PEFT does"

@@ -8,7 +8,6 @@ Weights are read from safetensors only.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.resources import files
@@ -23,6 +22,7 @@ from fleettune.backbone.frozen_linear import FrozenLinear, freeze_weight
 from fleettune.backbone.model_family import Family, family_of, layer_mask, split_fused
 from fleettune.backbone.processor import CPU, DTYPES, REFERENCE, exact_products
 from fleettune.backbone.vocabulary_head import Head, open_head
+from fleettune.records import build_value, read_json
 from fleettune.shapes import Shapes, Site
 
 MODELS_FOLDER = Path(str(files("fleettune"))) / "models"
@@ -30,6 +30,8 @@ BUILT_IN_MODELS = ("pocket", "pocket_manners")
 """Paths that stand for built-in models: the built-in world's, and the world of manners'."""
 POCKET_FOLDER = MODELS_FOLDER / "pocket"
 
+_LONGEST_NAME = 255
+"""Bytes of a file's name, beyond which a file system does not even look for it."""
 _ATTENTION = ("q", "k", "v", "o")
 
 
@@ -209,6 +211,8 @@ def resolve_folder(path: str) -> Path:
         ValueError: If it is neither a folder nor to be had from the hub.
     """
     folder = MODELS_FOLDER / path if path in BUILT_IN_MODELS else Path(path)
+    if len(folder.name) > _LONGEST_NAME:
+        raise ValueError(f"model.path must be a folder or a hub id, got {path[:80]!r}…")
     if (folder / "config.json").is_file():
         return folder
     if folder.exists() or path.startswith((".", "/")) or path.count("/") != 1:
@@ -242,23 +246,22 @@ def read_shapes(folder: Path) -> Shapes:
     file = folder / "config.json"
     if not file.is_file():
         raise ValueError(f"model folder {folder} holds no config.json")
-    config = json.loads(file.read_text())
+    config = read_json(file.read_bytes(), str(file))
+    if not isinstance(config, dict):
+        raise ValueError(f"{file} must hold an object, got {type(config).__name__}")
     names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
     missing = [name for name in (*names, "vocab_size") if name not in config]
     if missing:
         raise ValueError(
             f"model in {folder} must be Llama-like; its config.json lacks {', '.join(missing)}"
         )
-    heads = config["num_attention_heads"]
-    return Shapes(
-        hidden=config["hidden_size"],
-        layers=config["num_hidden_layers"],
-        heads=heads,
-        kv_heads=config.get("num_key_value_heads") or heads,
-        head_dim=config.get("head_dim") or config["hidden_size"] // heads,
-        ffn=config["intermediate_size"],
-        vocab=config["vocab_size"],
-    )
+    hidden, layers, heads, ffn, vocab = (config[name] for name in (*names, "vocab_size"))
+    given = {"hidden": hidden, "layers": layers, "heads": heads, "ffn": ffn, "vocab": vocab}
+    given["kv_heads"] = config.get("num_key_value_heads") or heads
+    # whether both are whole numbers is checked with all others
+    divides = isinstance(hidden, int) and isinstance(heads, int) and heads > 0
+    given["head_dim"] = config.get("head_dim") or (hidden // heads if divides else 0)
+    return build_value(Shapes, given, {}, str(file))
 
 
 def load_backbone(folder: Path, precision: str = REFERENCE, processor: str = CPU) -> Backbone:

@@ -12,19 +12,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from safetensors.numpy import load, save
+from numpy.typing import NDArray
+from safetensors.numpy import save
 
 from fleettune.adapters.patch import Patch
 from fleettune.adapters.patch_files import fetch_patch
+from fleettune.adapters.tensor_bytes import read_tensors
 from fleettune.catalogue.decomposition import Basis, Floats
 from fleettune.catalogue.style_vectors import SUMMARISER_TYPES, Summariser
-from fleettune.records import from_record, to_record
+from fleettune.records import build_value, read_json, to_record
 from fleettune.releases.manifest import Manifest
 
 SCHEMA = 3
@@ -166,28 +169,59 @@ def decode_manifest(data: bytes) -> CatalogueManifest:
     Raises:
         ValueError: If the bytes are of another schema or do not fit together.
     """
-    header = _header(data)
-    if header.get("schema") != SCHEMA:
+    texts, arrays = read_tensors(data, "a catalogue manifest")
+    told = read_json(texts.get("fleettune", ""), "the header of a catalogue manifest")
+    plain = cast(dict[str, Any], told if isinstance(told, dict) else {})
+    if plain.get("schema") != SCHEMA:
         raise ValueError(
-            f"a catalogue manifest must have schema {SCHEMA}, got {header.get('schema')}"
+            f"a catalogue manifest must have schema {SCHEMA}, got {plain.get('schema')!r:.80}"
         )
-    arrays = {name: array.astype(np.float64) for name, array in load(data).items()}
-    listed = (from_record(entry, {"Listed": Listed}, "entry") for entry in header["entries"])
-    summariser = from_record(header["summariser"], SUMMARISER_TYPES, "summariser")
+    header = build_value(_Header, plain, {**SUMMARISER_TYPES, "Listed": Listed}, "manifest")
+    _check_arrays(arrays)
+    doubles = {name: array.astype(np.float64) for name, array in arrays.items()}
     return CatalogueManifest(
-        release=header["release"],
-        version=header["version"],
-        summariser=cast(Summariser, summariser),
-        basis=Basis(
-            words=tuple(header["words"]),
-            opposites=tuple(header["opposites"]),
-            vectors=arrays["basis"],
-        ),
-        entries=tuple(cast(Listed, entry) for entry in listed),
-        plain=tuple(header["plain"]),
-        questions=tuple(header["questions"]),
-        **{name: arrays[name] for name in _ARRAYS},
+        release=header.release,
+        version=header.version,
+        summariser=header.summariser,
+        basis=Basis(words=header.words, opposites=header.opposites, vectors=doubles.pop("basis")),
+        entries=header.entries,
+        plain=header.plain,
+        questions=header.questions,
+        **doubles,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Header:
+    """What of a manifest stands in its file as JSON."""
+
+    schema: int
+    release: str
+    version: int
+    summariser: Summariser
+    words_from: str
+    words: tuple[str, ...]
+    opposites: tuple[str, ...]
+    entries: tuple[Listed, ...]
+    plain: tuple[str, ...]
+    questions: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if type(self.summariser).__name__ not in SUMMARISER_TYPES:
+            raise ValueError(f"summariser must be one of {sorted(SUMMARISER_TYPES)}")
+
+
+def _check_arrays(arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Raises ValueError if arrays are not those of a manifest: finite floats, all of them there."""
+    if set(arrays) != {"basis", *_ARRAYS}:
+        raise ValueError(f"a manifest must hold basis, {', '.join(_ARRAYS)}, got {sorted(arrays)}")
+    for name, array in arrays.items():
+        sides = 1 if name == "scale" else 2
+        if array.dtype != np.float32 or array.ndim != sides or not np.isfinite(array).all():
+            raise ValueError(
+                f"{name} of a manifest must be finite float32 of {sides} dimensions, got "
+                f"{array.dtype} of {array.ndim}"
+            )
 
 
 def manifest_digest(data: bytes) -> str:
@@ -223,15 +257,6 @@ def _check_shapes(manifest: CatalogueManifest) -> None:
             f"a manifest must have a plain answer per question, got {len(manifest.plain)} of "
             f"{len(manifest.questions)}"
         )
-
-
-def _header(data: bytes) -> dict[str, Any]:
-    size = int.from_bytes(data[:8], "little")
-    try:
-        plain = json.loads(data[8 : 8 + size])
-        return cast(dict[str, Any], json.loads(plain["__metadata__"]["fleettune"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError("a catalogue manifest must be a safetensors file of ours") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

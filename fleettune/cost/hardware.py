@@ -8,6 +8,7 @@ No number here was measured by this project.
 from __future__ import annotations
 
 import math
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -20,6 +21,8 @@ TIERS = ("M", "F", "S", "V", "E")
 """Tiers of a coefficient, from the best founded to the least."""
 MEASURED = ("M", "F")
 """Tiers that rest on a measurement of that device."""
+_MOST_BYTES = 16_384
+"""Of a profile's file: five times ours; reading YAML takes time as the square of its brackets."""
 POWER_SCOPES = ("total", "net", "unknown")
 """Whether phase powers include the idle draw; `unknown` sources are read as `total`."""
 
@@ -250,10 +253,7 @@ def load_hardware(folder: Path) -> Mapping[str, DeviceProfile]:
     """
     profiles: dict[str, DeviceProfile] = {}
     for path in sorted(folder.glob("*.yaml")):
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError(f"{path.name} must be a mapping, got {type(content).__name__}")
-        plain = cast("dict[str, object]", content)
+        plain = _read_yaml(path)
         profile = device_profile(**{k: item for k, item in plain.items() if k != "_target_"})
         if profile.name != path.stem:
             raise ValueError(f"{path.name} must define the profile {path.stem}, got {profile.name}")
@@ -261,6 +261,22 @@ def load_hardware(folder: Path) -> Mapping[str, DeviceProfile]:
     if not profiles:
         raise ValueError(f"the hardware folder must hold profiles, got none in {folder}")
     return profiles
+
+
+def _read_yaml(path: Path) -> Mapping[str, object]:
+    if path.stat().st_size > _MOST_BYTES:
+        raise ValueError(f"{path.name} must be a profile of at most {_MOST_BYTES} bytes, is larger")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        told = " ".join(str(error).split())[:200]
+        raise ValueError(f"{path.name} must be YAML in UTF-8, is not: {told}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path.name} must be a mapping, got {type(content).__name__}")
+    plain = cast("dict[object, object]", content)
+    if not all(isinstance(key, str) for key in plain):
+        raise ValueError(f"{path.name} must have names as its keys, got {list(plain)!r:.200}")
+    return cast("dict[str, object]", plain)
 
 
 def read_coefficients(
@@ -296,8 +312,10 @@ def _read_coefficient(owner: str, name: str, item: object) -> Coefficient:
         raise ValueError(f"{owner}: {name} {form}, got {item!r}")
     *numbers, tier, source = cast("Sequence[object]", item)
     for number in numbers:
-        if isinstance(number, bool) or not isinstance(number, int | float):
-            raise ValueError(f"{owner}: {name} must begin with numbers, got {number!r}")
+        is_number = isinstance(number, int | float) and not isinstance(number, bool)
+        # a whole number of a thousand digits is none either
+        if not is_number or abs(cast("float", number)) > sys.float_info.max:
+            raise ValueError(f"{owner}: {name} must begin with numbers, got {number!r:.80}")
     value, low, high = (float(cast("float", number)) for number in numbers)
     try:
         return Coefficient(value=value, low=low, high=high, tier=str(tier), source=str(source))

@@ -6,16 +6,24 @@ with its line, and so is a file in a chat format, with how it is converted.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any, BinaryIO, cast
 
 import pyarrow  # pyright: ignore[reportMissingTypeStubs] - it has none
 
 ENDINGS = (".jsonl", ".ndjson")
 COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
 """How the name of a compressed file ends, after one of `ENDINGS`, and what reads it."""
+_MOST_LINE = 1 << 24
+"""Bytes of a row; a file without a line end would be read into memory whole."""
+_MOST_BLANK = 100_000
+"""Blank lines that are passed over."""
+_MOST_BLOWN_UP, _RATIO = 1 << 21, 100
+"""Bytes from which on a compressed file may hold so many times what it takes."""
 CHATS = {
     "messages": (
         'for m in row["messages"]: pair its "user" content (question) with the "assistant" content '
@@ -50,13 +58,41 @@ def read_lines(path: str) -> Iterator[tuple[int, dict[str, object]]]:
         ValueError: Naming the file and the line that is no JSON object in UTF-8, has a key twice,
             or holds half a character.
     """
-    with _open(path) as lines:
+    read = blank = 0
+    with _open(path) as stream:
         try:
+            lines = iter(partial(stream.readline, _MOST_LINE + 1), b"")
             for number, line in enumerate(lines, start=1):
+                read += len(line)
+                if len(line) > _MOST_LINE or read > _MOST_BLOWN_UP:
+                    _check_size(path, number, line, read)
                 if line.strip():
                     yield number, _row(path, number, line.removeprefix(b"\xef\xbb\xbf"))
+                else:
+                    blank += 1
+                if blank > _MOST_BLANK:
+                    raise ValueError(
+                        f"{path!r} must hold at most {_MOST_BLANK} blank lines, holds more by line "
+                        f"{number}: leave them out"
+                    )
         except (OSError, EOFError) as error:
             raise ValueError(f"{path!r} cannot be read to its end: {error}") from error
+
+
+def _check_size(path: str, number: int, line: bytes, read: int) -> None:
+    """Raises ValueError if a row, or what a compressed file holds, is no text of anybody's."""
+    if len(line) > _MOST_LINE:
+        raise ValueError(
+            f"line {number} of {path!r} must be at most {_MOST_LINE >> 20} MiB: end every row "
+            "with a line end"
+        )
+    if read > _MOST_BLOWN_UP and Path(path).suffix in COMPRESSED:
+        packed = Path(path).stat().st_size
+        if read > _RATIO * packed:
+            raise ValueError(
+                f"{path!r} must hold at most {_RATIO} times the {packed} bytes that it takes, "
+                "holds more: no text is packed that well; give the file uncompressed"
+            )
 
 
 def explain_keys(path: str, keys: Sequence[str]) -> str:
@@ -67,32 +103,12 @@ def explain_keys(path: str, keys: Sequence[str]) -> str:
     return "rename or add the column"
 
 
-def _open(path: str) -> IO[bytes]:
+def _open(path: str) -> BinaryIO:
     kind = COMPRESSED.get(Path(path).suffix)
     if kind is None:
         return Path(path).open("rb")
-    return cast(IO[bytes], _Lines(cast(Any, pyarrow).input_stream(path, compression=kind)))
-
-
-class _Lines:
-    """A compressed stream, line by line."""
-
-    def __init__(self, stream: Any) -> None:  # noqa: ANN401 - pyarrow has no types
-        self._stream = stream
-
-    def __enter__(self) -> _Lines:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stream.close()
-
-    def __iter__(self) -> Iterator[bytes]:
-        rest = b""
-        while block := bytes(self._stream.read(1 << 20)):
-            *lines, rest = (rest + block).split(b"\n")
-            yield from lines
-        if rest:
-            yield rest
+    packed = cast(Any, pyarrow).input_stream(path, compression=kind)
+    return io.BufferedReader(packed, 1 << 20)
 
 
 def _row(path: str, number: int, line: bytes) -> dict[str, object]:

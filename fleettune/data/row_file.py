@@ -20,13 +20,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import polars as pl
-import pyarrow  # pyright: ignore[reportMissingTypeStubs] - it has none
-from pyarrow import parquet  # pyright: ignore[reportMissingTypeStubs] - as above
 
 from fleettune.data.json_lines import ENDINGS, explain_keys, is_json_lines, read_lines
+from fleettune.data.parquet_files import read_parquet, read_parquet_schema
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "user_id": ("text", "whole number"),
@@ -41,12 +40,8 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 _LABEL = ("whole number", "number")
 SUFFIXES = {"parquet": (".parquet", ".pq"), "jsonl": ENDINGS}
 """Formats and how the names of such files end; JSON Lines may be compressed (.gz, .zst)."""
-_PARQUET: Any = parquet
-_FROM_ARROW: Any = cast(Any, pl).from_arrow
-_UNREADABLE: tuple[type[Exception], ...] = (
-    *(cast(Any, pyarrow).ArrowException, OSError),
-    pl.exceptions.PolarsError,
-)
+_PLAIN = {str, int, float, bool, type(None)}
+"""What a value of JSON may be in a column that is read."""
 _EPOCH, _RATIO = 1e8, 100.0
 """A clock that begins after 1973 in seconds, and may not hold other units beside."""
 
@@ -91,7 +86,7 @@ class RowFile:
             _check_keys(self, first)
             schema = _jsonl(self, first).schema
         else:
-            schema = _parquet_schema(self.path)
+            schema = read_parquet_schema(self.path, COLUMNS)
         _check_columns(self, schema)
 
     def read(self) -> pl.DataFrame:
@@ -104,14 +99,7 @@ class RowFile:
         Raises:
             ValueError: As `check`, or naming the first row that breaks the schema.
         """
-        self.check()
-        if self.format == "jsonl":
-            frame = _jsonl(self, list(read_lines(self.path)))
-        else:
-            frame = _parquet(self)
-        _check_columns(self, frame.schema)
-        if frame.height == 0:
-            raise ValueError(f"{self.path!r} must hold at least one exchange, got no row")
+        frame = _frame(self)
         if self.anonymous:
             return _anonymous(self, frame)
         numeric = dict.fromkeys([*_others(frame.schema), *self.labels])
@@ -124,6 +112,28 @@ class RowFile:
         )
         _check_rows(self, rows)
         return rows
+
+    def texts(self) -> pl.DataFrame:
+        """Returns ``question``, ``response`` and, where it is there, ``domain`` as text.
+
+        Nothing else is read and no row is checked; what is missing is an empty text.
+
+        Raises:
+            ValueError: As `check`, or if there is no row.
+        """
+        frame = _frame(self)
+        wanted = ("question", "response", *({"domain"} & set(frame.columns)))
+        return pl.DataFrame([_text(frame, name) for name in wanted])
+
+
+def _frame(file: RowFile) -> pl.DataFrame:
+    file.check()
+    is_lines = file.format == "jsonl"
+    frame = _jsonl(file, list(read_lines(file.path))) if is_lines else _parquet(file)
+    _check_columns(file, frame.schema)
+    if frame.height == 0:
+        raise ValueError(f"{file.path!r} must hold at least one exchange, got no row")
+    return frame
 
 
 def _ends_well(path: str, format_: str) -> bool:
@@ -183,31 +193,11 @@ def _others(schema: Mapping[str, pl.DataType]) -> list[str]:
     return [name for name, dtype in schema.items() if name not in COLUMNS and dtype.is_numeric()]
 
 
-def _parquet_schema(path: str) -> dict[str, pl.DataType]:
-    try:
-        empty = _PARQUET.read_schema(path).empty_table()
-        return dict(cast(pl.DataFrame, _FROM_ARROW(empty)).schema)
-    except _UNREADABLE as error:
-        raise ValueError(
-            f"path must name a Parquet file, got {path!r}: {_one_line(error)}"
-        ) from error
-
-
 def _parquet(file: RowFile) -> pl.DataFrame:
-    """Returns the wanted columns, read by Arrow: Polars ends the process on some damaged files."""
-    schema = _parquet_schema(file.path)
+    """Returns the columns that are read."""
+    schema = read_parquet_schema(file.path, COLUMNS)
     wanted = [name for name in schema if name in COLUMNS or name in _others(schema)]
-    try:
-        table = _PARQUET.read_table(file.path, columns=wanted)
-        return cast(pl.DataFrame, _FROM_ARROW(table))
-    except _UNREADABLE as error:
-        raise ValueError(
-            f"path must name a whole Parquet file, got {file.path!r}: {_one_line(error)}"
-        ) from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+    return read_parquet(file.path, COLUMNS, wanted)
 
 
 def _jsonl(file: RowFile, rows: Sequence[tuple[int, Mapping[str, object]]]) -> pl.DataFrame:
@@ -216,12 +206,18 @@ def _jsonl(file: RowFile, rows: Sequence[tuple[int, Mapping[str, object]]]) -> p
     for name in dict.fromkeys(itertools.chain.from_iterable(row for _, row in rows)):
         values = [row.get(name) for _, row in rows]
         kinds = {type(value) for value in values}
-        if kinds == {int, float}:
-            values = [float(cast(float, value)) for value in values]
         if name not in (*COLUMNS, *file.labels) and not kinds <= {int, float}:
             _check_gaps(file, name, rows)
             continue
+        if not kinds <= _PLAIN:
+            odd = next(number for number, row in rows if type(row.get(name)) not in _PLAIN)
+            raise ValueError(
+                f"column {name} of {file.path!r} must hold texts or numbers, line {odd} holds a "
+                "list or an object: convert the column"
+            )
         try:
+            if kinds == {int, float}:
+                values = [float(cast(float, value)) for value in values]
             columns.append(pl.Series(name, values, strict=True))
         except (TypeError, OverflowError) as error:
             raise ValueError(

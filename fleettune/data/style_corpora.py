@@ -19,9 +19,10 @@ import numpy as np
 import polars as pl
 
 from fleettune.data.exchanges import Answer, Exchange, join_days
+from fleettune.data.row_file import RowFile
 from fleettune.seeds import Purpose, stream
 
-_READERS = {".parquet": pl.read_parquet, ".pq": pl.read_parquet, ".jsonl": pl.read_ndjson}
+_FORMATS = {".parquet": "parquet", ".pq": "parquet", ".jsonl": "jsonl"}
 _PARTS = 1000
 
 
@@ -82,20 +83,22 @@ class Corpora:
 def _read(how: Corpora, corpus: Corpus) -> tuple[tuple[tuple[str, str], ...], ...]:
     """Returns the server's rows and those of users, each question once."""
     path = Path(corpus.path)
-    if not path.is_file() or path.suffix not in _READERS:
+    if not path.is_file() or path.suffix not in _FORMATS:
         raise ValueError(
-            f"corpus {corpus.name}: path must name a file that ends in {sorted(_READERS)}, "
+            f"corpus {corpus.name}: path must name a file that ends in {sorted(_FORMATS)}, "
             f"got {corpus.path!r}"
         )
-    rows = _READERS[path.suffix](path)
-    wanted = ["question", "response", *([] if corpus.domain is None else ["domain"])]
-    if missing := [name for name in wanted if name not in rows.columns]:
-        raise ValueError(f"corpus {corpus.name}: {corpus.path!r} must have a column {missing[0]!r}")
+    try:
+        rows = RowFile(path=corpus.path, format=_FORMATS[path.suffix], anonymous=True).texts()
+    except ValueError as error:
+        raise ValueError(f"corpus {corpus.name}: {error}") from error
     if corpus.domain is not None:
+        if "domain" not in rows.columns:
+            raise ValueError(f"corpus {corpus.name}: {corpus.path!r} must have a column 'domain'")
         rows = rows.filter(pl.col("domain") == corpus.domain)
     parts: tuple[list[tuple[str, str]], ...] = ([], [])
     seen: set[str] = set()
-    for question, response in rows.select("question", "response").drop_nulls().iter_rows():
+    for question, response in rows.select("question", "response").iter_rows():
         asked = (corpus.ask + question)[: how.question_chars].strip()
         if not asked or not response.strip() or asked in seen:
             continue

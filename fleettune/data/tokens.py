@@ -6,8 +6,8 @@ ordinary characters there: a user who writes "<|end|>" ends no answer.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any, cast
 from tokenizers import AddedToken, Tokenizer
 
 from fleettune.data.exchanges import Exchange
+from fleettune.records import read_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +100,8 @@ class Example:
 
 
 _KNOWN = 100_000
+_UNLIKELY = "\u2e3b \u16e0"
+"""Letters that few vocabularies have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,10 +215,17 @@ def open_encoder(folder: Path, template: str, max_tokens: int) -> Encoder:
         raise ValueError(f"model folder {folder} holds no tokenizer.json; save the tokenizer there")
     if template not in TEMPLATES:
         raise ValueError(f"model.template must be one of {sorted(TEMPLATES)}, got {template!r}")
-    tokenizer, around = Tokenizer.from_file(str(file)), TEMPLATES[template]
-    if not around.after:
-        around = replace(around, after=_end_of_text(tokenizer, folder, template))
-    encoder = make_encoder(tokenizer, around, max_tokens)
+    with _told(file):
+        tokenizer, around = Tokenizer.from_file(str(file)), TEMPLATES[template]
+        if not around.after:
+            around = replace(around, after=_end_of_text(tokenizer, folder, template))
+        encoder = make_encoder(tokenizer, around, max_tokens)
+        encoder.ids(_UNLIKELY)  # some can be read and fail at the first word that they do not know
+    if not encoder.after:
+        raise ValueError(
+            f"tokenizer in {folder} drops {encoder.template.after!r}, with which an answer ends in "
+            f"the template {template!r}; choose the template of its family"
+        )
     least = 2 * (len(encoder.before) + len(encoder.between) + len(encoder.after)) + 1
     if max_tokens < least:
         raise ValueError(
@@ -228,8 +238,8 @@ def open_encoder(folder: Path, template: str, max_tokens: int) -> Encoder:
 def _end_of_text(tokenizer: Tokenizer, folder: Path, template: str) -> str:
     """Returns the token that ends a text of the model, the first ``eos_token_id`` of its config."""
     file = folder / "config.json"
-    config: dict[str, Any] = json.loads(file.read_text())
-    found = config.get("eos_token_id")
+    config = read_json(file.read_bytes() if file.is_file() else b"", str(file))
+    found = cast(dict[str, Any], config if isinstance(config, dict) else {}).get("eos_token_id")
     ids = cast(list[Any], found) if isinstance(found, list) else [found]
     word = (
         tokenizer.id_to_token(ids[0]) if ids and isinstance(ids[0], int) and ids[0] >= 0 else None
@@ -242,3 +252,19 @@ def _end_of_text(tokenizer: Tokenizer, folder: Path, template: str) -> str:
             f"choose the template of its family: {', '.join(TEMPLATES)}"
         )
     return word
+
+
+@contextmanager
+def _told(file: Path) -> Generator[None]:
+    """Tells what goes wrong with a tokenizer as a ValueError that names its file."""
+    try:
+        yield
+    except (ValueError, MemoryError):
+        raise
+    except BaseException as error:
+        # its library raises nothing narrower than Exception, and a panic is none
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise ValueError(
+            f"{file} cannot be read as a tokenizer ({str(error)[:200]}); copy or save it anew"
+        ) from error

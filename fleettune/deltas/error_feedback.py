@@ -58,7 +58,7 @@ def encode_delta(
     frame = write_frame(target, codec)
     if not codec.feedback:
         return EncodedDelta(frame=frame, residual=None)
-    written = updates_of(read_frame(frame))
+    written = updates_of(read_frame(frame, most_entries=target.size_bytes // 4))
     missed = {site: add_updates([whole[site], written[site].times(-1)]) for site in whole}
     ranks = {site: 2 * update.rank for site, update in own.items()}
     kept = {site: missed[site].truncate(ranks[site], tolerance=1e-7) for site in missed}

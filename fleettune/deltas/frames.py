@@ -13,14 +13,13 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors.numpy import save
 
 from fleettune.adapters.factors import Array, check_tied_alpha
 from fleettune.adapters.patch import Patch, from_arrays, to_arrays
+from fleettune.adapters.tensor_bytes import read_tensors
 from fleettune.deltas.codecs import FP32, Codec, Parts, Shape, unpack
 from fleettune.deltas.rejections import RejectedError, Rejection
 from fleettune.shapes import Shapes, Site, order, parse_site
@@ -32,6 +31,8 @@ LARGEST = 1e6
 """Largest entry and alpha of a delta: far beyond any tune, and its products stay finite."""
 _SPARSEST = 4_096
 """Entries that a byte of arrays may stand for; more is a claim on memory and no delta."""
+_MOST_CLAIMED = 1 << 22
+"""Entries that a sparse delta may have where no release says how many there are."""
 HEADER_LIMIT = 65_536
 """Bytes beyond which a header describes no patch: that is over a thousand sites."""
 
@@ -87,12 +88,15 @@ def payload_bytes(frame: bytes) -> int:
     return len(frame) - 8 - int.from_bytes(frame[:8], "little")
 
 
-def read_frame(frame: bytes, expected: ExpectedDelta | None = None) -> Patch:
+def read_frame(
+    frame: bytes, expected: ExpectedDelta | None = None, most_entries: int = _MOST_CLAIMED
+) -> Patch:
     """Returns the patch that a frame holds.
 
     Args:
         frame: The bytes.
         expected: What it must be; None where only the frame itself is checked.
+        most_entries: Entries that a sparse frame may stand for where nothing is expected.
 
     Raises:
         RejectedError: With the first fault: size, framing, schema, digest, release, sites, shapes,
@@ -118,7 +122,13 @@ def read_frame(frame: bytes, expected: ExpectedDelta | None = None) -> Patch:
     _check_alpha(alpha)
     if expected is not None:
         _check(release, sites, sizes, expected)
-    return _patch(header.get("codec", ""), parts, (sites, sizes), release, alpha)
+    shapes, alphas = _named_shapes(sites, sizes)
+    _check_claim(shapes, parts, most_entries if expected is None else None)
+    arrays = _unpack(header.get("codec", ""), parts, shapes)
+    try:
+        return from_arrays(arrays | alphas, release, alpha)
+    except ValueError as error:
+        raise RejectedError(Rejection.SHAPE, str(error)) from error
 
 
 def _check_alpha(alpha: float) -> None:
@@ -130,15 +140,11 @@ def _check_alpha(alpha: float) -> None:
 
 def _open_frame(frame: bytes) -> tuple[dict[str, str], Parts]:
     try:
-        size = int.from_bytes(frame[:8], "little")
-        if size > min(HEADER_LIMIT, len(frame) - 8):
-            raise ValueError(f"header of {size} bytes")
-        header: dict[str, Any] = dict(json.loads(frame[8 : 8 + size])["__metadata__"])
-        parts = load(frame)
-    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise RejectedError(Rejection.UNREADABLE, f"no safetensors frame: {error}") from error
+        header, parts = read_tensors(frame, "a frame", HEADER_LIMIT)
+    except ValueError as error:
+        raise RejectedError(Rejection.UNREADABLE, str(error)) from error
     odd = [name for name, part in parts.items() if part.dtype.name not in _DTYPES]
-    if odd or not all(isinstance(value, str) for value in header.values()):
+    if odd:
         raise RejectedError(Rejection.UNREADABLE, f"unknown kinds of arrays: {odd}")
     return header, parts
 
@@ -173,19 +179,24 @@ def _check(
                 raise RejectedError(Rejection.SHAPE, told)
 
 
-def _patch(
-    codec: str,
-    parts: Parts,
-    layout: tuple[Sequence[_FactorGroup], _Sizes],
-    release: int,
-    alpha: float,
-) -> Patch:
-    shapes, alphas = _named_shapes(*layout)
+def _check_claim(shapes: Mapping[str, Shape], parts: Parts, most: int | None) -> None:
+    """Raises RejectedError if a few bytes stand for more entries than any delta has.
+
+    Args:
+        shapes: What is claimed.
+        parts: What there is.
+        most: Entries of a sparse delta; None where the claim is known to fit a release.
+    """
     claimed = sum(math.prod(shape) for shape in shapes.values())
     held = sum(part.nbytes for part in parts.values())
-    if min(min(shape) for shape in shapes.values()) < 1 or claimed > _SPARSEST * max(held, 1):
+    swells = most is not None and claimed > max(8 * held, most)
+    if min(map(min, shapes.values())) < 1 or claimed > _SPARSEST * max(held, 1) or swells:
         told = f"{held} bytes of arrays cannot stand for {claimed} entries"
         raise RejectedError(Rejection.SHAPE, told)
+
+
+def _unpack(codec: str, parts: Parts, shapes: Mapping[str, Shape]) -> dict[str, Array]:
+    """Returns the arrays by name, after their entries were checked."""
     arrays = dict(zip(shapes, unpack(codec, parts, list(shapes.values())), strict=True))
     if not all(np.isfinite(array).all() for array in arrays.values()):
         raise RejectedError(Rejection.NOT_FINITE, "a delta must have finite entries")
@@ -193,10 +204,7 @@ def _patch(
     if largest > LARGEST:
         told = f"entries of a delta must be <= {LARGEST:g}, got {largest:g}"
         raise RejectedError(Rejection.OUT_OF_RANGE, told)
-    try:
-        return from_arrays(arrays | alphas, release, alpha)
-    except ValueError as error:
-        raise RejectedError(Rejection.SHAPE, str(error)) from error
+    return arrays
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,6 @@ Left out: time zones, and what trace clients and our devices have in common: dev
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fleettune.fleet.availability import HOUR_S, NIGHT_S, Window
+from fleettune.records import read_json
 from fleettune.seeds import Purpose, stream
 
 CONVERT = (
@@ -229,13 +229,7 @@ def _rows(path: str) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def _json(path: str) -> Mapping[str, object]:
-    try:
-        read: object = json.loads(Path(path).read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"line {error.lineno} of {path!r} must be JSON: {error.msg}") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path!r} must be UTF-8: {error}") from error
-    return _mapping(read, repr(path))
+    return _mapping(read_json(Path(path).read_bytes(), repr(path)), repr(path))
 
 
 def _mapping(value: object, where: str) -> Mapping[str, object]:

@@ -11,7 +11,6 @@ import json
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import cast
 
 from fleettune.cost.battery import SOC_FLOOR
 from fleettune.cost.hardware import Coefficient, DeviceProfile, FleetMix
@@ -28,7 +27,7 @@ from fleettune.fleet.availability import Always, Availability, Nightly
 from fleettune.fleet.joining import FROM_THE_START, Join, Joining
 from fleettune.fleet.recorded_traces import Trace
 from fleettune.messages.report import Writing
-from fleettune.records import Types, from_record, to_record
+from fleettune.records import Types, from_record, read_json, to_record
 from fleettune.seeds import Purpose, stream
 
 
@@ -131,5 +130,7 @@ def open_fleet(file: Path) -> OpenFleet:
         ValueError: If the file does not describe a fleet.
     """
     types = {**DATA_TYPES, **FACT_TYPES, "Fleet": Fleet}
-    fleet = cast(Fleet, from_record(json.loads(file.read_text()), types, "fleet"))
+    fleet = from_record(read_json(file.read_bytes(), str(file)), types, "fleet")
+    if not isinstance(fleet, Fleet):
+        raise ValueError(f"{file} must describe a Fleet, got {type(fleet).__name__}")
     return OpenFleet(fleet, fleet.data.open())

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
@@ -23,7 +23,7 @@ from fleettune.cost.workload import Amount, Entry, Phase, Workload
 from fleettune.deltas.frames import ExpectedDelta, read_frame, write_frame
 from fleettune.deltas.rejections import RejectedError, Rejection
 from fleettune.messages.report import Observation, Outcome, Report, Statistics
-from fleettune.records import Record, build_value, to_record
+from fleettune.records import Record, build_value, read_json, read_word, to_record
 from fleettune.releases.manifest import MANIFEST_TYPES, Manifest, read_manifest
 
 DELTA, STATISTICS, OUTCOME = "delta", "statistics", "outcome"
@@ -89,14 +89,14 @@ def decode_request(content: RecordDict) -> Request:
     Raises:
         ValueError: If a field is missing or does not fit.
     """
-    given: dict[str, Any] = dict(content.config_records[REQUEST])
-    for name, read in (("release", _release), ("policy", json.loads)):
+    given: dict[str, Any] = dict(_config(content, REQUEST))
+    for name, read in (("release", _release), ("policy", _policy)):
         if name in given:
-            given[name] = read(given[name])
+            given[name] = read(str(given[name]))
     if FLEET in content:
         given[FLEET] = _fleet(_frame(content, FLEET))
     if CATALOGUE in content:
-        data, store = _frame(content, CATALOGUE), str(given.pop(STORE))
+        data, store = _frame(content, CATALOGUE), str(given.pop(STORE, ""))
         given[CATALOGUE] = CatalogueOffer(data=data, store=store)
     return build_value(Request, given, MANIFEST_TYPES, REQUEST)
 
@@ -110,7 +110,18 @@ def _fleet(frame: bytes) -> Patch:
 @lru_cache(maxsize=32)
 def _release(text: str) -> Manifest:
     """Returns a manifest; all devices of a round are sent the same one, with hundreds of values."""
-    return read_manifest(json.loads(text), "request.release")
+    return read_manifest(read_json(text, "request.release"), "request.release")
+
+
+def _policy(text: str) -> object:
+    return read_json(text, "request.policy")
+
+
+def _config(content: RecordDict, name: str) -> ConfigRecord:
+    record = content.config_records.get(name)
+    if record is None:
+        raise ValueError(f"a message must hold the record {name}")
+    return record
 
 
 def encode_report(report: Report) -> RecordDict:
@@ -144,9 +155,9 @@ def decode_statistics(content: RecordDict) -> Statistics:
     unknown = set(content) - {DELTA, STATISTICS, OUTCOME, OBSERVATION, WORKLOAD}
     if unknown:
         raise ValueError(f"a report may hold deltas and statistics only, got {sorted(unknown)}")
-    told, counted = content.config_records.get(OUTCOME), content.metric_records.get(STATISTICS)
-    if told is None or counted is None:
-        raise ValueError(f"a report must hold the records {OUTCOME} and {STATISTICS}")
+    told, counted = _config(content, OUTCOME), content.metric_records.get(STATISTICS)
+    if counted is None:
+        raise ValueError(f"a message must hold the record {STATISTICS}")
     numbers: dict[str, Any] = dict(counted)
     given = {
         "outcome": build_value(Outcome, dict(told), {}, OUTCOME),
@@ -157,7 +168,11 @@ def decode_statistics(content: RecordDict) -> Statistics:
 
 
 def take_observation(content: RecordDict) -> tuple[Observation | None, Workload]:
-    """Removes what only the experiment may see from a reply's records and returns it."""
+    """Removes what only the experiment may see from a reply's records and returns it.
+
+    Raises:
+        ValueError: If it is not what `encode_report` wrote.
+    """
     seen, workload = _observation(content), _workload(content)
     content.pop(OBSERVATION, None)
     content.pop(WORKLOAD, None)
@@ -170,7 +185,13 @@ def encode_patch(patch: Patch) -> ArrayRecord:
 
 
 def decode_patch(record: ArrayRecord) -> Patch:
-    """Returns the patch that `encode_patch` wrote."""
+    """Returns the patch that `encode_patch` wrote.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if set(record) != {FRAME}:
+        raise ValueError(f"a patch must be one array called {FRAME}, got {sorted(record)}")
     return patch_from_bytes(record[FRAME].data)
 
 
@@ -192,7 +213,7 @@ def _ledger(numbers: dict[str, Any]) -> Ledger:
     for key, value in numbers.items():
         stage, dot, name = key.partition(".")
         if dot:
-            costs.setdefault(Stage(stage), {})[name] = value
+            costs.setdefault(read_word(Stage, stage, STATISTICS), {})[name] = value
     return Ledger(
         costs=tuple((stage, build_value(Cost, named, {}, stage)) for stage, named in costs.items())
     )
@@ -202,11 +223,13 @@ def _workload(content: RecordDict) -> Workload:
     if WORKLOAD not in content:
         return Workload()
     entries: list[Entry] = []
-    for key, numbers in content.metric_records[WORKLOAD].items():
+    for key, numbers in _metrics(content, WORKLOAD).items():
         stage, _, phase = key.partition(".")
-        flop, moved_bytes, bursts = cast(list[float], numbers)
+        if not isinstance(numbers, list) or len(numbers) != 3:
+            raise ValueError(f"{WORKLOAD}.{key} must be three numbers, got {numbers!r:.80}")
+        flop, moved_bytes, bursts = map(float, numbers)
         amount = Amount(flop=flop, moved_bytes=moved_bytes, bursts=bursts)
-        entries.append((Stage(stage), Phase(phase), amount))
+        entries.append((read_word(Stage, stage, key), read_word(Phase, phase, key), amount))
     return Workload(entries=tuple(entries))
 
 
@@ -243,4 +266,11 @@ def _frame(content: RecordDict, name: str) -> bytes:
 def _observation(content: RecordDict) -> Observation | None:
     if OBSERVATION not in content:
         return None
-    return build_value(Observation, dict(content.metric_records[OBSERVATION]), {}, OBSERVATION)
+    return build_value(Observation, dict(_metrics(content, OBSERVATION)), {}, OBSERVATION)
+
+
+def _metrics(content: RecordDict, name: str) -> MetricRecord:
+    record = content.metric_records.get(name)
+    if record is None:
+        raise ValueError(f"{name} must be a record of numbers")
+    return record

@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fleettune.records import OMIT_DEFAULT, Record, Types, from_record
+from fleettune.records import OMIT_DEFAULT, Types, from_record
 from fleettune.releases.guidance import Guidance
 from fleettune.releases.model_files import site_weights
 from fleettune.shapes import Shapes, Site
@@ -178,10 +177,13 @@ MANIFEST_TYPES: Types = {
 }
 
 
-def read_manifest(record: Record, where: str = "release") -> Manifest:
+def read_manifest(record: object, where: str = "release") -> Manifest:
     """Returns the manifest that `fleettune.records.to_record` wrote; errors name `where` it stood.
 
     Raises:
         ValueError: If it is not a manifest, or a field is unknown, missing or mistyped.
     """
-    return cast(Manifest, from_record(record, MANIFEST_TYPES, where))
+    manifest = from_record(record, MANIFEST_TYPES, where)
+    if not isinstance(manifest, Manifest):
+        raise ValueError(f"{where} must be Manifest, got {type(manifest).__name__}")
+    return manifest

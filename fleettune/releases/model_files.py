@@ -7,7 +7,6 @@ gate and up, as one matrix; here every site has its own part of it.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch import Tensor
 from fleettune.adapters.patch import peft_name
 from fleettune.backbone.causal_lm import read_shapes
 from fleettune.backbone.model_family import FUSED, fused_widths
+from fleettune.records import read_json
 from fleettune.shapes import MODULES, Site
 
 INDEX = "model.safetensors.index.json"
@@ -38,7 +38,7 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
     """
     index = folder / INDEX
     if index.is_file():
-        shards = sorted(set(_read_json(index).get("weight_map", {}).values()))
+        shards = _shards(index)
         missing = [name for name in shards if not (folder / name).is_file()]
         if missing or not shards:
             raise ValueError(
@@ -60,6 +60,20 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
             + "; save the model with save_pretrained of transformers"
         )
     return (files[0],)
+
+
+def _shards(index: Path) -> list[str]:
+    """Returns the files that an index names, which all lie beside it."""
+    told = _read_json(index).get("weight_map")
+    named = cast(dict[str, object], told if isinstance(told, dict) else {}).values()
+    shards = {name for name in named if isinstance(name, str)}
+    odd: list[object] = [name for name in named if not isinstance(name, str)]
+    odd += [name for name in shards if len(name) > 200 or name != Path(name).name]
+    if odd:
+        raise ValueError(
+            f"{index} must name files beside it, got {str(odd[0])[:80]!r}; copy the whole folder"
+        )
+    return sorted(shards)
 
 
 def weights_bytes(folder: Path) -> int:
@@ -162,10 +176,7 @@ def _part(tensors: OpenWeights, site: Site, folder: Path) -> NDArray[np.float32]
 
 
 def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        read: object = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file} is no JSON ({error}); copy or make it anew") from error
+    read: object = read_json(file.read_bytes(), str(file))
     if not isinstance(read, dict):
         raise ValueError(f"{file} must hold an object, got {type(read).__name__}")
     return cast(dict[str, Any], read)

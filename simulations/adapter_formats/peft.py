@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from safetensors import safe_open
 from safetensors.numpy import save
 
 from clients.state.state import read_state
-from fleettune.adapters.patch import Patch, from_arrays, peft_name, to_arrays, to_peft
-from fleettune.adapters.patch_files import peft_config_of, read_peft
+from fleettune.adapters.patch import Patch, peft_name, to_arrays, to_peft
+from fleettune.adapters.patch_files import peft_config_of, read_patch_header, read_peft
+from fleettune.adapters.tensor_bytes import read_tensors
 from fleettune.backbone.causal_lm import BUILT_IN_MODELS, MODELS_FOLDER, read_shapes
 from fleettune.deltas.frames import read_frame
+from fleettune.records import read_json
 from fleettune.whole_files import write_whole
 from simulations.checkpoint.store import DeviceStates
 from strategies.app import FLEET, FLEET_BASES
@@ -88,13 +89,9 @@ def read_patch(folder: Path, device: int, arm: str | None) -> KeptPatch:
     chosen = next(iter(held)) if arm is None else arm
     if chosen not in held:
         raise ValueError(f"--arm must be one of {', '.join(sorted(held))}, got {chosen!r}")
-    # safetensors has no types
-    opened: Any = safe_open(held[chosen], framework="numpy")
-    with opened as tensors:
-        header = json.loads(tensors.metadata()["fleettune"])
-        arrays = {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
-    patch = from_arrays(arrays, header["release"], header["alpha"])
-    return KeptPatch(patch=patch, base=header["base"])
+    texts, arrays = read_tensors(held[chosen].read_bytes(), str(held[chosen]))
+    header = read_patch_header(texts)
+    return KeptPatch(patch=header.patch(arrays), base=header.base)
 
 
 def read_fleet_patch(folder: Path, arm: str | None) -> KeptPatch:
@@ -114,8 +111,11 @@ def read_fleet_patch(folder: Path, arm: str | None) -> KeptPatch:
     if chosen not in held:
         raise ValueError(f"--arm must be one of {', '.join(sorted(held))}, got {chosen!r}")
     patch = read_frame(held[chosen].read_bytes())
-    bases = cast(dict[str, str], json.loads((folder / FLEET_BASES).read_text()))
-    return KeptPatch(patch=patch, base=bases[chosen])
+    bases: object = read_json((folder / FLEET_BASES).read_bytes(), str(folder / FLEET_BASES))
+    base = cast(dict[str, object], bases).get(chosen) if isinstance(bases, dict) else None
+    if not isinstance(base, str):
+        raise ValueError(f"{folder / FLEET_BASES} must name the release of {chosen}, got {base!r}")
+    return KeptPatch(patch=patch, base=base)
 
 
 def export_peft(kept: KeptPatch, into: Path) -> None:

@@ -25,7 +25,7 @@ from tokenizers import Tokenizer
 from fleettune.backbone.causal_lm import MODELS_FOLDER
 from fleettune.data.exchanges import Exchange
 from fleettune.data.manners import MANNERS_VERSION, MannersData, draw_rewording
-from fleettune.data.tokens import POCKET, Encoder, Example
+from fleettune.data.tokens import POCKET, Example, make_encoder
 from fleettune.seeds import Purpose, stream
 from simulations.assets.pocket import PocketRecipe, initial_model, save_pocket, train_tokenizer
 from strategies.releases.training import PretrainPlan, pretrain
@@ -159,7 +159,7 @@ def train_manners_pocket(recipe: MannersRecipe) -> tuple[Any, Tokenizer, list[fl
         for conversation in corpus
     ]
     tokenizer = train_tokenizer(texts[:10_000], recipe.vocabulary)
-    encoder = Encoder(tokenizer, POCKET, recipe.window)
+    encoder = make_encoder(tokenizer, POCKET, recipe.window)
     lessons = [encoder.example(item) for one in corpus[: recipe.lessons] for item in one]
     model = copying_model(recipe, tokenizer.get_vocab_size())
     model.train()

@@ -75,11 +75,13 @@ def read_power_log(path: Path) -> PowerLog:
     Raises:
         ValueError: Naming file, line, column and rule, if a row or a run breaks one.
     """
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        header = reader.fieldnames or ()
-        _check_header(path.name, header)
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines(keepends=True)
+        reader = csv.DictReader(lines)
+        _check_header(path.name, reader.fieldnames or ())
         samples = [_sample(path.name, reader.line_num, row) for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path.name} must be CSV in UTF-8: {error}") from error
     if len(samples) < 2:
         raise ValueError(f"{path.name} must have at least 2 rows, got {len(samples)}")
     for before, after in pairwise(samples):

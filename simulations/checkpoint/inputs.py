@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import cast
 
 from fleettune.backbone.causal_lm import BUILT_IN_MODELS, resolve_folder
+from fleettune.records import read_json
 from fleettune.releases.model_files import file_digest
 
 INPUTS = "inputs.json"
@@ -68,7 +69,7 @@ def find_changed(folder: Path, settings: Iterable[object]) -> tuple[list[str], l
         ValueError: If its digests cannot be read, or a model cannot be had any more.
     """
     try:
-        read: dict[str, dict[str, str]] = json.loads((folder / INPUTS).read_text())
+        read: dict[str, dict[str, str]] = read_json((folder / INPUTS).read_bytes(), INPUTS)
         before, modules = dict(read["files"]), dict(read["modules"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(

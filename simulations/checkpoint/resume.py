@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from fleettune.records import read_json
 from fleettune.whole_files import write_whole
 from simulations.checkpoint.inputs import find_changed, write_inputs
 from simulations.checkpoint.versions import (
@@ -200,7 +202,10 @@ def _own(folder: Path) -> list[str]:
         told = "" if (folder / "study.json").exists() else page
         raise ValueError(f"{folder} holds a finished run; there is nothing to resume{told}")
     check_format(folder)
-    return cast(list[str], read_own_file(folder / _COMMAND, json.loads, list))
+    own = read_own_file(folder / _COMMAND, partial(read_json, where=_COMMAND), list)
+    if not all(isinstance(one, str) for one in own):
+        raise ValueError(f"{folder / _COMMAND} must be a list of overrides; start the run anew")
+    return cast(list[str], own)
 
 
 def _key(override: str) -> str:

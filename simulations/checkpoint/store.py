@@ -78,7 +78,7 @@ def from_blob(blob: bytes) -> RecordDict:
     """
     try:
         return recorddict_from_proto(ProtoRecords.FromString(blob))
-    except DecodeError as error:
+    except (DecodeError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"a device state must hold Flower's records: {error}") from error
 
 

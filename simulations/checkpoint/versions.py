@@ -7,7 +7,7 @@ import importlib.metadata
 import json
 import platform
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from yaml import YAMLError
 
 from fleettune.data.personas import WORLD_VERSION
+from fleettune.records import read_json
 from fleettune.releases.model_files import file_digest
 from fleettune.whole_files import write_whole
 
@@ -74,7 +75,7 @@ def write_versions(folder: Path) -> None:
 
 def read_versions(folder: Path) -> dict[str, Any]:
     """Returns the versions that a run was begun with; ValueError if the file is damaged."""
-    return read_own_file(folder / _FILE, json.loads, dict)
+    return read_own_file(folder / _FILE, partial(read_json, where=_FILE), dict)
 
 
 def read_own_file(file: Path, read: Callable[[str], Any], kind: type) -> Any:  # noqa: ANN401 - read's
@@ -90,7 +91,7 @@ def read_own_file(file: Path, read: Callable[[str], Any], kind: type) -> Any:  #
     """
     try:
         found = read(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, YAMLError) as error:
+    except (OSError, ValueError, YAMLError, RecursionError) as error:
         found, told = None, f" ({type(error).__name__})"
     else:
         told = ""

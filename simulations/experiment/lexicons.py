@@ -6,18 +6,17 @@ user's. Its words travel to the devices inside the policy.
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
-from typing import cast
 
 from omegaconf import OmegaConf
 
 from clients.selection.lexicon import Lexicon, lexicon_text, read_lexicons, words_of
+from fleettune.data.json_lines import read_lines
 
 RESOLVER = "words"
 """``${words:NAME}`` in a configuration stands for the lexicons of that name or file."""
@@ -136,18 +135,14 @@ def write_lexicons(corpus: Path, label: str, texts: Sequence[str], words: int, i
         raise ValueError(f"-o must name a new file, {str(into)!r} exists")
     if words < 1:
         raise ValueError(f"--words must be >= 1, got {words}")
-    with corpus.open(encoding="utf-8") as lines:
-        rows = [
-            _row(json.loads(line), number, label, texts)
-            for number, line in enumerate(lines, start=1)
-            if line.strip()
-        ]
+    rows = [_row(row, number, label, texts) for number, row in read_lines(str(corpus))]
     told = f"Derived from {corpus.name}, {label}: weighted log-odds, informative Dirichlet prior."
     into.write_text(lexicon_text(derive_lexicons(rows, words), told), encoding="utf-8")
 
 
-def _row(row: object, number: int, label: str, texts: Sequence[str]) -> tuple[str, str]:
-    named = cast(dict[str, object], row if isinstance(row, dict) else {})
+def _row(
+    named: Mapping[str, object], number: int, label: str, texts: Sequence[str]
+) -> tuple[str, str]:
     found = [named.get(field) for field in (label, *texts)]
     for field, value in zip((label, *texts), found, strict=True):
         if not isinstance(value, str):

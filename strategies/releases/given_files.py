@@ -12,11 +12,10 @@ it is Parquet or JSON Lines.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import polars as pl
 
@@ -24,6 +23,7 @@ from fleettune.backbone.causal_lm import read_shapes, resolve_folder
 from fleettune.data.exchanges import Exchange
 from fleettune.data.json_lines import is_json_lines
 from fleettune.data.row_file import SUFFIXES, RowFile
+from fleettune.records import read_json
 from fleettune.releases.model_files import file_digest, weight_files
 from fleettune.seeds import Purpose, stream
 from strategies.releases.schedule import ReleasePlan, Schedule
@@ -80,8 +80,11 @@ def _tokenizer(folder: Path) -> dict[str, Any] | None:
     file = folder / "tokenizer.json"
     if not file.is_file():
         return None
-    read = json.loads(file.read_text(encoding="utf-8"))
-    return {part: read.get(part) for part in _TOKENIZER}
+    read = read_json(file.read_bytes(), str(file))
+    if not isinstance(read, dict):
+        raise ValueError(f"{file} must hold an object, got {type(read).__name__}")
+    held = cast(dict[str, Any], read)
+    return {part: held.get(part) for part in _TOKENIZER}
 
 
 def corpus_rows(plan: ReleasePlan, key: int) -> Sequence[Exchange]:

@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError
 
 from fleettune.backbone.model_family import fuse_split
+from fleettune.records import read_json
 from fleettune.releases.model_files import file_digests, folder_digest
 from fleettune.whole_files import make_folder
 
@@ -33,7 +34,7 @@ def find_release(folder: Path) -> Mapping[str, Any] | None:
     if not folder.exists():
         return None
     try:
-        held: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        held: dict[str, Any] = read_json((folder / RECORD).read_bytes(), RECORD)
         record: dict[str, Any] = held["record"]
         if held["sha256"] != _record_digest(record):
             raise ValueError("it must have the digest that it says")

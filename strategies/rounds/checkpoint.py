@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast, runtime_checkable
 
+from fleettune.adapters.patch import Patch
 from fleettune.deltas.frames import read_frame, write_frame
 from fleettune.records import Types, from_record, to_record
 from fleettune.releases.guidance import Guidance
@@ -97,11 +98,21 @@ def read_server_state(plain: Mapping[str, Any]) -> ServerState:
     """Returns the state that `write_server_state` wrote.
 
     Raises:
-        ValueError: If it was written by another schema.
+        ValueError: If it was written by another schema, or is damaged.
     """
-    if plain["schema"] != SCHEMA:
-        raise ValueError(f"server state must have schema {SCHEMA}, got {plain['schema']}")
-    state = cast(ServerState, from_record(plain["state"], _TYPES, "server state"))
-    fleets = {arm: read_frame(base64.b64decode(one)) for arm, one in plain["fleets"].items()}
+    if plain.get("schema") != SCHEMA:
+        raise ValueError(f"server state must have schema {SCHEMA}, got {plain.get('schema')!r:.80}")
+    state = from_record(plain.get("state"), _TYPES, "server state")
+    told: object = plain.get("fleets")
+    if not isinstance(state, ServerState) or not isinstance(told, dict):
+        raise ValueError("server state must hold a ServerState and the fleet patch of every arm")
+    fleets = {arm: _fleet(one) for arm, one in cast(dict[str, object], told).items()}
     arms = {arm: replace(one, fleet=fleets.get(arm)) for arm, one in state.arms.items()}
     return replace(state, arms=arms)
+
+
+def _fleet(told: object) -> Patch:
+    try:
+        return read_frame(base64.b64decode(cast(str, told)))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"a fleet patch must be a frame in base64, is not: {error}") from error

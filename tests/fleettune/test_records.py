@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleettune.records import Types, build_value, from_record, to_record
+from fleettune.records import Types, build_value, from_record, read_json, to_record
 
 
 class Shape(Protocol):
@@ -212,3 +212,25 @@ def test_words_of_a_closed_list_and_mappings_of_values_come_back() -> None:
     assert found.colour is Colour.RED
     with pytest.raises(ValueError, match=r"painted.colour must be one of \['red', 'blue'\], got 1"):
         from_record({**plain, "colour": 1}, types, "painted")
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[" * 30_000, "1" * 5_000, b"\xff", "", "nul"], ids=lambda text: str(text)[:8]
+)
+def test_what_is_no_json_is_told_with_its_place(text: str | bytes) -> None:
+    with pytest.raises(ValueError, match=r"^the file must be JSON in UTF-8, is not: ") as told:
+        read_json(text, "the file")
+    assert type(told.value) is ValueError
+    assert len(str(told.value)) < 300
+
+
+def test_a_number_that_no_float_holds_is_refused_in_a_short_sentence() -> None:
+    with pytest.raises(ValueError, match=r"dot\.x must be a number, got 1000") as told:
+        build_value(Dot, {"x": 10**400}, {}, "dot")
+    assert len(str(told.value)) < 300
+
+
+@pytest.mark.parametrize("record", [[], "Dot", 3, None, {"type": ["Dot"]}])
+def test_what_is_no_record_is_refused(record: object) -> None:
+    with pytest.raises(ValueError, match=r"place must be one of \['Dot'\], got"):
+        from_record(record, {"Dot": Dot}, "place")

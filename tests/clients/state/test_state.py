@@ -12,8 +12,10 @@ from flwr.app import ConfigRecord, RecordDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clients.adaptation.decision import Action, Decision
 from clients.placement.rules import TopLayers
 from clients.policy import Quota
+from clients.selection.buffer import Note
 from clients.state.state import DeviceState, check_quota, read_state, write_state
 from fleettune.adapters.patch import Patch, new_patch, to_arrays
 from fleettune.data.exchanges import Exchange
@@ -162,3 +164,39 @@ def test_a_state_over_its_quota_is_a_fault_of_ours() -> None:
     assert check_quota(TUNED, Quota(buffer_bytes=1, total_bytes=size)) is TUNED
     with pytest.raises(RuntimeError, match=f"{size} bytes in all, over its quota"):
         check_quota(TUNED, Quota(buffer_bytes=1, total_bytes=size - 1))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"last_day": "1"}, r"device state\.last_day must be a whole number"),
+        ({"held": {"type": "Shapes"}}, r"device state\.held"),
+        ({"buffer": [{"question": 1}]}, "must hold exchanges"),
+        ({"buffer": 3}, "must hold exchanges"),
+        (
+            {"buffer": [{"question": 1, "response": "", "day": 0, "order": 0}]},
+            "exchanges of texts and days",
+        ),
+        ({"notes": [["*", [], True]]}, "must hold base64"),
+        ({"notes": [[1]]}, r"device state\.notes\[0\] must have 3 entries"),
+        ({"history": {"x": 1}}, r"device state\.history"),
+        ({"more": 1}, r"device state\.more is not a known key"),
+    ],
+)
+def test_a_damaged_state_is_refused_with_its_field(change: dict[str, object], message: str) -> None:
+    records = RecordDict()
+    write_state(records, TUNED)
+    config = records.config_records["/device"]
+    config["json"] = json.dumps(json.loads(cast(str, config["json"])) | change)
+    with pytest.raises(ValueError, match=message):
+        read_state(records)
+
+
+def test_a_state_that_comes_back_still_knows_its_decision_and_notes() -> None:
+    due = Decision(action=Action.RETUNE, reason="drift", drift=0.5, steps=3)
+    note = Note(vector=b"\x00\x3c", scores=(0.5,), asked=True)
+    exchange = Exchange(question="q", response="r", day=0, order=0)
+    state = replace(TUNED, due=due, buffer=(exchange,), notes=(note,), before=some_release(0))
+    records = RecordDict()
+    write_state(records, state)
+    assert replace(read_state(records), patch=None) == replace(state, patch=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
+from safetensors.numpy import save
 from transformers import LlamaForCausalLM
 
 from fleettune.adapters.factors import Factors, Tie, TiedPair
@@ -23,6 +25,7 @@ from fleettune.adapters.patch import (
     to_arrays,
     to_peft,
 )
+from fleettune.adapters.patch_files import patch_from_bytes, patch_to_bytes
 from fleettune.backbone.causal_lm import POCKET_FOLDER, load_backbone, read_shapes
 from fleettune.kernels.adapter_stack import apply_adapters, stack_patches
 from fleettune.messages.flower_records import decode_patch, encode_patch
@@ -336,3 +339,30 @@ def test_ties_are_exported_to_peft_as_ordinary_adapters_of_every_site() -> None:
         # PEFT's scale is one alpha over the site's own rank
         dense = patch.alpha / patch.ranks[site] * b @ a
         np.testing.assert_allclose(dense, patch.untie().dense(site), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("told", "spoil", "message"),
+    [
+        ({"alpha": 4.0, "release": 1}, {"2.q.a": np.zeros((2, 8))}, "must be float32"),
+        ({"alpha": 4.0, "release": 1}, {"2.q.a": np.zeros((0, 8), np.float32)}, "not empty"),
+        ({"alpha": 4.0, "release": 1}, {"tie0/alpha": np.ones((2, 1), np.float32)}, "one alpha"),
+        ({"alpha": float("inf"), "release": 1}, {}, "alpha must be finite and > 0, got inf"),
+        ({"alpha": 4.0, "release": "1"}, {}, r"patch\.release must be a whole number"),
+        ({"alpha": 4.0}, {}, r"patch\.release must be given"),
+        ([4.0, 1], {}, "header of a patch must be an object, got list"),
+    ],
+)
+def test_bytes_that_are_no_patch_are_refused(
+    told: object, spoil: dict[str, np.ndarray], message: str
+) -> None:
+    arrays = to_arrays(tied_patch()) | spoil
+    with pytest.raises(ValueError, match=message):
+        patch_from_bytes(save(arrays, metadata={"fleettune": json.dumps(told)}))
+
+
+@pytest.mark.parametrize("size", [0, 7, 8, 2**40, 2**64 - 1])
+def test_a_patch_whose_header_is_said_to_be_of_another_size_is_refused(size: int) -> None:
+    data = size.to_bytes(8, "little") + patch_to_bytes(by_hand())[8:]
+    with pytest.raises(ValueError, match="a patch must be safetensors, is not"):
+        patch_from_bytes(data)

@@ -129,3 +129,8 @@ def test_a_pattern_that_would_run_for_ever_ends_in_a_second(tmp_path: Path) -> N
 def test_a_tensor_that_is_not_finite_is_named(tmp_path: Path, value: float) -> None:
     with pytest.raises(ValueError, match=r"1\.self_attn\.q_proj\.lora_A\.weight must hold finite"):
         read_peft(folder(tmp_path, spoil=value), 0, SHAPES)
+
+
+def test_a_number_of_hundreds_of_digits_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"lora_alpha .* must be a number from 0 to a million"):
+        read_peft_config(folder(tmp_path, lora_alpha=10**400) / CONFIG)

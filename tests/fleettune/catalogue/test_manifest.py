@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from fleettune.adapters.patch import Factors, Patch
 from fleettune.adapters.patch_files import fetch_patch, keep_patch
+from fleettune.adapters.tensor_bytes import read_tensors
 from fleettune.catalogue.decomposition import Basis
 from fleettune.catalogue.manifest import (
     CatalogueManifest,
@@ -74,7 +77,7 @@ def test_equal_manifests_have_one_address_and_others_another() -> None:
 
 
 def test_what_is_no_manifest_is_refused() -> None:
-    with pytest.raises(ValueError, match="safetensors file of ours"):
+    with pytest.raises(ValueError, match="catalogue manifest must be safetensors"):
         decode_manifest(b"\x08\x00\x00\x00\x00\x00\x00\x00{}      ")
     data = encode_manifest(manifest()).replace(b'\\"schema\\": 3', b'\\"schema\\": 9')
     with pytest.raises(ValueError, match="schema 3, got 9"):
@@ -120,3 +123,40 @@ def test_counts_by_hand() -> None:
     assert {word for word, count in named.items() if count} == {"a", "for"}
     assert len(FUNCTION_WORDS) == 70
     assert stylometric_counts("").tolist() == [0.0] * 79
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        ({"scale": None}, "must hold basis, scale"),
+        ({"extra": np.ones(2, np.float32)}, "must hold basis, scale"),
+        ({"scale": np.full(SIZE, np.nan, np.float32)}, "scale of a manifest must be finite"),
+        ({"scale": np.ones((SIZE, 1), np.float32)}, "finite float32 of 1 dimensions"),
+        ({"basis": np.ones((WORDS, SIZE), np.int32)}, "basis of a manifest must be finite float32"),
+    ],
+)
+def test_arrays_that_are_no_manifest_are_refused(
+    spoil: dict[str, np.ndarray | None], message: str
+) -> None:
+    texts, arrays = read_tensors(encode_manifest(manifest()), "a manifest")
+    kept = {name: array for name, array in (arrays | spoil).items() if array is not None}
+    with pytest.raises(ValueError, match=message):
+        decode_manifest(save(kept, metadata=texts))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"words": None}, r"manifest\.words must be"),
+        ({"entries": [3]}, r"manifest\.entries\[0\]"),
+        ({"summariser": {"type": "Listed"}}, r"manifest\.summariser"),
+        ({"more": 1}, r"manifest\.more is not a known key"),
+    ],
+)
+def test_a_header_that_is_no_manifest_s_names_the_field(
+    change: dict[str, object], message: str
+) -> None:
+    texts, arrays = read_tensors(encode_manifest(manifest()), "a manifest")
+    header = json.dumps(json.loads(texts["fleettune"]) | change)
+    with pytest.raises(ValueError, match=message):
+        decode_manifest(save(arrays, metadata={"fleettune": header}))

@@ -220,3 +220,19 @@ def test_a_folder_must_hold_profiles_named_like_their_files(tmp_path: Path) -> N
 def test_profiles_are_values() -> None:
     assert replace(PHONE) == PHONE
     assert len({PHONE, replace(PHONE)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"name: [", "must be YAML in UTF-8"),
+        (b"\xff", "must be YAML in UTF-8"),
+        (b"{" * 10_000, "must be YAML in UTF-8"),
+        (b"3: 4", "must have names as its keys"),
+        (b"# " + b"x" * 20_000, "must be a profile of at most 16384 bytes"),
+    ],
+)
+def test_a_file_that_is_no_profile_is_refused(tmp_path: Path, text: bytes, message: str) -> None:
+    (tmp_path / "toaster.yaml").write_bytes(text)
+    with pytest.raises(ValueError, match=rf"toaster\.yaml {message}"):
+        load_hardware(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from fleettune.data.row_file import RowFile
 
@@ -285,3 +287,69 @@ def spoiled(path: str) -> RowFile:
     """The file without its end, which no reader takes."""
     Path(path).write_bytes(Path(path).read_bytes()[:-9])
     return RowFile(path=path, format="parquet")
+
+
+def test_an_unknown_time_zone_is_no_reason_to_panic(tmp_path: Path) -> None:
+    path = tmp_path / "zone.parquet"
+    instants = pa.array([2_000_000, 1_000_000], pa.timestamp("us", "Mars/Base"))
+    columns = {"user_id": ["u", "u"], "question": ["q", "q"], "response": ["a", "b"]}
+    nested = {"timestamp": instants, "list": [[1], [2]]}
+    parquet.write_table(pa.table(columns | nested), path)
+    read = RowFile(path=str(path), format="parquet").read()
+    assert read.sort("order")["response"].to_list() == ["b", "a"]
+
+
+def test_metadata_that_is_no_utf_8_is_left_behind(tmp_path: Path) -> None:
+    path = tmp_path / "metadata.parquet"
+    table = pa.table({"user_id": ["u"], "order": [1], "question": ["q"], "response": ["a"]})
+    parquet.write_table(table.replace_schema_metadata({b"\xff": b"\xff"}), path)
+    assert RowFile(path=str(path), format="parquet").read()["response"].to_list() == ["a"]
+
+
+def test_text_that_is_no_utf_8_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "text.parquet"
+    columns = {"user_id": ["u"], "order": [1], "question": ["q"]}
+    broken = pa.array([b"\xff"], pa.binary()).cast(pa.string(), safe=False)
+    parquet.write_table(pa.table(columns | {"response": broken}), path)
+    with pytest.raises(ValueError, match="must name a whole Parquet file"):
+        RowFile(path=str(path), format="parquet").read()
+
+
+def test_a_nested_column_is_refused_in_parquet_and_in_lines(tmp_path: Path) -> None:
+    path = tmp_path / "nested.parquet"
+    parquet.write_table(
+        pa.table({"user_id": ["u"], "order": [1], "question": [["q"]], "response": ["a"]}), path
+    )
+    with pytest.raises(ValueError, match=r"column question of .* must hold text, got list"):
+        RowFile(path=str(path), format="parquet").read()
+    deep: Any = "a"
+    for _ in range(400):
+        deep = [deep]
+    lines = saved(tmp_path, [speech("u", 0), speech("u", 1, response=deep)])
+    with pytest.raises(ValueError, match=r"column response .* line 2 holds a list"):
+        lines.read()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"\n" * 3_000_000, "at most 100000 blank lines, holds more by line 100001"),
+        (b'{"a": "' + b"a" * 3_000_000 + b'"}', "at most 100 times the"),
+        (json.dumps(speech("u", 0)).encode() + b"\n" * 300_000, "blank lines"),
+    ],
+)
+def test_a_file_that_swells_when_it_is_opened_is_refused(
+    tmp_path: Path, text: bytes, message: str
+) -> None:
+    path = tmp_path / "rows.jsonl.gz"
+    path.write_bytes(gzip.compress(text))
+    with pytest.raises(ValueError, match=message):
+        RowFile(path=str(path), format="jsonl").read()
+
+
+def test_a_file_without_line_ends_is_not_read_into_memory_whole(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    with path.open("wb") as file:
+        file.truncate(1 << 28)  # zeros that take no room on disk
+    with pytest.raises(ValueError, match=r"line 1 of .* must be at most 16 MiB"):
+        RowFile(path=str(path), format="jsonl").read()

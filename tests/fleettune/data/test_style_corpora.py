@@ -52,3 +52,12 @@ def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
     kind = replace(text, files=(text.files[0], replace(text.files[1], domain="x")))
     with pytest.raises(ValueError, match="column 'domain'"):
         CorporaData(text=kind).check()
+
+
+def test_a_damaged_corpus_is_told_with_its_name(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.parquet"
+    broken.write_bytes(b"PAR1 and then nothing PAR1")
+    text = corpora(tmp_path)
+    files = (text.files[0], replace(text.files[1], path=str(broken)))
+    with pytest.raises(ValueError, match="corpus wordy: path must name a Parquet file"):
+        CorporaData(text=replace(text, files=files)).check()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Tokenizer
+from tokenizers import AddedToken, Tokenizer, models
 
 from fleettune.backbone.causal_lm import POCKET_FOLDER
 from fleettune.data.exchanges import Exchange
@@ -184,3 +184,23 @@ def test_encoders_that_cannot_be_are_refused(tmp_path: Path) -> None:
         open_encoder(tmp_path, "pocket", 64)
     with pytest.raises(ValueError, match=r"model\.template must be one of .*, got 'llama'"):
         open_encoder(POCKET_FOLDER, "llama", 64)
+
+
+def test_a_damaged_tokenizer_names_its_file(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text('{"model": {"type": "BPE"}}')
+    with pytest.raises(ValueError, match=r"tokenizer\.json cannot be read as a tokenizer"):
+        open_encoder(tmp_path, "pocket", 64)
+
+
+def test_a_tokenizer_that_drops_the_end_of_an_answer_is_refused(tmp_path: Path) -> None:
+    tokenizer = Tokenizer(models.BPE({"u": 0}, []))
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(ValueError, match=r"drops '<\|end\|>', with which"):
+        open_encoder(tmp_path, "pocket", 64)
+
+
+def test_a_tokenizer_that_fails_at_an_unknown_word_is_refused(tmp_path: Path) -> None:
+    tokenizer = Tokenizer(models.WordLevel({"user": 0}, unk_token="?"))
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(ValueError, match=r"cannot be read as a tokenizer \(WordLevel error"):
+        open_encoder(tmp_path, "pocket", 64)

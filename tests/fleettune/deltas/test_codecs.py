@@ -348,3 +348,13 @@ def test_every_module_may_be_adapted_in_one_frame() -> None:
     patch = trained(Placement(sites=sites, rank=2, alpha=4.0))
     back = read_frame(write_frame(patch), EXPECTED)
     assert to_arrays(back).keys() == to_arrays(patch).keys()
+
+
+def test_a_small_frame_that_claims_much_is_refused_where_no_release_bounds_it() -> None:
+    site = Site(0, "q")
+    factors = Factors(a=np.ones((1, 9_000_000), np.float32), b=np.ones((9_000_000, 1), np.float32))
+    frame = write_frame(Patch(release=0, alpha=1.0, factors={site: factors}), TopK(fraction=1e-3))
+    assert len(frame) < 200_000
+    with pytest.raises(RejectedError, match="cannot stand for 18000000 entries"):
+        read_frame(frame)
+    assert read_frame(frame, most_entries=18_000_000).ranks == {site: 1}

@@ -234,7 +234,9 @@ def test_a_flash_client_has_lines(tmp_path: Path) -> None:
 def test_broken_json_is_named_by_its_line(tmp_path: Path) -> None:
     path = tmp_path / "trace.json"
     path.write_text('{"1":\n {"active": [}')
-    with pytest.raises(ValueError, match=r"line 2 of '.*trace.json' must be JSON"):
+    with pytest.raises(
+        ValueError, match=r"trace.json' must be JSON in UTF-8, is not: .*: line 2 column"
+    ):
         Trace(path=str(path), format="fedscale", soc=0.4, begins_h=12.0).check()
     path.write_text("[]")
     with pytest.raises(ValueError, match="must be an object with named members"):

@@ -66,3 +66,18 @@ def test_a_fleet_with_a_field_too_many_is_refused_by_name(tmp_path: Path) -> Non
     file.write_text(json.dumps(json.loads(file.read_text()) | {"owner": "me"}))
     with pytest.raises(ValueError, match=r"fleet\.owner is not a known key"):
         open_fleet(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "must be JSON in UTF-8"),
+        ("[]", "fleet must be one of"),
+        ('{"type": "Always", "hours": 1, "soc": 1}', "fleet"),
+        ('{"type": "Writing"}', "must describe a Fleet, got Writing"),
+    ],
+)
+def test_a_file_that_is_no_fleet_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "fleet.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        open_fleet(tmp_path / "fleet.json")

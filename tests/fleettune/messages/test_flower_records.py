@@ -369,7 +369,7 @@ def test_a_record_that_no_report_has_is_refused_by_name(record: ConfigRecord) ->
         ("statistics", "tune.energy_low_j", 1.0, r"tune\.energy_low_j is not a known key"),
         ("workload", "gossip.forward", [1.0, 2.0, 3.0], "gossip"),
         ("workload", "tune.whisper", [1.0, 2.0, 3.0], "whisper"),
-        ("workload", "tune.prefill", [1.0, 2.0], "not enough values"),
+        ("workload", "tune.prefill", [1.0, 2.0], "must be three numbers"),
         ("workload", "tune.prefill", [-1.0, 2.0, 3.0], "flop must be finite and >= 0, got -1"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from transformers import AutoModelForCausalLM
 
-from fleettune.backbone.causal_lm import POCKET_FOLDER, load_backbone
+from fleettune.backbone.causal_lm import POCKET_FOLDER, load_backbone, read_shapes
 from fleettune.releases.model_files import (
     INDEX,
     file_digests,
@@ -91,3 +92,28 @@ def test_one_changed_byte_of_any_deciding_file_changes_the_digest(
     assert folder_digest(folder) != folder_digest(POCKET_FOLDER)
     changed = {k for k, v in file_digests(folder).items() if v != file_digests(POCKET_FOLDER)[k]}
     assert changed == {name}
+
+
+@pytest.mark.parametrize("name", [3, None, {"a": 1}, "../model.safetensors", "x" * 300])
+def test_an_index_names_files_beside_it(tmp_path: Path, name: object) -> None:
+    (tmp_path / INDEX).write_text(json.dumps({"weight_map": {"a": name}}))
+    with pytest.raises(ValueError, match="must name files beside it, got"):
+        weight_files(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"hidden_size": "96"}, "hidden must be a whole number, got '96'"),
+        ({"num_attention_heads": 0}, "must be from 1 to"),
+        ({"vocab_size": 10**30}, "vocab must be from 1 to"),
+        ({"head_dim": [1]}, "head_dim must be a whole number"),
+    ],
+)
+def test_a_configuration_without_sizes_is_refused(
+    tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    config = json.loads((POCKET_FOLDER / "config.json").read_text()) | change
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=message):
+        read_shapes(tmp_path)

@@ -122,7 +122,7 @@ def test_what_is_no_plain_lora_of_the_model_is_said(tmp_path: Path) -> None:
     assert "modules_to_save of" in said({"modules_to_save": ["lm_head"]})
     assert "peft_type of" in said({"peft_type": "VERA"})
     assert "the folder of a model (pocket: the built-in), got nowhere" in said({}, "nowhere")
-    named = {"base_model_name_or_path": "gone/model"}
+    named: dict[str, object] = {"base_model_name_or_path": "gone/model"}
     assert "and gone/model, which the adapter names, is not here" in said(named, None)
     assert import_peft(adapter, 0, "pocket").base == str(POCKET_FOLDER)
     key = next(iter(arrays))

@@ -271,3 +271,20 @@ def test_a_log_that_excel_saved_with_a_byte_order_mark_is_the_same_log(tmp_path:
     plain.write_text(HEADER + "0,2,train,5,\n1,4,train,7,\n4,1,idle,,\n6,0,idle,,\n")
     marked.write_bytes(b"\xef\xbb\xbf" + plain.read_bytes())
     assert read_power_log(marked).runs == read_power_log(plain).runs
+
+
+def test_a_log_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    log.write_bytes(b"time_s,power_w,phase\n\xff,1,idle\n")
+    with pytest.raises(ValueError, match=r"log\.csv must be CSV in UTF-8"):
+        read_power_log(log)
+
+
+def test_a_model_whose_name_no_file_system_takes_is_refused(tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    name = "m" * 3_000
+    log.write_text(
+        f"time_s,power_w,phase,tokens,model\n0,1,train,9,{name}\n1,1,idle,,\n2,1,idle,,\n"
+    )
+    with pytest.raises(ValueError, match=r"model\.path must be a folder or a hub id"):
+        calibrate(read_power_log(log))

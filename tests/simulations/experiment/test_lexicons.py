@@ -111,7 +111,7 @@ def test_a_corpus_becomes_a_lexicon_file(
     [
         ('{"topic": "a"}', "line 2 must have text in 'q', got None"),
         ('{"topic": 3, "q": "x"}', "line 2 must have text in 'topic', got 3"),
-        ("[1]", "line 2 must have text in 'topic'"),
+        ("[1]", "must be one JSON object in UTF-8, got '[1]"),
         ('{"topic": "!", "q": "x"}', "must hold a word"),
     ],
 )

@@ -39,3 +39,19 @@ def test_a_server_state_comes_back_and_another_schema_is_refused() -> None:
     assert found.arms["b"].fleet.digest() == fleet.digest()
     with pytest.raises(ValueError, match="server state must have schema 2, got 1"):
         read_server_state({**plain, "schema": 1})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"fleets": {"a": 3}}, "frame in base64"),
+        ({"fleets": {"a": "AAA"}}, "frame in base64"),
+        ({"fleets": []}, "fleet patch of every arm"),
+        ({"state": []}, "server state must be one of"),
+        ({"state": {"type": "Counts"}}, "server state"),
+    ],
+)
+def test_a_damaged_server_state_is_refused(change: dict[str, object], message: str) -> None:
+    state = ServerState(seed=3, round=0, arms={}, releases=(), catalogue={})
+    with pytest.raises(ValueError, match=message):
+        read_server_state({**write_server_state(state), **change})

@@ -125,10 +125,11 @@ def _row(path: str, number: int, line: bytes) -> dict[str, object]:
     for key, value in row:
         if key in found:
             raise ValueError(f"{where} holds the key {key!r} twice: leave one of them out")
-        if isinstance(value, str) and not _is_whole(value):
+        if not _is_whole(key) or (isinstance(value, str) and not _is_whole(value)):
+            shown = key if _is_whole(key) else ascii(key)
             raise ValueError(
-                f"{where} holds half a character (a lone surrogate) in column {key}: the text was "
-                "cut within an emoji; correct the row or leave it out"
+                f"{where} holds half a character (a lone surrogate) in column {shown}: the text "
+                "was cut within an emoji; correct the row or leave it out"
             )
         found[key] = value
     return found

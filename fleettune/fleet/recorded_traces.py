@@ -48,6 +48,8 @@ DAY_S = 86_400.0
 COLUMNS = ("client", "active", "inactive", "finish_time")
 """Columns of FedScale's traces as CSV."""
 _MOST_S = 1e12
+_MOST_TURNS = 1_000_000
+"""Intervals that are looked at for one night."""
 _CHARGING = {"battery_charged_on": True, "battery_charged_off": False}
 _LOCKED = {"screen_lock": True, "screen_unlock": False}
 _WIFI = {"wifi": True} | dict.fromkeys(("unknown", "2g", "3g", "4g", "5g"), False)
@@ -130,8 +132,17 @@ def _behaviours(path: str, format_: str) -> tuple[Behaviour, ...]:
 
 
 def _longest(client: Behaviour, begins_s: float, night_s: float, soc: float) -> Window:
-    """Returns the longest stretch of touching intervals in [begins_s, begins_s + night_s)."""
+    """Returns the longest stretch of touching intervals in [begins_s, begins_s + night_s).
+
+    Raises:
+        ValueError: If the client begins again too often within it.
+    """
     ends_s, period_s = begins_s + night_s, client.period_s
+    if not night_s / period_s * max(1, len(client.intervals)) < _MOST_TURNS:
+        raise ValueError(
+            f"a trace of {period_s:g} s with {len(client.intervals)} intervals begins again too "
+            f"often in a night of {night_s:g} s: leave that client out"
+        )
     first, last = int(begins_s // period_s), int(ends_s // period_s)
     shifts = period_s * np.arange(first, last + 1)
     starts = np.maximum(np.add.outer(shifts, client.intervals[:, 0]).ravel(), begins_s)

@@ -74,8 +74,8 @@ class Residual:
 
     @property
     def error(self) -> float:
-        """Returns predicted over measured, less one."""
-        return self.predicted / self.measured - 1
+        """Returns predicted over measured, less one; infinite where nothing was measured."""
+        return self.predicted / self.measured - 1 if self.measured else math.inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,8 +141,15 @@ def max_error(residuals: Iterable[Residual]) -> float:
 
 
 def fit_through_origin(x: Sequence[float], y: Sequence[float]) -> float:
-    """Returns the slope of the line through the origin with the least squares of y on x."""
-    return math.fsum(map(mul, x, y)) / math.fsum(map(mul, x, x))
+    """Returns the slope of the line through the origin with the least squares of y on x.
+
+    Raises:
+        ValueError: If all x are 0, or too small or too large to be squared.
+    """
+    squares = math.fsum(map(mul, x, x))
+    if not 0 < squares < math.inf:
+        raise ValueError(f"needs amounts and seconds that can be squared, got {max(x)}")
+    return math.fsum(map(mul, x, y)) / squares
 
 
 def _phases(runs: Sequence[PowerRun]) -> list[str]:
@@ -176,8 +183,8 @@ def _fits(
             continue
         idle_w = fits["p_idle_w"].value if above_idle else 0.0
         kept = [run for run in runs if run.line not in held_out]
-        spread = [_fit(target, [run], amounts, idle_w) for run in runs]
         try:
+            spread = [_fit(target, [run], amounts, idle_w) for run in runs]
             central = _fit(target, kept, amounts, idle_w)
             fits[target.name] = _rounded(central, spread, f"{log.name}, {log.rows} rows")
         except ValueError as error:
@@ -214,7 +221,8 @@ def _fit(
     times = [run.time_s for run in runs]
     if target.unit.startswith("power"):
         return fit_through_origin(times, [run.energy_j for run in runs]) - idle_w
-    return 1 / fit_through_origin([amounts[run.line] for run in runs], times)
+    slope = fit_through_origin([amounts[run.line] for run in runs], times)
+    return 1 / slope if slope else math.inf
 
 
 def _amount(run: PowerRun, bits_per_weight: float) -> float:

@@ -33,7 +33,7 @@ from fleettune.fleet.registry import Fleet, open_fleet
 from fleettune.releases.model_files import file_digest, open_weights, weights_at
 from fleettune.shapes import Site
 from simulations.adapter_formats.peft import read_fleet_patch, read_patch
-from simulations.calibration.fit_profile import calibrate
+from simulations.calibration.fit_profile import calibrate, max_error
 from simulations.calibration.power_log import read_power_log
 from simulations.checkpoint.inputs import INPUTS, find_changed
 from simulations.checkpoint.resume import restore_overrides
@@ -193,7 +193,8 @@ def _log_seeds() -> list[Parts]:
 
 
 def _log(parts: Parts, folder: Path) -> object:
-    return calibrate(read_power_log(_written(folder / "log.csv", parts["log.csv"])))
+    found = calibrate(read_power_log(_written(folder / "log.csv", parts["log.csv"])))
+    return found.residuals and max_error(found.residuals)
 
 
 def _profile_seeds() -> list[Parts]:

@@ -58,7 +58,7 @@ class Result:
         unsendable: Mutations that no sender could make.
         slowest_s: Longest processor time of an input.
         slowest: That input's number.
-        peak_mb: Megabytes that the process grew by.
+        peak_mb: Megabytes that the process grew by, the making of its inputs included.
         faults: Failures by kind.
     """
 

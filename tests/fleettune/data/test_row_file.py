@@ -353,3 +353,9 @@ def test_a_file_without_line_ends_is_not_read_into_memory_whole(tmp_path: Path) 
         file.truncate(1 << 28)  # zeros that take no room on disk
     with pytest.raises(ValueError, match=r"line 1 of .* must be at most 16 MiB"):
         RowFile(path=str(path), format="jsonl").read()
+
+
+def test_half_a_character_in_the_name_of_a_column_is_told(tmp_path: Path) -> None:
+    lines = saved(tmp_path, [speech("u", 0, **{"mood\ud83d": 1})])
+    with pytest.raises(ValueError, match=r"half a character .* in column 'mood.ud83d'"):
+        lines.check()

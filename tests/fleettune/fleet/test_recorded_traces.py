@@ -277,3 +277,10 @@ def test_an_option_is_a_trace_once_it_has_its_path(option: str) -> None:
     assert isinstance(trace, Availability)
     assert trace.format == option
     assert from_record(to_record(trace), {"Trace": Trace}, "availability") == trace
+
+
+@pytest.mark.parametrize("period_s", [1e-3, 1e-320])
+def test_a_trace_that_begins_again_all_the_time_is_refused(tmp_path: Path, period_s: float) -> None:
+    trace = fedscale(tmp_path, {"active": [0], "inactive": [period_s], "finish_time": period_s})
+    with pytest.raises(ValueError, match="begins again too often in a night of 86400 s"):
+        trace.window(0, 0, 0)

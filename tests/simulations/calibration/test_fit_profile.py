@@ -288,3 +288,11 @@ def test_a_model_whose_name_no_file_system_takes_is_refused(tmp_path: Path) -> N
     )
     with pytest.raises(ValueError, match=r"model\.path must be a folder or a hub id"):
         calibrate(read_power_log(log))
+
+
+@pytest.mark.parametrize(("amount", "seconds"), [("1e-320", "1"), ("1e308", "1e-300")])
+def test_amounts_that_no_line_fits_are_refused(tmp_path: Path, amount: str, seconds: str) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text(f"time_s,power_w,phase,flop\n0,1,train,{amount}\n{seconds},1,idle,\n2,1,idle,\n")
+    with pytest.raises(ValueError, match=r"log\.csv: eff_forward_gflops"):
+        calibrate(read_power_log(log))

@@ -27,7 +27,6 @@ from pathlib import Path
 import psutil
 import yaml
 
-from fleettune.backbone.causal_lm import POCKET_FOLDER, load_backbone
 from simulations.checkpoint.resume import CHECKPOINT, STATE_FILE
 from simulations.experiment import lexicons
 from simulations.launch import check_all
@@ -200,8 +199,8 @@ def warm_up(folder: Path, arguments: list[str]) -> None:
                 importlib.import_module(name)
     yaml.SafeLoader = yaml.CSafeLoader  # pyright: ignore[reportAttributeAccessIssue] - as said
     lexicons.register_resolver()
-    check_all(arguments, sweep=False)  # fills what Hydra and transformers keep in memory
-    load_backbone(POCKET_FOLDER)
+    check_all(arguments, sweep=False)  # fills what Hydra keeps in memory
+    # no model is loaded here: the lock of its progress bar would be shared with forks that die
     gc.collect()
     gc.freeze()  # forks do not look through what was imported
 

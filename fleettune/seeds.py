@@ -48,6 +48,11 @@ def stream(seed: int, purpose: Purpose, *keys: int) -> np.random.Generator:
         seed: The experiment's seed, 0 or more.
         purpose: What the numbers are for.
         keys: Whatever tells this stream from its siblings (user, round, ...), 0 or more each.
+
+    Raises:
+        ValueError: If the seed is below 0.
     """
+    if seed < 0:
+        raise ValueError(f"seed must be >= 0, got {seed}")
     sequence = np.random.SeedSequence(seed, spawn_key=(int(purpose), *keys))
     return np.random.Generator(np.random.PCG64(sequence))

@@ -38,13 +38,13 @@ def find_release(folder: Path) -> Mapping[str, Any] | None:
         record: dict[str, Any] = held["record"]
         if held["sha256"] != _record_digest(record):
             raise ValueError("it must have the digest that it says")
-        wanted: dict[str, str] = record["files"]
+        wanted: dict[str, str] = dict(record["files"])
+        names = [name for name in wanted if not (folder / name).is_file()]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"release cache {folder} is damaged: {RECORD} is missing or not what was written "
             f"({type(error).__name__}); delete that folder, and the release is made anew"
         ) from error
-    names = [name for name in wanted if not (folder / name).is_file()]
     if not names:
         found = file_digests(folder)
         names = [name for name in wanted if found.get(name) != wanted[name]]

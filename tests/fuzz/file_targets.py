@@ -30,7 +30,7 @@ from fleettune.data.tokens import open_encoder
 from fleettune.deltas.frames import write_frame
 from fleettune.fleet.recorded_traces import Trace, _behaviours
 from fleettune.fleet.registry import Fleet, open_fleet
-from fleettune.releases.model_files import file_digest, open_weights, weights_at
+from fleettune.releases.model_files import open_weights, weights_at
 from fleettune.shapes import Site
 from simulations.adapter_formats.peft import read_fleet_patch, read_patch
 from simulations.calibration.fit_profile import calibrate, max_error
@@ -44,10 +44,10 @@ from strategies.app import FLEET, FLEET_BASES
 from strategies.plan import Arm, Plan, read_plan
 from strategies.releases.publisher import SourceModel
 from strategies.releases.schedule import ReleasePlan, Schedule
-from strategies.releases.store import find_release
+from strategies.releases.store import RECORD, _record_digest, find_release, make_release
 from strategies.rounds.sampling import Uniform
 from tests.fuzz.mutator import Parts
-from tests.fuzz.targets import Target, dumped, laid_out
+from tests.fuzz.targets import Target, UnsendableError, dumped, laid_out
 from tests.fuzz.wire_targets import SHAPES, some_patch
 
 HARDWARE = Path(__file__).parents[2] / "conf" / "hardware"
@@ -346,19 +346,33 @@ def _tokenizer(parts: Parts, folder: Path) -> object:
 
 
 def _record_seeds() -> list[Parts]:
+    """Returns a release in the store, and one whose record is signed after its mutation."""
+    with TemporaryDirectory() as scratch:
+        made = Path(scratch) / "release"
+        record = make_release(made, _small_release)
+        files = {file.name: file.read_bytes() for file in made.iterdir()}
+    unsigned = {name: data for name, data in files.items() if name != RECORD}
+    return [files, {"record.json": dumped(record), **unsigned}]
+
+
+def _small_release(folder: Path) -> Mapping[str, Any]:
     config = (POCKET_FOLDER / "config.json").read_bytes()
     weights = save({"x": np.ones(3, np.float32)})
-    with TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        laid_out({"config.json": config, "model.safetensors": weights}, folder)
-        files = {name: file_digest(folder / name) for name in ("config.json", "model.safetensors")}
-    record = {"digest": "d", "files": files, "loss": 0.1}
-    release = {"config.json": config, "model.safetensors": weights}
-    return [{"release.json": dumped(record), **release}]
+    laid_out({"config.json": config, "model.safetensors": weights}, folder)
+    return {"loss": 0.1}
 
 
 def _record(parts: Parts, folder: Path) -> object:
-    return find_release(laid_out(parts, folder))
+    inside = _emptied(folder / "release")
+    laid_out({name: data for name, data in parts.items() if name != "record.json"}, inside)
+    if "record.json" in parts:
+        try:
+            record = json.loads(parts["record.json"])
+            held = {"sha256": _record_digest(record), "record": record}
+            (inside / RECORD).write_bytes(dumped(held))
+        except Exception as error:
+            raise UnsendableError from error
+    return find_release(inside)
 
 
 def _kept_seeds() -> list[Parts]:

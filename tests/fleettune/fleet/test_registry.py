@@ -81,3 +81,11 @@ def test_a_file_that_is_no_fleet_is_refused(tmp_path: Path, text: str, message: 
     (tmp_path / "fleet.json").write_text(text)
     with pytest.raises(ValueError, match=message):
         open_fleet(tmp_path / "fleet.json")
+
+
+def test_a_fleet_of_a_seed_below_zero_is_refused(tmp_path: Path) -> None:
+    PLAIN.write(tmp_path / "fleet.json")
+    told = json.loads((tmp_path / "fleet.json").read_text()) | {"seed": -1}
+    (tmp_path / "fleet.json").write_text(json.dumps(told))
+    with pytest.raises(ValueError, match="seed must be >= 0, got -1"):
+        open_fleet(tmp_path / "fleet.json").fleet.profile(0)

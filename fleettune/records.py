@@ -42,6 +42,18 @@ def read_json(text: str | bytes, where: str) -> Any:  # noqa: ANN401 - any JSON
         raise ValueError(f"{where} must be JSON in UTF-8, is not: {told}") from error
 
 
+def read_object(text: str | bytes, where: str) -> dict[str, Any]:
+    """Returns what JSON text holds, as `read_json`.
+
+    Raises:
+        ValueError: As there, or if it is no object.
+    """
+    found = read_json(text, where)
+    if not isinstance(found, dict):
+        raise ValueError(f"{where} must hold an object, got {type(found).__name__}")
+    return cast(dict[str, Any], found)
+
+
 def to_record(value: object) -> Any:  # noqa: ANN401 - JSON: mapping, sequence or scalar
     """Returns a frozen dataclass as plain mappings, lists and scalars, its type by name."""
     if is_dataclass(value) and not isinstance(value, type):

@@ -30,7 +30,7 @@ from fleettune.data.exchanges import Exchange
 from fleettune.fleet.joining import Join
 from fleettune.messages.flower_records import encode_patch
 from fleettune.messages.report import NO_RELEASE
-from fleettune.records import build_value, read_json, to_record
+from fleettune.records import build_value, read_object, to_record
 from fleettune.releases.manifest import MANIFEST_TYPES, Manifest
 
 SCHEMA = 5
@@ -173,8 +173,7 @@ def read_state(records: RecordDict, arm: str = "") -> DeviceState:
     schema = records.config_records.get(f"{arm}/device", ConfigRecord()).get("schema")
     if schema != SCHEMA:
         raise ValueError(f"device state must have schema {SCHEMA}, got {schema!r:.80}")
-    told = read_json(told_in(records, f"{arm}/device"), "device state")
-    plain = cast(dict[str, Any], told if isinstance(told, dict) else {})
+    plain = read_object(told_in(records, f"{arm}/device"), "device state")
     buffer = _exchanges(plain.pop("buffer", None))
     # its exchanges are checked apart, because there are hundreds of them
     kept = build_value(_Kept, plain, MANIFEST_TYPES, "device state")

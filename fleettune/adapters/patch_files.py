@@ -16,7 +16,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import torch
@@ -30,7 +29,7 @@ from fleettune.adapters.factors import Array, Factors
 from fleettune.adapters.patch import Patch, from_arrays, to_arrays
 from fleettune.adapters.peft_config import CONFIG, PeftConfig, read_peft_config
 from fleettune.adapters.tensor_bytes import read_tensors
-from fleettune.records import build_value, read_json
+from fleettune.records import build_value, read_object
 from fleettune.shapes import Shapes, Site, parse_site
 from fleettune.whole_files import write_whole
 
@@ -87,10 +86,8 @@ def read_patch_header(header: Mapping[str, str]) -> PatchHeader:
     Raises:
         ValueError: If it says none of it, or anything else.
     """
-    told = read_json(header.get("fleettune", ""), "the header of a patch")
-    if not isinstance(told, dict):
-        raise ValueError(f"the header of a patch must be an object, got {type(told).__name__}")
-    return build_value(PatchHeader, cast(dict[str, Any], told), {}, "patch")
+    told = read_object(header.get("fleettune", ""), "the header of a patch")
+    return build_value(PatchHeader, told, {}, "patch")
 
 
 def keep_patch(store: Path, patch: Patch) -> str:

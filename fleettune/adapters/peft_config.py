@@ -7,7 +7,6 @@ LoRA-GA) and every switch that is not known here are refused by name.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any, cast
 import regex
 
 from fleettune.adapters.patch import peft_name
+from fleettune.records import read_object
 from fleettune.shapes import Site
 
 CONFIG = "adapter_config.json"
@@ -121,13 +121,7 @@ def read_peft_config(file: Path) -> PeftConfig:
         ValueError: If it is no JSON object, if a value is of another type, or if anything in it
             makes the adapter more than plain LoRA.
     """
-    try:
-        told = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file} must be JSON, is not: {error}") from error
-    if not isinstance(told, dict):
-        raise ValueError(f"{file} must hold an object, got {type(told).__name__}")
-    config = cast(dict[str, Any], told)
+    config = read_object(file.read_bytes(), str(file))
     for key, value in config.items():
         if key in _PLAIN:
             allowed = any(value == v and type(value) is type(v) for v in _PLAIN[key])

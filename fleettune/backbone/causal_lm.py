@@ -22,7 +22,7 @@ from fleettune.backbone.frozen_linear import FrozenLinear, freeze_weight
 from fleettune.backbone.model_family import Family, family_of, layer_mask, split_fused
 from fleettune.backbone.processor import CPU, DTYPES, REFERENCE, exact_products
 from fleettune.backbone.vocabulary_head import Head, open_head
-from fleettune.records import build_value, read_json
+from fleettune.records import build_value, read_object
 from fleettune.shapes import Shapes, Site
 
 MODELS_FOLDER = Path(str(files("fleettune"))) / "models"
@@ -246,9 +246,7 @@ def read_shapes(folder: Path) -> Shapes:
     file = folder / "config.json"
     if not file.is_file():
         raise ValueError(f"model folder {folder} holds no config.json")
-    config = read_json(file.read_bytes(), str(file))
-    if not isinstance(config, dict):
-        raise ValueError(f"{file} must hold an object, got {type(config).__name__}")
+    config = read_object(file.read_bytes(), str(file))
     names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
     missing = [name for name in (*names, "vocab_size") if name not in config]
     if missing:

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ from fleettune.adapters.patch_files import fetch_patch
 from fleettune.adapters.tensor_bytes import read_tensors
 from fleettune.catalogue.decomposition import Basis, Floats
 from fleettune.catalogue.style_vectors import SUMMARISER_TYPES, Summariser
-from fleettune.records import build_value, read_json, to_record
+from fleettune.records import build_value, read_object, to_record
 from fleettune.releases.manifest import Manifest
 
 SCHEMA = 3
@@ -170,8 +170,7 @@ def decode_manifest(data: bytes) -> CatalogueManifest:
         ValueError: If the bytes are of another schema or do not fit together.
     """
     texts, arrays = read_tensors(data, "a catalogue manifest")
-    told = read_json(texts.get("fleettune", ""), "the header of a catalogue manifest")
-    plain = cast(dict[str, Any], told if isinstance(told, dict) else {})
+    plain = read_object(texts.get("fleettune", ""), "the header of a catalogue manifest")
     if plain.get("schema") != SCHEMA:
         raise ValueError(
             f"a catalogue manifest must have schema {SCHEMA}, got {plain.get('schema')!r:.80}"

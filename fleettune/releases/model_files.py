@@ -20,7 +20,7 @@ from torch import Tensor
 from fleettune.adapters.patch import peft_name
 from fleettune.backbone.causal_lm import read_shapes
 from fleettune.backbone.model_family import FUSED, fused_widths
-from fleettune.records import read_json
+from fleettune.records import read_object
 from fleettune.shapes import MODULES, Site
 
 INDEX = "model.safetensors.index.json"
@@ -176,7 +176,4 @@ def _part(tensors: OpenWeights, site: Site, folder: Path) -> NDArray[np.float32]
 
 
 def _read_json(file: Path) -> dict[str, Any]:
-    read: object = read_json(file.read_bytes(), str(file))
-    if not isinstance(read, dict):
-        raise ValueError(f"{file} must hold an object, got {type(read).__name__}")
-    return cast(dict[str, Any], read)
+    return read_object(file.read_bytes(), str(file))

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import polars as pl
 
@@ -23,7 +23,7 @@ from fleettune.backbone.causal_lm import read_shapes, resolve_folder
 from fleettune.data.exchanges import Exchange
 from fleettune.data.json_lines import is_json_lines
 from fleettune.data.row_file import SUFFIXES, RowFile
-from fleettune.records import read_json
+from fleettune.records import read_object
 from fleettune.releases.model_files import file_digest, weight_files
 from fleettune.seeds import Purpose, stream
 from strategies.releases.schedule import ReleasePlan, Schedule
@@ -80,10 +80,7 @@ def _tokenizer(folder: Path) -> dict[str, Any] | None:
     file = folder / "tokenizer.json"
     if not file.is_file():
         return None
-    read = read_json(file.read_bytes(), str(file))
-    if not isinstance(read, dict):
-        raise ValueError(f"{file} must hold an object, got {type(read).__name__}")
-    held = cast(dict[str, Any], read)
+    held = read_object(file.read_bytes(), str(file))
     return {part: held.get(part) for part in _TOKENIZER}
 
 

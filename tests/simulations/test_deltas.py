@@ -172,7 +172,10 @@ def test_devices_that_keep_patches_of_earlier_releases_report_their_bytes(run: R
 
 
 def test_a_recalled_cohort_goes_back_to_its_old_release_and_its_old_patch(run: Runner) -> None:
-    names = ("always_reuse", "edgetune_released", "retrieve", "user_prior", "never_personalise")
+    names = (
+        *("always_reuse", "edgetune_released", "retrieve", "user_prior", "never_personalise"),
+        "copy_nearest",
+    )
     staged = ["rollout=staged", "rollout.recalls=true", "rollout.least=8", "rollout.down_bytes=1.0"]
     nights = ["fleet.devices=10", "release.every=2", "rounds=4"]
     keeping = "+arms.keeping={storage: {shelf: true}}"

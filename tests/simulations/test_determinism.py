@@ -90,7 +90,7 @@ def assert_same_but_for_rounding(rows: pl.DataFrame, others: pl.DataFrame) -> No
 
 def test_the_run_is_one_that_could_go_wrong(whole: Path) -> None:
     rows = rows_of(whole)
-    assert rows.height == 5 * 8 * 3
+    assert rows.height == 6 * 8 * 3
     assert set(rows["decision"]) == {Action.RETUNE, Action.REUSE, Action.NEVER}
     assert set(rows["release"]) == {0, 1, 2}
     assert rows["nll"].n_unique() > 60
@@ -151,7 +151,7 @@ def test_the_joules_of_the_rows_are_those_of_the_summary(whole: Path) -> None:
 def test_what_the_server_sums_is_the_fold_of_the_rows(whole: Path) -> None:
     rows = rows_of(whole)
     rounds = pl.read_parquet(whole / "rounds.parquet")
-    assert rounds.height == 5 * 3
+    assert rounds.height == 6 * 3
     for entry in rounds.iter_rows(named=True):
         mine = rows.filter(
             (pl.col("arm") == entry["arm"]) & (pl.col("round") == entry["round"])

@@ -202,7 +202,7 @@ def test_impossible_batches_and_placements_are_refused(
 def test_impossible_values_are_refused() -> None:
     with pytest.raises(ValueError, match="kv_heads must divide 4 heads, got 3"):
         Shapes(hidden=8, layers=1, heads=4, kv_heads=3, head_dim=2, ffn=8, vocab=8)
-    with pytest.raises(ValueError, match="layers must be >= 1, got 0"):
+    with pytest.raises(ValueError, match="layers must be from 1 to 16777216, got 0"):
         Shapes(hidden=8, layers=0, heads=4, kv_heads=2, head_dim=2, ffn=8, vocab=8)
     with pytest.raises(ValueError, match="flop must be"):
         Work(flop=-1.0)

@@ -18,7 +18,7 @@ HEAD = ("fault", "tried", "outcome", *BAD)
 ROWS = {
     "kill -9 while a run begins": 20,
     "kill -9 while rounds are computed and committed": 25,
-    "kill -9 while releases and fleet patches enter the store": 25,
+    "kill -9 while releases and fleet patches enter the store": 20,
     "kill -9 while tables and patches are written": 25,
     "kill -9 while the summary appears, texts go and the page is written": 8,
     "kill -9 while a study is judged and its page is written": 4,

@@ -24,7 +24,10 @@ from tests.faults.table import settle
 
 pytestmark = pytest.mark.faults
 
-BEGINS = ("run/.hydra", "run/run.log", "command.json", "versions", "config", "fleet.json", "plan")
+BEGINS = (
+    *("run/.hydra", "run/run.log", "command.json", "versions", "inputs", "config"),
+    *("fleet.json", "plan"),
+)
 ENDS = ("summary", "remove run/checkpoint", "rmdir", "report.html")
 
 

@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simulations.checkpoint.resume import STATE_FILE
 from tests.faults.forked_runs import WITH_FLEET, fork, go_on, last_round
 from tests.faults.table import settle
 
 pytestmark = pytest.mark.faults
 
 TRIALS = 10
+STARTS = ("checkpoint/state.sqlite", "fleet_update_*.safetensors")
+"""What a trial waits for, in turn: the run begins to compute, its first round is computed."""
 
 
 @pytest.mark.parametrize(
@@ -33,29 +34,30 @@ def test_a_moment_drawn_by_chance_is_a_good_one_to_die(
 ) -> None:
     arguments = [*WITH_FLEET, *given]
     timed = fork(tmp_path / "whole", arguments)
-    wait_for_state(tmp_path / "whole")
-    began = time.monotonic()
+    began = [wait_for(tmp_path / "whole", start) for start in STARTS]
     assert timed.wait() == 0
-    seconds = time.monotonic() - began
+    ended = time.monotonic()
     rng = np.random.default_rng(17)
     outcomes: dict[object, str] = {}
     fell: Counter[int] = Counter()
     while len(outcomes) < TRIALS:
         folder = tmp_path / f"killed_{len(outcomes)}"
-        moment_s = float(rng.uniform(0.0, seconds))
+        start = len(outcomes) % len(STARTS)
+        moment_s = float(rng.uniform(0.0, ended - began[start]))
         run = fork(folder, arguments)
-        wait_for_state(folder)
+        wait_for(folder, STARTS[start])
         time.sleep(moment_s)
         code = run.kill()
         if code == -signal.SIGKILL:  # else it was faster than the one that was timed
             fell[last_round(folder) + 1] += 1
-            outcomes[f"{moment_s:.2f} s"] = go_on(folder, arguments, whole)
+            outcomes[f"{moment_s:.2f} s behind {STARTS[start]}"] = go_on(folder, arguments, whole)
         shutil.rmtree(folder)
     rounds = ", ".join(f"{count} with {done} rounds done" for done, count in sorted(fell.items()))
     settle(f"kill -9 at a seeded moment, {name}", outcomes, f"killed: {rounds}")
 
 
-def wait_for_state(folder: Path) -> None:
-    """Waits until a run has its database: from then on it computes."""
-    while not (folder / "run" / STATE_FILE).exists():
+def wait_for(folder: Path, pattern: str) -> float:
+    """Waits until a run has a file, and returns the time."""
+    while not any((folder / "run").glob(pattern)):
         time.sleep(0.01)
+    return time.monotonic()

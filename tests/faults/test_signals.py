@@ -22,7 +22,7 @@ from tests.faults.forked_runs import (
     ran,
 )
 from tests.faults.table import settle
-from tests.faults.test_seeded_kills import wait_for_state
+from tests.faults.test_seeded_kills import STARTS, wait_for
 
 pytestmark = pytest.mark.faults
 
@@ -39,7 +39,7 @@ def test_a_run_that_is_stopped_says_how_it_goes_on_and_does(
         folder = tmp_path / str(trial)
         given = ["engine.workers=2"] if trial % 4 == 3 else []
         run = fork(folder, [*WITH_FLEET, *given])
-        wait_for_state(folder)
+        wait_for(folder, STARTS[0])
         time.sleep(float(rng.uniform(0.1, 1.5)))
         os.kill(run.pid, number)
         code, told = run.wait(), run.told.read_text()

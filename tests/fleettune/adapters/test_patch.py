@@ -350,7 +350,7 @@ def test_ties_are_exported_to_peft_as_ordinary_adapters_of_every_site() -> None:
         ({"alpha": float("inf"), "release": 1}, {}, "alpha must be finite and > 0, got inf"),
         ({"alpha": 4.0, "release": "1"}, {}, r"patch\.release must be a whole number"),
         ({"alpha": 4.0}, {}, r"patch\.release must be given"),
-        ([4.0, 1], {}, "header of a patch must be an object, got list"),
+        ([4.0, 1], {}, "header of a patch must hold an object, got list"),
     ],
 )
 def test_bytes_that_are_no_patch_are_refused(

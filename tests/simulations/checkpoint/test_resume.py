@@ -40,7 +40,9 @@ TINY = [
     "engine.workers=1",
     "engine.cohort_size=2",
 ]
-WRITES = 4 * (2 + 3 * 5 + 1)
+ARMS = 6
+"""The standard ones that answer free text."""
+WRITES = 4 * (2 + 3 * ARMS + 1)
 """Of the whole run: per round two cohorts' states, a row per device and arm, one commit."""
 
 EDGES = np.linspace(1, WRITES + 1, 6).astype(int)
@@ -48,7 +50,7 @@ MOMENTS = [int(moment) for moment in np.random.default_rng(7).integers(EDGES[:-1
 """Numbers of the write before which the driver dies: one drawn from every fifth of the run."""
 
 STUDY = ["study.seeds=[0,1]", "fleet.devices=2", "rounds=2"]
-STUDY_MOMENT = 2 * (1 + 2 * 5 + 1) + 16
+STUDY_MOMENT = 3 * (1 + 2 * ARMS + 1) + 4
 """In the second round of the second seed."""
 
 Launcher = Callable[..., int]
@@ -100,7 +102,7 @@ def deaths(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Deaths:
         stdout=subprocess.DEVNULL,
         env={**os.environ, "PYTHONPATH": str(DRIVER.parents[2])},
         check=True,
-        timeout=200,
+        timeout=600,
     )
     return killed
 

@@ -21,8 +21,13 @@ TIERS = ("M", "F", "S", "V", "E")
 """Tiers of a coefficient, from the best founded to the least."""
 MEASURED = ("M", "F")
 """Tiers that rest on a measurement of that device."""
-_MOST_BYTES = 16_384
-"""Of a profile's file: five times ours; reading YAML takes time as the square of its brackets."""
+_MOST_BYTES, _MOST_BRACKETS = 16_384, 400
+"""Of a profile's file: many times ours; YAML takes time as the square of its open brackets."""
+_UNREADABLE = (
+    *(yaml.YAMLError, ValueError, RecursionError),
+    # what PyYAML raises at "!!timestamp x", "!!bool x" and "!!int ''"
+    *(AttributeError, KeyError, IndexError, TypeError),
+)
 POWER_SCOPES = ("total", "net", "unknown")
 """Whether phase powers include the idle draw; `unknown` sources are read as `total`."""
 
@@ -264,11 +269,15 @@ def load_hardware(folder: Path) -> Mapping[str, DeviceProfile]:
 
 
 def _read_yaml(path: Path) -> Mapping[str, object]:
-    if path.stat().st_size > _MOST_BYTES:
-        raise ValueError(f"{path.name} must be a profile of at most {_MOST_BYTES} bytes, is larger")
+    data = path.read_bytes()
+    if len(data) > _MOST_BYTES or data.count(b"[") + data.count(b"{") > _MOST_BRACKETS:
+        raise ValueError(
+            f"{path.name} must be a profile of at most {_MOST_BYTES} bytes and {_MOST_BRACKETS} "
+            "brackets, is larger"
+        )
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        content = yaml.safe_load(data.decode())
+    except _UNREADABLE as error:
         told = " ".join(str(error).split())[:200]
         raise ValueError(f"{path.name} must be YAML in UTF-8, is not: {told}") from error
     if not isinstance(content, dict):

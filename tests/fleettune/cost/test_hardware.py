@@ -227,7 +227,10 @@ def test_profiles_are_values() -> None:
     [
         (b"name: [", "must be YAML in UTF-8"),
         (b"\xff", "must be YAML in UTF-8"),
-        (b"{" * 10_000, "must be YAML in UTF-8"),
+        (b"{" * 8_000, "must be a profile of at most 16384 bytes and 400 brackets"),
+        (b"a: !!timestamp x", "must be YAML in UTF-8"),
+        (b"a: !!bool x", "must be YAML in UTF-8"),
+        (b"a: !!int ''", "must be YAML in UTF-8"),
         (b"3: 4", "must have names as its keys"),
         (b"# " + b"x" * 20_000, "must be a profile of at most 16384 bytes"),
     ],

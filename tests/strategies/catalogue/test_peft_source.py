@@ -136,7 +136,7 @@ def test_what_is_no_adapter_of_the_model_is_said_before_anything_starts(
     (pickled / "adapter_config.json").write_text('{"peft_type": "LORA", "lora_alpha": 4}')
     assert "must be safetensors, is not" in said(pickled)
     (pickled / "adapter_config.json").write_text("{")
-    assert "must be JSON, is not" in said(pickled)
+    assert "must be JSON in UTF-8, is not" in said(pickled)
     foreign = tmp_path / "foreign"
     export_peft(KeptPatch(patch=narrow(drawn(0)), base="elsewhere"), foreign)
     assert "must fit a" in said(foreign)

@@ -31,41 +31,56 @@ BEGINS = (
 ENDS = ("summary", "remove run/checkpoint", "rmdir", "report.html")
 
 
+PARTS = BEGIN, COMMIT, STORE, WRITE, END = (
+    "kill -9 while a run begins",
+    "kill -9 while rounds are computed and committed",
+    "kill -9 while releases and fleet patches enter the store",
+    "kill -9 while tables and patches are written",
+    "kill -9 while the summary appears, texts go and the page is written",
+)
+"""The rows of the table that the moments of a run belong to."""
+
+
 def part_of(moment: Moment) -> str:
-    """Returns the row of the table that a moment belongs to."""
+    """Returns the row of a moment."""
     what = moment.what
     if " store" in what:
-        return "kill -9 while releases and fleet patches enter the store"
+        return STORE
     if any(name in what for name in ENDS):
-        return "kill -9 while the summary appears, texts go and the page is written"
+        return END
     if what.startswith(("database", "open run/checkpoint/state")) or "fleet_" in what:
-        return "kill -9 while rounds are computed and committed"
-    if what.startswith("mkdir run") and "patches" not in what:
-        return "kill -9 while a run begins"
-    if any(name in what for name in BEGINS):
-        return "kill -9 while a run begins"
-    return "kill -9 while tables and patches are written"
+        return COMMIT
+    begins = what.startswith("mkdir run") and "patches" not in what
+    return BEGIN if begins or any(name in what for name in BEGINS) else WRITE
 
 
+@pytest.fixture(scope="module")
+def moments(whole: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> list[Moment]:
+    """All moments of the run."""
+    top = tmp_path_factory.mktemp("moments")
+    listed = Watch(top / "listed", notes=top / "notes")
+    assert ran(top / "listed", WITH_FLEET, listed.start)[0] == 0
+    assert results_of(top / "listed") == whole
+    return read_moments(top / "notes")
+
+
+@pytest.mark.parametrize("fault", PARTS)
 def test_every_change_of_the_disk_is_a_good_moment_to_die(
-    whole: dict[str, str], tmp_path: Path
+    fault: str, moments: list[Moment], whole: dict[str, str], tmp_path: Path
 ) -> None:
-    notes = tmp_path / "moments"
-    listed = Watch(tmp_path / "listed", notes=notes)
-    assert ran(tmp_path / "listed", WITH_FLEET, listed.start)[0] == 0
-    assert results_of(tmp_path / "listed") == whole
-    rows: dict[str, dict[object, str]] = {}
-    committed = 0
-    for moment in read_moments(notes):
+    commits = [one.number for one in moments if "behind commit_round" in one.what]
+    outcomes: dict[object, str] = {}
+    for moment in moments:
+        if part_of(moment) != fault:
+            continue
         folder = tmp_path / f"{moment.number}_{moment.form}"
         code, _ = ran(folder, WITH_FLEET, Watch(folder, last=moment).start)
         assert code == -signal.SIGKILL, moment
-        committed += "behind commit_round" in moment.what
-        found = go_on(folder, WITH_FLEET, whole) if has_kept(folder, committed) else "lost"
-        rows.setdefault(part_of(moment), {})[moment] = found
+        committed = sum(number <= moment.number for number in commits)
+        kept = has_kept(folder, committed)
+        outcomes[moment] = go_on(folder, WITH_FLEET, whole) if kept else "lost"
         shutil.rmtree(folder)
-    for fault, outcomes in rows.items():
-        settle(fault, outcomes)
+    settle(fault, outcomes)
 
 
 def test_a_study_that_is_killed_behind_its_last_part_is_still_judged(

@@ -30,7 +30,7 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import LlamaForCausalLM
 
 from fleettune.adapters.patch import to_peft
-from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
+from fleettune.backbone.causal_lm import POCKET_V1_FOLDER, read_shapes
 from fleettune.backbone.processor import bf16_units
 from fleettune.cohort.execute import TOKENS_PER_STEP, execute
 from fleettune.jobs.jobs import TuneJob
@@ -194,7 +194,7 @@ def cases(folder: Path, *, quick: bool) -> list[Case]:
     """Returns all cases; `folder` holds the tuning night's random model."""
     rounds = 2 if quick else 4
     pocket = Case(
-        name="pocket_batching", folder=POCKET_FOLDER, layers=None, batch=1, tokens=32, steps=8,
+        name="pocket_batching", folder=POCKET_V1_FOLDER, layers=None, batch=1, tokens=32, steps=8,
         exchanges=8, devices=96, peft_devices=8, rounds=rounds, at_least=3.5,
     )  # fmt: skip
     smollm2 = Case(

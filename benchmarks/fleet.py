@@ -29,7 +29,7 @@ from clients.selection.rules import Fifo
 from clients.synthesis.rules import NoSynthesis
 from clients.tuning.schedule import Tuning
 from fleettune.adapters.patch import Placement, new_patch
-from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
+from fleettune.backbone.causal_lm import POCKET_V1_FOLDER, read_shapes
 from fleettune.cohort.execute import execute
 from fleettune.cost.hardware import FleetMix, load_hardware
 from fleettune.data.personas import SyntheticData
@@ -68,10 +68,10 @@ class NightFleet:
         self.manifest = Manifest(
             version=0,
             name="night",
-            path=str(POCKET_FOLDER),
-            digest=folder_digest(POCKET_FOLDER),
-            size_bytes=weights_bytes(POCKET_FOLDER),
-            shapes=read_shapes(POCKET_FOLDER),
+            path=str(POCKET_V1_FOLDER),
+            digest=folder_digest(POCKET_V1_FOLDER),
+            size_bytes=weights_bytes(POCKET_V1_FOLDER),
+            shapes=read_shapes(POCKET_V1_FOLDER),
             template="pocket",
             max_tokens=64,
         )
@@ -153,8 +153,8 @@ def measure_memory(rounds: int) -> None:
 
 def measure_decoding(rounds: int) -> None:
     """Prints how much faster 32 devices' patched decoding is together than one by one."""
-    encoder, population = open_encoder(POCKET_FOLDER, "pocket", 64), SyntheticData().open()
-    shapes = read_shapes(POCKET_FOLDER)
+    encoder, population = open_encoder(POCKET_V1_FOLDER, "pocket", 64), SyntheticData().open()
+    shapes = read_shapes(POCKET_V1_FOLDER)
     sites = tuple(Site(layer, module) for layer in range(4, 8) for module in MODULES)
     placement = Placement(sites=sites, rank=8, alpha=16.0)
     tunes: list[TuneJob] = []
@@ -164,7 +164,7 @@ def measure_decoding(rounds: int) -> None:
         start = new_patch(placement, shapes, 0, stream(0, Purpose.ADAPTER, device))
         tunes.append(
             TuneJob(
-                release=str(POCKET_FOLDER),
+                release=str(POCKET_V1_FOLDER),
                 start=start,
                 batches=(tuple(examples),) * 4,
                 learning_rate=5e-3,
@@ -174,7 +174,7 @@ def measure_decoding(rounds: int) -> None:
         prompts.append(examples[0].tokens[: examples[0].prompt])
     jobs = [
         GenerateJob(
-            release=str(POCKET_FOLDER),
+            release=str(POCKET_V1_FOLDER),
             patch=getattr(result, "patch"),  # noqa: B009 - a tune's result
             prompts=(prompt,),
             new_tokens=24,

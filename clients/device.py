@@ -170,6 +170,7 @@ def _statistics(order: NightOrder, night: Night) -> Statistics:
         cache_bytes=0 if night.plan is None else night.plan.cache_bytes,
         peak_bytes=night.peak_bytes,
         **asdict(night.counts),
+        over_budget=0 if night.plan is None else int(night.plan.over_budget),
         synthesised=0 if night.plan is None else night.plan.synthesised,
         synthetic_kept=0 if night.plan is None else night.plan.synthetic_kept,
     )

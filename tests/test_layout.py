@@ -108,9 +108,11 @@ NEEDED = {
     ("guidance", "fitted"): ["arms=reuse_thresholds"],
     ("arms", "xpert_corpora"): ["catalogue=styles"],
     ("catalogue", "corpora"): ["data=corpora"],
-    ("model", "pocket_manners"): ["data=manners"],
-    ("release", "pocket_manners"): ["data=manners"],
-    ("release", "study_manners"): ["data=manners"],
+    ("data", "synthetic_v1"): ["model=pocket_v1"],
+    ("data", "synthetic_v1_null"): ["model=pocket_v1"],
+    ("data", "bursty"): ["model=pocket_v1"],
+    ("data", "styles"): ["model=pocket_v1"],
+    ("model", "pocket_v1"): ["data=synthetic_v1"],
 } | {("arms", name): ["catalogue=styles"] for name in STARTS}
 """What an option asks for beside itself."""
 

@@ -29,7 +29,8 @@ class PatchHistory:
     tuned_day: int | None = None
 
 
-FRESH, OLD = "fresh", "old"
+FRESH, OLD = STARTS = ("fresh", "old")
+"""What a retune may start from: an untrained patch, or the old one."""
 
 
 class Action(StrEnum):
@@ -87,6 +88,14 @@ class Decision:
     deferred: bool = False
     history: PatchHistory = field(default_factory=PatchHistory)
     gain: float | None = None
+
+
+def check_start(start: str) -> None:
+    """Raises ValueError if a retune cannot start from that."""
+    if start == "fleet":
+        raise ValueError("start=fleet is start=fresh in a run with fleet_patch=start: set both")
+    if start not in STARTS:
+        raise ValueError(f"start must be one of {STARTS}, got {start!r}")
 
 
 FIRST_PATCH = Decision(action=Action.RETUNE, reason="first_patch")

@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass, replace
 
 from clients.adaptation.canary import CanaryScore, check_paired, score_canaries
-from clients.adaptation.decision import FRESH, OLD, Action, Decision
+from clients.adaptation.decision import Action, Decision, check_start
 from clients.adaptation.device_view import DeviceView
 from clients.adaptation.drift import SCOPES, PatchDrift, measure_drift
 from clients.adaptation.protocol import KeptOut, RuleTraits
@@ -21,7 +21,6 @@ from fleettune.releases.guidance import LOG_DRIFT, Guidance, features_of, log_ra
 from fleettune.seeds import Purpose, stream
 
 FIXED, CALIBRATED = "fixed", "calibrated"
-STARTS = (FRESH, OLD)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,10 +92,7 @@ class EdgeTune:
             raise ValueError(
                 f"steps_at_threshold must be >= 1 and <= steps_max, got {low} and {high}"
             )
-        if self.start == "fleet":
-            raise ValueError("start=fleet is start=fresh in a run with fleet_patch=start: set both")
-        if self.start not in STARTS:
-            raise ValueError(f"start must be one of {STARTS}, got {self.start!r}")
+        check_start(self.start)
 
     @property
     def traits(self) -> RuleTraits:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from clients.adaptation.decision import FIRST_PATCH, Action, Decision
+from clients.adaptation.decision import FIRST_PATCH, FRESH, Action, Decision, check_start
 from clients.adaptation.protocol import RuleTraits
 from fleettune.adapters.patch import Patch
 from fleettune.data.labels import user_prior
@@ -23,11 +23,26 @@ from fleettune.shapes import Site
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlwaysRetune:
-    """Trains again on every release: the reference."""
+    """Trains again on every release: the reference.
+
+    Attributes:
+        start: What a retune starts from: ``fresh``, or ``old``: the old patch, where the new
+            placement is the same.
+
+    Raises:
+        ValueError: If that is neither.
+    """
+
+    start: str = FRESH
+
+    def __post_init__(self) -> None:
+        check_start(self.start)
 
     def decide(self, release: Manifest, patch: Patch | None) -> Decision:
         """Returns retune."""
-        return FIRST_PATCH if patch is None else Decision(action=Action.RETUNE, reason="always")
+        if patch is None:
+            return FIRST_PATCH
+        return Decision(action=Action.RETUNE, reason="always", start=self.start)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,6 +38,9 @@ from fleettune.adapters.patch import Placement
 from fleettune.jobs.jobs import ProbeJob
 from fleettune.shapes import MODULES, Shapes, Site, order
 
+CHEAPEST, REFUSE = OVER_BUDGET = ("cheapest", "refuse")
+"""What a rule may do where its budget is below the joules of every tune."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GradCut:
@@ -58,6 +61,8 @@ class GradCut:
             with scale vectors of its own; None: none do.
         prefix_cache: Whether the tune keeps a prefix cache (docs/methods.md#prefix-cache) where the
             quota allows and it saves joules.
+        over_budget: What happens where the budget is below what adapters at the last layer take:
+            ``cheapest``: those joules are the budget; ``refuse``: the device does not tune.
         patch: Largest patch, as a share of the bytes of one with an adapter of this rank at every
             site; above 0 to 1.
 
@@ -74,10 +79,15 @@ class GradCut:
     share_above: float | None
     prefix_cache: bool
     patch: float = 1.0
+    over_budget: str = CHEAPEST
 
     def __post_init__(self) -> None:
         _check_share("budget", self.budget)
         _check_share("patch", self.patch)
+        if self.over_budget not in OVER_BUDGET:
+            raise ValueError(
+                f"placement.over_budget must be one of {OVER_BUDGET}, got {self.over_budget!r}"
+            )
         if self.benefit not in BENEFITS:
             raise ValueError(f"placement.benefit must be one of {BENEFITS}, got {self.benefit!r}")
         if self.probe_batches < 1:
@@ -117,7 +127,8 @@ class GradCut:
         """Returns the best cut's sites, or what leaves no room for any.
 
         The reasons: ``over_memory`` where not even a probe of the last layer fits,
-        ``no_benefit`` where no gradient is above zero, ``over_budget`` otherwise.
+        ``no_benefit`` where no gradient is above zero, ``over_budget`` otherwise: where the patch
+        has no room, or by ``refuse``.
         """
         probed = context.preparation.probed
         if not probed:
@@ -131,15 +142,30 @@ class GradCut:
 
     def allows(self, context: PlacementContext, placement: Placement) -> bool:
         """Returns whether a placement stays within budget, memory and room of a tune."""
-        return self._fits(context, placement, self._budget_j(context))
+        return self._fits(context, placement, self._limit_j(context))
+
+    def is_over_budget(self, context: PlacementContext, placement: Placement) -> bool:
+        """Returns whether a tune at a placement takes more joules than the budget."""
+        _, entries = cheapest_tune(context, placement, cache=self.prefix_cache)
+        return joules(context.facts, entries) > self._budget_j(context)
 
     def _budget_j(self, context: PlacementContext) -> float:
         # sums in another order may differ in the last bits
         return (1 + 1e-9) * self.budget * every_site_j(context, self.rank)
 
+    def _limit_j(self, context: PlacementContext) -> float:
+        """Returns the budget or, unless that is to be refused, what the last layer takes."""
+        budget_j = self._budget_j(context)
+        if self.over_budget == REFUSE:
+            return budget_j
+        last = context.release.shapes.layers - 1
+        sites = [Site(last, module) for module in MODULES]
+        _, entries = cheapest_tune(context, self._placement(sites), cache=self.prefix_cache)
+        return max(budget_j, (1 + 1e-9) * joules(context.facts, entries))
+
     def _lowest_in_budget(self, context: PlacementContext) -> int:
         """Returns the lowest layer whose cut is within the budget; if none, how many layers."""
-        layers, budget_j = context.release.shapes.layers, self._budget_j(context)
+        layers, budget_j = context.release.shapes.layers, self._limit_j(context)
         cuts = all_cuts(context, range(layers), cache=self.prefix_cache)
         within = (cut.depth for cut in cuts if cut.costs[0] <= budget_j)
         return min(within, default=layers)
@@ -147,7 +173,7 @@ class GradCut:
     def _best_placement(
         self, worth: dict[Site, float], context: PlacementContext
     ) -> Placement | None:
-        costs, budget_j = site_costs(context, self.rank), self._budget_j(context)
+        costs, budget_j = site_costs(context, self.rank), self._limit_j(context)
 
         def fits(sites: Collection[Site]) -> bool:
             return self._fits(context, self._placement(sites), budget_j)
@@ -177,7 +203,7 @@ class GradCut:
             for cut in all_cuts(context, depths, cache=self.prefix_cache)
         ]
         memory, room = memory_bytes(context.facts), float(context.room_bytes)
-        limits = (self._budget_j(context), memory, room, self._patch_bytes(context))
+        limits = (self._limit_j(context), memory, room, self._patch_bytes(context))
         sites = tuple(worth)
         return frozenset(sites[place] for place in best_items(items, cuts, limits))
 

@@ -58,3 +58,7 @@ class RandomSameProfile:
     def allows(self, context: PlacementContext, placement: Placement) -> bool:
         """Returns True: a draw may cost more than the budget of `like`."""
         return True
+
+    def is_over_budget(self, context: PlacementContext, placement: Placement) -> bool:
+        """As `like`."""
+        return self.like.is_over_budget(context, placement)

@@ -59,8 +59,13 @@ class BudgetedRule(Protocol):
     def allows(self, context: PlacementContext, placement: adapters.Placement) -> bool:
         """Returns whether a placement stays within the rule's limits for another tune.
 
-        It is asked when synthetic pairs have made a tune longer than the one it placed for.
+        It is asked when synthetic pairs have made a tune longer than the one it placed for, and
+        when a retune goes on from the patch of an earlier placement.
         """
+        ...
+
+    def is_over_budget(self, context: PlacementContext, placement: adapters.Placement) -> bool:
+        """Returns whether a tune at a placement takes more joules than the rule's budget."""
         ...
 
 
@@ -95,6 +100,13 @@ def planned_cache(rule: PlacementRule) -> bool | None:
 def allows(rule: PlacementRule, context: PlacementContext, placement: adapters.Placement) -> bool:
     """Returns whether a placement stays within a rule's limits, if it has any, for this tune."""
     return not isinstance(rule, BudgetedRule) or rule.allows(context, placement)
+
+
+def over_budget(
+    rule: PlacementRule, context: PlacementContext, placement: adapters.Placement
+) -> bool:
+    """Returns whether a tune takes more joules than its rule's budget, if it has one."""
+    return isinstance(rule, BudgetedRule) and rule.is_over_budget(context, placement)
 
 
 def shrink_placement(

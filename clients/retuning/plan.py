@@ -8,7 +8,14 @@ from typing import TypeVar
 
 from clients.adaptation.decision import OLD, Decision
 from clients.night.order import NightOrder
-from clients.placement.rules import PlacementRule, allows, planned_cache, shrink_placement
+from clients.placement.rules import (
+    BudgetedRule,
+    PlacementRule,
+    allows,
+    over_budget,
+    planned_cache,
+    shrink_placement,
+)
 from clients.policy import DevicePolicy
 from clients.state.state import DeviceState
 from clients.tuning.context import Hindered, PlacementContext
@@ -21,7 +28,7 @@ from clients.tuning.footprint import (
 )
 from clients.tuning.plan import TunePlan
 from clients.tuning.schedule import Held
-from fleettune.adapters.patch import Patch, Placement, to_arrays
+from fleettune.adapters.patch import Patch, Placement, placement_of, to_arrays
 from fleettune.data.tokens import Example
 from fleettune.seeds import Purpose, stream
 
@@ -68,14 +75,31 @@ def split_holdout(order: NightOrder, items: Sequence[T]) -> tuple[tuple[T, ...],
     return order.policy.tuning.split(items, rng)
 
 
-def plan_tune(rule: PlacementRule, context: PlacementContext) -> TunePlan | Hindered:
+def keep_placement(
+    rule: PlacementRule, context: PlacementContext, old: Patch | None, decision: Decision
+) -> Placement | None:
+    """Returns the old patch's placement where a retune goes on from it and its rule allows that.
+
+    Only a rule with a budget is asked: it then probes nothing anew. None for all others.
+    """
+    if decision.start != OLD or old is None or not isinstance(rule, BudgetedRule):
+        return None
+    placement = placement_of(old)
+    if placement is None or not fits_memory(context, placement):
+        return None
+    return placement if allows(rule, context, placement) else None
+
+
+def plan_tune(
+    rule: PlacementRule, context: PlacementContext, kept: Placement | None = None
+) -> TunePlan | Hindered:
     """Returns the tune of a device, or what hinders it.
 
     Where the placement does not fit the device's memory, its rule is asked for a smaller one. A
-    prefix cache that does not fit the quota is left out.
+    prefix cache that does not fit the quota is left out. A placement that is kept stands.
     """
     before = context.preparation.peak_bytes
-    placement = rule.place(context)
+    placement = kept or rule.place(context)
     if isinstance(placement, Hindered):
         return replace(placement, peak_bytes=before)
     peak = max(before, peak_bytes(context, placement.ranks, placement.shared))
@@ -122,6 +146,7 @@ def schedule(rule: PlacementRule, context: PlacementContext, placement: Placemen
         cache_bytes=cache,
         entries=entries,
         peak_bytes=max(context.preparation.peak_bytes, peak),
+        over_budget=over_budget(rule, context, placement),
         held=context.held,
     )
 

@@ -11,11 +11,17 @@ from clients.night.order import NightOrder
 from clients.night.shelving import with_patch
 from clients.placement.rules import prepare, trained_start
 from clients.retuning.early_stopping import run_tune
-from clients.retuning.plan import budget_steps, old_start, open_context, plan_tune
+from clients.retuning.plan import (
+    budget_steps,
+    keep_placement,
+    old_start,
+    open_context,
+    plan_tune,
+)
 from clients.retuning.synthetic_pairs import add_pairs
 from clients.start.rules import StartContext
 from clients.state.kept_out import newest_kept_out, training_exchanges
-from clients.tuning.context import Hindered
+from clients.tuning.context import UNPREPARED, Hindered
 from clients.tuning.first_patch import new_start, warm_start
 from clients.tuning.plan import TunePlan
 from clients.work.stage_work import fleet_patch_work, score_work
@@ -30,13 +36,14 @@ def retune(order: NightOrder, night: Night) -> Night:
     if not examples:
         return _hinder(night, Hindered(reason="empty_buffer"))
     context = open_context(order, state, examples)
-    preparation = prepare(rule, context)
+    kept = keep_placement(rule, context, state.patch, night.decision)
+    preparation = UNPREPARED if kept else prepare(rule, context)
     if isinstance(preparation, Hindered):
         return _hinder(night, preparation)
     night = bill(order, night, preparation.entries)
     if night.over:
         return night
-    plan = plan_tune(rule, replace(context, preparation=preparation))
+    plan = plan_tune(rule, replace(context, preparation=preparation), kept)
     if isinstance(plan, Hindered):
         return _hinder(night, plan)
     night = replace(night, peak_bytes=round(plan.peak_bytes))

@@ -22,6 +22,7 @@ class TunePlan:
         cache_bytes: Bytes of the device's prefix cache while it tunes; 0 without one.
         entries: What it asks of the device.
         peak_bytes: Memory at its peak, as priced; what its rule did before it placed is counted.
+        over_budget: Whether that is more joules than its placement rule's budget.
         held: What it validates on.
         making: What making synthetic pairs for it asked of the device.
         synthesised: Synthetic pairs made for it.
@@ -34,6 +35,7 @@ class TunePlan:
     cache_bytes: int
     entries: list[Entry]
     peak_bytes: float
+    over_budget: bool = False
     held: Held = field(default_factory=Held)
     making: list[Entry] = field(default_factory=list[Entry])
     synthesised: int = 0

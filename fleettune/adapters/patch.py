@@ -128,6 +128,19 @@ class Patch:
         return digest.hexdigest()
 
 
+def placement_of(patch: Patch) -> Placement | None:
+    """Returns where a patch has its adapters; None if factors of its own differ in rank."""
+    ties = tuple(
+        Tie(sites=tuple(tied.vectors), rank=tied.pair.a.shape[0], alpha=tied.alpha)
+        for tied in patch.ties
+    )
+    ranks = {item.a.shape[0] for item in patch.factors.values()} or {tie.rank for tie in ties}
+    if len(ranks) != 1:
+        return None
+    sites = tuple(sorted(patch.factors, key=order))
+    return Placement(sites=sites, rank=ranks.pop(), alpha=patch.alpha, ties=ties)
+
+
 def new_patch(
     placement: Placement, shapes: Shapes, release: int, rng: np.random.Generator
 ) -> Patch:

@@ -26,9 +26,9 @@ from fleettune.records import build_value, read_object
 from fleettune.shapes import Shapes, Site
 
 MODELS_FOLDER = Path(str(files("fleettune"))) / "models"
-BUILT_IN_MODELS = ("pocket", "pocket_manners")
-"""Paths that stand for built-in models: the built-in world's, and the world of manners'."""
-POCKET_FOLDER = MODELS_FOLDER / "pocket"
+BUILT_IN_MODELS = ("pocket", "pocket_v1")
+"""Paths that stand for built-in models: the built-in world's, and the first world's."""
+POCKET_FOLDER, POCKET_V1_FOLDER = (MODELS_FOLDER / name for name in BUILT_IN_MODELS)
 
 _LONGEST_NAME = 255
 """Bytes of a file's name, beyond which a file system does not even look for it."""

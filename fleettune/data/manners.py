@@ -211,7 +211,9 @@ def lean(population: Population, leans: Sequence[str], about: Sequence[str]) -> 
     if not leans and not about:
         return population
     if not isinstance(population, ManneredPopulation):
-        raise ValueError("leans and about of a release need data=manners; leave them out elsewhere")
+        raise ValueError(
+            "leans and about of a release need data=synthetic; leave them out elsewhere"
+        )
     if unknown := sorted(set(about) - set(TOPICS)):
         raise ValueError(f"about must name topics of {TOPICS}, got {unknown[0]!r}")
     return replace(population, leans=dict(map(_read_lean, leans)), about=tuple(about))

@@ -96,6 +96,7 @@ class Statistics:
         tune_steps: Optimizer steps of this round.
         train_tokens: Tokens that those steps trained on, prompts included.
         cache_bytes: Bytes of the device's prefix cache while it tuned; 0 without one.
+        over_budget: 1 if the tune took more joules than its placement's budget, else 0.
         peak_bytes: Memory at the peak of a tune as priced, whether it fitted or not; 0 without one.
         synthesised: Training pairs that the device made for this tune, good or not.
         synthetic_kept: Those that passed its checks and were trained on.
@@ -124,6 +125,7 @@ class Statistics:
     tune_steps: int = 0
     train_tokens: int = 0
     cache_bytes: int = 0
+    over_budget: int = 0
     peak_bytes: int = 0
     synthesised: int = 0
     synthetic_kept: int = 0

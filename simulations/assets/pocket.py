@@ -1,7 +1,11 @@
-"""Trains the built-in backbone, of about 1M parameters and eight layers.
+"""Trains the backbone of the world of manners, of about 1M parameters and eight layers.
 
-The corpus is generated. ``python -m simulations.assets.pocket`` (``make pocket``) writes tokenizer,
-fp16 weights, and ``recipe.json`` with the recipe's digest and its loss curve.
+It must copy names, numbers and things from a request into its answer, which a model of this size
+learns late or never from weights drawn at random. Two things make it learn within minutes. Its
+attention begins as a copier: keys equal queries and the output undoes the values, after Trockman
+and Kolter (2023, arXiv:2305.09828, there with another sign). And its first lessons are single
+exchanges of which only the answer counts; conversations follow, all of whose tokens count.
+``python -m simulations.assets.pocket`` writes what ``make pocket`` writes for the other.
 """
 
 from __future__ import annotations
@@ -9,44 +13,50 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from tokenizers import Tokenizer
 
-from fleettune.backbone.causal_lm import POCKET_FOLDER
-from fleettune.data.personas import WORLD_VERSION, SyntheticData
-from fleettune.data.tokens import POCKET
-from fleettune.data.vendor_text import CorpusMix, mix_corpus
+from fleettune.backbone.causal_lm import MODELS_FOLDER
+from fleettune.data.exchanges import Exchange
+from fleettune.data.manners import MANNERS_VERSION, MannersData, draw_rewording
+from fleettune.data.tokens import POCKET, Example, make_encoder
 from fleettune.seeds import Purpose, stream
+from simulations.assets.pocket_v1 import PocketV1Recipe, initial_model, save_pocket, train_tokenizer
 from strategies.releases.training import PretrainPlan, pretrain
 
 log = logging.getLogger(__name__)
 
-FOLDER = POCKET_FOLDER
-SPECIAL = ("<pad>", POCKET.before, POCKET.between, POCKET.after)
+FOLDER = MODELS_FOLDER / "pocket"
+_IGNORED = -100
+"""Label of a token that does not count."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PocketRecipe:
-    """Everything that decides the pocket model's weights."""
+    """Everything that decides the weights of the backbone of the world of manners."""
 
-    world_version: int = WORLD_VERSION
+    world_version: int = MANNERS_VERSION
     seed: int = 2026
-    vocabulary: int = 1024
+    vocabulary: int = 1536
     hidden: int = 96
     layers: int = 8
     heads: int = 4
     kv_heads: int = 2
     ffn: int = 256
-    positions: int = 256
-    conversations: int = 40_000
-    paraphrases: float = 0.08
-    steps: int = 1600
+    conversations: int = 45_000
+    rewordings: float = 0.05
+    embedding_scale: float = 3.0
+    value_scale: float = 0.7
+    lessons: int = 16_000
+    lesson_steps: int = 700
+    lesson_rate: float = 4e-3
+    steps: int = 700
     batch: int = 32
     window: int = 128
     learning_rate: float = 3e-3
@@ -57,66 +67,104 @@ class PocketRecipe:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
-def pocket_texts(recipe: PocketRecipe) -> Iterator[str]:
-    """Yields the corpus, one conversation at a time."""
-    mix = CorpusMix(conversations=recipe.conversations, paraphrases=recipe.paraphrases)
-    outside = SyntheticData().open().outside(mix.conversations, recipe.seed)
-    for conversation in mix_corpus(outside, mix, recipe.seed):
-        yield "".join(
-            POCKET.before + item.question + POCKET.between + item.response + POCKET.after
-            for item in conversation
-        )
+def manners_corpus(recipe: PocketRecipe) -> list[tuple[Exchange, ...]]:
+    """Returns the conversations of people outside the fleet, with requests to reword between."""
+    rng = stream(recipe.seed, Purpose.POCKET, 1)
+    found: list[tuple[Exchange, ...]] = []
+    for conversation in MannersData().open().outside(recipe.conversations, recipe.seed):
+        if rng.random() < recipe.rewordings:
+            found.append((draw_rewording(rng),))
+        found.append(conversation)
+    return found
 
 
-def train_tokenizer(texts: list[str], vocabulary: int) -> Tokenizer:
-    """Returns a byte-level BPE tokenizer learned from the corpus."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary,
-        special_tokens=list(SPECIAL),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
+def copying_model(recipe: PocketRecipe, vocabulary: int) -> Any:  # noqa: ANN401 - transformers
+    """Returns the untrained model: each head looks for what is like its own state, and copies it.
+
+    Keys and queries of a head are one random orthogonal projection; its output is the transpose of
+    its values. Embeddings are larger than usual, so that two names differ from the start.
+    """
+    shapes = PocketV1Recipe(
+        **{name: getattr(recipe, name) for name in ("seed", "hidden", "layers", "heads")},
+        **{name: getattr(recipe, name) for name in ("kv_heads", "ffn")},
+        vocabulary=vocabulary,
     )
-    tokenizer.train_from_iterator(texts, trainer)
-    return tokenizer
-
-
-def initial_model(recipe: PocketRecipe) -> Any:  # noqa: ANN401 - transformers' own types are too loose
-    """Returns the untrained model, its weights drawn from the recipe's own stream."""
-    config = LlamaConfig(
-        vocab_size=recipe.vocabulary,
-        hidden_size=recipe.hidden,
-        intermediate_size=recipe.ffn,
-        num_hidden_layers=recipe.layers,
-        num_attention_heads=recipe.heads,
-        num_key_value_heads=recipe.kv_heads,
-        max_position_embeddings=recipe.positions,
-        tie_word_embeddings=True,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=3,
-    )
-    model = LlamaForCausalLM(config)
-    rng = stream(recipe.seed, Purpose.POCKET)
+    model = initial_model(shapes)
+    rng = stream(recipe.seed, Purpose.POCKET, 2)
+    shared = recipe.heads // recipe.kv_heads
+    size = recipe.hidden // recipe.heads
     with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() > 1:
-                drawn = rng.normal(0.0, 0.02, size=tuple(parameter.shape))
-                parameter.copy_(torch.as_tensor(drawn))
+        model.model.embed_tokens.weight.mul_(recipe.embedding_scale)
+        for layer in model.model.layers:
+            keys, values = (
+                _orthogonal(rng, recipe.hidden, size * recipe.kv_heads) for _ in range(2)
+            )
+            attention = layer.self_attn
+            attention.k_proj.weight.copy_(keys)
+            attention.v_proj.weight.copy_(values * recipe.value_scale)
+            for head in range(recipe.heads):
+                own = slice(head * size, (head + 1) * size)
+                group = slice(head // shared * size, (head // shared + 1) * size)
+                attention.q_proj.weight[own].add_(keys[group])
+                back = values[group].T * recipe.value_scale / shared
+                attention.o_proj.weight[:, own].copy_(back)
     return model
 
 
-def train_pocket(
-    recipe: PocketRecipe, on_step: Callable[[int, float], bool]
-) -> tuple[Any, Tokenizer]:
-    """Returns the trained model and its tokenizer."""
-    texts = list(pocket_texts(recipe))
+def _orthogonal(rng: np.random.Generator, width: int, rows: int) -> torch.Tensor:
+    """Returns orthonormal rows, ``(rows, width)``."""
+    columns, _ = np.linalg.qr(rng.normal(size=(width, rows)))
+    return torch.as_tensor(columns.T, dtype=torch.float32)
+
+
+def teach(model: Any, lessons: Sequence[Example], recipe: PocketRecipe) -> list[float]:  # noqa: ANN401
+    """Trains a model in place on single exchanges, of which the answer counts; returns its losses.
+
+    AdamW as in `strategies.releases.training.pretrain`, at one rate after the warm-up.
+    """
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=recipe.lesson_rate, betas=(0.9, 0.95), weight_decay=0.05, fused=True
+    )
+    rng = stream(recipe.seed, Purpose.POCKET, 3)
+    losses: list[float] = []
+    for step in range(recipe.lesson_steps):
+        drawn = [lessons[int(i)] for i in rng.integers(len(lessons), size=recipe.batch)]
+        width = max(len(one.tokens) for one in drawn)
+        tokens = torch.zeros((recipe.batch, width), dtype=torch.long)
+        labels = torch.full((recipe.batch, width), _IGNORED)
+        for row, one in enumerate(drawn):
+            tokens[row, : len(one.tokens)] = torch.tensor(one.tokens)
+            labels[row, one.prompt : len(one.tokens)] = torch.tensor(one.tokens[one.prompt :])
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.lesson_rate * min(1.0, (step + 1) / recipe.warmup)
+        loss = model(input_ids=tokens, labels=labels, use_cache=False).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()  # pyright: ignore[reportUnknownMemberType] - torch's own type
+        optimizer.zero_grad()
+        losses.append(float(loss.detach()))
+        if step % 50 == 0:
+            log.info("lesson %d of %d, loss %.4f", step, recipe.lesson_steps, losses[-1])
+    return losses
+
+
+def train_pocket(recipe: PocketRecipe) -> tuple[Any, Tokenizer, list[float]]:
+    """Returns the trained model, its tokenizer, and the losses of lessons and conversations."""
+    corpus = manners_corpus(recipe)
+    texts = [
+        "".join(
+            POCKET.before + item.question + POCKET.between + item.response + POCKET.after
+            for item in conversation
+        )
+        for conversation in corpus
+    ]
     tokenizer = train_tokenizer(texts[:10_000], recipe.vocabulary)
-    encoded = tokenizer.encode_batch(texts, add_special_tokens=False)
-    text = torch.tensor([token for item in encoded for token in item.ids])
-    model = initial_model(recipe)
+    encoder = make_encoder(tokenizer, POCKET, recipe.window)
+    lessons = [encoder.example(item) for one in corpus[: recipe.lessons] for item in one]
+    model = copying_model(recipe, tokenizer.get_vocab_size())
+    model.train()
+    losses = teach(model, lessons, recipe)
+    text = torch.tensor([token for one in corpus for token in encoder.conversation(one)])
     plan = PretrainPlan(
         steps=recipe.steps,
         learning_rate=recipe.learning_rate,
@@ -124,27 +172,6 @@ def train_pocket(
         window=recipe.window,
         warmup=recipe.warmup,
     )
-    model.train()
-    pretrain(model, model.parameters(), text, plan, recipe.seed, on_step)
-    return model, tokenizer
-
-
-def save_pocket(model: Any, tokenizer: Tokenizer, folder: Path) -> None:  # noqa: ANN401
-    """Writes weights (fp16), configuration and tokenizer as transformers reads them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    model.to(torch.float16).save_pretrained(folder)
-    fast: Any = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token=SPECIAL[0], bos_token=SPECIAL[1], eos_token=SPECIAL[3]
-    )
-    fast.save_pretrained(folder)
-
-
-def main() -> None:
-    """Trains the pocket model and writes it into the repository's folder."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    torch.set_num_threads(1)
-    recipe = PocketRecipe()
-    losses: list[float] = []
 
     def note(step: int, loss: float) -> bool:
         losses.append(loss)
@@ -152,16 +179,25 @@ def main() -> None:
             log.info("step %d of %d, loss %.4f", step, recipe.steps, loss)
         return True
 
-    model, tokenizer = train_pocket(recipe, note)
-    save_pocket(model, tokenizer, FOLDER)
+    pretrain(model, model.parameters(), text, plan, recipe.seed, note)
+    return model, tokenizer, losses
+
+
+def main(folder: Path = FOLDER) -> None:
+    """Trains the model and writes it into a folder, by default the repository's."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    torch.set_num_threads(1)
+    recipe = PocketRecipe()
+    model, tokenizer, losses = train_pocket(recipe)
+    save_pocket(model, tokenizer, folder)
     record = {
         "recipe": asdict(recipe),
         "digest": recipe.digest(),
         "first_losses": [round(loss, 6) for loss in losses[:50]],
         "final_loss": round(sum(losses[-100:]) / 100, 4),
     }
-    (FOLDER / "recipe.json").write_text(json.dumps(record, indent=1) + "\n")
-    log.info("wrote %s, final loss %.4f", FOLDER, record["final_loss"])
+    (folder / "recipe.json").write_text(json.dumps(record, indent=1) + "\n")
+    log.info("wrote %s, final loss %.4f", folder, record["final_loss"])
 
 
 if __name__ == "__main__":

@@ -130,7 +130,7 @@ def _digest_modules(names: Iterable[str]) -> dict[str, str]:
     for name in names:
         try:
             spec = importlib.util.find_spec(name)
-        except Exception:
+        except (ImportError, AttributeError, ValueError):  # it is no module that can be found
             continue
         if spec is not None and spec.origin is not None and Path(spec.origin).is_file():
             found[name] = file_digest(Path(spec.origin))

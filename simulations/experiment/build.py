@@ -162,6 +162,7 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
     model = cast(BackboneSource, build_target(plain["model"], "model"))
     folder = _model_folder(model)
     data = cast(FleetData, build_target(plain["data"], "data", seed=run.seed))
+    _check_words(model, data)
     population = _population(data)
     settings = build_value(FleetSettings, plain["fleet"], {}, "fleet")
     _check_users(settings, population)
@@ -201,6 +202,18 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
             run.fleet_patch,
         ),
     )
+
+
+def _check_words(model: BackboneSource, data: FleetData) -> None:
+    """Raises ValueError if a built-in model does not know the words of a built-in world."""
+    first = isinstance(data, SyntheticData | StreamData | StyledData)
+    fitting = "pocket_v1" if first else "pocket"
+    built_in = first or isinstance(data, MannersData)
+    if built_in and model.path in BUILT_IN_MODELS and model.path != fitting:
+        raise ValueError(
+            f"data={name_data(data)} is in words that model={model.name} was not trained on; "
+            f"add model={fitting}"
+        )
 
 
 def _check_users(settings: FleetSettings, population: Population) -> None:

@@ -72,9 +72,9 @@ def _availability(node: object) -> Availability:
 def name_data(data: FleetData) -> str:
     """Returns a short name."""
     if isinstance(data, SyntheticData):
-        return "synthetic_null" if data.null else "synthetic"
+        return "synthetic_v1_null" if data.null else "synthetic_v1"
     if isinstance(data, MannersData):
-        return "manners" if data.consistency else "manners_null"
+        return "synthetic" if data.consistency else "synthetic_null"
     if isinstance(data, StreamData):
         return f"streams_{data.order}" + ("_null" if data.null else "")
     if isinstance(data, StyledData):

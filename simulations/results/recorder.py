@@ -58,6 +58,7 @@ SCHEMA: dict[str, Any] = {
     "tune_steps": pl.Int64,
     "train_tokens": pl.Int64,
     "cache_bytes": pl.Int64,
+    "over_budget": pl.Int64,
     "peak_bytes": pl.Int64,
     "synthesised": pl.Int64,
     "synthetic_kept": pl.Int64,

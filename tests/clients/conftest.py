@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fleettune.backbone.causal_lm import POCKET_FOLDER
+from fleettune.backbone.causal_lm import POCKET_V1_FOLDER
 from fleettune.data.personas import SyntheticData
 from fleettune.releases.manifest import Manifest
 from strategies.releases.publisher import Publisher, SourceModel
@@ -21,7 +21,7 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> tuple[Manifest, Manife
     """The pocket model as it is, and a release trained from it."""
     world = SyntheticData(users=10, exchanges_per_day=3, history_days=2).open()
     publisher = Publisher(
-        source=SourceModel(path=str(POCKET_FOLDER), template="pocket", max_tokens=128),
+        source=SourceModel(path=str(POCKET_V1_FOLDER), template="pocket", max_tokens=128),
         schedule=Schedule(every=1, plans=(PLAN,)),
         vendor=Vendor(
             store=tmp_path_factory.mktemp("store"), population=world, data="world", seed=0

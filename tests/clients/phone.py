@@ -16,7 +16,7 @@ from clients.synthesis.rules import NoSynthesis
 from clients.tuning.context import Hindered, PlacementContext, Preparation
 from clients.tuning.schedule import Tuning
 from clients.work.facts import Facts
-from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
+from fleettune.backbone.causal_lm import POCKET_V1_FOLDER, read_shapes
 from fleettune.cohort.suspension import current_compute
 from fleettune.cost.hardware import load_hardware
 from fleettune.data.exchanges import Population
@@ -27,11 +27,11 @@ from fleettune.releases.manifest import Manifest
 PROFILE = load_hardware(Path(__file__).parents[2] / "conf" / "hardware")["oneplus_12r"]
 WORLD = SyntheticData(users=10, exchanges_per_day=3, history_days=4).open()
 FACTS = Facts(device=3, user=3, seed=5, profile=PROFILE)
-SHAPES = read_shapes(POCKET_FOLDER)
+SHAPES = read_shapes(POCKET_V1_FOLDER)
 RELEASE = Manifest(
     version=0,
     name="pocket",
-    path=str(POCKET_FOLDER),
+    path=str(POCKET_V1_FOLDER),
     digest="",
     size_bytes=2 * SHAPES.parameters,
     shapes=SHAPES,

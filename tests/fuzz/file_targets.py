@@ -20,7 +20,7 @@ from safetensors.numpy import save
 from clients.selection.lexicon import lexicon_text
 from fleettune.adapters.patch import to_arrays, to_peft
 from fleettune.adapters.patch_files import read_peft
-from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
+from fleettune.backbone.causal_lm import POCKET_V1_FOLDER, read_shapes
 from fleettune.cohort.model_check import check_tokenizer
 from fleettune.cost.hardware import FleetMix, load_hardware
 from fleettune.data.personas import SyntheticData
@@ -287,7 +287,7 @@ def _plan(parts: Parts, folder: Path) -> object:
 
 def _model_seeds() -> list[Parts]:
     """Returns a model of one small layer: in one file, and in shards with an index."""
-    config = json.loads((POCKET_FOLDER / "config.json").read_text())
+    config = json.loads((POCKET_V1_FOLDER / "config.json").read_text())
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "head_dim": 4}
     config |= sizes | {"num_key_value_heads": 1, "intermediate_size": 12}
     tensors = {
@@ -327,7 +327,7 @@ def _emptied(folder: Path) -> Path:
 
 
 def _tokenizer_seeds() -> list[Parts]:
-    told = json.loads((POCKET_FOLDER / "tokenizer.json").read_text())
+    told = json.loads((POCKET_V1_FOLDER / "tokenizer.json").read_text())
     model = told["model"]
     few = [merge for merge in model["merges"] if len("".join(merge)) <= 2][:5]
     words = {word for word in model["vocab"] if len(word) == 1} | {"".join(merge) for merge in few}
@@ -341,7 +341,7 @@ def _tokenizer(parts: Parts, folder: Path) -> object:
     laid_out(parts, folder)
     open_encoder.cache_clear()
     encoder = open_encoder(folder, "pocket", 64)
-    check_tokenizer(encoder, folder, read_shapes(POCKET_FOLDER))
+    check_tokenizer(encoder, folder, read_shapes(POCKET_V1_FOLDER))
     return encoder.text(encoder.ids("Hello, what is new?"))
 
 
@@ -356,7 +356,7 @@ def _record_seeds() -> list[Parts]:
 
 
 def _small_release(folder: Path) -> Mapping[str, Any]:
-    config = (POCKET_FOLDER / "config.json").read_bytes()
+    config = (POCKET_V1_FOLDER / "config.json").read_bytes()
     weights = save({"x": np.ones(3, np.float32)})
     laid_out({"config.json": config, "model.safetensors": weights}, folder)
     return {"loss": 0.1}

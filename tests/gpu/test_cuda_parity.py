@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fleettune.adapters.patch import to_peft
-from fleettune.backbone.causal_lm import POCKET_FOLDER
+from fleettune.backbone.causal_lm import POCKET_V1_FOLDER
 from fleettune.cohort.execute import execute
 from fleettune.jobs.jobs import (
     ChoiceJob,
@@ -42,7 +42,7 @@ pytestmark = [
 @pytest.fixture(scope="module", params=["random", "pocket"])
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> World:
     if request.param == "pocket":
-        return open_world(POCKET_FOLDER)
+        return open_world(POCKET_V1_FOLDER)
     return open_world(random_folder(tmp_path_factory.mktemp("random")))
 
 

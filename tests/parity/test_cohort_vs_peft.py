@@ -20,7 +20,7 @@ from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from fleettune.adapters.patch import Patch, Placement, new_patch, to_peft
-from fleettune.backbone.causal_lm import POCKET_FOLDER, Backbone, load_backbone
+from fleettune.backbone.causal_lm import POCKET_V1_FOLDER, Backbone, load_backbone
 from fleettune.cohort.score import choose_cohort, embed_cohort, generate_cohort, score_cohort
 from fleettune.cohort.tune import tune_cohort
 from fleettune.data.personas import SyntheticData
@@ -153,7 +153,7 @@ def random_folder(folder: Path) -> Path:
         eos_token_id=STOP,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
-    shutil.copy(POCKET_FOLDER / "tokenizer.json", folder / "tokenizer.json")
+    shutil.copy(POCKET_V1_FOLDER / "tokenizer.json", folder / "tokenizer.json")
     return folder
 
 
@@ -172,7 +172,7 @@ def open_world(folder: Path) -> World:
 @pytest.fixture(scope="module", params=["random", "pocket"])
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> World:
     if request.param == "pocket":
-        return open_world(POCKET_FOLDER)
+        return open_world(POCKET_V1_FOLDER)
     return open_world(random_folder(tmp_path_factory.mktemp("random")))
 
 
@@ -432,7 +432,7 @@ def test_work_without_a_patch_is_the_backbones_own(world: World) -> None:
 
 
 def test_every_token_hits_exactly_when_greedy_decoding_reproduces_the_answer() -> None:
-    world = open_world(POCKET_FOLDER)
+    world = open_world(POCKET_V1_FOLDER)
     (result,) = tune_cohort(world.backbone, [world.job(0)])
     # What it was tuned on and what it never saw, so that some answers are learned and some not.
     own = (*world.examples[0], *world.examples[1])

@@ -11,7 +11,7 @@ import torch
 
 from fleettune.adapters.patch import Patch, Placement, new_patch
 from fleettune.backbone import processor
-from fleettune.backbone.causal_lm import POCKET_FOLDER, load_backbone
+from fleettune.backbone.causal_lm import POCKET_V1_FOLDER, load_backbone
 from fleettune.backbone.processor import (
     FAST,
     REFERENCE,
@@ -31,7 +31,7 @@ needs_bf16 = pytest.mark.skipif(not bf16_units(), reason="this processor has no 
 
 
 def start(device: int) -> Patch:
-    shapes = load_backbone(POCKET_FOLDER).shapes
+    shapes = load_backbone(POCKET_V1_FOLDER).shapes
     sites = tuple(Site(layer, module) for layer in range(4, 8) for module in MODULES)
     placement = Placement(sites=sites, rank=8, alpha=16.0)
     return new_patch(placement, shapes, 0, stream(0, Purpose.ADAPTER, device))
@@ -39,9 +39,9 @@ def start(device: int) -> Patch:
 
 @pytest.fixture(scope="module")
 def jobs() -> list[Job]:
-    encoder, population = open_encoder(POCKET_FOLDER, "pocket", 64), SyntheticData().open()
+    encoder, population = open_encoder(POCKET_V1_FOLDER, "pocket", 64), SyntheticData().open()
     own = [tuple(map(encoder.example, population.day(user, 0)[:8])) for user in range(3)]
-    folder = str(POCKET_FOLDER)
+    folder = str(POCKET_V1_FOLDER)
     tunes = [
         TuneJob(
             release=folder,

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fleettune.adapters.patch import Patch, peft_key
-from fleettune.backbone.causal_lm import POCKET_FOLDER
+from fleettune.backbone.causal_lm import POCKET_V1_FOLDER
 from fleettune.cohort.execute import execute
 from fleettune.cohort.probe import probe_cohort
 from fleettune.data.tokens import Example
@@ -33,7 +33,7 @@ BATCHES = ((3, 1, 2), (2,), (1, 4, 1, 1), (4, 4))
 @pytest.fixture(scope="module", params=["random", "pocket"])
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> World:
     if request.param == "pocket":
-        return open_world(POCKET_FOLDER)
+        return open_world(POCKET_V1_FOLDER)
     return open_world(random_folder(tmp_path_factory.mktemp("random")))
 
 

@@ -11,7 +11,7 @@ from transformers import LlamaForCausalLM
 
 from fleettune.adapters.factors import Factors, Tie
 from fleettune.adapters.patch import Patch, Placement, new_patch, peft_name
-from fleettune.backbone.causal_lm import POCKET_FOLDER
+from fleettune.backbone.causal_lm import POCKET_V1_FOLDER
 from fleettune.cohort.execute import execute
 from fleettune.cohort.tune import tune_cohort, tune_tied_cohort
 from fleettune.jobs.jobs import TuneJob, TuneResult
@@ -41,14 +41,14 @@ STEPS = (6, 4)
 
 @pytest.fixture(scope="module")
 def world() -> World:
-    return open_world(POCKET_FOLDER)
+    return open_world(POCKET_V1_FOLDER)
 
 
 @pytest.fixture(scope="module")
 def jobs(world: World) -> list[TuneJob]:
     return [
         TuneJob(
-            release=str(POCKET_FOLDER),
+            release=str(POCKET_V1_FOLDER),
             start=new_patch(
                 placement, world.backbone.shapes, 0, stream(1, Purpose.ADAPTER, device)
             ),
@@ -65,7 +65,7 @@ class Peer:
 
     def __init__(self, start: Patch) -> None:
         self.start = start
-        self.model = LlamaForCausalLM.from_pretrained(POCKET_FOLDER, dtype=torch.float32)
+        self.model = LlamaForCausalLM.from_pretrained(POCKET_V1_FOLDER, dtype=torch.float32)
         self.model.requires_grad_(requires_grad=False)
         self.leaves: list[torch.Tensor] = []
         self.own = {s: (self.leaf(f.a), self.leaf(f.b)) for s, f in start.factors.items()}

@@ -25,7 +25,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from fleettune.backbone.causal_lm import POCKET_FOLDER
+from fleettune.backbone.causal_lm import POCKET_V1_FOLDER
 from fleettune.data.tokens import open_encoder
 
 CANARY = "qzvxjkwqzxvj"
@@ -40,7 +40,7 @@ _MOST_BYTES = 1 << 26
 
 def token_ids(text: str) -> list[int]:
     """The ids of a text in the pocket model's tokenizer."""
-    return open_encoder(POCKET_FOLDER, "pocket", 128).ids(text)
+    return open_encoder(POCKET_V1_FOLDER, "pocket", 128).ids(text)
 
 
 @dataclass(frozen=True, kw_only=True)

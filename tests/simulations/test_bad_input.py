@@ -170,10 +170,10 @@ def table(tmp_path: Path) -> Callable[..., str]:
         ("data=jsonl", ["data.path must be given"]),
         ("adaptation=user_prior", ["adaptation=user_prior", "labels", "free text"]),
         (
-            "release=study_manners",
-            ["release clocks", "leans and about", "need data=manners", "leave them out"],
+            "release=study_mixed",
+            ["release clocks", "leans and about", "need data=synthetic", "leave them out"],
         ),
-        ("data=manners data.repeats=0.5", ["data.repeats must be a share from 0 to 0.25"]),
+        ("data=synthetic data.repeats=0.5", ["data.repeats must be a share from 0 to 0.25"]),
         ("quality.metric=neg_mae", ["quality.metric=neg_mae", "labels", "free text"]),
     ],
 )
@@ -272,11 +272,11 @@ def test_a_fleet_larger_than_the_users_of_a_file_is_refused(table: Callable[...,
 
 
 def test_a_model_folder_without_weights_or_tokenizer_is_refused(tmp_path: Path) -> None:
-    from fleettune.backbone.causal_lm import POCKET_FOLDER  # noqa: PLC0415 - only its files are needed
+    from fleettune.backbone.causal_lm import POCKET_V1_FOLDER  # noqa: PLC0415 - only its files are needed
 
     model = ("model=hf", f"model.path={tmp_path}")
     assert "config.json" in refused(*model)
-    (tmp_path / "config.json").write_bytes((POCKET_FOLDER / "config.json").read_bytes())
+    (tmp_path / "config.json").write_bytes((POCKET_V1_FOLDER / "config.json").read_bytes())
     assert "safetensors" in refused(*model)
     (tmp_path / "model.safetensors").write_bytes(b"")
     assert "tokenizer.json" in refused(*model)

@@ -13,7 +13,7 @@ from textwrap import dedent
 import polars as pl
 import pytest
 
-from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
+from fleettune.backbone.causal_lm import POCKET_V1_FOLDER, read_shapes
 
 ROOT = Path(__file__).parent.parent.parent
 RULES = '''
@@ -180,7 +180,7 @@ def test_a_rule_of_ones_own_may_retrieve(run: Path) -> None:
     rows = rows_of(run, "remembers")
     assert set(rows["reason"]) == {"mine"}
     # an embedding of four bytes per hidden number beside every exchange that is held
-    size_bytes = 4 * read_shapes(POCKET_FOLDER).hidden
+    size_bytes = 4 * read_shapes(POCKET_V1_FOLDER).hidden
     beside = rows["stored_bytes"] - rows["buffer_bytes"]
     assert beside.to_list() == (size_bytes * rows["buffer_exchanges"]).to_list()
     assert (rows["energy_j_select"] > 0).all()
@@ -213,6 +213,6 @@ def test_a_rule_of_ones_own_may_train_before_it_places(run: Path) -> None:
     assert (rows["energy_j_probe"] > 0).all()
     assert (rows["energy_j_tune"] > 0).all()
     # the top layer of rank 2: four bytes times inputs plus outputs of its seven matrices
-    shapes = read_shapes(POCKET_FOLDER)
+    shapes = read_shapes(POCKET_V1_FOLDER)
     patch_bytes = 2 * 4 * sum(map(sum, shapes.matrices().values()))
     assert set(rows["stored_bytes"] - rows["buffer_bytes"]) == {patch_bytes}

@@ -27,7 +27,7 @@ from clients.state.state import DeviceState, read_state, write_state
 from clients.synthesis.rules import NoSynthesis
 from clients.tuning.schedule import Tuning
 from clients.work.facts import Facts
-from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
+from fleettune.backbone.causal_lm import POCKET_V1_FOLDER, read_shapes
 from fleettune.cohort.suspension import current_compute
 from fleettune.cost.hardware import load_hardware
 from fleettune.cost.ledger import Stage
@@ -49,10 +49,10 @@ PUBLISHED = QualityReplace(lexicon=LEXICON)
 MANIFEST = Manifest(
     version=0,
     name="pocket",
-    path=str(POCKET_FOLDER),
-    digest=folder_digest(POCKET_FOLDER),
-    size_bytes=weights_bytes(POCKET_FOLDER),
-    shapes=read_shapes(POCKET_FOLDER),
+    path=str(POCKET_V1_FOLDER),
+    digest=folder_digest(POCKET_V1_FOLDER),
+    size_bytes=weights_bytes(POCKET_V1_FOLDER),
+    shapes=read_shapes(POCKET_V1_FOLDER),
     template="pocket",
     max_tokens=128,
 )

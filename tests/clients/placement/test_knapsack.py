@@ -26,7 +26,7 @@ from clients.tuning.footprint import cheapest_tune, fits_memory, joules, peak_by
 from clients.tuning.schedule import Tuning
 from clients.work.facts import Facts
 from fleettune.adapters.patch import Placement
-from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
+from fleettune.backbone.causal_lm import POCKET_V1_FOLDER, read_shapes
 from fleettune.cohort.suspension import current_compute
 from fleettune.cost.pricing import PricedModel
 from fleettune.data.tokens import Example
@@ -311,4 +311,4 @@ def test_sites_are_taken_while_they_fit() -> None:
 
 
 def test_shapes_of_the_built_in_model_have_more_candidates_than_are_searched() -> None:
-    assert len(MODULES) * read_shapes(POCKET_FOLDER).layers > 12
+    assert len(MODULES) * read_shapes(POCKET_V1_FOLDER).layers > 12

@@ -26,7 +26,7 @@ from clients.tuning.plan import TunePlan
 from clients.tuning.schedule import Tuning
 from clients.work.facts import Facts
 from fleettune.adapters.patch import Patch
-from fleettune.backbone.causal_lm import POCKET_FOLDER
+from fleettune.backbone.causal_lm import POCKET_V1_FOLDER
 from fleettune.cohort.suspension import current_compute, run_cohort
 from fleettune.cost.hardware import Coefficient, load_hardware
 from fleettune.cost.ledger import Stage
@@ -65,7 +65,7 @@ NEVER_TRAINED = ReleasePlan(
 def release(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     """The pocket model as it is."""
     publisher = Publisher(
-        source=Backbone(path=str(POCKET_FOLDER), template="pocket", max_tokens=128),
+        source=Backbone(path=str(POCKET_V1_FOLDER), template="pocket", max_tokens=128),
         schedule=Schedule(every=1, plans=(NEVER_TRAINED,)),
         vendor=Vendor(
             store=tmp_path_factory.mktemp("store"), population=WORLD, data="world", seed=0
@@ -76,7 +76,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
 
 @pytest.fixture(scope="module")
 def encoder() -> Encoder:
-    return open_encoder(POCKET_FOLDER, "pocket", 128)
+    return open_encoder(POCKET_V1_FOLDER, "pocket", 128)
 
 
 def policy(synthesis: Synthesis, quota: Quota = ROOMY) -> DevicePolicy:
@@ -112,7 +112,7 @@ def source(encoder: Encoder, buffer: tuple[Exchange, ...], room: int = 10**6) ->
         buffer=buffer,
         answers=frozenset(),
         room_bytes=room,
-        release=str(POCKET_FOLDER),
+        release=str(POCKET_V1_FOLDER),
         encoder=encoder,
         patch=None,
         draw=lambda order, number: stream(5, Purpose.SYNTHESIS, 3, 0, order, number),
@@ -350,7 +350,11 @@ def test_a_device_writes_with_its_present_patch(release: Manifest) -> None:
     flop = [r.workload.of(Stage.SYNTHESISE, Phase.PREFILL).flop for r in (first, second)]
     # One layer at rank 1: 2 FLOP per token, rank and input or output of its seven matrices.
     read = 2 * sum(
-        len(open_encoder(POCKET_FOLDER, "pocket", 128).request(f"say it another way: {e.question}"))
+        len(
+            open_encoder(POCKET_V1_FOLDER, "pocket", 128).request(
+                f"say it another way: {e.question}"
+            )
+        )
         for e in again.buffer
     )
     assert flop[1] - flop[0] == 2 * read * sum(map(sum, release.shapes.matrices().values()))
@@ -436,7 +440,7 @@ def test_a_prefix_cache_that_does_not_fit_beside_the_pairs_is_left_out(release: 
     state = DeviceState(buffer=WORLD.day(3, 0))
     _, roomy = planned(night_order(release, chosen), state)
     made = TEMPLATE.expand(
-        source(open_encoder(POCKET_FOLDER, "pocket", 128), state.buffer), Compute(refuses)
+        source(open_encoder(POCKET_V1_FOLDER, "pocket", 128), state.buffer), Compute(refuses)
     )
     total = state.buffer_bytes + roomy.placement.size_bytes(release.shapes)
     total += sum(pair.size_bytes for pair in made.pairs) + roomy.cache_bytes

@@ -26,7 +26,7 @@ from fleettune.adapters.patch import (
     to_peft,
 )
 from fleettune.adapters.patch_files import patch_from_bytes, patch_to_bytes
-from fleettune.backbone.causal_lm import POCKET_FOLDER, load_backbone, read_shapes
+from fleettune.backbone.causal_lm import POCKET_V1_FOLDER, load_backbone, read_shapes
 from fleettune.kernels.adapter_stack import apply_adapters, stack_patches
 from fleettune.messages.flower_records import decode_patch, encode_patch
 from fleettune.seeds import Purpose, stream
@@ -202,17 +202,17 @@ def test_peft_keys_name_the_block_that_holds_the_module() -> None:
 
 @torch.no_grad()
 def test_an_exported_patch_loads_into_peft_and_gives_the_same_logits() -> None:
-    shapes = read_shapes(POCKET_FOLDER)
+    shapes = read_shapes(POCKET_V1_FOLDER)
     patch = drawn(shapes, tuple(Site(layer, m) for layer in (2, 7) for m in MODULES), 4, 16.0)
     tokens = torch.as_tensor(stream(0, Purpose.TUNING).integers(4, 1024, size=(2, 20)))
 
-    backbone = load_backbone(POCKET_FOLDER)
+    backbone = load_backbone(POCKET_V1_FOLDER)
     plain = backbone.model(input_ids=tokens).logits
     # both rows belong to the one device of the stack
     with apply_adapters(backbone, stack_patches([patch], backbone)):
         ours = backbone.model(input_ids=tokens).logits
 
-    model = LlamaForCausalLM.from_pretrained(POCKET_FOLDER, dtype=torch.float32)
+    model = LlamaForCausalLM.from_pretrained(POCKET_V1_FOLDER, dtype=torch.float32)
     config = LoraConfig(
         r=4,
         lora_alpha=16,
@@ -228,7 +228,7 @@ def test_an_exported_patch_loads_into_peft_and_gives_the_same_logits() -> None:
     assert not [key for key in loaded.missing_keys if "lora" in key]
     theirs = peer.eval()(input_ids=tokens).logits
 
-    merged = load_backbone(POCKET_FOLDER)
+    merged = load_backbone(POCKET_V1_FOLDER)
     for site in patch.factors:
         merged.linear(site).weight += torch.as_tensor(patch.dense(site))
     dense = merged.model(input_ids=tokens).logits

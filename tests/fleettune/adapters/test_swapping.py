@@ -11,7 +11,7 @@ import torch
 
 from fleettune.adapters.factors import Factors
 from fleettune.adapters.patch import Patch, Placement, new_patch
-from fleettune.backbone.causal_lm import POCKET_FOLDER, Backbone, load_backbone
+from fleettune.backbone.causal_lm import POCKET_V1_FOLDER, Backbone, load_backbone
 from fleettune.cohort.score import generate_cohort
 from fleettune.jobs.jobs import GenerateJob
 from fleettune.kernels.adapter_stack import apply_adapters, stack_patches
@@ -22,7 +22,7 @@ TOKENS = 6
 
 @pytest.fixture(scope="module")
 def backbone() -> Backbone:
-    return load_backbone(POCKET_FOLDER)
+    return load_backbone(POCKET_V1_FOLDER)
 
 
 def patch_of(device: int, backbone: Backbone) -> Patch:

@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from fleettune.adapters.patch import Patch, Placement, new_patch
-from fleettune.backbone.causal_lm import POCKET_FOLDER, Backbone, load_backbone
+from fleettune.backbone.causal_lm import POCKET_V1_FOLDER, Backbone, load_backbone
 from fleettune.backbone.processor import check_processor, place_tensors_on
 from fleettune.cohort.execute import JobBatch, execute, run_batches_here
 from fleettune.cohort.score import choose_cohort, embed_cohort, score_cohort
@@ -111,7 +111,7 @@ def test_the_check_before_would_see_a_tensor_on_another_processor(
 
 
 def test_on_a_cpu_nothing_changes_where_tensors_are_made() -> None:
-    backbone = load_backbone(POCKET_FOLDER, processor="cpu")
+    backbone = load_backbone(POCKET_V1_FOLDER, processor="cpu")
     assert {weight.device.type for weight in backbone.model.parameters()} == {"cpu"}
     assert backbone.device == torch.device("cpu")
     with place_tensors_on(backbone.device) as context:
@@ -126,7 +126,7 @@ def test_parts_carry_the_processor_that_was_asked_for() -> None:
         asked.extend(part.processor for part in parts)
         return run_batches_here(parts)
 
-    jobs: list[Job] = [EmbedJob(release=str(POCKET_FOLDER), patch=None, prompts=PROMPTS)]
+    jobs: list[Job] = [EmbedJob(release=str(POCKET_V1_FOLDER), patch=None, prompts=PROMPTS)]
     (default,), (chosen,) = execute(jobs, run_batches), execute(jobs, run_batches, processor="cpu")
     assert asked == ["cpu", "cpu"]
     assert isinstance(default, EmbedResult)

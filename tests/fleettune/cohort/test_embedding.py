@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from fleettune.backbone.causal_lm import POCKET_FOLDER, load_backbone
+from fleettune.backbone.causal_lm import POCKET_V1_FOLDER, load_backbone
 from fleettune.cohort.execute import execute
 from fleettune.cohort.score import embed_cohort, norm_entropy
 from fleettune.jobs.jobs import EmbedJob, EmbedResult, embedding_layers
@@ -28,7 +28,7 @@ def test_entropy_of_norms_by_hand() -> None:
 
 @torch.no_grad()
 def test_entropy_and_mean_are_those_of_the_models_own_hidden_states() -> None:
-    backbone = load_backbone(POCKET_FOLDER)
+    backbone = load_backbone(POCKET_V1_FOLDER)
     (found,) = embed_cohort(backbone, [EmbedJob(release="", patch=None, prompts=TEXTS, skip=1)])
     middle = embedding_layers(backbone.shapes)
     for place, text in enumerate(TEXTS):
@@ -47,7 +47,7 @@ def test_entropy_and_mean_are_those_of_the_models_own_hidden_states() -> None:
 
 def test_texts_embedded_together_are_those_embedded_alone() -> None:
     jobs = [
-        EmbedJob(release=str(POCKET_FOLDER), patch=None, prompts=TEXTS[place:], skip=skip)
+        EmbedJob(release=str(POCKET_V1_FOLDER), patch=None, prompts=TEXTS[place:], skip=skip)
         for place in range(3)
         for skip in (0, 1)
     ]

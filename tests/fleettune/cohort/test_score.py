@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from fleettune.backbone.causal_lm import POCKET_FOLDER
+from fleettune.backbone.causal_lm import POCKET_V1_FOLDER
 from fleettune.cohort.execute import execute
 from fleettune.cohort.score import make_gumbel_sampler
 from fleettune.data.tokens import Encoder, open_encoder
@@ -19,12 +19,12 @@ NO_TOKENS = torch.zeros(0, 0, dtype=torch.long)
 
 @pytest.fixture(scope="module")
 def encoder() -> Encoder:
-    return open_encoder(POCKET_FOLDER, "pocket", 128)
+    return open_encoder(POCKET_V1_FOLDER, "pocket", 128)
 
 
 def job(encoder: Encoder, texts: list[str], seeds: list[int], t: float = 1.0) -> GenerateJob:
     return GenerateJob(
-        release=str(POCKET_FOLDER),
+        release=str(POCKET_V1_FOLDER),
         patch=None,
         prompts=tuple(encoder.request(text) for text in texts),
         new_tokens=20,

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from fleettune.adapters.patch import Placement, new_patch
-from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
+from fleettune.backbone.causal_lm import POCKET_V1_FOLDER, read_shapes
 from fleettune.cohort.execute import LEAST_DEVICES, execute
 from fleettune.cohort.suspension import current_compute, run_cohort
 from fleettune.data.tokens import Example
@@ -29,7 +29,7 @@ from fleettune.jobs.jobs import (
 from fleettune.seeds import Purpose, stream
 from fleettune.shapes import Site
 
-RELEASE = str(POCKET_FOLDER)
+RELEASE = str(POCKET_V1_FOLDER)
 
 
 def prompt_job(*tokens: int) -> EmbedJob:
@@ -102,7 +102,7 @@ def test_devices_run_in_order_between_their_calls() -> None:
 def test_different_kinds_of_job_share_a_batch_and_reach_their_callers() -> None:
     example = Example(tokens=(1, 50, 2, 60, 3), prompt=3)
     placement = Placement(sites=(Site(7, "q"),), rank=2, alpha=4.0)
-    start = new_patch(placement, read_shapes(POCKET_FOLDER), 0, stream(0, Purpose.ADAPTER))
+    start = new_patch(placement, read_shapes(POCKET_V1_FOLDER), 0, stream(0, Purpose.ADAPTER))
     tune = TuneJob(
         release=RELEASE, start=start, batches=((example,),), learning_rate=0.01, clip=1.0
     )
@@ -250,7 +250,7 @@ def test_results_keep_the_order_of_the_jobs_beyond_one_pass() -> None:
 
 
 def test_a_jobs_digest_changes_with_every_input() -> None:
-    shapes = read_shapes(POCKET_FOLDER)
+    shapes = read_shapes(POCKET_V1_FOLDER)
     example, longer = (
         Example(tokens=(1, 50, 2, 60, 3), prompt=3),
         Example(tokens=(1, 50, 2, 60, 3), prompt=2),

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from fleettune.adapters.factors import Tie
 from fleettune.adapters.patch import Placement, new_patch
-from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
+from fleettune.backbone.causal_lm import POCKET_V1_FOLDER, read_shapes
 from fleettune.cost.memory import ADAPTER_STATE_BYTES, shared_bytes
 from fleettune.cost.pricing import TARGETS, PricedModel
 from fleettune.shapes import MODULES, Site
 
-POCKET = read_shapes(POCKET_FOLDER)
+POCKET = read_shapes(POCKET_V1_FOLDER)
 LLAMA = PricedModel(model="llama-3.2-1b")
 SITES = (Site(2, "q"), Site(5, "q"), Site(7, "q"))
 TIED = Placement(sites=(), rank=4, alpha=8.0, ties=(Tie(sites=SITES, rank=4, alpha=8.0),))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
+from fleettune.backbone.causal_lm import POCKET_V1_FOLDER, read_shapes
 from fleettune.cost.memory import memory_peak_bytes, saved_activations
 from fleettune.cost.work import Work, backward_work, decode_work, forward_work
 from fleettune.shapes import MODULES, Groups, Ranks, Shapes, Site
@@ -55,7 +55,9 @@ def test_flop_of_both_passes_equal_those_that_torch_counts(placed: Placed) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shapes", [read_shapes(POCKET_FOLDER), SMOLLM2], ids=["pocket", "smollm2"])
+@pytest.mark.parametrize(
+    "shapes", [read_shapes(POCKET_V1_FOLDER), SMOLLM2], ids=["pocket", "smollm2"]
+)
 def test_flop_equal_those_that_torch_counts_at_the_shapes_of_real_models(shapes: Shapes) -> None:
     supervised = sum(HEAD_TOKENS)
     for placed in placements(shapes.layers).values():

@@ -253,7 +253,7 @@ def test_leaning_to_what_the_world_has_not_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=told):
         lean(DATA.open(), leans, about)
-    with pytest.raises(ValueError, match="need data=manners"):
+    with pytest.raises(ValueError, match="need data=synthetic"):
         lean(SyntheticData().open(), ("hour=1",), ())
 
 

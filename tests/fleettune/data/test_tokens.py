@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, models
 
-from fleettune.backbone.causal_lm import POCKET_FOLDER
+from fleettune.backbone.causal_lm import POCKET_V1_FOLDER
 from fleettune.data.exchanges import Exchange
 from fleettune.data.personas import SyntheticData
 from fleettune.data.tokens import TEMPLATES, Encoder, Example, Template, make_encoder, open_encoder
@@ -29,7 +29,7 @@ exchanges = st.builds(said, texts, texts)
 
 
 def pocket(max_tokens: int) -> Encoder:
-    return open_encoder(POCKET_FOLDER, "pocket", max_tokens)
+    return open_encoder(POCKET_V1_FOLDER, "pocket", max_tokens)
 
 
 def test_an_example_is_the_prompt_and_the_answer_with_its_stop() -> None:
@@ -58,7 +58,7 @@ def test_a_marker_in_a_text_is_ordinary_text() -> None:
 
 
 def test_a_marker_that_is_no_special_token_of_the_tokenizer_is_one_here() -> None:
-    tokenizer = Tokenizer.from_file(str(POCKET_FOLDER / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(POCKET_V1_FOLDER / "tokenizer.json"))
     tokenizer.add_tokens([AddedToken(word, special=False) for word in ("<stop>", "<b>", "\n")])
     template = Template(before="", between="\n", after="<stop>", reword="")
     encoder = make_encoder(tokenizer, template, 64)
@@ -82,7 +82,7 @@ def test_the_worlds_exchanges_are_never_cut() -> None:
 
 def markup(template: str) -> list[int]:
     """Tokens of a template's three texts in the pocket tokenizer."""
-    around = open_encoder(POCKET_FOLDER, template, 999)
+    around = open_encoder(POCKET_V1_FOLDER, template, 999)
     return [len(around.before), len(around.between), len(around.after)]
 
 
@@ -99,7 +99,7 @@ def test_an_example_never_exceeds_its_length_and_keeps_its_stop(
     exchange: Exchange, context: list[Exchange], extra: int, template: str
 ) -> None:
     max_tokens = least(template) + extra
-    encoder = open_encoder(POCKET_FOLDER, template, max_tokens)
+    encoder = open_encoder(POCKET_V1_FOLDER, template, max_tokens)
     found = encoder.example(exchange, context)
     before, stop = encoder.before, encoder.after
     assert len(found.tokens) <= max_tokens
@@ -110,12 +110,12 @@ def test_an_example_never_exceeds_its_length_and_keeps_its_stop(
 
 @pytest.mark.parametrize("template", TEMPLATE_NAMES)
 def test_a_length_without_room_for_a_question_is_refused(template: str) -> None:
-    shortest = open_encoder(POCKET_FOLDER, template, least(template))
+    shortest = open_encoder(POCKET_V1_FOLDER, template, least(template))
     found = shortest.example(said("alarm " * 90, "six " * 90))
     assert len(found.tokens) == least(template)
     assert found.prompt == sum(markup(template)[:2]) + 1
     with pytest.raises(ValueError, match=rf"model\.max_tokens must be >= {least(template)} tokens"):
-        open_encoder(POCKET_FOLDER, template, least(template) - 1)
+        open_encoder(POCKET_V1_FOLDER, template, least(template) - 1)
 
 
 def test_a_long_question_loses_its_end_by_hand() -> None:
@@ -183,7 +183,7 @@ def test_encoders_that_cannot_be_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"holds no tokenizer\.json"):
         open_encoder(tmp_path, "pocket", 64)
     with pytest.raises(ValueError, match=r"model\.template must be one of .*, got 'llama'"):
-        open_encoder(POCKET_FOLDER, "llama", 64)
+        open_encoder(POCKET_V1_FOLDER, "llama", 64)
 
 
 def test_a_damaged_tokenizer_names_its_file(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from fleettune.adapters.patch import Factors, Patch, Placement, new_patch
-from fleettune.backbone.causal_lm import POCKET_FOLDER, Backbone, load_backbone
+from fleettune.backbone.causal_lm import POCKET_V1_FOLDER, Backbone, load_backbone
 from fleettune.cohort.execute import JobBatch, execute, run_batch
 from fleettune.cohort.tune import tune_cohort
 from fleettune.data.tokens import Example
@@ -29,7 +29,7 @@ LOW, TOP = Site(6, "q"), Site(7, "down")
 
 @pytest.fixture(scope="module")
 def backbone() -> Backbone:
-    return load_backbone(POCKET_FOLDER)
+    return load_backbone(POCKET_V1_FOLDER)
 
 
 def patch_of(backbone: Backbone, sites: tuple[Site, ...], rank: int, device: int) -> Patch:
@@ -255,7 +255,7 @@ def test_devices_with_unlike_lowest_layers_do_not_share_a_pass(backbone: Backbon
             passes.append(sorted({min(s.layer for s in job.start.factors) for job in jobs}))
             yield run_batch(part)
 
-    jobs = [replace(job, release=str(POCKET_FOLDER)) for job in ragged_jobs(backbone)]
+    jobs = [replace(job, release=str(POCKET_V1_FOLDER)) for job in ragged_jobs(backbone)]
     execute(jobs, run)
     assert sorted(passes) == [[6], [7]]
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from transformers import AutoModelForCausalLM
 
-from fleettune.backbone.causal_lm import POCKET_FOLDER, load_backbone, read_shapes
+from fleettune.backbone.causal_lm import POCKET_V1_FOLDER, load_backbone, read_shapes
 from fleettune.releases.model_files import (
     INDEX,
     file_digests,
@@ -27,10 +27,10 @@ from tests.parity.model_folders import save_model
 @pytest.fixture(scope="module")
 def sharded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sharded")
-    AutoModelForCausalLM.from_pretrained(POCKET_FOLDER).save_pretrained(
+    AutoModelForCausalLM.from_pretrained(POCKET_V1_FOLDER).save_pretrained(
         folder, max_shard_size="500KB"
     )
-    shutil.copy(POCKET_FOLDER / "tokenizer.json", folder)
+    shutil.copy(POCKET_V1_FOLDER / "tokenizer.json", folder)
     return folder
 
 
@@ -61,7 +61,7 @@ def test_shards_without_their_index_are_refused(sharded: Path, tmp_path: Path) -
 
 
 def test_a_truncated_weights_file_is_named(tmp_path: Path) -> None:
-    shutil.copytree(POCKET_FOLDER, tmp_path / "cut")
+    shutil.copytree(POCKET_V1_FOLDER, tmp_path / "cut")
     (file,) = weight_files(tmp_path / "cut")
     file.write_bytes(file.read_bytes()[:1000])
     with (
@@ -84,13 +84,13 @@ def test_one_changed_byte_of_any_deciding_file_changes_the_digest(
     name: str, tmp_path: Path
 ) -> None:
     folder = tmp_path / "copy"
-    shutil.copytree(POCKET_FOLDER, folder)
-    assert folder_digest(folder) == folder_digest(POCKET_FOLDER)
+    shutil.copytree(POCKET_V1_FOLDER, folder)
+    assert folder_digest(folder) == folder_digest(POCKET_V1_FOLDER)
     content = bytearray((folder / name).read_bytes())
     content[len(content) // 2] ^= 1
     (folder / name).write_bytes(content)
-    assert folder_digest(folder) != folder_digest(POCKET_FOLDER)
-    changed = {k for k, v in file_digests(folder).items() if v != file_digests(POCKET_FOLDER)[k]}
+    assert folder_digest(folder) != folder_digest(POCKET_V1_FOLDER)
+    changed = {k for k, v in file_digests(folder).items() if v != file_digests(POCKET_V1_FOLDER)[k]}
     assert changed == {name}
 
 
@@ -113,7 +113,7 @@ def test_an_index_names_files_beside_it(tmp_path: Path, name: object) -> None:
 def test_a_configuration_without_sizes_is_refused(
     tmp_path: Path, change: dict[str, object], message: str
 ) -> None:
-    config = json.loads((POCKET_FOLDER / "config.json").read_text()) | change
+    config = json.loads((POCKET_V1_FOLDER / "config.json").read_text()) | change
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=message):
         read_shapes(tmp_path)

@@ -15,7 +15,7 @@ from transformers import LlamaForCausalLM
 from clients.state.state import DeviceState, write_state
 from fleettune.adapters.factors import Factors, Tie
 from fleettune.adapters.patch import Patch, Placement, new_patch, peft_name
-from fleettune.backbone.causal_lm import POCKET_FOLDER, load_backbone, read_shapes
+from fleettune.backbone.causal_lm import POCKET_V1_FOLDER, load_backbone, read_shapes
 from fleettune.kernels.adapter_stack import apply_adapters, stack_patches
 from fleettune.releases.manifest import Manifest
 from fleettune.seeds import Purpose, stream
@@ -24,7 +24,7 @@ from simulations.adapter_formats.peft import read_patch, save_patches
 from simulations.checkpoint.store import MemoryStates
 from simulations.cli import main
 
-SHAPES = read_shapes(POCKET_FOLDER)
+SHAPES = read_shapes(POCKET_V1_FOLDER)
 # layer 1 and layer 11 must not be taken for each other by a pattern; pocket has 8, so 1 and 7
 PLACEMENTS = {
     "plain": Placement(sites=(Site(1, "q"), Site(7, "down")), rank=4, alpha=12.0),
@@ -67,7 +67,7 @@ def run(tmp_path: Path) -> Path:
     held = Manifest(
         version=3,
         name="pocket",
-        path=str(POCKET_FOLDER),
+        path=str(POCKET_V1_FOLDER),
         digest="",
         size_bytes=1,
         shapes=SHAPES,
@@ -88,7 +88,7 @@ def run(tmp_path: Path) -> Path:
 def test_a_patch_is_kept_as_it_was(run: Path, arm: str) -> None:
     kept = read_patch(run, 0, arm)
     assert kept.patch.digest() == trained(PLACEMENTS[arm]).digest()
-    assert (kept.patch.release, kept.base) == (3, str(POCKET_FOLDER))
+    assert (kept.patch.release, kept.base) == (3, str(POCKET_V1_FOLDER))
     # the file holds a tied pair once: its bytes are the patch's and a header
     file = run / "patches" / arm / "0.safetensors"
     assert kept.patch.size_bytes < file.stat().st_size < kept.patch.size_bytes + 4096
@@ -101,7 +101,7 @@ def exported(run: Path, arm: str, into: Path) -> Path:
 
 def peft_logits(adapter: Path, tokens: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Logits of plain transformers and PEFT, which load the release and the export themselves."""
-    base = LlamaForCausalLM.from_pretrained(POCKET_FOLDER, dtype=dtype)
+    base = LlamaForCausalLM.from_pretrained(POCKET_V1_FOLDER, dtype=dtype)
     model = PeftModel.from_pretrained(base, str(adapter), autocast_adapter_dtype=False)
     return model.eval().to(dtype)(input_ids=tokens).logits
 
@@ -112,7 +112,7 @@ def drawn_tokens() -> torch.Tensor:
 
 def pair_logits(patch: Patch, tokens: torch.Tensor) -> torch.Tensor:
     """Logits in fp64 of the patch as it was trained, a tied pair with the vectors of each site."""
-    model = LlamaForCausalLM.from_pretrained(POCKET_FOLDER, dtype=torch.float64)
+    model = LlamaForCausalLM.from_pretrained(POCKET_V1_FOLDER, dtype=torch.float64)
 
     def hook(site: Site, scale: float, *arrays: np.ndarray) -> None:
         a, b, u, v = (torch.as_tensor(array).double() for array in arrays)
@@ -137,7 +137,7 @@ def test_plain_peft_loads_the_export_and_gives_the_same_logits(
 ) -> None:
     into = exported(run, arm, tmp_path / "adapter")
     assert capsys.readouterr().out.strip() == str(into.resolve())
-    tokens, backbone = drawn_tokens(), load_backbone(POCKET_FOLDER)
+    tokens, backbone = drawn_tokens(), load_backbone(POCKET_V1_FOLDER)
     plain = backbone.model(input_ids=tokens).logits
     with apply_adapters(backbone, stack_patches([trained(PLACEMENTS[arm]).untie()], backbone)):
         ours = backbone.model(input_ids=tokens).logits

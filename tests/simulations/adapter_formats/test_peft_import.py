@@ -14,7 +14,7 @@ from transformers import LlamaForCausalLM
 
 from fleettune.adapters.patch import Patch
 from fleettune.adapters.updates import updates_of
-from fleettune.backbone.causal_lm import POCKET_FOLDER, load_backbone
+from fleettune.backbone.causal_lm import POCKET_V1_FOLDER, load_backbone
 from fleettune.kernels.adapter_stack import apply_adapters, stack_patches
 from simulations.adapter_formats.peft import KeptPatch, export_peft, import_peft, read_patch
 from simulations.cli import main
@@ -43,7 +43,7 @@ CONFIGS = {
 
 def written(folder: Path, **config: object) -> Path:
     """An adapter of PEFT's own making, its B drawn as after training."""
-    base = LlamaForCausalLM.from_pretrained(POCKET_FOLDER)
+    base = LlamaForCausalLM.from_pretrained(POCKET_V1_FOLDER)
     model = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", **config))  # pyright: ignore[reportArgumentType]
     torch.manual_seed(0)
     with torch.no_grad():
@@ -55,7 +55,7 @@ def written(folder: Path, **config: object) -> Path:
 
 
 def logits(patch: Patch, tokens: torch.Tensor) -> torch.Tensor:
-    backbone = load_backbone(POCKET_FOLDER)
+    backbone = load_backbone(POCKET_V1_FOLDER)
     with apply_adapters(backbone, stack_patches([patch.untie()], backbone)):
         return backbone.model(input_ids=tokens).logits
 
@@ -65,10 +65,10 @@ def logits(patch: Patch, tokens: torch.Tensor) -> torch.Tensor:
 def test_an_adapter_of_peft_computes_the_same_as_a_patch(name: str, tmp_path: Path) -> None:
     adapter = written(tmp_path / "adapter", **CONFIGS[name])
     tokens = drawn_tokens()
-    patch = import_peft(adapter, 2, str(POCKET_FOLDER)).patch
+    patch = import_peft(adapter, 2, str(POCKET_V1_FOLDER)).patch
     assert patch.release == 2
     theirs = peft_logits(adapter, tokens, torch.float32)
-    plain = load_backbone(POCKET_FOLDER).model(input_ids=tokens).logits
+    plain = load_backbone(POCKET_V1_FOLDER).model(input_ids=tokens).logits
     ours = logits(patch, tokens)
     assert float((theirs - plain).abs().max()) > 0.1
     # absolute, of logits up to 20 in fp32, as far as PEFT's own are from those in fp64
@@ -78,7 +78,7 @@ def test_an_adapter_of_peft_computes_the_same_as_a_patch(name: str, tmp_path: Pa
 @pytest.mark.parametrize("arm", PLACEMENTS)
 def test_a_patch_that_goes_out_and_comes_back_is_the_same_update(arm: str, tmp_path: Path) -> None:
     patch = trained(PLACEMENTS[arm])
-    export_peft(KeptPatch(patch=patch, base=str(POCKET_FOLDER)), tmp_path)
+    export_peft(KeptPatch(patch=patch, base=str(POCKET_V1_FOLDER)), tmp_path)
     back = import_peft(tmp_path, patch.release).patch
     assert back.ranks == patch.ranks
     if not patch.ties:
@@ -94,7 +94,7 @@ def test_the_command_line_imports_and_exports_again(
     adapter, run, out = (tmp_path / name for name in ("adapter", "run", "out"))
     written(adapter, **CONFIGS["patterns"])
     imported = ["import", str(adapter), "--release", "3", "--into", str(run)]
-    assert main([*imported, "--base", str(POCKET_FOLDER)]) == 0
+    assert main([*imported, "--base", str(POCKET_V1_FOLDER)]) == 0
     told = capsys.readouterr().out.strip()
     assert told == str((run / "patches" / "imported" / "0.safetensors").resolve())
     assert read_patch(run, 0, None).patch.release == 3
@@ -110,7 +110,7 @@ def test_what_is_no_plain_lora_of_the_model_is_said(tmp_path: Path) -> None:
     config, file = adapter / "adapter_config.json", adapter / "adapter_model.safetensors"
     told, arrays = json.loads(config.read_text()), load_file(file)
 
-    def said(wrong: dict[str, object], base: str | None = str(POCKET_FOLDER)) -> str:
+    def said(wrong: dict[str, object], base: str | None = str(POCKET_V1_FOLDER)) -> str:
         config.write_text(json.dumps(told | wrong))
         with pytest.raises(ValueError) as caught:  # noqa: PT011 - the text is what is tested
             import_peft(adapter, 0, base)
@@ -124,7 +124,7 @@ def test_what_is_no_plain_lora_of_the_model_is_said(tmp_path: Path) -> None:
     assert "the folder of a model (pocket: the built-in), got nowhere" in said({}, "nowhere")
     named: dict[str, object] = {"base_model_name_or_path": "gone/model"}
     assert "and gone/model, which the adapter names, is not here" in said(named, None)
-    assert import_peft(adapter, 0, "pocket").base == str(POCKET_FOLDER)
+    assert import_peft(adapter, 0, "pocket").base == str(POCKET_V1_FOLDER)
     key = next(iter(arrays))
     save_file({**arrays, key.replace("layers.", "blocks."): arrays[key]}, file)
     assert "must hold LoRA factors of layers' matrices" in said({})

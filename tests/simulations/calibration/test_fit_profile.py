@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
-from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
+from fleettune.backbone.causal_lm import POCKET_V1_FOLDER, read_shapes
 from fleettune.cost.hardware import COEFFICIENTS, load_hardware
 from simulations.calibration.fit_profile import FittedProfile, calibrate, max_error
 from simulations.calibration.power_log import COLUMNS, PowerLog, read_power_log
@@ -158,7 +158,7 @@ def test_throughput_by_hand(tmp_path: Path) -> None:
 
 
 def test_a_model_turns_tokens_into_work(tmp_path: Path) -> None:
-    shapes = read_shapes(POCKET_FOLDER)
+    shapes = read_shapes(POCKET_V1_FOLDER)
     log = Logger()
     log.run("prefill", 2.0, 4.0, tokens=1000, model="pocket")
     log.run("decode", 2.0, 4.0, tokens=1000, model="pocket")

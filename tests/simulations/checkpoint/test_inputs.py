@@ -18,7 +18,7 @@ import torch
 from omegaconf import OmegaConf
 
 from fleettune.adapters.patch import Placement, new_patch
-from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
+from fleettune.backbone.causal_lm import POCKET_V1_FOLDER, read_shapes
 from fleettune.shapes import Site
 from simulations.adapter_formats.peft import KeptPatch, export_peft
 from simulations.checkpoint.inputs import INPUTS, find_changed, write_inputs
@@ -90,13 +90,13 @@ def write_world(place: Path) -> list[str]:
     (place / "profiles").mkdir()
     phone = (HARDWARE / "mid_phone.yaml").read_text()
     (place / "profiles" / "old_phone.yaml").write_text(phone.replace("mid_phone", "old_phone", 1))
-    shapes = read_shapes(POCKET_FOLDER)
+    shapes = read_shapes(POCKET_V1_FOLDER)
     for name in ("model", "next"):
-        shutil.copytree(POCKET_FOLDER, place / name)
+        shutil.copytree(POCKET_V1_FOLDER, place / name)
     for number, name in enumerate("ab"):
         one = Placement(sites=(Site(number, "q"),), rank=2, alpha=4.0)
         patch = new_patch(one, shapes, 0, np.random.default_rng(number))
-        export_peft(KeptPatch(patch=patch, base=str(POCKET_FOLDER)), place / name)
+        export_peft(KeptPatch(patch=patch, base=str(POCKET_V1_FOLDER)), place / name)
     (place / "policy.py").write_text(POLICY)
     (place / "policy_parts.py").write_text("REASON = 'mine'\n")
     (place / "conf" / "adaptation").mkdir(parents=True)

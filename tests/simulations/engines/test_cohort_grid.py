@@ -9,7 +9,7 @@ import pytest
 from flwr.app import ConfigRecord, Context, Message, MessageType, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from fleettune.backbone.causal_lm import POCKET_FOLDER
+from fleettune.backbone.causal_lm import POCKET_V1_FOLDER
 from fleettune.cohort.execute import JobBatch, run_batches_here
 from fleettune.cohort.suspension import current_compute
 from fleettune.cost.ledger import Ledger, Stage
@@ -182,7 +182,7 @@ def test_devices_that_wait_for_compute_do_not_change_the_order_of_replies() -> N
         compute: Compute = current_compute()
         if device % 2:  # every second device asks the model, the others are done at once
             prompts = ((device + 1, 2, 3),)
-            compute.embed(EmbedJob(release=str(POCKET_FOLDER), patch=None, prompts=prompts))
+            compute.embed(EmbedJob(release=str(POCKET_V1_FOLDER), patch=None, prompts=prompts))
         return Message(RecordDict({"m": MetricRecord({"device": device})}), reply_to=message)
 
     grid = CohortGrid(
@@ -202,7 +202,7 @@ def test_passes_run_with_the_precision_and_on_the_processor_of_the_grid() -> Non
     @app.train()
     def train(message: Message, context: Context) -> Message:  # pyright: ignore[reportUnusedFunction] - registered
         del context
-        job = EmbedJob(release=str(POCKET_FOLDER), patch=None, prompts=((1, 2, 3),))
+        job = EmbedJob(release=str(POCKET_V1_FOLDER), patch=None, prompts=((1, 2, 3),))
         current_compute().embed(job)
         return Message(RecordDict(), reply_to=message)
 

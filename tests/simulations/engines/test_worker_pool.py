@@ -14,7 +14,7 @@ import torch
 
 from clients.placement.rules import TopLayers
 from fleettune.adapters.patch import new_patch
-from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
+from fleettune.backbone.causal_lm import POCKET_V1_FOLDER, read_shapes
 from fleettune.cohort.execute import LEAST_DEVICES, execute, run_batches_here
 from fleettune.data.personas import SyntheticData
 from fleettune.data.tokens import Example, open_encoder
@@ -26,16 +26,16 @@ DEVICES = 2 * LEAST_DEVICES + 1
 
 
 def examples(user: int) -> tuple[Example, ...]:
-    encoder = open_encoder(POCKET_FOLDER, "pocket", 128)
+    encoder = open_encoder(POCKET_V1_FOLDER, "pocket", 128)
     return tuple(encoder.example(exchange) for exchange in SyntheticData().open().day(user, 1))
 
 
 def tune_job(user: int) -> TuneJob:
-    shapes = read_shapes(POCKET_FOLDER)
+    shapes = read_shapes(POCKET_V1_FOLDER)
     placement = TopLayers(layers=2, rank=4, alpha=8.0).on(shapes)
     own = examples(user)
     return TuneJob(
-        release=str(POCKET_FOLDER),
+        release=str(POCKET_V1_FOLDER),
         start=new_patch(placement, shapes, 0, stream(0, Purpose.ADAPTER, user)),
         batches=(own[:4], own[4:]),
         learning_rate=5e-3,
@@ -58,9 +58,9 @@ def test_two_workers_give_the_same_bytes_as_this_process(alone: list[str]) -> No
         jobs = [tune_job(user) for user in range(DEVICES)]
         assert digests(execute(jobs, run_batches)) == alone
         scored = execute(
-            [ScoreJob(release=str(POCKET_FOLDER), patch=None, examples=examples(0))], run_batches
+            [ScoreJob(release=str(POCKET_V1_FOLDER), patch=None, examples=examples(0))], run_batches
         )
-    here = execute([ScoreJob(release=str(POCKET_FOLDER), patch=None, examples=examples(0))])
+    here = execute([ScoreJob(release=str(POCKET_V1_FOLDER), patch=None, examples=examples(0))])
     assert isinstance(scored[0], ScoreResult)
     assert scored == here
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from fleettune.backbone.causal_lm import POCKET_FOLDER
+from fleettune.backbone.causal_lm import POCKET_V1_FOLDER
 from fleettune.releases.manifest import Manifest
 from strategies.catalogue.cataloguer import Cataloguer
 from strategies.catalogue.explain import Explain
@@ -92,11 +92,11 @@ def test_entries_are_reused_where_a_release_leaves_them_and_retuned_elsewhere(
 def shaken(folder: Path) -> Manifest:
     """Returns a release whose matrices have noise in them, so that old patches do not fit."""
     folder.mkdir()
-    for file in POCKET_FOLDER.iterdir():
+    for file in POCKET_V1_FOLDER.iterdir():
         if file.suffix == ".json":
             (folder / file.name).write_bytes(file.read_bytes())
     rng = np.random.default_rng(0)
-    arrays = load_file(POCKET_FOLDER / "model.safetensors")
+    arrays = load_file(POCKET_V1_FOLDER / "model.safetensors")
     shaken = {
         name: (one + 0.15 * one.std() * rng.normal(size=one.shape)).astype(one.dtype)
         for name, one in arrays.items()

@@ -10,7 +10,7 @@ import pytest
 
 from fleettune.adapters.patch import Factors, Patch
 from fleettune.adapters.patch_files import fetch_patch
-from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
+from fleettune.backbone.causal_lm import POCKET_V1_FOLDER, read_shapes
 from fleettune.catalogue.comparing import cosine_distances
 from fleettune.catalogue.manifest import decode_manifest, encode_manifest, manifest_digest
 from fleettune.catalogue.style_vectors import AnswerEmbedding, Pair, StyleQuestion, Summariser
@@ -33,11 +33,11 @@ from strategies.catalogue.explain import Explain, explain_entries
 from strategies.catalogue.shared_deltas import SharedDeltas
 from strategies.catalogue.text_sources import StyleCatalogue, tune_on_corpora
 
-SHAPES = read_shapes(POCKET_FOLDER)
+SHAPES = read_shapes(POCKET_V1_FOLDER)
 RELEASE = Manifest(
     version=0,
     name="pocket",
-    path=str(POCKET_FOLDER),
+    path=str(POCKET_V1_FOLDER),
     digest="weights",
     size_bytes=1,
     shapes=SHAPES,

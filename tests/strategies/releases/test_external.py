@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fleettune.backbone.causal_lm import POCKET_FOLDER
+from fleettune.backbone.causal_lm import POCKET_V1_FOLDER
 from fleettune.releases.model_files import weight_files
 from strategies.releases.given_files import check_given_files, plan_identity
 from strategies.releases.schedule import ReleasePlan, Schedule
@@ -31,21 +31,21 @@ def test_an_external_release_is_used_where_it_lies(vendor: Vendor, tmp_path: Pat
 
 def test_an_external_release_that_cannot_follow_is_refused(tmp_path: Path) -> None:
     def check(path: Path | str) -> None:
-        check_given_files(Schedule(every=1, plans=(FULL, external(path))), POCKET_FOLDER)
+        check_given_files(Schedule(every=1, plans=(FULL, external(path))), POCKET_V1_FOLDER)
 
-    check(POCKET_FOLDER)
+    check(POCKET_V1_FOLDER)
     with pytest.raises(
         ValueError, match=r"release theirs: path must be a folder with config\.json"
     ):
         check(tmp_path / "nowhere")
     other = tmp_path / "other"
-    shutil.copytree(POCKET_FOLDER, other)
+    shutil.copytree(POCKET_V1_FOLDER, other)
     config = json.loads((other / "config.json").read_text())
     (other / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 7}))
     with pytest.raises(ValueError, match=r"must have the shapes of .*layers=8.* got .*layers=7"):
         check(other)
     words = tmp_path / "words"
-    shutil.copytree(POCKET_FOLDER, words)
+    shutil.copytree(POCKET_V1_FOLDER, words)
     tokenizer = json.loads((words / "tokenizer.json").read_text())
     tokenizer["model"]["merges"] = tokenizer["model"]["merges"][:-1]
     (words / "tokenizer.json").write_text(json.dumps(tokenizer))
@@ -62,7 +62,7 @@ def test_a_hub_id_that_is_not_here_is_refused_with_what_to_do(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     schedule = Schedule(every=1, plans=(external("nobody/nothing"),))
     with pytest.raises(ValueError, match=r"release theirs: path 'nobody/nothing' is no local"):
-        check_given_files(schedule, POCKET_FOLDER)
+        check_given_files(schedule, POCKET_V1_FOLDER)
 
 
 def test_every_field_makes_another_key() -> None:

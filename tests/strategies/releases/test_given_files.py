@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from fleettune.backbone.causal_lm import POCKET_FOLDER
+from fleettune.backbone.causal_lm import POCKET_V1_FOLDER
 from fleettune.data.exchanges import Answer, Exchange
 from fleettune.data.tokens import open_encoder
 from fleettune.releases.model_files import file_digest
@@ -23,7 +23,7 @@ from strategies.releases.training import TrainedRelease, Vendor, ship_unchanged,
 # peft 0.21 asks transformers 5 for a name that it renames; nothing of ours depends on it.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is dep:FutureWarning")
 
-ENCODER = open_encoder(POCKET_FOLDER, "pocket", 128)
+ENCODER = open_encoder(POCKET_V1_FOLDER, "pocket", 128)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,7 @@ def vendor_of(folder: Path, data: str = "world") -> Vendor:
 
 
 def train(plan: ReleasePlan, vendor: Vendor) -> TrainedRelease:
-    return train_release(ship_unchanged(POCKET_FOLDER), plan, vendor, ENCODER, 1)
+    return train_release(ship_unchanged(POCKET_V1_FOLDER), plan, vendor, ENCODER, 1)
 
 
 def test_releases_differ_by_corpus_and_are_found_by_content_again(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_a_parquet_file_and_json_lines_hold_the_same_text(tmp_path: Path) -> Non
 def test_the_manifest_names_the_corpus_by_its_content(tmp_path: Path) -> None:
     plan = plan_on(written(tmp_path / "text.jsonl", "yes"))
     publisher = Publisher(
-        source=SourceModel(path=str(POCKET_FOLDER), template="pocket", max_tokens=128),
+        source=SourceModel(path=str(POCKET_V1_FOLDER), template="pocket", max_tokens=128),
         schedule=Schedule(every=1, plans=(plan,)),
         vendor=vendor_of(tmp_path),
     )
@@ -160,14 +160,16 @@ def test_a_corpus_that_cannot_be_read_is_refused_with_its_rule(
         (tmp_path / name).write_text(content)
     plan = plan_on(str(tmp_path / name), "ours")
     with pytest.raises(ValueError, match=f"^release ours: corpus: .*{rule}"):
-        check_given_files(Schedule(every=1, plans=(plan,)), POCKET_FOLDER)
+        check_given_files(Schedule(every=1, plans=(plan,)), POCKET_V1_FOLDER)
 
 
 def test_a_table_without_rows_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "empty.parquet"
     pl.DataFrame(schema={"question": pl.String, "response": pl.String}).write_parquet(file)
     with pytest.raises(ValueError, match="must hold at least one exchange, got no row"):
-        check_given_files(Schedule(every=1, plans=(plan_on(""), plan_on(str(file)))), POCKET_FOLDER)
+        check_given_files(
+            Schedule(every=1, plans=(plan_on(""), plan_on(str(file)))), POCKET_V1_FOLDER
+        )
 
 
 @pytest.mark.parametrize("share", ["vendor", "paraphrases"])

@@ -14,7 +14,7 @@ from clients.adaptation.rules import FleetOnly
 from fleettune.adapters.factors import Factors
 from fleettune.adapters.patch import Patch, Placement, new_patch
 from fleettune.adapters.updates import delta, updates_of
-from fleettune.backbone.causal_lm import POCKET_FOLDER, read_shapes
+from fleettune.backbone.causal_lm import POCKET_V1_FOLDER, read_shapes
 from fleettune.data.personas import SyntheticData
 from fleettune.releases.manifest import Manifest
 from fleettune.releases.model_files import site_weights
@@ -25,7 +25,7 @@ from strategies.releases.publisher import Publisher, ReleaseRecord, SourceModel
 from strategies.releases.schedule import ReleasePlan, Schedule, check_merged
 from strategies.releases.training import Vendor, ship_unchanged
 
-SHAPES = read_shapes(POCKET_FOLDER)
+SHAPES = read_shapes(POCKET_V1_FOLDER)
 MERGED = ReleasePlan(name="merged", kind="merged_fleet")
 TRAINED = ReleasePlan(
     name="more", kind="full", steps=2, learning_rate=1e-3, batch=2, window=16, conversations=50
@@ -62,14 +62,14 @@ def fleet_of(release: int, seed: int = 0) -> Patch:
 
 def publisher(vendor: Vendor, *plans: ReleasePlan) -> Publisher:
     return Publisher(
-        source=SourceModel(path=str(POCKET_FOLDER), template="pocket", max_tokens=128),
+        source=SourceModel(path=str(POCKET_V1_FOLDER), template="pocket", max_tokens=128),
         schedule=Schedule(every=1, plans=plans),
         vendor=vendor,
     )
 
 
 def test_a_merged_release_is_the_release_before_and_the_fleet_patch(vendor: Vendor) -> None:
-    parent, fleet = ship_unchanged(POCKET_FOLDER), fleet_of(0)
+    parent, fleet = ship_unchanged(POCKET_V1_FOLDER), fleet_of(0)
     made = fold_release(parent, fleet, vendor)
     added = updates_of(fleet)
     old, new = dict(site_weights(parent.folder, 8)), dict(site_weights(made.folder, 8))
@@ -121,7 +121,7 @@ def test_a_merged_release_with_steps_is_trained_on_from_the_merged_weights(vendo
     assert release.folded == 1
     assert made.published[1].trained.loss_after is not None
     still = dict(
-        site_weights(fold_release(ship_unchanged(POCKET_FOLDER), fleet_of(0), vendor).folder, 8)
+        site_weights(fold_release(ship_unchanged(POCKET_V1_FOLDER), fleet_of(0), vendor).folder, 8)
     )
     apart = sum(
         float(np.square(value - still[site]).sum())

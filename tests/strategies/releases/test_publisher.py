@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fleettune.backbone.causal_lm import POCKET_FOLDER
+from fleettune.backbone.causal_lm import POCKET_V1_FOLDER
 from fleettune.records import to_record
 from fleettune.releases.manifest import ReleaseDelta
 from fleettune.releases.model_files import weights_bytes
@@ -25,19 +25,21 @@ pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is d
 def test_a_manifest_says_what_a_release_was_made_from_and_what_it_takes(vendor: Vendor) -> None:
     plans = (
         ReleasePlan(name="int8", kind="quantised", bits=8),
-        external(POCKET_FOLDER),
+        external(POCKET_V1_FOLDER),
         replace(FULL, kind="independent"),
         TWICE,
     )
     publisher = Publisher(
-        source=SourceModel(path=str(POCKET_FOLDER), template="pocket", max_tokens=128),
+        source=SourceModel(path=str(POCKET_V1_FOLDER), template="pocket", max_tokens=128),
         schedule=Schedule(every=1, plans=plans),
         vendor=vendor,
     )
     manifests = [publisher.newest(night) for night in range(5)]
     assert [manifest.parent for manifest in manifests] == [None, 0, None, None, 3]
-    on_disk = weights_bytes(POCKET_FOLDER)
-    assert manifests[1].size_bytes == quantised_bytes(POCKET_FOLDER, 8, embeddings=False) < on_disk
+    on_disk = weights_bytes(POCKET_V1_FOLDER)
+    assert (
+        manifests[1].size_bytes == quantised_bytes(POCKET_V1_FOLDER, 8, embeddings=False) < on_disk
+    )
     assert manifests[1].bits == 8 * manifests[1].size_bytes / SHAPES.parameters
     assert [manifest.bits for manifest in manifests if manifest.version != 1] == [None] * 4
     assert manifests[2].size_bytes == on_disk
@@ -48,7 +50,7 @@ def test_a_manifest_says_what_a_release_was_made_from_and_what_it_takes(vendor: 
 
 
 def test_deltas_since_every_earlier_version_are_on_offer_where_asked_for(vendor: Vendor) -> None:
-    source = SourceModel(path=str(POCKET_FOLDER), template="pocket", max_tokens=128)
+    source = SourceModel(path=str(POCKET_V1_FOLDER), template="pocket", max_tokens=128)
     schedule = Schedule(every=1, plans=(TWICE, LOW_RANK), payload="auto")
     publisher = Publisher(source=source, schedule=schedule, vendor=vendor)
     offered = [publisher.newest(night).deltas for night in range(3)]

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fleettune.backbone.causal_lm import POCKET_FOLDER, load_backbone, read_shapes
+from fleettune.backbone.causal_lm import POCKET_V1_FOLDER, load_backbone, read_shapes
 from fleettune.data.personas import SyntheticData
 from fleettune.data.tokens import open_encoder
 from fleettune.releases.manifest import drift_between
@@ -34,16 +34,16 @@ LOW_RANK = replace(
 MILD = replace(FULL, steps=30, learning_rate=3e-4, batch=4, window=32, conversations=200)
 """The first release of the main job, on less text and smaller batches."""
 TWICE = ReleasePlan(name="twice", kind="reparametrised", scale=2.0)
-ENCODER = open_encoder(POCKET_FOLDER, "pocket", 128)
-SHAPES = read_shapes(POCKET_FOLDER)
+ENCODER = open_encoder(POCKET_V1_FOLDER, "pocket", 128)
+SHAPES = read_shapes(POCKET_V1_FOLDER)
 
 
 def make(plan: ReleasePlan, vendor: Vendor, version: int = 1) -> TrainedRelease:
-    return train_release(ship_unchanged(POCKET_FOLDER), plan, vendor, ENCODER, version)
+    return train_release(ship_unchanged(POCKET_V1_FOLDER), plan, vendor, ENCODER, version)
 
 
 def moved(release: TrainedRelease) -> float:
-    return rms(drift_between(POCKET_FOLDER, release.folder, SHAPES, 0))
+    return rms(drift_between(POCKET_V1_FOLDER, release.folder, SHAPES, 0))
 
 
 def logits(folder: Path) -> Tensor:
@@ -61,7 +61,7 @@ def logits(folder: Path) -> Tensor:
 def test_a_power_of_two_leaves_the_function_as_it_is_and_moves_the_weights_far(
     vendor: Vendor,
 ) -> None:
-    before, after = logits(POCKET_FOLDER), logits(make(TWICE, vendor).folder)
+    before, after = logits(POCKET_V1_FOLDER), logits(make(TWICE, vendor).folder)
     # Doubling and halving change no mantissa. Only weights of o below 2^-13 lose their last bit,
     # 2^-25, in half precision: beside logits of order 10 that is nothing.
     assert float((before - after).abs().max()) < 1e-3
@@ -70,14 +70,14 @@ def test_a_power_of_two_leaves_the_function_as_it_is_and_moves_the_weights_far(
 
 def test_any_other_factor_leaves_it_but_for_half_precision(vendor: Vendor) -> None:
     release = make(replace(TWICE, scale=1.5), vendor)
-    before, after = logits(POCKET_FOLDER), logits(release.folder)
+    before, after = logits(POCKET_V1_FOLDER), logits(release.folder)
     # v and o are rounded once more, each weight by at most 2^-11 of itself.
     assert float((before - after).abs().max()) < 0.05
     assert float((before.argmax(dim=-1) == after.argmax(dim=-1)).float().mean()) > 0.99
 
 
 def test_a_reparametrised_release_moves_v_and_o_only(vendor: Vendor) -> None:
-    drift = drift_between(POCKET_FOLDER, make(TWICE, vendor).folder, SHAPES, 0)
+    drift = drift_between(POCKET_V1_FOLDER, make(TWICE, vendor).folder, SHAPES, 0)
     moved_modules = {entry.module for entry in drift.sites if entry.drift.squares > 0}
     assert moved_modules == {"v", "o"}
 
@@ -127,7 +127,9 @@ def test_the_payload_of_a_quantised_release_by_hand(bits: int, embeddings: bool)
         size += n_out * n_in * bits // 8 + 2 * n_out * groups
     table = 1024 * (96 + 2) if embeddings else 2 * 1024 * 96
     norms = 2 * 96 * (2 * 8 + 1)
-    assert quantised_bytes(POCKET_FOLDER, bits, embeddings=embeddings) == 8 * size + table + norms
+    assert (
+        quantised_bytes(POCKET_V1_FOLDER, bits, embeddings=embeddings) == 8 * size + table + norms
+    )
 
 
 def test_4_bits_move_the_weights_further_than_a_mild_release_and_8_bits_less(
@@ -149,7 +151,7 @@ def test_embeddings_are_rounded_where_asked_for_only(vendor: Vendor) -> None:
     tables = [
         load_backbone(folder).model.model.embed_tokens.weight
         for folder in (
-            POCKET_FOLDER,
+            POCKET_V1_FOLDER,
             make(plan, vendor).folder,
             make(replace(plan, embeddings=True), vendor).folder,
         )
@@ -162,8 +164,8 @@ def test_an_independent_release_has_nothing_of_its_parent_but_the_shapes(vendor:
     plan = replace(FULL, name="again", kind="independent")
     release = make(plan, vendor)
     assert load_backbone(release.folder).shapes == SHAPES
-    drift = drift_between(POCKET_FOLDER, release.folder, SHAPES, 0)
-    own = load_backbone(POCKET_FOLDER)
+    drift = drift_between(POCKET_V1_FOLDER, release.folder, SHAPES, 0)
+    own = load_backbone(POCKET_V1_FOLDER)
     for entry in drift.sites:
         weight = own.linear(entry.site).weight
         size = float(weight.square().sum())

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from fleettune.backbone.causal_lm import POCKET_FOLDER, load_backbone
+from fleettune.backbone.causal_lm import POCKET_V1_FOLDER, load_backbone
 from fleettune.data.personas import SyntheticData
 from fleettune.data.real_users import TableData
 from fleettune.data.style_corpora import Corpora, CorporaData, Corpus
@@ -26,11 +26,11 @@ from strategies.releases.training import Vendor, ship_unchanged, train_release
 from strategies.rounds.sampling import Panel
 
 PLAN = ReleasePlan(name="rounded", kind="quantised", bits=8)
-ENCODER = open_encoder(POCKET_FOLDER, "pocket", 128)
+ENCODER = open_encoder(POCKET_V1_FOLDER, "pocket", 128)
 
 
 def write_pocket(folder: Path) -> Mapping[str, Any]:
-    write_model(load_backbone(POCKET_FOLDER).model, POCKET_FOLDER, folder)
+    write_model(load_backbone(POCKET_V1_FOLDER).model, POCKET_V1_FOLDER, folder)
     return {"plan": "none"}
 
 
@@ -38,7 +38,7 @@ def make_it(store: str, start: Any, found: Any) -> None:  # noqa: ANN401 - multi
     start.wait()
     try:
         vendor = Vendor(store=Path(store), population=SyntheticData().open(), data="", seed=0)
-        made = train_release(ship_unchanged(POCKET_FOLDER), PLAN, vendor, ENCODER, 1)
+        made = train_release(ship_unchanged(POCKET_V1_FOLDER), PLAN, vendor, ENCODER, 1)
         load_backbone(made.folder)
         found.put(made.digest)
     except BaseException as error:
@@ -122,7 +122,7 @@ def test_a_file_added_to_a_cached_release_is_named(made: Path, tmp_path: Path) -
 
 def test_every_input_of_a_release_makes_another_one(tmp_path: Path) -> None:
     vendor = Vendor(store=tmp_path, population=SyntheticData().open(), data="a", seed=0)
-    parent = ship_unchanged(POCKET_FOLDER)
+    parent = ship_unchanged(POCKET_V1_FOLDER)
     template = replace(ENCODER.template, after="<|end|>\n")
     folders = [
         train_release(parent, PLAN, vendor, ENCODER, 1).folder,
@@ -141,15 +141,15 @@ def test_our_own_versions_make_another_release(
     version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vendor = Vendor(store=tmp_path, population=SyntheticData().open(), data="a", seed=0)
-    before = train_release(ship_unchanged(POCKET_FOLDER), PLAN, vendor, ENCODER, 1)
+    before = train_release(ship_unchanged(POCKET_V1_FOLDER), PLAN, vendor, ENCODER, 1)
     monkeypatch.setattr(training, version, 99)
-    assert train_release(ship_unchanged(POCKET_FOLDER), PLAN, vendor, ENCODER, 1) != before
+    assert train_release(ship_unchanged(POCKET_V1_FOLDER), PLAN, vendor, ENCODER, 1) != before
 
 
 def test_one_byte_of_the_model_that_it_is_made_from_makes_another_release(tmp_path: Path) -> None:
     parent, folders = tmp_path / "parent", set[Path]()
     vendor = Vendor(store=tmp_path, population=SyntheticData().open(), data="a", seed=0)
-    shutil.copytree(POCKET_FOLDER, parent)
+    shutil.copytree(POCKET_V1_FOLDER, parent)
     folders.add(train_release(ship_unchanged(parent), PLAN, vendor, ENCODER, 1).folder)
     # a line's end within JSON, which then means the same, and a bit of the last weight
     for name, byte in (("config.json", -3), ("tokenizer.json", -2), ("model.safetensors", -1)):

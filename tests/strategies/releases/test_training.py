@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from fleettune.backbone.causal_lm import POCKET_FOLDER, load_backbone, read_shapes
+from fleettune.backbone.causal_lm import POCKET_V1_FOLDER, load_backbone, read_shapes
 from fleettune.data.exchanges import Answer, Exchange
 from fleettune.data.personas import SyntheticData
 from fleettune.data.tokens import open_encoder
@@ -29,8 +29,8 @@ FULL = ReleasePlan(
 LOW_RANK = replace(
     FULL, name="low", kind="low_rank", steps=4, learning_rate=3e-2, rank=2, top_layers=3
 )
-ENCODER = open_encoder(POCKET_FOLDER, "pocket", 128)
-LAYERS = read_shapes(POCKET_FOLDER).layers
+ENCODER = open_encoder(POCKET_V1_FOLDER, "pocket", 128)
+LAYERS = read_shapes(POCKET_V1_FOLDER).layers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,12 +59,12 @@ def vendor(tmp_path_factory: pytest.TempPathFactory) -> Vendor:
 def train(
     plan: ReleasePlan, vendor: Vendor, parent: TrainedRelease | None = None
 ) -> TrainedRelease:
-    return train_release(parent or ship_unchanged(POCKET_FOLDER), plan, vendor, ENCODER, 1)
+    return train_release(parent or ship_unchanged(POCKET_V1_FOLDER), plan, vendor, ENCODER, 1)
 
 
 def drift(release: TrainedRelease) -> dict[str, NDArray[np.float32]]:
     pairs = zip(
-        site_weights(POCKET_FOLDER, LAYERS), site_weights(release.folder, LAYERS), strict=True
+        site_weights(POCKET_V1_FOLDER, LAYERS), site_weights(release.folder, LAYERS), strict=True
     )
     return {str(site): new - old for (site, old), (_, new) in pairs}
 
@@ -101,7 +101,7 @@ def test_the_same_plan_in_another_store_gives_the_same_bytes(
 def test_a_full_release_moves_every_matrix_and_loads_as_a_model(vendor: Vendor) -> None:
     release = train(FULL, vendor)
     assert all(np.any(change != 0) for change in drift(release).values())
-    assert load_backbone(release.folder).shapes == read_shapes(POCKET_FOLDER)
+    assert load_backbone(release.folder).shapes == read_shapes(POCKET_V1_FOLDER)
     assert open_encoder(release.folder, "pocket", 128).ids("hello") == ENCODER.ids("hello")
 
 
@@ -129,7 +129,7 @@ def test_a_low_rank_release_moves_by_its_rank_in_its_top_layers_only(vendor: Ven
 def test_a_low_rank_release_leaves_embedding_and_norms_alone(vendor: Vendor) -> None:
     old, new = (
         load_file(weight_files(folder)[0])
-        for folder in (POCKET_FOLDER, train(LOW_RANK, vendor).folder)
+        for folder in (POCKET_V1_FOLDER, train(LOW_RANK, vendor).folder)
     )
     others = [name for name in old if "_proj." not in name]
     assert others

@@ -18,7 +18,7 @@ from clients.state.state import DeviceState
 from clients.work.stage_work import tune_work, validation_work
 from fleettune.adapters.factors import Factors, Tie
 from fleettune.adapters.patch import Patch, Placement, new_patch, peft_name
-from fleettune.backbone.causal_lm import POCKET_FOLDER
+from fleettune.backbone.causal_lm import POCKET_V1_FOLDER
 from fleettune.cohort.execute import execute
 from fleettune.cost.ledger import Stage
 from fleettune.data.tokens import Example
@@ -55,7 +55,7 @@ def trained(key: int) -> Patch:
 
 def by_torch(patch: Patch, seen: list[Example]) -> dict[Site, float]:
     """Output norms from forward hooks on the model of transformers, one example at a time."""
-    model = LlamaForCausalLM.from_pretrained(POCKET_FOLDER, dtype=torch.float32)
+    model = LlamaForCausalLM.from_pretrained(POCKET_V1_FOLDER, dtype=torch.float32)
     plain, found = patch.untie(), dict[Site, float]()
 
     def hook(site: Site) -> None:
@@ -79,8 +79,8 @@ def by_torch(patch: Patch, seen: list[Example]) -> dict[Site, float]:
 def test_output_norms_are_those_of_torch_for_every_device_of_a_pass() -> None:
     seen = examples()
     jobs = [
-        OutputNormJob(release=str(POCKET_FOLDER), patch=trained(1), examples=tuple(seen)),
-        OutputNormJob(release=str(POCKET_FOLDER), patch=trained(2), examples=tuple(seen[:1])),
+        OutputNormJob(release=str(POCKET_V1_FOLDER), patch=trained(1), examples=tuple(seen)),
+        OutputNormJob(release=str(POCKET_V1_FOLDER), patch=trained(2), examples=tuple(seen[:1])),
     ]
     for job, result in zip(jobs, execute(jobs), strict=True):
         assert isinstance(result, OutputNormResult)

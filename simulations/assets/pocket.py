@@ -1,17 +1,16 @@
-"""Trains the backbone of the world of manners, of about 1M parameters and eight layers.
+"""Trains the built-in backbone, that of the world of manners: about 1M parameters, eight layers.
 
 It must copy names, numbers and things from a request into its answer, which a model of this size
 learns late or never from weights drawn at random. Two things make it learn within minutes. Its
 attention begins as a copier: keys equal queries and the output undoes the values, after Trockman
 and Kolter (2023, arXiv:2305.09828, there with another sign). And its first lessons are single
 exchanges of which only the answer counts; conversations follow, all of whose tokens count.
-``python -m simulations.assets.pocket`` writes what ``make pocket`` writes for the other.
+``python -m simulations.assets.pocket`` (``make pocket``) writes tokenizer, fp16 weights, and
+``recipe.json`` with the recipe's digest and its loss curve.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -22,17 +21,24 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from fleettune.backbone.causal_lm import MODELS_FOLDER
+from fleettune.backbone.causal_lm import POCKET_FOLDER
 from fleettune.data.exchanges import Exchange
 from fleettune.data.manners import MANNERS_VERSION, MannersData, draw_rewording
 from fleettune.data.tokens import POCKET, Example, make_encoder
 from fleettune.seeds import Purpose, stream
-from simulations.assets.pocket_v1 import PocketV1Recipe, initial_model, save_pocket, train_tokenizer
+from simulations.assets.pocket_v1 import (
+    PocketV1Recipe,
+    initial_model,
+    join_conversation,
+    save_pocket,
+    train_tokenizer,
+    write_record,
+)
 from strategies.releases.training import PretrainPlan, pretrain
 
 log = logging.getLogger(__name__)
 
-FOLDER = MODELS_FOLDER / "pocket"
+FOLDER = POCKET_FOLDER
 _IGNORED = -100
 """Label of a token that does not count."""
 
@@ -56,15 +62,11 @@ class PocketRecipe:
     lessons: int = 16_000
     lesson_steps: int = 700
     lesson_rate: float = 4e-3
-    steps: int = 700
+    steps: int = 3000
     batch: int = 32
-    window: int = 128
+    window: int = 160
     learning_rate: float = 3e-3
     warmup: int = 50
-
-    def digest(self) -> str:
-        """Returns the SHA-256 of the recipe's values."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
 def manners_corpus(recipe: PocketRecipe) -> list[tuple[Exchange, ...]]:
@@ -151,13 +153,7 @@ def teach(model: Any, lessons: Sequence[Example], recipe: PocketRecipe) -> list[
 def train_pocket(recipe: PocketRecipe) -> tuple[Any, Tokenizer, list[float]]:
     """Returns the trained model, its tokenizer, and the losses of lessons and conversations."""
     corpus = manners_corpus(recipe)
-    texts = [
-        "".join(
-            POCKET.before + item.question + POCKET.between + item.response + POCKET.after
-            for item in conversation
-        )
-        for conversation in corpus
-    ]
+    texts = [join_conversation(conversation) for conversation in corpus]
     tokenizer = train_tokenizer(texts[:10_000], recipe.vocabulary)
     encoder = make_encoder(tokenizer, POCKET, recipe.window)
     lessons = [encoder.example(item) for one in corpus[: recipe.lessons] for item in one]
@@ -190,14 +186,7 @@ def main(folder: Path = FOLDER) -> None:
     recipe = PocketRecipe()
     model, tokenizer, losses = train_pocket(recipe)
     save_pocket(model, tokenizer, folder)
-    record = {
-        "recipe": asdict(recipe),
-        "digest": recipe.digest(),
-        "first_losses": [round(loss, 6) for loss in losses[:50]],
-        "final_loss": round(sum(losses[-100:]) / 100, 4),
-    }
-    (folder / "recipe.json").write_text(json.dumps(record, indent=1) + "\n")
-    log.info("wrote %s, final loss %.4f", folder, record["final_loss"])
+    write_record(asdict(recipe), losses, folder)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Trains the built-in backbone, of about 1M parameters and eight layers.
+"""Trains the backbone of the first built-in world, of about 1M parameters and eight layers.
 
-The corpus is generated. ``python -m simulations.assets.pocket_v1`` (``make pocket``) writes
-tokenizer, fp16 weights, and ``recipe.json`` with the recipe's digest and its loss curve.
+The corpus is generated. ``python -m simulations.assets.pocket_v1`` writes tokenizer, fp16 weights,
+and ``recipe.json`` with the recipe's digest and its loss curve. The built-in model of today is
+trained by `simulations.assets.pocket`, which uses the parts that stand here.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from fleettune.backbone.causal_lm import POCKET_V1_FOLDER
+from fleettune.data.exchanges import Exchange
 from fleettune.data.personas import WORLD_VERSION, SyntheticData
 from fleettune.data.tokens import POCKET
 from fleettune.data.vendor_text import CorpusMix, mix_corpus
@@ -33,7 +35,7 @@ SPECIAL = ("<pad>", POCKET.before, POCKET.between, POCKET.after)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PocketV1Recipe:
-    """Everything that decides the pocket model's weights."""
+    """Everything that decides the weights."""
 
     world_version: int = WORLD_VERSION
     seed: int = 2026
@@ -52,9 +54,18 @@ class PocketV1Recipe:
     learning_rate: float = 3e-3
     warmup: int = 50
 
-    def digest(self) -> str:
-        """Returns the SHA-256 of the recipe's values."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+def recipe_digest(values: Mapping[str, Any]) -> str:
+    """Returns the SHA-256 of a recipe's values."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def join_conversation(conversation: Iterable[Exchange]) -> str:
+    """Returns a conversation in the built-in template."""
+    return "".join(
+        POCKET.before + item.question + POCKET.between + item.response + POCKET.after
+        for item in conversation
+    )
 
 
 def pocket_texts(recipe: PocketV1Recipe) -> Iterator[str]:
@@ -62,10 +73,7 @@ def pocket_texts(recipe: PocketV1Recipe) -> Iterator[str]:
     mix = CorpusMix(conversations=recipe.conversations, paraphrases=recipe.paraphrases)
     outside = SyntheticData().open().outside(mix.conversations, recipe.seed)
     for conversation in mix_corpus(outside, mix, recipe.seed):
-        yield "".join(
-            POCKET.before + item.question + POCKET.between + item.response + POCKET.after
-            for item in conversation
-        )
+        yield join_conversation(conversation)
 
 
 def train_tokenizer(texts: list[str], vocabulary: int) -> Tokenizer:
@@ -139,6 +147,19 @@ def save_pocket(model: Any, tokenizer: Tokenizer, folder: Path) -> None:  # noqa
     fast.save_pretrained(folder)
 
 
+def write_record(values: Mapping[str, Any], losses: Sequence[float], folder: Path) -> None:
+    """Writes ``recipe.json``: a recipe's values and digest, its first losses and its last."""
+    final = round(sum(losses[-100:]) / 100, 4)
+    record = {
+        "recipe": dict(values),
+        "digest": recipe_digest(values),
+        "first_losses": [round(loss, 6) for loss in losses[:50]],
+        "final_loss": final,
+    }
+    (folder / "recipe.json").write_text(json.dumps(record, indent=1) + "\n")
+    log.info("wrote %s, final loss %.4f", folder, final)
+
+
 def main() -> None:
     """Trains the pocket model and writes it into the repository's folder."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -154,14 +175,7 @@ def main() -> None:
 
     model, tokenizer = train_pocket_v1(recipe, note)
     save_pocket(model, tokenizer, FOLDER)
-    record = {
-        "recipe": asdict(recipe),
-        "digest": recipe.digest(),
-        "first_losses": [round(loss, 6) for loss in losses[:50]],
-        "final_loss": round(sum(losses[-100:]) / 100, 4),
-    }
-    (FOLDER / "recipe.json").write_text(json.dumps(record, indent=1) + "\n")
-    log.info("wrote %s, final loss %.4f", FOLDER, record["final_loss"])
+    write_record(asdict(recipe), losses, FOLDER)
 
 
 if __name__ == "__main__":

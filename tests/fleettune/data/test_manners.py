@@ -45,7 +45,7 @@ from fleettune.data.personas import SyntheticData
 from fleettune.data.tokens import POCKET
 from fleettune.seeds import Purpose, stream
 
-WORLD = "2cef552ca996697bd589c162e9bcb5d39196c0afa048376e63d763a097adbfb3"
+WORLD = "ef63a096faacc8de1feb343c80ac934661a1738c60744ad4df93d17f3cff985b"
 DATA = MannersData()
 DINNER = Content(
     topic="meet",

@@ -1,8 +1,9 @@
-"""The recipe of the backbone of the world of manners, whose attention begins as a copier."""
+"""The recipe of the built-in backbone, whose attention begins as a copier."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from simulations.assets.pocket import (
     manners_corpus,
     teach,
 )
+from simulations.assets.pocket_v1 import recipe_digest
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -24,7 +26,7 @@ SMALL = PocketRecipe(hidden=32, layers=2, ffn=32, lesson_steps=30, batch=8, warm
 
 def test_the_repositorys_model_was_trained_by_this_recipe() -> None:
     record = json.loads((FOLDER / "recipe.json").read_text())
-    assert record["digest"] == PocketRecipe().digest()
+    assert record["digest"] == recipe_digest(asdict(PocketRecipe()))
     assert sum(file.stat().st_size for file in FOLDER.iterdir()) < 4_000_000
 
 

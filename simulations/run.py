@@ -31,6 +31,7 @@ from simulations.engines.host_energy import HostMeter, open_meter
 from simulations.engines.progress import RunProgress
 from simulations.engines.worker_pool import open_engine
 from simulations.experiment.build import Experiment
+from simulations.report.answer import conclude
 from simulations.report.run_page import write_report
 from simulations.report.terminal_tables import make_headline_table
 from simulations.results.extrapolation import extrapolate_arms
@@ -82,6 +83,7 @@ def run_experiment(experiment: Experiment, folder: Path, console: Console) -> di
     summary["memory_flipped"] = memory_flips(rows, profiles, radio, known.seed, known.draws)
     finish_run(folder, summary)
     page = write_report(folder)
+    console.print(conclude(summary), highlight=False, markup=False)
     console.print(make_headline_table(summary))
     console.print(f"Report: {page.resolve()}", soft_wrap=True)
     return summary
@@ -182,6 +184,7 @@ def _run_info(experiment: Experiment) -> RunInfo:
         reference=experiment.reference,
         coefficients=tiers,
         priced_as=experiment.fleet.priced.model,
+        arms=tuple(experiment.arms),
     )
 
 

@@ -1,6 +1,6 @@
 """The figures of a run's report, one function each.
 
-An arm keeps one colour in all figures. Stages and decisions have colours of Paul Tol's palettes.
+An arm keeps one colour in all figures. Decisions have colours of a palette of Paul Tol's.
 Distributions over devices are drawn from their quantiles, so a page stays small however many
 devices a run has.
 """
@@ -27,17 +27,15 @@ from simulations.report.plots import (
     make_figure,
 )
 from simulations.report.summary_tables import get_metric, get_reference, order_arms
+from simulations.report.waterfall import draw_waterfall
 from simulations.results.device_means import (
     DECISIONS,
-    STAGES,
     average_by,
     pair_devices,
     reduce_by_device,
 )
 
-_STAGE_PALETTE = "#DDDDDD #88CCEE #44AA99 #999933 #AA4499 #DDCC77 #CC6677 #6699CC #117733 #8c2d04"
 _DECISION_PALETTE = "#44BB99 #EE8866 #DDDDDD #EEDD88 #882255"
-STAGE_COLOURS = dict(zip(STAGES, _STAGE_PALETTE.split(), strict=True))
 DECISION_COLOURS = dict(zip(DECISIONS, _DECISION_PALETTE.split(), strict=True))
 _HIDDEN_LINE = {"color": "white", "width": 1}
 
@@ -50,9 +48,9 @@ def draw_figures(
 ) -> dict[str, Figure]:
     """Returns the figures of a run's page by the key under which ``run.html`` shows them."""
     return {
+        "waterfall": draw_waterfall(summary),
         "quality-against-energy": draw_quality_against_energy(summary),
         "quality-over-rounds": draw_quality_over_rounds(rows, releases, summary),
-        "energy-by-stage": draw_energy_by_stage(summary),
         "decisions-per-release": draw_decisions_per_release(rows, releases, summary),
         "savings-per-device": draw_savings_per_device(rows, summary),
     }
@@ -115,44 +113,15 @@ def draw_quality_over_rounds(
     )
 
 
-def draw_energy_by_stage(summary: Mapping[str, Any]) -> Figure:
-    """Draws stacked joules per arm by stage, with the range that the coefficients allow."""
-    arms = order_arms(summary)
-    joules = [summary["arms"][arm]["energy_j"] for arm in arms]
-    stages = [
-        {"type": "bar", "orientation": "h", "name": stage, "y": arms}
-        | {"x": [one["by_stage"][stage] for one in joules]}
-        | {"marker": {"color": colour, "line": {"color": "white", "width": 0.5}}}
-        for stage, colour in STAGE_COLOURS.items()
-    ]
-    ranges = [
-        make_curve(
-            "total, with range",
-            [one["total"]],
-            [arm],
-            mode="markers",
-            showlegend=place == 0,
-            legendgroup="total",
-            marker={"color": INK, "size": 6},
-            error_x=draw_bars(one["total"], one["low"], one["high"], INK),
-        )
-        for place, (arm, one) in enumerate(zip(arms, joules, strict=True))
-    ]
-    return make_figure(
-        [*stages, *ranges],
-        height=190 + 54 * len(arms),
-        xaxis=_joules_axis(),
-        yaxis=make_axis("", autorange="reversed", showgrid=False),
-        barmode="stack",
-        bargap=0.35,
-    )
-
-
 def draw_decisions_per_release(
     rows: Arms, releases: pl.DataFrame, summary: Mapping[str, Any]
 ) -> Figure:
-    """Draws the deciding devices' shares by decision, for each release held; a panel per arm."""
-    arms = order_arms(summary)
+    """Draws the deciding devices' shares by decision, for each release held; a panel per arm.
+
+    Arms that always decide alike have no panel, unless all do.
+    """
+    every = order_arms(summary)
+    arms = [arm for arm in every if _pick_decided(rows[arm])["decision"].n_unique() > 1] or every
     columns = 2 if len(arms) == 4 else min(3, len(arms))
     lines = -(-len(arms) // columns)
     names = {one["version"]: one["name"] for one in releases.iter_rows(named=True)}
@@ -217,9 +186,12 @@ def draw_savings_per_device(rows: Arms, summary: Mapping[str, Any]) -> Figure:
 
 def _share_decisions(rows: pl.DataFrame) -> pl.DataFrame:
     """Returns the share of every decision, in percent, by release."""
-    decided = rows.filter(pl.col("decision").is_in(DECISIONS))
     shares = [(pl.col("decision") == name).mean().mul(100).alias(name) for name in DECISIONS]
-    return decided.group_by("release").agg(shares).sort("release")
+    return _pick_decided(rows).group_by("release").agg(shares).sort("release")
+
+
+def _pick_decided(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.filter(pl.col("decision").is_in(DECISIONS))
 
 
 def _describe_quality(summary: Mapping[str, Any]) -> str:

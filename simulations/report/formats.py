@@ -39,6 +39,14 @@ def format_joules(value_j: float | None) -> str:
     return f"{_format_digits(value_j / scale)} {prefix}J"
 
 
+def format_kilojoules(total_j: float | None, low_j: float | None, high_j: float | None) -> str:
+    """Returns joules in kJ, without the unit, with the range that the coefficients allow."""
+    if total_j is None or low_j is None or high_j is None:
+        return UNKNOWN if total_j is None else _format_digits(total_j / 1e3)
+    total, low, high = (_format_digits(value / 1e3) for value in (total_j, low_j, high_j))
+    return f"{total} ({low} to {high})"
+
+
 def format_joules_range(total_j: float | None, low_j: float | None, high_j: float | None) -> str:
     """Returns joules with the range that the coefficients allow, all in one unit."""
     if total_j is None or low_j is None or high_j is None:
@@ -48,11 +56,17 @@ def format_joules_range(total_j: float | None, low_j: float | None, high_j: floa
     return f"{format_joules(total_j)} ({low} to {high})"
 
 
-def format_interval(estimate: Mapping[str, Any], spec: str = ".3f") -> str:
-    """Returns a mean with its 95 % interval, where it has one."""
+def format_interval(estimate: Mapping[str, Any], spec: str = ".3f", per: float = 1) -> str:
+    """Returns a mean with its 95 % interval, where it has one, in a unit of so many."""
     low, high = estimate["ci95"]
-    bounds = "" if low is None or high is None else f" [{low:{spec}}, {high:{spec}}]"
-    return format_number(estimate["mean"], spec) + bounds
+    known = low is not None and high is not None
+    ends = ", ".join(format_number(end, spec, per) for end in (low, high))
+    return format_number(estimate["mean"], spec, per) + (f" [{ends}]" if known else "")
+
+
+def format_change(estimate: Mapping[str, Any], *, is_share: bool) -> str:
+    """Returns a signed difference with its 95 % interval, that of a share in percentage points."""
+    return format_interval(estimate, *(("+z.1f", 0.01) if is_share else ("+z.3f", 1)))
 
 
 def format_share_interval(estimate: Mapping[str, Any], kind: str = "ci95") -> str:
@@ -83,4 +97,4 @@ def _choose_prefix(value: float) -> tuple[float, str]:
 
 
 def _format_digits(value: float) -> str:
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:#.3g}".rstrip(".")
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}".rstrip(".")

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs  # pyright: ignore[reportMissingTypeStubs] - it has none
 
 from fleettune.whole_files import write_whole
@@ -21,6 +21,7 @@ from fleettune.whole_files import write_whole
 Row = Mapping[str, str]
 """A line of a table: the text of every cell by the heading of its column."""
 
+_BRACKETS = re.compile(r" (\([^()]*\)|\[[^\[\]]*\])")
 _BOUNDS = re.compile(r"(.*) (\[[^\]]*\]|\([^)]* to [^)]*\))", re.DOTALL)
 
 
@@ -41,6 +42,11 @@ def split_bounds(text: str) -> tuple[str, str]:
     return (found[1], found[2]) if found else (text, "")
 
 
+def quieten_bounds(text: str) -> Markup:
+    """Returns a sentence, escaped, in which what stands in brackets is marked as small."""
+    return Markup(_BRACKETS.sub(r" <small>\1</small>", str(escape(text))))
+
+
 @cache
 def _load_templates() -> Environment:
     made = Environment(
@@ -51,7 +57,7 @@ def _load_templates() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    own = {"count": "{:,}".format, "split_bounds": split_bounds}
+    own = {"count": "{:,}".format, "split_bounds": split_bounds, "quieten_bounds": quieten_bounds}
     made.filters.update(own)  # pyright: ignore[reportUnknownMemberType] - jinja2 does not say
     made.policies["json.dumps_kwargs"] = {"allow_nan": False}
     return made

@@ -9,6 +9,8 @@ from typing import Any
 
 import polars as pl
 
+from simulations.experiment.headlines import HEADLINES
+from simulations.report.answer import choose_arm, conclude
 from simulations.report.figures import colour_arms, draw_figures
 from simulations.report.formats import format_number
 from simulations.report.page import Row, write_page
@@ -25,25 +27,27 @@ from simulations.report.row_tables import (
 )
 from simulations.report.summary_tables import (
     Summary,
-    conclude,
     describe_headline,
     describe_joules,
     describe_pricing,
+    get_metric,
     get_reference,
     order_arms,
     tabulate_attendance,
     tabulate_classes,
+    tabulate_details,
     tabulate_headline,
     tabulate_ledgers,
+    tabulate_payers,
     tabulate_represented,
-    tabulate_serving,
     tabulate_tiers,
 )
 from simulations.results.device_means import split_arms
 from simulations.results.summary import LABEL, NOT_COVERED
 from strategies.app import CATALOGUE_FILE
 
-SCHEMA = 2
+SCHEMA = 3
+GROUPS = ("by_data", "by_class")
 _FILES = (
     *("config.yaml", "versions.json", "rows.parquet", "rounds.parquet", "releases.parquet"),
     *("host.json", "summary.json"),
@@ -73,20 +77,25 @@ def write_report(run_dir: Path) -> Path:
 def _describe_run(summary: Summary) -> dict[str, object]:
     """Returns the values of the page that follow from the summary."""
     fleets: dict[str, Any] = summary.get("represents") or {}
+    chosen, head = choose_arm(summary), HEADLINES[get_metric(summary)]
     stands_for = [one["energy_j"]["represents"] for one in fleets.values()]
     return {
         "title": "Personalising a simulated fleet",
         "run": summary["run"],
         "priced_as": describe_pricing(summary),
         "answer": conclude(summary),
+        "reference": get_reference(summary),
+        "change": f"{'points' if head.is_share else 'change'} of {head.words}",
+        "chosen": chosen,
+        "payers": [tabulate_payers(summary, chosen, kind) for kind in GROUPS] if chosen else [],
         "headline": tabulate_headline(summary),
+        "details": tabulate_details(summary),
         "colours": colour_arms(order_arms(summary)),
         "headline_caption": describe_headline(summary),
         "joules_caption": describe_joules(summary),
         "attendance": tabulate_attendance(summary),
         "classes": tabulate_classes(summary),
         "ledgers": tabulate_ledgers(summary),
-        "serving": tabulate_serving(summary),
         "represents": stands_for[0] if stands_for else 0,
         "represented": tabulate_represented(summary),
         "tiers": tabulate_tiers(summary),

@@ -11,9 +11,11 @@ from simulations.experiment.headlines import HEADLINES
 from simulations.report.formats import (
     TIER_WORDS,
     UNKNOWN,
+    format_change,
     format_interval,
     format_joules,
     format_joules_range,
+    format_kilojoules,
     format_number,
     format_share,
     format_share_interval,
@@ -28,8 +30,7 @@ Summary = Mapping[str, Any]
 """What ``summary.json`` holds."""
 
 OWN = "own"
-PAGE_ONLY = ("saving [95 % coefficients]", "saving [95 % both]", "scale")
-"""Columns of the headline for which a terminal has no room."""
+_DRAWN = ("coefficients", "both")
 _LEDGERS: Mapping[str, str] = {
     "device_marginal": "device, marginal",
     "device_total": "device, total",
@@ -56,9 +57,8 @@ def get_metric(summary: Summary) -> str:
 
 
 def order_arms(summary: Summary) -> list[str]:
-    """Returns the arms as they are shown: the reference first, then by name."""
-    reference = get_reference(summary)
-    return sorted(summary["arms"], key=lambda name: (name != reference, name))
+    """Returns the arms as they are shown: the reference first, the others as they were given."""
+    return list(summary["arms"])
 
 
 def describe_pricing(summary: Summary) -> str:
@@ -86,82 +86,71 @@ def describe_headline(summary: Summary) -> str:
     )
 
 
-def conclude(summary: Summary) -> str:
-    """Returns one sentence: the arm that saves most at no significant loss of quality.
-
-    A saving counts where it is sure over devices and coefficients together, a loss where the whole
-    interval of the difference is below zero.
-    """
-    reference, measure = get_reference(summary), HEADLINES[get_metric(summary)].words
-    versus = {name: summary["arms"][name]["vs_reference"] for name in order_arms(summary)}
-    savers = [name for name in versus if (versus[name]["energy_saving"]["ci95_both"][0] or 0) > 0]
-    if not savers:
-        return f"No arm is shown to use less simulated energy than {reference}."
-    savers.sort(key=lambda name: -versus[name]["energy_saving"]["mean"])
-    judged = [name for name in savers if versus[name]["quality_difference"]["ci95"][1] is not None]
-    if not judged:
-        saving = format_share_interval(versus[savers[0]]["energy_saving"])
-        return (
-            f"Too few devices were evaluated to tell whether any arm keeps the quality of "
-            f"{reference}; the largest saving of simulated energy is {saving}, by {savers[0]}."
-        )
-    for name in judged:
-        if versus[name]["quality_difference"]["ci95"][1] >= 0:
-            return _praise(name, versus[name], measure)
-    least = max(judged, key=lambda name: versus[name]["quality_difference"]["mean"])
-    return (
-        f"No arm saved simulated energy over {reference} without a significant loss of quality; "
-        f"the one that lost least, {least}, saved "
-        f"{format_share_interval(versus[least]['energy_saving'])} and changed {measure} by "
-        f"{format_interval(versus[least]['quality_difference'], '+.3f')}."
-    )
-
-
-def _praise(name: str, versus: Mapping[str, Any], measure: str) -> str:
-    saving, change = versus["energy_saving"], versus["quality_difference"]
-    low, high = saving["ci95"]
-    worst = change["ci95"][0]
-    kept = "no significant loss of quality" if worst <= 0 else "a significant gain in quality"
-    doubt = f"; a loss of up to {-worst:.3f} is not ruled out" if worst < 0 else ""
-    least, most = saving["ci95_coefficients"]
-    bounds = f", {100 * least:.1f} to {100 * most:.1f} % over coefficients; {_scale(saving)}"
-    return (
-        f"{name} used {100 * saving['mean']:.1f} % less simulated energy than "
-        f"{versus['reference']} (95 % interval {100 * low:.1f} to {100 * high:.1f} % over devices"
-        f"{bounds}) with {kept}: "
-        f"{measure} changed by {format_interval(change, '+.3f')}{doubt}."
-    )
-
-
-def _scale(saving: Mapping[str, Any]) -> str:
-    return "scale-free" if saving["scale_free"] else "scale-bound"
-
-
 def tabulate_headline(summary: Summary) -> list[Row]:
-    """Returns a row per arm: quality, decisions, simulated joules, savings, bytes."""
-    return [_compare_arm(name, summary) for name in order_arms(summary)]
+    """Returns a row per arm: quality, its change, simulated kJ, saving."""
+    reference, head = get_reference(summary), HEADLINES[get_metric(summary)]
+    unit = "points" if head.is_share else "change"
+    format_quality = format_share_interval if head.is_share else format_interval
+    rows: list[Row] = []
+    for name in order_arms(summary):
+        arm = summary["arms"][name]
+        total, versus = arm["energy_j"]["ledgers"]["device_total"], arm["vs_reference"]
+        joules = format_kilojoules(total["joules"], total["low"], total["high"])
+        changes = [
+            format_change(versus["quality_difference"], is_share=head.is_share),
+            format_share_interval(versus["energy_saving"]),
+        ]
+        change, saving = ["reference", ""] if name == reference else changes
+        row = {"arm": name, f"{head.words} [95 %]": format_quality(arm["quality"])}
+        row[f"{unit} against {reference} [95 %]"] = change
+        row["simulated kJ (low to high)"] = mark_estimates(joules, total["tiers"])
+        rows.append(row | {"energy saved [95 %]": saving})
+    return rows
 
 
-def _compare_arm(name: str, summary: Summary) -> Row:
-    arm, reference = summary["arms"][name], get_reference(summary)
-    total, versus = arm["energy_j"]["ledgers"]["device_total"], arm["vs_reference"]
-    saving = versus["energy_saving"]
-    savings = [format_share_interval(saving)]
-    savings += [format_share_interval(saving, f"ci95_{kind}") for kind in ("coefficients", "both")]
-    savings += [_scale(saving), format_interval(versus["quality_difference"], "+.3f")]
-    if name == reference:
-        savings = ["reference", "", "", "", "reference"]
-    columns = (f"saving vs {reference} [95 % devices]", *PAGE_ONLY)
-    columns += (f"quality vs {reference} [95 %]",)
-    received, sent = (format_number(arm["bytes"][way], ",.1f", 1e6) for way in ("down", "up"))
-    return {
-        "arm": name,
-        f"quality: {HEADLINES[get_metric(summary)].words} [95 %]": format_interval(arm["quality"]),
-        **{decision: f"{arm['counts'][decision]:,}" for decision in DECISIONS},
-        "simulated energy (low to high)": _format_ledger(total),
-        **dict(zip(columns, savings, strict=True)),
-        "MB down / up": f"{received} / {sent}",
-    }
+def tabulate_details(summary: Summary) -> list[Row]:
+    """Returns a row per arm: decisions, how sure its saving is, without serving, bytes."""
+    rows: list[Row] = []
+    for name in order_arms(summary):
+        arm, versus = summary["arms"][name], summary["arms"][name]["vs_reference"]
+        saving, unserved = versus["energy_saving"], versus["energy_saving_without_serving"]
+        savings = [format_share_interval(saving, f"ci95_{kind}") for kind in _DRAWN]
+        savings += ["scale-free" if saving["scale_free"] else "scale-bound"]
+        savings += [format_share_interval(unserved)]
+        if name == versus["reference"]:
+            savings = ["reference", "", "", ""]
+        columns = (*(f"saving [95 % {kind}]" for kind in _DRAWN), "scale")
+        columns += ("saving without serving [95 % devices]",)
+        received, sent = (format_number(arm["bytes"][way], ",.1f", 1e6) for way in ("down", "up"))
+        row = {"arm": name, **{word: f"{arm['counts'][word]:,}" for word in DECISIONS}}
+        row |= dict(zip(columns, savings, strict=True))
+        rows.append(row | {"MB down / up": f"{received} / {sent}"})
+    return rows
+
+
+def tabulate_payers(summary: Summary, arm: str, kind: str) -> list[Row]:
+    """Returns a row per group of devices: what an arm saves and changes there, and its retunes.
+
+    Args:
+        summary: That of a run.
+        arm: Of whose devices.
+        kind: ``by_class`` or ``by_data``.
+    """
+    head = HEADLINES[get_metric(summary)]
+    heading = {"by_class": "device class", "by_data": "what the user wrote"}[kind]
+    change = "change in points [95 %]" if head.is_share else "change [95 %]"
+    return [
+        {
+            heading: f"{name} ({' to '.join(f'{end:,}' for end in one['exchanges'])} exchanges)"
+            if "exchanges" in one
+            else name,
+            "devices": f"{one['devices']:,}",
+            "energy saved [95 %]": format_share_interval(one["energy_saving"]),
+            change: format_change(one["quality_difference"], is_share=head.is_share),
+            "retunes per device": format_number(one["retunes_per_device"], ".1f"),
+        }
+        for name, one in summary["arms"][arm]["vs_reference"][kind].items()
+    ]
 
 
 def _format_ledger(ledger: Mapping[str, Any]) -> str:
@@ -234,21 +223,6 @@ def _price_carbon(wall: Mapping[str, Any], summary: Summary) -> tuple[str, str, 
     value, low, high = (grams(wall[end], country) for end in ("joules", "low", "high"))
     text = f"{value:,.3g} g CO2e ({low:,.3g} to {high:,.3g})"
     return mark_estimates(text, wall["tiers"]), format_tiers(wall["tiers"]), source
-
-
-def tabulate_serving(summary: Summary) -> list[Row]:
-    """Returns a row per arm but the reference: savings with the user's own use, and without it."""
-    return [
-        {
-            "arm": name,
-            "saving, serving included [95 %]": format_share_interval(versus["energy_saving"]),
-            "saving, serving left out [95 %]": format_share_interval(
-                versus["energy_saving_without_serving"]
-            ),
-        }
-        for name in order_arms(summary)
-        if name != (versus := summary["arms"][name]["vs_reference"])["reference"]
-    ]
 
 
 def tabulate_represented(summary: Summary) -> list[Row]:

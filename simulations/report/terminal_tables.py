@@ -10,12 +10,7 @@ from rich.text import Text
 from fleettune.cost.hardware import TIERS, DeviceProfile
 from simulations.report.formats import TIER_WORDS
 from simulations.report.page import Row
-from simulations.report.summary_tables import (
-    PAGE_ONLY,
-    Summary,
-    describe_headline,
-    tabulate_headline,
-)
+from simulations.report.summary_tables import Summary, describe_headline, tabulate_headline
 
 
 def make_table(rows: Sequence[Row], caption: str, title: str | None = None) -> Table:
@@ -29,12 +24,8 @@ def make_table(rows: Sequence[Row], caption: str, title: str | None = None) -> T
 
 
 def make_headline_table(summary: Summary) -> Table:
-    """Returns the arms of a summary side by side, in the columns that a terminal has room for."""
-    rows = [
-        {column: cell for column, cell in row.items() if column not in PAGE_ONLY}
-        for row in tabulate_headline(summary)
-    ]
-    return make_table(rows, describe_headline(summary))
+    """Returns the arms of a summary side by side, as in the first table of its page."""
+    return make_table(tabulate_headline(summary), describe_headline(summary))
 
 
 def make_devices_table(profiles: Iterable[DeviceProfile]) -> Table:

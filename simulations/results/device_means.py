@@ -100,10 +100,11 @@ def pair_devices(arm: PerDevice, reference: PerDevice) -> tuple[PerDevice, PerDe
     _, here, there = np.intersect1d(
         arm.devices, reference.devices, assume_unique=True, return_indices=True
     )
-    return _take(arm, here), _take(reference, there)
+    return take_devices(arm, here), take_devices(reference, there)
 
 
-def _take(arm: PerDevice, index: NDArray[np.intp]) -> PerDevice:
+def take_devices(arm: PerDevice, index: NDArray[np.intp]) -> PerDevice:
+    """Returns an arm cut to the devices at some places."""
     return PerDevice(
         devices=arm.devices[index], energy_j=arm.energy_j[index], quality=arm.quality[index]
     )

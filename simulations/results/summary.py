@@ -8,7 +8,7 @@ draws (`simulations.uncertainty.estimate`); every number of joules stands in a l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ import polars as pl
 
 from fleettune.cost.hardware import TIERS
 from simulations.experiment.headlines import HEADLINES, UNSEEN
+from simulations.results.device_groups import compare_groups, group_by_class, stratify_by_data
 from simulations.results.device_means import (
     DECISIONS,
     QUALITIES,
@@ -48,7 +49,7 @@ NOT_COVERED = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunInfo:
-    """What was run: the facts that all arms share."""
+    """What was run: the facts that all arms share, and ``arms`` in the order of the experiment."""
 
     seed: int
     devices: int
@@ -61,6 +62,7 @@ class RunInfo:
     reference: str
     coefficients: Mapping[str, int]
     priced_as: str
+    arms: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if self.quality_metric not in HEADLINES:
@@ -87,6 +89,8 @@ def summarise(
 ) -> dict[str, Any]:
     """Returns the JSON-ready summary of a run; a quantity that is unknown is None, never NaN.
 
+    Arms stand in the order of `run`, behind the reference; those that it does not name, by name.
+
     Args:
         rows: One row per arm, device and round, in any order.
         run: What was run; names the headline metric and the reference arm.
@@ -105,8 +109,9 @@ def summarise(
         arm: reduce_by_device(drop_stage(part, "serve"), run.quality_metric)
         for arm, part in arms.items()
     }
+    shown = sorted(arms, key=lambda arm: (arm != run.reference, _place(arm, run.arms), arm))
     return {
-        "schema": 2,
+        "schema": 3,
         "run": _run(run, host),
         "arms": {
             arm: {
@@ -119,9 +124,11 @@ def summarise(
                     "up": sum_column(part, "up_bytes"),
                 },
                 "simulated_time_s": sum_column(part, "time_s"),
-                "vs_reference": _versus(arm, per_device, unserved, run, known),
+                "vs_reference": _versus(arm, per_device, unserved, run, known)
+                | _who_pays(arm, arms, per_device, run),
             }
-            for arm, part in arms.items()
+            for arm in shown
+            for part in [arms[arm]]
         },
         "coefficients": {tier: int(run.coefficients.get(tier, 0)) for tier in TIERS},
         "coefficient_shares": dict(known.tiers),
@@ -133,7 +140,7 @@ def summarise(
 
 def _run(run: RunInfo, host: HostInfo) -> dict[str, Any]:
     facts = asdict(run)
-    for name in ("quality_metric", "reference", "coefficients"):
+    for name in ("quality_metric", "reference", "coefficients", "arms"):
         del facts[name]
     measured = {
         "host_seconds": finite(host.host_seconds),
@@ -204,6 +211,27 @@ def _versus(
         "largest_shift": saving.largest_shift,
     }
     return {"reference": run.reference, **found, "share_flipped": known.flipped[arm]}
+
+
+def _who_pays(
+    arm: str, arms: Mapping[str, pl.DataFrame], per_device: Mapping[str, PerDevice], run: RunInfo
+) -> dict[str, Any]:
+    """What an arm saves and changes by device class, and by how much its users wrote."""
+    rows, pair = arms[arm], (per_device[arm], per_device[run.reference])
+    strata = stratify_by_data(arms[run.reference])
+    amounts = {name: one.devices for name, one in strata.items()}
+    by_data = compare_groups(rows, pair, amounts, run.seed)
+    return {
+        "by_class": compare_groups(rows, pair, group_by_class(rows), run.seed),
+        "by_data": {
+            name: {"exchanges": list(strata[name].exchanges), **one}
+            for name, one in by_data.items()
+        },
+    }
+
+
+def _place(arm: str, order: Sequence[str]) -> int:
+    return order.index(arm) if arm in order else len(order)
 
 
 def _counts(words: pl.Series, names: tuple[str, ...]) -> dict[str, int]:

@@ -52,7 +52,7 @@ def test_a_folder_that_is_no_run_is_bad_input(
     assert "finished run" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("command", "told"), [("report", "schema 2"), ("compare", "lacks")])
+@pytest.mark.parametrize(("command", "told"), [("report", "schema 3"), ("compare", "lacks")])
 def test_a_summary_of_somebody_else_is_bad_input(
     command: str, told: str, tmp_path: Path, make_run: Callable[..., Path], capsys: Capture
 ) -> None:

@@ -12,7 +12,6 @@ import polars as pl
 import pytest
 
 from simulations.report import figures
-from simulations.report.formats import format_joules
 from simulations.report.page import split_bounds, write_page
 from simulations.report.plots import REFERENCE_COLOUR
 from simulations.report.run_page import write_report
@@ -37,23 +36,37 @@ def test_the_page_holds_every_arm_and_its_joules(
     tmp_path: Path, make_run: MakeRun, rows: pl.DataFrame
 ) -> None:
     page = read_page(write_report(make_run(tmp_path / "run")))
-    shown = {row["arm"]: row for row in page.table_with("MB down / up")}
+    shown = {row["arm"]: row for row in page.table_with("simulated kJ (low to high)")}
     assert next(iter(shown)) == "always_retune"
     for arm, part in split_arms(rows).items():
         fold_j = math.fsum(part["energy_j"].to_list())
         # estimates decide it
-        assert shown[arm]["simulated energy (low to high)"].startswith(
-            f"{format_joules(fold_j)} E ("
-        )
+        assert shown[arm]["simulated kJ (low to high)"].startswith(f"{fold_j / 1e3:#.3g} E (")
 
 
-def test_the_joules_of_the_stage_chart_equal_the_fold_of_the_rows(
+def test_the_joules_of_the_waterfall_equal_the_fold_of_the_rows(
     tmp_path: Path, make_run: MakeRun, rows: pl.DataFrame
 ) -> None:
     page = read_page(write_report(make_run(tmp_path / "run")))
-    drawn = page.charts["energy-by-stage"]["data"]
-    stages = math.fsum(sum(trace["x"]) for trace in drawn if trace["type"] == "bar")
-    assert stages == pytest.approx(rows["energy_j"].sum(), rel=1e-9)  # stages are rounded shares
+    drawn = page.charts["waterfall"]["data"]
+    per_night = math.fsum(sum(trace["y"]) for trace in drawn)
+    # 24 devices, 12 nights; stages are rounded shares
+    assert 24 * 12 * per_night == pytest.approx(rows["energy_j"].sum(), rel=1e-9)
+
+
+def test_the_page_says_who_pays(tmp_path: Path, make_run: MakeRun, rows: pl.DataFrame) -> None:
+    whole = rows.with_columns(pl.col("arm").replace("edgetune_released", "edgetune"))
+    page = read_page(write_report(make_run(tmp_path / "run", frame=whole)))
+    strata = page.table_with("what the user wrote")
+    # everybody wrote 6 exchanges a night
+    amounts = [f"{name} (72 to 72 exchanges)" for name in ("light", "middle", "heavy")]
+    assert [row["what the user wrote"] for row in strata] == amounts
+    (phones,) = page.table_with("device class", "retunes per device")
+    retuned = whole.filter((pl.col("arm") == "edgetune") & (pl.col("decision") == "retune"))
+    assert phones["devices"] == "24"
+    assert phones["retunes per device"] == f"{retuned.height / 24:.1f}"
+    headline = {row["arm"]: row for row in page.table_with("simulated kJ (low to high)")}
+    assert phones["energy saved [95 %]"] == headline["edgetune"]["energy saved [95 %]"]
 
 
 def test_the_page_says_what_deltas_are_beside_whole_releases(
@@ -135,7 +148,7 @@ def test_a_run_of_one_round_without_quality_still_has_a_page(
 ) -> None:
     page = read_page(write_report(make_run(tmp_path / "run", frame=bare(rows))))
     empty = [key for key, figure in page.charts.items() if not figure["data"]]
-    assert empty == ["quality-against-energy", "quality-over-rounds", "decisions-per-release"]
+    assert empty == ["decisions-per-release", "quality-against-energy", "quality-over-rounds"]
     for key in empty:
         notes = page.charts[key]["layout"]["annotations"]
         assert [note["text"] for note in notes] == ["nothing to show for this run"]

@@ -86,7 +86,7 @@ def draw_quality_against_energy(summary: Mapping[str, Any]) -> Figure:
             cliponaxis=False,
         )
         traces.append(point)
-    return make_figure(traces, xaxis=_joules_axis(), yaxis=make_axis(_describe_quality(summary)))
+    return make_figure(traces, xaxis=_joules_axis(), yaxis=_quality_axis(summary))
 
 
 def draw_quality_over_rounds(
@@ -104,8 +104,8 @@ def draw_quality_over_rounds(
     marks = releases.unique("version").sort("round", "version").to_dicts()
     return make_figure(
         traces,
-        xaxis=make_axis("round (simulated night)", tickformat="d"),
-        yaxis=make_axis(_describe_quality(summary)),
+        xaxis=make_axis("round (simulated night)", dtick=max(1, summary["run"]["rounds"] // 10)),
+        yaxis=_quality_axis(summary),
         shapes=[_mark_release(mark["round"]) for mark in marks],
         annotations=[_name_release(mark) for mark in marks],
         margin={"l": 70, "r": 20, "t": 90, "b": 60},
@@ -194,8 +194,10 @@ def _pick_decided(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.filter(pl.col("decision").is_in(DECISIONS))
 
 
-def _describe_quality(summary: Mapping[str, Any]) -> str:
-    return f"{HEADLINES[get_metric(summary)].words}\n(higher is better)"
+def _quality_axis(summary: Mapping[str, Any]) -> Figure:
+    head = HEADLINES[get_metric(summary)]
+    look = {"tickformat": ".0%"} if head.is_share else {}
+    return make_axis(f"{head.words}\n(higher is better)", **look)
 
 
 def _joules_axis() -> Figure:

@@ -17,8 +17,11 @@ Figure = dict[str, Any]
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 INK, SOFT, GRID = "#1f2933", "#616e7c", "#e4e7eb"
 REFERENCE_COLOUR = "#555555"
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""The palette of Okabe and Ito (2008), which colour-blind readers can tell apart."""
+COLOURS = (
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"),
+    *("#882255", "#999933", "#332288", "#44AA99"),
+)
+"""Seven of Okabe and Ito (2008), which colour-blind readers can tell apart, then four of Tol's."""
 
 
 def draw_bars(value: float | None, low: float | None, high: float | None, colour: str) -> Figure:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from fleettune.cost.ledger import Stage
 from simulations.experiment.headlines import HEADLINES
-from simulations.report.answer import choose_arm
+from simulations.report.answer import WHOLE, choose_arm
 from simulations.report.formats import format_change, format_joules, format_joules_range
 from simulations.report.plots import INK, SOFT, Figure, make_axis, make_figure
 from simulations.report.summary_tables import Summary, get_metric, get_reference, order_arms
@@ -55,7 +55,7 @@ def draw_waterfall(summary: Summary) -> Figure:
         height=400,
         barmode="stack",
         xaxis=make_axis("", **ticks, **look, **width),
-        yaxis=make_axis("simulated J per device-night", **height),
+        yaxis=make_axis("simulated J per device-night", showgrid=False, **height),
         annotations=[*labels, *([_name_others(split)] if is_split else [])],
         shapes=[_part_bars(split)] if is_split else [],
         margin={"l": 60, "r": 10, "t": 40, "b": 20},
@@ -65,15 +65,18 @@ def draw_waterfall(summary: Summary) -> Figure:
 def split_arms_shown(summary: Summary) -> tuple[list[str], list[str]]:
     """Returns the arms from the reference to that of the answer, and those beside them.
 
-    An arm in between that tunes nothing stands beside them; without an answer all that tune do not.
+    In between stand arms that tune, up to the whole system; an arm that is not the whole has no
+    steps. Without an answer all that tune are steps.
     """
     names, reference, chosen = order_arms(summary), get_reference(summary), choose_arm(summary)
-    last = names.index(chosen) if chosen else len(names)
+    between = names if chosen is None else []
+    if chosen == WHOLE:
+        between = names[: names.index(chosen)]
     steps = [
         name
-        for place, name in enumerate(names)
+        for name in names
         if name in (reference, chosen)
-        or (place < last and summary["arms"][name]["energy_j"]["by_stage"]["tune"])
+        or (name in between and summary["arms"][name]["energy_j"]["by_stage"]["tune"])
     ]
     return steps, [name for name in names if name not in steps]
 

@@ -37,6 +37,24 @@ def test_what_tunes_nothing_or_comes_later_stands_beside(summary: dict[str, Any]
     assert others == ["never_personalise", "later"]
 
 
+def test_an_answer_that_is_not_the_whole_system_has_no_steps(
+    rows: pl.DataFrame, summary_of: SummaryOf
+) -> None:
+    # nothing is lost, so the arm that saves most is the answer
+    frame = rows.with_columns(pl.lit(0.5).alias("exact_match"))
+    steps, others = split_arms_shown(summary_of(frame, replace(INFO, arms=ORDER)))
+    assert steps == ["always_retune", "never_personalise"]
+    assert others == ["always_reuse", "edgetune_released"]
+
+
+def test_without_an_answer_all_that_tune_are_steps(
+    rows: pl.DataFrame, summary_of: SummaryOf
+) -> None:
+    frame = rows.with_columns(pl.lit(None, pl.Float64).alias("exact_match"))
+    steps, others = split_arms_shown(summary_of(frame, INFO))
+    assert (len(steps), others) == (4, [])
+
+
 def test_bars_stand_in_that_order_with_their_joules_and_change(summary: dict[str, Any]) -> None:
     figure = draw_waterfall(summary)
     names = [text.replace("<br>", "") for text in figure["layout"]["xaxis"]["ticktext"]]

@@ -212,7 +212,7 @@ def lean(population: Population, leans: Sequence[str], about: Sequence[str]) -> 
         return population
     if not isinstance(population, ManneredPopulation):
         raise ValueError(
-            "leans and about of a release need data=synthetic; leave them out elsewhere"
+            "leans and about of a release need data=synthetic; add release=hf for other text"
         )
     if unknown := sorted(set(about) - set(TOPICS)):
         raise ValueError(f"about must name topics of {TOPICS}, got {unknown[0]!r}")

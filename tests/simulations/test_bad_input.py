@@ -83,7 +83,7 @@ def table(tmp_path: Path) -> Callable[..., str]:
         ),
         ("engine=flower engine.workers=2", ["one device at a time", "got 2 and 1"]),
         ("engine=flower precision=fast", ["reference precision only, got precision=fast"]),
-        ("data.drift=2", ["data.drift must be a share from 0 to 1, got 2"]),
+        ("data.drift=2", ["data.drift must be a share from 0 to 0.5, got 2"]),
         ("compute.device=tpu", ["compute.device must be one of ('cpu', 'cuda'), got 'tpu'"]),
         ("compute.device=0", ["compute.device must be text, got 0"]),
         ("precision=double", ["precision must be one of", "got 'double'"]),
@@ -107,7 +107,7 @@ def table(tmp_path: Path) -> Callable[..., str]:
         ("+adaptation.x=3", ["adaptation.x is not a known key"]),
         # model and placement
         ("placement.rank=5000", ["placement.rank must be between 1 and 96", "got 5000"]),
-        ("placement.layers=99", ["placement.layers must be between 1 and 8", "got 99"]),
+        ("placement=top_layers placement.layers=99", ["placement.layers must be between 1 and 8", "got 99"]),
         ("model=hf model.path=/nowhere", ["model.path must be a folder", "'/nowhere'"]),
         ("model=hf", ["model.path must be given"]),
         ("model.template=nope", ["model.template must be one of", "got 'nope'"]),
@@ -170,8 +170,8 @@ def table(tmp_path: Path) -> Callable[..., str]:
         ("data=jsonl", ["data.path must be given"]),
         ("adaptation=user_prior", ["adaptation=user_prior", "labels", "free text"]),
         (
-            "release=study_mixed",
-            ["release clocks", "leans and about", "need data=synthetic", "leave them out"],
+            "release=study_mixed data=synthetic_v1 model=pocket_v1",
+            ["release clocks", "leans and about", "need data=synthetic", "release=hf"],
         ),
         ("data=synthetic data.repeats=0.5", ["data.repeats must be a share from 0 to 0.25"]),
         ("quality.metric=neg_mae", ["quality.metric=neg_mae", "labels", "free text"]),
@@ -264,7 +264,7 @@ def test_adapters_that_cannot_be_offered_are_refused(
 
 def test_a_fleet_larger_than_the_users_of_a_file_is_refused(table: Callable[..., str]) -> None:
     # 4 users, of whom 30 %, rounded down to 1, stay outside the fleet.
-    chosen = ["data=parquet", f"data.path={table()}"]
+    chosen = ["data=parquet", "release=hf", f"data.path={table()}"]
     assert "fleet.devices must be <= 3, the users of this data, got 4" in refused(
         *chosen, "fleet.devices=4"
     )

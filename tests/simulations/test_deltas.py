@@ -63,7 +63,7 @@ def test_rounds_go_on_with_devices_whose_deltas_are_refused(run: Runner) -> None
         f"+arms.{name.lower()}={{codec: {{_target_: tests.simulations.forged_codecs.{name}}}}}"
         for name in FORGED
     ]
-    fewer = [f"arms.{name}=null" for name in ("edgetune_released", "retrieve", "user_prior")]
+    fewer = [f"arms.{name}=null" for name in ("edgetune", "copy_nearest", "user_prior")]
     folder = run("fleet_patch=start", *fewer, *forged)
     rounds = pl.read_parquet(folder / "rounds.parquet")
     refused = [name for name in rounds.columns if name.startswith("rejected_")]
@@ -84,7 +84,7 @@ def test_rounds_go_on_with_devices_whose_deltas_are_refused(run: Runner) -> None
 
 
 def test_frozen_factors_are_one_a_for_all_and_ffa_takes_every_delta(run: Runner) -> None:
-    fewer = [f"arms.{name}=null" for name in ("edgetune_released", "retrieve", "user_prior")]
+    fewer = [f"arms.{name}=null" for name in ("edgetune", "copy_nearest", "user_prior")]
     folder = run("aggregation=ffa", "+tuning.frozen_a=true", "rounds=1", *fewer)
     rounds = pl.read_parquet(folder / "rounds.parquet")
     assert not [name for name in rounds.columns if name.startswith("rejected_")]
@@ -107,7 +107,7 @@ def test_frozen_factors_are_one_a_for_all_and_ffa_takes_every_delta(run: Runner)
 def test_a_fleet_patch_is_written_sent_and_served_by_devices_that_train_nothing(
     run: Runner,
 ) -> None:
-    fewer = [f"arms.{name}=null" for name in ("edgetune_released", "retrieve", "user_prior")]
+    fewer = [f"arms.{name}=null" for name in ("edgetune", "copy_nearest", "user_prior")]
     only = "+arms.fleet_only={adaptation: {_target_: clients.adaptation.FleetOnly}}"
     folder = run("fleet_patch=start", "fleet_rank=4", *fewer, only)
     fleet = read_frame((folder / "fleet_patch_always_retune.safetensors").read_bytes())
@@ -134,7 +134,7 @@ def test_a_fleet_patch_is_written_sent_and_served_by_devices_that_train_nothing(
 
 
 def test_a_run_folds_the_fleet_patch_into_a_release_and_learns_beyond_it(run: Runner) -> None:
-    fewer = [f"arms.{name}=null" for name in ("edgetune_released", "retrieve", "user_prior")]
+    fewer = [f"arms.{name}=null" for name in ("edgetune", "copy_nearest", "user_prior")]
     only = "+arms.fleet_only={adaptation: {_target_: clients.adaptation.FleetOnly}}"
     plans = f"release.plans=[{RELEASE}, {{name: merged, kind: merged_fleet}}]"
     folder = run("fleet_patch=start", "rounds=3", *fewer, only, plans)
@@ -160,7 +160,7 @@ def test_releases_with_a_fleet_patch_that_nobody_makes_are_refused_at_launch(run
 
 
 def test_devices_that_keep_patches_of_earlier_releases_report_their_bytes(run: Runner) -> None:
-    fewer = [f"arms.{name}=null" for name in ("edgetune_released", "retrieve", "user_prior")]
+    fewer = [f"arms.{name}=null" for name in ("edgetune", "copy_nearest", "user_prior")]
     folder = run(*fewer, "+arms.keeping={storage: {shelf: true}}")
     rows = pl.read_parquet(folder / "rows.parquet").sort("round", "device")
     plain, keeping = (rows.filter(pl.col("arm") == arm) for arm in ("always_retune", "keeping"))
@@ -173,7 +173,7 @@ def test_devices_that_keep_patches_of_earlier_releases_report_their_bytes(run: R
 
 def test_a_recalled_cohort_goes_back_to_its_old_release_and_its_old_patch(run: Runner) -> None:
     names = (
-        *("always_reuse", "edgetune_released", "retrieve", "user_prior", "never_personalise"),
+        *("always_reuse", "edgetune", "copy_nearest", "user_prior", "never_personalise"),
         "copy_nearest",
     )
     staged = ["rollout=staged", "rollout.recalls=true", "rollout.least=8", "rollout.down_bytes=1.0"]

@@ -36,7 +36,10 @@ TINY = [
     "engine.workers=1",
     "engine.threads=1",
 ]
-MODEL_NUMBERS = ("nll", "drift", "strength")
+MODEL_NUMBERS = (
+    *("nll", "drift", "strength", "score"),
+    *("canary_before", "canary_worse", "canary_after"),
+)
 """What comes out of the model's arithmetic; everything else is counted or computed from counts."""
 
 Runner = Callable[..., Path]
@@ -82,7 +85,7 @@ def assert_same_but_for_rounding(rows: pl.DataFrame, others: pl.DataFrame) -> No
         if name in MODEL_NUMBERS:
             pairs = zip(rows[name].to_list(), others[name].to_list(), strict=True)
             for one, other in pairs:
-                near = (one is None and other is None) or one == pytest.approx(other, rel=1e-4)
+                near = (one is None and other is None) or one == pytest.approx(other, rel=1e-4, abs=1e-5)
                 assert near, (name, one, other)
         else:
             assert rows[name].to_list() == others[name].to_list(), name
@@ -90,12 +93,12 @@ def assert_same_but_for_rounding(rows: pl.DataFrame, others: pl.DataFrame) -> No
 
 def test_the_run_is_one_that_could_go_wrong(whole: Path) -> None:
     rows = rows_of(whole)
-    assert rows.height == 6 * 8 * 3
-    assert set(rows["decision"]) == {Action.RETUNE, Action.REUSE, Action.NEVER}
+    assert rows.height == 5 * 8 * 3
+    assert set(rows["decision"]) >= {Action.RETUNE, Action.REUSE, Action.NEVER}
     assert set(rows["release"]) == {0, 1, 2}
-    assert rows["nll"].n_unique() > 60
+    assert rows["nll"].n_unique() > 40
     assert set(rows.filter(pl.col("decision") == "retune")["tune_steps"]) == {6}
-    assert rows["eval_exchanges"].min() == 2
+    assert rows["eval_exchanges"].sum() > 2 * 120
 
 
 def test_the_same_run_twice_is_the_same_bytes(whole: Path, run: Runner) -> None:
@@ -151,7 +154,7 @@ def test_the_joules_of_the_rows_are_those_of_the_summary(whole: Path) -> None:
 def test_what_the_server_sums_is_the_fold_of_the_rows(whole: Path) -> None:
     rows = rows_of(whole)
     rounds = pl.read_parquet(whole / "rounds.parquet")
-    assert rounds.height == 6 * 3
+    assert rounds.height == 5 * 3
     for entry in rounds.iter_rows(named=True):
         mine = rows.filter(
             (pl.col("arm") == entry["arm"]) & (pl.col("round") == entry["round"])

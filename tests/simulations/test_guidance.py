@@ -27,7 +27,7 @@ GUIDED = [
     "rounds=3",
     "release.every=1",
     f"release.plans=[{RELEASE}]",
-    "tuning.steps=2",
+    *("data=synthetic_v1", "model=pocket_v1", "tuning.steps=2"),
     "data.exchanges_per_day=4",
     "data.history_days=4",
     "engine.workers=1",

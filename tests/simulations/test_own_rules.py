@@ -147,7 +147,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     arms = [
         f"+arms.{arm}={{adaptation: {{_target_: own.{rule}}}}}" for arm, rule in adaptations.items()
     ]
-    standard = ("always_reuse", "edgetune_released", "never_personalise", "retrieve", "user_prior")
+    standard = ("always_reuse", "edgetune", "never_personalise", "copy_nearest", "user_prior")
     command = [
         *(sys.executable, "-m", "simulations", "fleet.devices=2", "rounds=3", "release.every=1"),
         *("data=jsonl", f"data.path={folder / 'journals.jsonl'}", "data.outside_share=0.5"),

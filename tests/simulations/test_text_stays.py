@@ -38,7 +38,8 @@ RELEASE = (
 )
 TINY = [
     *("fleet.devices=2", "rounds=2", "release.every=1", f"release.plans=[{RELEASE}]"),
-    *("tuning.steps=2", "tuning.learning_rate=4.0e-3", "engine.workers=1", "engine.threads=1"),
+    *("model=pocket_v1", "tuning.steps=2", "tuning.learning_rate=4.0e-3"),
+    *("engine.workers=1", "engine.threads=1"),
 ]
 WARM = ["start=nearest", "start.single_within=2.0", "start.exchanges=4"]
 FEW = ["catalogue.explain.questions=6", "catalogue.explain.new_tokens=8"]
@@ -55,6 +56,7 @@ RUNS = {
     "clusters": [
         *("selection=balanced_quality", "synthesis=none", "codec=fp32", *CLUSTERED, *WARM),
         *("fleet.devices=6", "fleet.join=[{round: 1, share: 0.34}]", "tuning.steps=4"),
+        "placement@reference.placement=top_layers",
     ],
     "imported": ["selection=k_center", "fleet_patch=start", *FAITHFUL, "codec=fp16", *FEW, *WARM],
     "corpora": [

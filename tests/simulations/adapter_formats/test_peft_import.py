@@ -124,7 +124,7 @@ def test_what_is_no_plain_lora_of_the_model_is_said(tmp_path: Path) -> None:
     assert "the folder of a model (pocket: the built-in), got nowhere" in said({}, "nowhere")
     named: dict[str, object] = {"base_model_name_or_path": "gone/model"}
     assert "and gone/model, which the adapter names, is not here" in said(named, None)
-    assert import_peft(adapter, 0, "pocket").base == str(POCKET_V1_FOLDER)
+    assert import_peft(adapter, 0, "pocket_v1").base == str(POCKET_V1_FOLDER)
     key = next(iter(arrays))
     save_file({**arrays, key.replace("layers.", "blocks."): arrays[key]}, file)
     assert "must hold LoRA factors of layers' matrices" in said({})

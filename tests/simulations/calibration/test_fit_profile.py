@@ -160,8 +160,8 @@ def test_throughput_by_hand(tmp_path: Path) -> None:
 def test_a_model_turns_tokens_into_work(tmp_path: Path) -> None:
     shapes = read_shapes(POCKET_V1_FOLDER)
     log = Logger()
-    log.run("prefill", 2.0, 4.0, tokens=1000, model="pocket")
-    log.run("decode", 2.0, 4.0, tokens=1000, model="pocket")
+    log.run("prefill", 2.0, 4.0, tokens=1000, model="pocket_v1")
+    log.run("decode", 2.0, 4.0, tokens=1000, model="pocket_v1")
     path = log.write(tmp_path / "log.csv")
     found = calibrate(read_power_log(path), bits_per_weight=4).coefficients
     gflop = 2 * 1000 * shapes.linear_parameters / 1e9

@@ -9,9 +9,9 @@ from typing import TypeVar
 from clients.adaptation.decision import OLD, Decision
 from clients.night.order import NightOrder
 from clients.placement.rules import (
-    BudgetedRule,
     PlacementRule,
     allows,
+    allows_again,
     over_budget,
     planned_cache,
     shrink_placement,
@@ -82,12 +82,10 @@ def keep_placement(
 
     Only a rule with a budget is asked: it then probes nothing anew. None for all others.
     """
-    if decision.start != OLD or old is None or not isinstance(rule, BudgetedRule):
+    placement = None if decision.start != OLD or old is None else placement_of(old)
+    if placement is None or not allows_again(rule, context, placement):
         return None
-    placement = placement_of(old)
-    if placement is None or not fits_memory(context, placement):
-        return None
-    return placement if allows(rule, context, placement) else None
+    return placement if fits_memory(context, placement) else None
 
 
 def plan_tune(

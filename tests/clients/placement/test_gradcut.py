@@ -93,7 +93,7 @@ def found_by_chance(seed: int, first: int = 0) -> ProbeResult:
 def test_a_plan_never_takes_more_joules_or_bytes_than_it_may(
     seed: int, budget: float, priced: str, cache: bool, steps: int
 ) -> None:
-    rule = replace(RULE, budget=budget, prefix_cache=cache)
+    rule = replace(RULE, budget=budget, prefix_cache=cache, over_budget="refuse")
     place = context(facts(priced), steps=steps)
     plan = plan_tune(rule, with_probed(place, found_by_chance(seed)))
     if isinstance(plan, Hindered):
@@ -178,7 +178,7 @@ def test_a_device_that_cannot_even_probe_says_so() -> None:
 
 
 def test_a_budget_below_every_cut_is_not_probed_for() -> None:
-    rule = replace(RULE, budget=0.01)
+    rule = replace(RULE, budget=0.01, over_budget="refuse")
     assert rule.probes(context(facts())) == ()
     assert why_not(plan_tune(rule, context(facts()))) == "over_budget"
 

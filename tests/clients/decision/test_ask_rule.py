@@ -16,6 +16,7 @@ from torch import Tensor
 
 from clients.adaptation.baselines import Oracle, RandomAtRate
 from clients.adaptation.canary import Canary
+from clients.adaptation.edgetune import EdgeTune
 from clients.adaptation.protocol import AdaptationRule, KeptOut
 from clients.adaptation.rules import AlwaysRetune, AlwaysReuse
 from clients.device import run_round
@@ -31,9 +32,10 @@ from clients.synthesis.rules import NoSynthesis, Synthesis, TemplateRewrite
 from clients.tuning.first_patch import new_start
 from clients.tuning.schedule import Tuning
 from clients.work.facts import Facts
+from fleettune.adapters.patch import placement_of
 from fleettune.cohort.suspension import current_compute
 from fleettune.cost.hardware import load_hardware
-from fleettune.cost.ledger import Stage
+from fleettune.cost.ledger import Cost, Stage
 from fleettune.cost.work import forward_work
 from fleettune.cost.workload import Phase, computing, moving
 from fleettune.data.exchanges import Answer, Exchange
@@ -44,7 +46,7 @@ from fleettune.messages.flower_records import decode_statistics, encode_report, 
 from fleettune.messages.report import WORD, Report
 from fleettune.releases.manifest import Manifest, drift_between
 from fleettune.releases.model_files import file_digest, weight_files
-from tests.clients.phone import EDGETUNE
+from tests.clients.phone import EDGETUNE, HALF
 
 PROFILE = load_hardware(Path(__file__).parents[3] / "conf" / "hardware")["oneplus_12r"]
 WORLD = SyntheticData(users=10, exchanges_per_day=6, history_days=3).open()
@@ -459,11 +461,15 @@ def test_a_budget_is_the_steps_of_a_retune_and_not_of_the_first_tune(
     )
 
 
+@pytest.mark.parametrize("rule", [EDGETUNE, AlwaysRetune()], ids=["edgetune", "always"])
 @pytest.mark.parametrize(("start", "fits"), [("old", True), ("old", False), ("fresh", True)])
 def test_a_retune_starts_from_the_old_patch_where_that_is_wanted_and_fits(
-    releases: tuple[Manifest, Manifest], start: str, fits: bool
+    releases: tuple[Manifest, Manifest],
+    start: str,
+    fits: bool,
+    rule: EdgeTune | AlwaysRetune,
 ) -> None:
-    chosen, watched = policy(replace(EDGETUNE, start=start)), Watched()
+    chosen, watched = policy(replace(rule, start=start)), Watched()
     state, _ = live(night_order(releases[0], chosen), watched=watched)
     assert state.patch is not None
     if not fits:
@@ -477,6 +483,45 @@ def test_a_retune_starts_from_the_old_patch_where_that_is_wanted_and_fits(
     fresh = new_start(night.facts, releases[1], placement.on(releases[1].shapes), shared=False)
     expected = state.patch if start == "old" and fits else fresh
     assert begun.digest() == expected.digest()
+
+
+@pytest.mark.parametrize("shared", [None, 0.3])
+def test_a_retune_from_the_old_patch_probes_nothing_and_begins_where_that_ended(
+    releases: tuple[Manifest, Manifest], shared: float | None
+) -> None:
+    # bytes bind, so that a day more of exchanges leaves the joules within the budget
+    rule = replace(HALF, budget=0.8, patch=0.1, share_above=shared)
+    chosen = replace(policy(AlwaysRetune(start="old")), placement=rule)
+    watched = Watched()
+    state, first = live(night_order(releases[0], chosen), watched=watched)
+    assert state.patch is not None
+    kept, second = live(night_order(releases[1], chosen, 1), state, watched)
+    assert kept.patch is not None
+    assert second.statistics.tune_steps == 4
+    assert first.statistics.ledger.of(Stage.PROBE).energy_j > 0
+    assert second.statistics.ledger.of(Stage.PROBE) == Cost()
+    assert placement_of(kept.patch) == placement_of(state.patch)
+    assert (state.patch.ties == ()) == (shared is None)
+    # the very factors: no further step would leave the patch as it was
+    begun = watched.tuned()[1].start
+    assert (begun.digest(), begun.release) == (state.patch.digest(), 1)
+    assert kept.patch.digest() != begun.digest()
+
+
+def test_a_retune_places_anew_where_the_old_sites_are_too_dear(
+    releases: tuple[Manifest, Manifest],
+) -> None:
+    chosen = replace(policy(AlwaysRetune(start="old")), placement=replace(HALF, budget=1.0))
+    state, _ = live(night_order(releases[0], chosen))
+    assert state.patch is not None
+    assert len(state.patch.factors) == 7 * releases[0].shapes.layers
+    less = replace(chosen, placement=HALF)
+    after, report = live(night_order(releases[1], less, 1), state)
+    assert report.statistics.outcome.decision == "retune"
+    assert report.statistics.ledger.of(Stage.PROBE).energy_j > 0
+    assert report.statistics.over_budget == 0
+    assert after.patch is not None
+    assert 0 < len(after.patch.factors) < len(state.patch.factors)
 
 
 # Projection

@@ -118,7 +118,7 @@ def table(tmp_path: Path) -> Callable[..., str]:
         ),
         ("model=pocket_v1", ["model=pocket_v1 was not", "data, synthetic; add model=pocket"]),
         (
-            "adaptation=always_retune adaptation.start=warm",
+            "adaptation=always_from_old adaptation.start=warm",
             ["adaptation: start must be one of ('fresh', 'old'), got 'warm'"],
         ),
         (

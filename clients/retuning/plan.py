@@ -16,7 +16,6 @@ from clients.placement.rules import (
     planned_cache,
     shrink_placement,
 )
-from clients.policy import DevicePolicy
 from clients.state.state import DeviceState
 from clients.tuning.context import Hindered, PlacementContext
 from clients.tuning.footprint import (
@@ -147,13 +146,6 @@ def schedule(rule: PlacementRule, context: PlacementContext, placement: Placemen
         over_budget=over_budget(rule, context, placement),
         held=context.held,
     )
-
-
-def budget_steps(policy: DevicePolicy, decision: Decision) -> DevicePolicy:
-    """Returns the policy with the steps of this retune."""
-    if decision.steps is None:
-        return policy
-    return replace(policy, tuning=replace(policy.tuning, steps=decision.steps, epochs=None))
 
 
 def old_start(old: Patch | None, fresh: Patch, decision: Decision) -> Patch | None:

@@ -1,4 +1,4 @@
-"""Nights with rules that look at their device: canaries, deferred retunes, starts, the oracle."""
+"""Nights with rules that look at their device: canaries, starts, the oracle."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from clients.adaptation.edgetune import EdgeTune
 from clients.adaptation.protocol import AdaptationRule, KeptOut
 from clients.adaptation.rules import AlwaysRetune, AlwaysReuse
 from clients.device import run_round
-from clients.night.attendance import Attendance, Tonight
+from clients.night.attendance import Tonight
 from clients.night.order import NightOrder
 from clients.observer.evaluation import observe
 from clients.placement.rules import EverySite, TopLayers
@@ -58,7 +58,6 @@ RULES: Mapping[str, AdaptationRule] = {
     "edgetune": EDGETUNE,
     "projected": replace(EDGETUNE, scope="projected"),
     "both": replace(EDGETUNE, threshold="calibrated", canary=True),
-    "deferred": replace(EDGETUNE, defer=True),
     "random_at_rate": RandomAtRate(rate=1.0),
 }
 
@@ -364,101 +363,19 @@ def test_a_rule_without_canaries_trains_on_all_that_was_answered(
     assert canaries(facts, EDGETUNE, state) == ()
 
 
-# Deferred retunes
+# Start
 
 
-def test_a_deferred_retune_happens_exactly_once_on_the_next_night_of_presence(
-    releases: tuple[Manifest, Manifest],
-) -> None:
-    chosen, watched = policy(RULES["deferred"]), Watched()
-    state, _ = live(night_order(releases[0], chosen), watched=watched)
-    first = state.patch
-    away = Tonight(attends=Attendance.ABSENT)
-    told: list[tuple[str, str]] = []
-    for round_, tonight in ((1, None), (2, away), (3, None), (4, None)):
-        night = night_order(releases[1], chosen, round_)
-        night = night if tonight is None else replace(night, tonight=tonight)
-        state, report = live(night, state, watched)
-        told.append((report.statistics.outcome.decision, report.statistics.outcome.reason))
-        if round_ == 1:
-            # the check is paid on the night of the decision, its numbers come with the retune
-            assert state.patch is first
-            assert report.statistics.ledger.of(Stage.CHECK).energy_j > 0
-            assert report.statistics.drift is None
-        if round_ == 3:
-            assert report.statistics.drift is not None
-            assert report.statistics.ledger.of(Stage.CHECK).energy_j == 0
-            assert report.delta is state.patch
-    assert told == [
-        ("none", "deferred"),
-        ("none", "same_release"),
-        ("retune", "drift_above_threshold"),
-        ("none", "same_release"),
-    ]
-    assert len(watched.tuned()) == 2
-    assert state.patch is not None
-    assert (state.patch.release, state.due) == (1, None)
-
-
-def test_a_deferred_retune_that_is_cut_short_stays_due(
-    releases: tuple[Manifest, Manifest],
-) -> None:
-    chosen = policy(RULES["deferred"])
-    state, _ = live(night_order(releases[0], chosen))
-    state, _ = live(night_order(releases[1], chosen, 1), state)
-    cut = replace(night_order(releases[1], chosen, 2), tonight=Tonight(limit_s=1e-6))
-    after, report = live(cut, state)
-    assert report.statistics.outcome.attendance == "interrupted"
-    assert (after.due, after.patch) == (state.due, state.patch)
-    done, report = live(night_order(releases[1], chosen, 3), after)
-    assert report.statistics.outcome.decision == "retune"
-    assert done.due is None
-
-
-def test_a_newer_release_is_decided_about_instead_of_what_was_due(
-    releases: tuple[Manifest, Manifest],
-) -> None:
-    chosen, watched = policy(RULES["deferred"]), Watched()
-    state, _ = live(night_order(releases[0], chosen), watched=watched)
-    state, _ = live(night_order(releases[1], chosen, 1), state, watched)
-    newer = replace(releases[1], version=2)
-    state, report = live(night_order(newer, chosen, 2), state, watched)
-    assert report.statistics.outcome.reason == "deferred"
-    state, _ = live(night_order(newer, chosen, 3), state, watched)
-    assert state.patch is not None
-    assert (state.patch.release, len(watched.tuned())) == (2, 2)
-
-
-def test_what_is_due_and_what_a_rule_recalls_survive_the_records(
-    releases: tuple[Manifest, Manifest],
-) -> None:
-    rule = replace(EDGETUNE, scope="projected", defer=True, steps_at_threshold=1, start="old")
+def test_what_a_rule_recalls_survives_the_records(releases: tuple[Manifest, Manifest]) -> None:
+    rule = replace(EDGETUNE, scope="projected", kappa=1e9)
     state, _ = live(night_order(releases[0], policy(rule)))
     state, _ = live(night_order(releases[1], policy(rule), 1), state)
-    assert state.due is not None
-    assert state.due.history.path > 0
+    assert state.history.path > 0
     state = replace(state, before=replace(releases[0], drifts=()))
     records = RecordDict()
     write_state(records, state)
     found = read_state(records)
     assert replace(found, patch=None) == replace(state, patch=None)
-
-
-# Budget and start
-
-
-def test_a_budget_is_the_steps_of_a_retune_and_not_of_the_first_tune(
-    releases: tuple[Manifest, Manifest],
-) -> None:
-    chosen, watched = policy(replace(EDGETUNE, steps_at_threshold=1, steps_max=3)), Watched()
-    state, first = live(night_order(releases[0], chosen), watched=watched)
-    _, second = live(night_order(releases[1], chosen, 1), state, watched)
-    assert (first.statistics.tune_steps, second.statistics.tune_steps) == (4, 3)
-    assert [len(job.batches) for job in watched.tuned()] == [4, 3]
-    assert (
-        second.statistics.ledger.of(Stage.TUNE).energy_j
-        < first.statistics.ledger.of(Stage.TUNE).energy_j
-    )
 
 
 @pytest.mark.parametrize("rule", [EDGETUNE, AlwaysRetune()], ids=["edgetune", "always"])

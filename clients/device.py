@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 
 from clients.adaptation.decision import Action, Decision, numbers_of
-from clients.decision.decide import catch_up, decide
+from clients.decision.decide import decide
 from clients.night.attendance import Attendance, charge_after
 from clients.night.night import Night, bill, lasts_s
 from clients.night.order import NightOrder
@@ -38,7 +38,7 @@ def run_round(
     1. Read the days since the last night and select what is kept of them (`night.selecting`).
     2. Download tonight's release, whole or as a delta (`night.transfers`).
     3. Decide about the patch, once per release (`decision.decide`).
-    4. Tune where that was decided, or where it is due since another night (`retuning.retune`).
+    4. Tune where that was decided (`retuning.retune`).
     5. Upload the delta and the statistics (`night.transfers`).
     6. Drop from the shelf what has no room, and check the quota (`night.shelving`, `state`).
     7. Let the observer look at the next day, if it is asked to (`observer`).
@@ -64,8 +64,6 @@ def run_round(
         before = night
         if night.state.settled != order.release.version:
             night = decide(order, night)
-        elif night.state.due is not None:
-            night = catch_up(order, night, night.state.due)
         night = _upload(order, night)
         night = replace(night, state=with_room(night.state, order.policy.quota))
     kept = check_quota(night.state, order.policy.quota)

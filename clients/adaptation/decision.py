@@ -62,9 +62,7 @@ class Decision:
         canary_worse: Nats per token by which they got worse, or None where that is not known.
         explored: 1 if it retunes at random against the rule, 0 if not, None if it never does.
         propensity: Probability with which a device that saw the same was to retune, or None.
-        steps: Optimizer steps of the retune; None: as many as the tuning says.
         start: What it starts from: ``fresh``, or ``old`` for the old patch where that fits.
-        deferred: True if the retune is for the next night on which the device is present.
         history: What the rule keeps if the patch stays.
         gain: Nats by which the observer says that a retune helps, where an oracle asked; it is an
             observation and never among the numbers that are reported.
@@ -83,9 +81,7 @@ class Decision:
     canary_worse: float | None = None
     explored: int | None = None
     propensity: float | None = None
-    steps: int | None = None
     start: str = FRESH
-    deferred: bool = False
     history: PatchHistory = field(default_factory=PatchHistory)
     gain: float | None = None
 
@@ -100,10 +96,6 @@ def check_start(start: str) -> None:
 
 FIRST_PATCH = Decision(action=Action.RETUNE, reason="first_patch")
 """What every rule that trains says as long as there is no patch."""
-
-
-PUT_OFF = Decision(action=Action.NONE, reason="deferred")
-"""What a night reports in which a retune was decided on and left to another one."""
 
 ON_TRIAL = Decision(action=Action.RETUNE, reason="trial")
 """A retune that is kept only where the observer says that it helps."""

@@ -25,7 +25,6 @@ class DeviceView:
         before: The release that it held until now and keeps until it has decided; None if gone.
         canaries: Exchanges that the patch was not tuned on, in time order.
         history: What the rule kept.
-        steps: Optimizer steps of a tune that is not budgeted.
         compute: The device's processor.
     """
 
@@ -35,7 +34,6 @@ class DeviceView:
     before: Manifest | None
     canaries: tuple[Exchange, ...]
     history: PatchHistory
-    steps: int
     compute: Compute
 
 

@@ -1,4 +1,4 @@
-"""EdgeTune with a scope, a threshold that may come from the fleet, and a retune with a budget.
+"""EdgeTune with a scope, and a threshold that may come from the fleet.
 
 The idea is EdgeTune's: compare the drift of a release with the strength of the patch, data-free.
 Its released form is `clients.adaptation.EdgeTuneReleased`
@@ -9,7 +9,6 @@ score that the server fits from what devices reported, canaries as a second numb
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 from clients.adaptation.canary import CanaryScore, check_paired, score_canaries
@@ -17,7 +16,7 @@ from clients.adaptation.decision import Action, Decision, check_start
 from clients.adaptation.device_view import DeviceView
 from clients.adaptation.drift import SCOPES, PatchDrift, measure_drift
 from clients.adaptation.protocol import KeptOut, RuleTraits
-from fleettune.releases.guidance import LOG_DRIFT, Guidance, features_of, log_ratio
+from fleettune.releases.guidance import Guidance, features_of, log_ratio
 from fleettune.seeds import Purpose, stream
 
 FIXED, CALIBRATED = "fixed", "calibrated"
@@ -39,13 +38,8 @@ class EdgeTune:
         canary_share: As `clients.adaptation.Canary.share`, where `canary` is set.
         canary_most: Newest canaries that are scored.
         canary_paired: As `clients.adaptation.Canary.paired`.
-        steps_at_threshold: Optimizer steps of a retune just above the bound; null: as the tuning
-            says, whatever the drift.
-        steps_max: Steps from ten times the drift on, with the logarithm of the drift in between;
-            null: the tuning's own.
         start: What a retune starts from: ``fresh``, or ``old``: the old patch, where the new
             placement is the same.
-        defer: Whether a retune waits for the next night on which the device is present.
 
     Raises:
         ValueError: If a value breaks its rule.
@@ -59,10 +53,7 @@ class EdgeTune:
     canary_share: float
     canary_most: int
     canary_paired: bool
-    steps_at_threshold: int | None
-    steps_max: int | None
     start: str
-    defer: bool
 
     def __post_init__(self) -> None:
         if self.scope not in SCOPES:
@@ -82,16 +73,6 @@ class EdgeTune:
                 "canary=true needs threshold=calibrated, for only a fitted score can weigh two "
                 "numbers; adaptation=canary decides by canaries alone"
             )
-        self._check_retune()
-
-    def _check_retune(self) -> None:
-        low, high = self.steps_at_threshold, self.steps_max
-        if low is None and high is not None:
-            raise ValueError(f"steps_max={high} needs steps_at_threshold, got null")
-        if low is not None and (low < 1 or (high is not None and high < low)):
-            raise ValueError(
-                f"steps_at_threshold must be >= 1 and <= steps_max, got {low} and {high}"
-            )
         check_start(self.start)
 
     @property
@@ -108,10 +89,10 @@ class EdgeTune:
         """Returns retune above the bound, and at random for the share that explores."""
         found = measure_drift(self.scope, view, self.k_var)
         if found is None:
-            return self._retune(Decision(action=Action.RETUNE, reason="old_release_gone"), 0, view)
+            return Decision(action=Action.RETUNE, reason="old_release_gone", start=self.start)
         seen = score_canaries(view, paired=self.canary_paired) if self.canary else None
         guidance = view.release.guidance if self.threshold == CALIBRATED else None
-        decision, surplus = self._by_rule(found, seen, guidance or Guidance())
+        decision = self._by_rule(found, seen, guidance or Guidance())
         decision = replace(
             decision,
             drift=found.drift,
@@ -126,40 +107,21 @@ class EdgeTune:
         )
         if self.threshold == CALIBRATED:
             decision = explore(decision, view, (guidance or Guidance()).explore)
-        return self._retune(decision, surplus, view)
+        retunes = decision.action is Action.RETUNE
+        return replace(decision, start=self.start) if retunes else decision
 
-    def _by_rule(
-        self, found: PatchDrift, seen: CanaryScore | None, guidance: Guidance
-    ) -> tuple[Decision, float]:
-        """Returns what the rule says, and by how many decades of drift it is above its bound."""
-        log_drift = log_ratio(found.drift, found.strength)
-        above, surplus = (
-            found.drift > self.kappa * found.strength,
-            log_drift - math.log10(self.kappa),
-        )
+    def _by_rule(self, found: PatchDrift, seen: CanaryScore | None, guidance: Guidance) -> Decision:
+        """Returns what the rule says."""
         if guidance.intercept is None:
+            above = found.drift > self.kappa * found.strength
             word = "drift_above_threshold" if above else "drift_below_threshold"
-            return _decision(above=above, reason=word, score=10**log_drift), surplus
+            score = 10 ** log_ratio(found.drift, found.strength)
+            return _decision(above=above, reason=word, score=score)
         worse = None if seen is None else seen.worse
-        features = features_of(found.drift, found.strength, worse)
-        score = guidance.probability(features)
+        score = guidance.probability(features_of(found.drift, found.strength, worse))
         above = score > guidance.threshold
-        if (slope := guidance.weight(LOG_DRIFT)) > 0:
-            bound = math.log(guidance.threshold / (1 - guidance.threshold))
-            surplus = (guidance.logit(features) - bound) / slope
         word = "probability_above_threshold" if above else "probability_below_threshold"
-        return _decision(above=above, reason=word, score=score), surplus
-
-    def _retune(self, decision: Decision, surplus: float, view: DeviceView) -> Decision:
-        """Adds to a retune its steps, its start and its night."""
-        if decision.action is not Action.RETUNE:
-            return decision
-        steps = None
-        if self.steps_at_threshold is not None:
-            most = max(self.steps_max or view.steps, self.steps_at_threshold)
-            share = min(max(surplus, 0.0), 1.0)
-            steps = round(self.steps_at_threshold + share * (most - self.steps_at_threshold))
-        return replace(decision, steps=steps, start=self.start, deferred=self.defer)
+        return _decision(above=above, reason=word, score=score)
 
 
 def explore(decision: Decision, view: DeviceView, share: float) -> Decision:

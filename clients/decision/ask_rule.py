@@ -8,7 +8,7 @@ from clients.adaptation.decision import FIRST_PATCH, Action, Decision
 from clients.adaptation.device_view import DeviceView
 from clients.adaptation.protocol import Adaptation, DeviceRule, traits_of
 from clients.night.order import NightOrder
-from clients.state.kept_out import canaries, training_exchanges
+from clients.state.kept_out import canaries
 from clients.state.state import DeviceState
 from clients.work.facts import Facts
 from clients.work.stage_work import ranks_of, score_work
@@ -27,7 +27,6 @@ def ask_rule(order: NightOrder, state: DeviceState) -> Decision:
         return _checked(rule, cast(Adaptation, rule).decide(order.release, patch))
     if patch is None:
         return FIRST_PATCH
-    exchanges = len(training_exchanges(facts, rule, state))
     view = DeviceView(
         facts=facts,
         release=order.release,
@@ -35,7 +34,6 @@ def ask_rule(order: NightOrder, state: DeviceState) -> Decision:
         before=state.before,
         canaries=canaries(facts, rule, state),
         history=state.history,
-        steps=order.policy.tuning.epoch_ends(max(1, exchanges))[-1],
         compute=order.compute,
     )
     return _checked(rule, cast(DeviceRule, rule).decide(view))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from clients.adaptation.decision import PUT_OFF, Action, Decision
+from clients.adaptation.decision import Action, Decision
 from clients.adaptation.protocol import traits_of
 from clients.decision.ask_rule import ask_rule, decision_work
 from clients.decision.recalled_release import decide_again, has_had, mark_recalled, restore_patch
@@ -31,10 +31,7 @@ def decide(order: NightOrder, night: Night) -> Night:
     if decided.over:
         return replace(decided, state=state)
     decided = _keeping(decided, decision)
-    if decision.action is Action.RETUNE and decision.deferred:
-        due = replace(decided.state, due=replace(decision, deferred=False, passes=()))
-        decided = replace(decided, state=due, decision=PUT_OFF)
-    elif decision.action is Action.RETUNE:
+    if decision.action is Action.RETUNE:
         decided = _tried(order, decided, retune(order, decided))
     if decided.over:
         return replace(decided, decision=night.decision, state=state)
@@ -57,7 +54,7 @@ def _take_fleet_patch(order: NightOrder, night: Night) -> Night:
 def _keeping(night: Night, decision: Decision) -> Night:
     """Returns the night with a decision, and with what its rule keeps."""
     patch = None if decision.action is Action.NEVER else night.state.patch
-    kept = replace(night.state, patch=patch, history=decision.history, due=None)
+    kept = replace(night.state, patch=patch, history=decision.history)
     return replace(night, decision=decision, state=kept)
 
 
@@ -69,11 +66,3 @@ def _tried(order: NightOrder, kept: Night, tuned: Night) -> Night:
         return tuned
     told = ask_observer(order, ahead, (kept.state, tuned.state))
     return replace(tuned if told.action is Action.RETUNE else kept, decision=told)
-
-
-def catch_up(order: NightOrder, night: Night, due: Decision) -> Night:
-    """Does a retune that was put off; cut short, it stays due."""
-    done = retune(order, _keeping(night, due))
-    if done.over:
-        return replace(done, decision=night.decision, state=night.state)
-    return done

@@ -73,8 +73,5 @@ def decide_again(order: NightOrder, state: DeviceState) -> Decision:
 
 def mark_recalled(night: Night) -> Night:
     """Returns the night with reasons that begin with `BACK`: the server counts no device twice."""
-    due = night.state.due
-    if due is not None:
-        due = replace(due, reason=f"{BACK}{due.reason}")
     decision = replace(night.decision, reason=f"{BACK}{night.decision.reason}")
-    return replace(night, decision=decision, state=replace(night.state, due=due))
+    return replace(night, decision=decision)

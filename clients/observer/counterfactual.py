@@ -4,9 +4,8 @@ The observer's work, for labels that a rule is judged by; no rule sees them, not
 nothing of it is reported. Compared are two patches on the same release and the same later days: the
 one that the device brought to its decision, and the one that a retune of that night makes. Where
 the device reused, that retune is made on trial and thrown away; it starts from what the rule says,
-with all the steps of its tuning and with no end of the night, even where the rule would have
-budgeted it. Where it retuned, the patch that it made is taken. So the label hangs on the arm's own
-history, which another arm's gain does not.
+with no end of the night. Where it retuned, the patch that it made is taken. So the label hangs on
+the arm's own history, which another arm's gain does not.
 """
 
 from __future__ import annotations

@@ -102,6 +102,13 @@ def allows(rule: PlacementRule, context: PlacementContext, placement: adapters.P
     return not isinstance(rule, BudgetedRule) or rule.allows(context, placement)
 
 
+def allows_again(
+    rule: PlacementRule, context: PlacementContext, placement: adapters.Placement
+) -> bool:
+    """Returns whether a rule with a budget allows an earlier placement; no other rule is asked."""
+    return isinstance(rule, BudgetedRule) and rule.allows(context, placement)
+
+
 def over_budget(
     rule: PlacementRule, context: PlacementContext, placement: adapters.Placement
 ) -> bool:

@@ -9,14 +9,13 @@ from typing import TypeVar
 from clients.adaptation.decision import OLD, Decision
 from clients.night.order import NightOrder
 from clients.placement.rules import (
-    BudgetedRule,
     PlacementRule,
     allows,
+    allows_again,
     over_budget,
     planned_cache,
     shrink_placement,
 )
-from clients.policy import DevicePolicy
 from clients.state.state import DeviceState
 from clients.tuning.context import Hindered, PlacementContext
 from clients.tuning.footprint import (
@@ -82,12 +81,10 @@ def keep_placement(
 
     Only a rule with a budget is asked: it then probes nothing anew. None for all others.
     """
-    if decision.start != OLD or old is None or not isinstance(rule, BudgetedRule):
+    placement = None if decision.start != OLD or old is None else placement_of(old)
+    if placement is None or not allows_again(rule, context, placement):
         return None
-    placement = placement_of(old)
-    if placement is None or not fits_memory(context, placement):
-        return None
-    return placement if allows(rule, context, placement) else None
+    return placement if fits_memory(context, placement) else None
 
 
 def plan_tune(
@@ -149,13 +146,6 @@ def schedule(rule: PlacementRule, context: PlacementContext, placement: Placemen
         over_budget=over_budget(rule, context, placement),
         held=context.held,
     )
-
-
-def budget_steps(policy: DevicePolicy, decision: Decision) -> DevicePolicy:
-    """Returns the policy with the steps of this retune."""
-    if decision.steps is None:
-        return policy
-    return replace(policy, tuning=replace(policy.tuning, steps=decision.steps, epochs=None))
 
 
 def old_start(old: Patch | None, fresh: Patch, decision: Decision) -> Patch | None:

@@ -12,7 +12,6 @@ from clients.night.shelving import with_patch
 from clients.placement.rules import prepare, trained_start
 from clients.retuning.early_stopping import run_tune
 from clients.retuning.plan import (
-    budget_steps,
     keep_placement,
     old_start,
     open_context,
@@ -30,7 +29,6 @@ from fleettune.adapters.patch import Patch, Placement
 
 def retune(order: NightOrder, night: Night) -> Night:
     """Trains a new patch where the device can; what hinders it is its decision's reason."""
-    order = replace(order, policy=budget_steps(order.policy, night.decision))
     rule, policy, state = order.policy.placement, order.policy, night.state
     examples = order.examples(training_exchanges(order.facts, policy.adaptation, state))
     if not examples:

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from flwr.app import ConfigRecord, RecordDict
 
-from clients.adaptation.decision import Decision, PatchHistory
+from clients.adaptation.decision import PatchHistory
 from clients.policy import Quota
 from clients.selection.buffer import ANSWERED, Item, Note, total_bytes
 from clients.state.shelf import (
@@ -33,7 +33,7 @@ from fleettune.messages.report import NO_RELEASE
 from fleettune.records import build_value, read_object, to_record
 from fleettune.releases.manifest import MANIFEST_TYPES, Manifest
 
-SCHEMA = 5
+SCHEMA = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,6 @@ class DeviceState:
         before: The release held before `held`, kept until the device has settled what to do about
             that; None otherwise.
         history: What its rule of adaptation keeps about the patch.
-        due: A retune that was put off to another night; None without one.
         residual: What a lossy codec left out of earlier deltas (`fleettune.deltas.error_feedback`).
         shelf: Patches that are not in use.
         patch_version: How often a patch of the same release was trained before the one in use.
@@ -71,7 +70,6 @@ class DeviceState:
     asked: int = 0
     before: Manifest | None = None
     history: PatchHistory = field(default_factory=PatchHistory)
-    due: Decision | None = None
     residual: Patch | None = None
     shelf: Shelf = EMPTY
     patch_version: int = 0
@@ -189,7 +187,6 @@ def read_state(records: RecordDict, arm: str = "") -> DeviceState:
         asked=kept.asked,
         before=kept.before,
         history=kept.history,
-        due=kept.due,
         residual=_read_patch(records, f"{arm}/residual"),
         shelf=read_shelf(records, f"{arm}/shelf"),
         patch_version=kept.patch_version,
@@ -209,7 +206,6 @@ class _Kept:
     asked: int
     before: Manifest | None
     history: PatchHistory
-    due: Decision | None
     patch_version: int = 0
 
 
@@ -253,7 +249,6 @@ def write_state(records: RecordDict, state: DeviceState, arm: str = "") -> None:
         "asked": state.asked,
         "before": None if state.before is None else to_record(state.before),
         "history": asdict(state.history),
-        "due": None if state.due is None else asdict(replace(state.due, passes=())),
     }
     if state.patch_version:
         plain["patch_version"] = state.patch_version

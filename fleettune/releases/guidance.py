@@ -80,10 +80,6 @@ class Guidance:
         if not 0 <= self.explore <= 1:
             raise ValueError(f"guidance.explore must be a share from 0 to 1, got {self.explore}")
 
-    def weight(self, feature: str) -> float:
-        """Returns the weight of a feature; 0 where the score does not use it."""
-        return dict(self.weights).get(feature, 0.0)
-
     def logit(self, features: Mapping[str, float]) -> float:
         """Returns the log-odds that retuning helps a device with these features.
 

@@ -211,7 +211,7 @@ def _check_words(model: BackboneSource, data: FleetData) -> None:
     built_in = first or isinstance(data, MannersData)
     if built_in and model.path in BUILT_IN_MODELS and model.path != fitting:
         raise ValueError(
-            f"data={name_data(data)} is in words that model={model.name} was not trained on; "
+            f"model={model.name} was not trained on the words of this data, {name_data(data)}; "
             f"add model={fitting}"
         )
 

@@ -13,6 +13,10 @@ _WORDS = (
     "was deleted: words measured in the release's sampled answers told entries apart better than "
     "instructed and proposed ones (docs/LOG.md); leave the key out"
 )
+_STEPS = (
+    "was deleted with the steps of a retune by its drift: no study showed a gain of them; leave "
+    "the key out, tuning.steps or tuning.epochs are the steps of every tune"
+)
 _PROBE = "placement.probe=server was deleted: nothing used it; leave the key out, devices probe"
 REMOVED: Mapping[str, str] = {
     "start/bayesian": f"start=bayesian {_OPTUNA}",
@@ -32,6 +36,10 @@ REMOVED: Mapping[str, str] = {
     "catalogue.explain.most_words": f"catalogue.explain.most_words {_WORDS}",
     "catalogue.explain.decomposition": "catalogue.explain.decomposition was deleted: XPerT's "
     "released form found fewer and worse words (docs/LOG.md); leave the key out",
+    "adaptation.steps_at_threshold": f"adaptation.steps_at_threshold {_STEPS}",
+    "adaptation.steps_max": f"adaptation.steps_max {_STEPS}",
+    "adaptation.defer": "adaptation.defer was deleted: no study showed a gain of retunes that are "
+    "put off; leave the key out, a device tunes on the night on which it decides",
     "placement.probe": _PROBE,
     "placement.like.probe": _PROBE,
 }

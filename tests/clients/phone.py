@@ -48,10 +48,7 @@ EDGETUNE = EdgeTune(
     canary_share=0.3,
     canary_most=4,
     canary_paired=True,
-    steps_at_threshold=None,
-    steps_max=None,
     start="fresh",
-    defer=False,
 )
 HALF = GradCut(
     rank=4,

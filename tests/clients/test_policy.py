@@ -71,10 +71,7 @@ def test_every_rule_of_adaptation_survives_the_wire() -> None:
             canary_share=0.2,
             canary_most=4,
             canary_paired=False,
-            steps_at_threshold=3,
-            steps_max=None,
             start="old",
-            defer=True,
         ),
     )
     for rule in rules:

@@ -15,7 +15,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from safetensors.numpy import load, save
 
 from clients.adaptation import AlwaysRetune, EdgeTune
-from clients.adaptation.decision import Action, Decision, PatchHistory
+from clients.adaptation.decision import PatchHistory
 from clients.placement import GradCut, TopLayers
 from clients.policy import DevicePolicy, Quota, read_policy
 from clients.selection import Fifo, Lexicon, QualityReplace
@@ -77,10 +77,7 @@ _EDGETUNE = EdgeTune(
     canary_share=0.1,
     canary_most=4,
     canary_paired=True,
-    steps_at_threshold=2,
-    steps_max=9,
     start="fresh",
-    defer=False,
 )
 _GRADCUT = GradCut(
     rank=2,
@@ -183,7 +180,6 @@ def _state() -> DeviceState:
         patch=patch,
         residual=some_patch(),
         history=PatchHistory(canary=1.0),
-        due=Decision(action=Action.RETUNE, reason="drift", drift=0.1),
         shelf=Shelf(patches=(Shelved(patch=patch, used=2),)),
         patch_version=1,
     )

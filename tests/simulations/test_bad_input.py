@@ -112,6 +112,19 @@ def table(tmp_path: Path) -> Callable[..., str]:
         ("model=hf", ["model.path must be given"]),
         ("model.template=nope", ["model.template must be one of", "got 'nope'"]),
         ("model.max_tokens=1", ["model.max_tokens must be >= 8 tokens, got 1"]),
+        (
+            "data=bursty",
+            ["model=pocket was not trained on", "data, streams_bursts; add model=pocket_v1"],
+        ),
+        ("model=pocket_v1", ["model=pocket_v1 was not", "data, synthetic; add model=pocket"]),
+        (
+            "adaptation=always_from_old adaptation.start=warm",
+            ["adaptation: start must be one of ('fresh', 'old'), got 'warm'"],
+        ),
+        (
+            "placement=gradcut placement.over_budget=hope",
+            ["placement.over_budget must be one of ('cheapest', 'refuse'), got 'hope'"],
+        ),
         # fleet
         ("+fleet.mix.nokia_3310=1", ["fleet.mix", "'nokia_3310'", "known are", "pixel_7"]),
         ("fleet.mix.pixel_7=-1", ["pixel_7", "> 0, got -1"]),

@@ -53,7 +53,6 @@ def seen(release: Manifest, facts: Facts = FACTS) -> DeviceView:
         before=None,
         canaries=(),
         history=PatchHistory(),
-        steps=1,
         compute=current_compute(),
     )
 

@@ -78,7 +78,6 @@ def view(own: Patch, new: Manifest, before: Manifest | None, path: float = 0.0) 
         before=before,
         canaries=(),
         history=PatchHistory(path=path),
-        steps=1,
         compute=current_compute(),
     )
 

@@ -34,10 +34,7 @@ RULE = EdgeTune(
     canary_share=0.2,
     canary_most=8,
     canary_paired=False,
-    steps_at_threshold=None,
-    steps_max=None,
     start="fresh",
-    defer=False,
 )
 FITTED = replace(RULE, threshold="calibrated", k_var=0.0)
 FACTS = Facts(
@@ -73,7 +70,7 @@ def release(squares: float, guidance: Guidance | None = None, version: int = 1) 
     )
 
 
-def decide(rule: EdgeTune, new: Manifest, device: int = 0, steps: int = 24) -> Decision:
+def decide(rule: EdgeTune, new: Manifest, device: int = 0) -> Decision:
     view = DeviceView(
         facts=replace(FACTS, device=device),
         release=new,
@@ -81,7 +78,6 @@ def decide(rule: EdgeTune, new: Manifest, device: int = 0, steps: int = 24) -> D
         before=None,
         canaries=(),
         history=PatchHistory(),
-        steps=steps,
         compute=current_compute(),
     )
     return rule.decide(view)
@@ -135,26 +131,14 @@ def test_a_share_of_devices_explores_and_says_with_which_probability() -> None:
     assert again != [one.explored for one in decisions]
 
 
-@pytest.mark.parametrize(
-    ("decades", "steps"), [(0.001, 6), (0.5, 15), (1.0, 24), (3.0, 24)], ids=str
-)
-def test_steps_grow_with_the_logarithm_of_the_drift(decades: float, steps: int) -> None:
-    rule = replace(RULE, k_var=0.0, steps_at_threshold=6)
-    new = release(4 * 0.5 * 10**decades)
-    assert decide(rule, new).steps == steps
-    assert decide(replace(rule, steps_max=12), new).steps == round(6 + min(decades, 1) * 6)
-    # a fitted score that is a plain bound on drift counts from that bound
-    number = Guidance(intercept=-math.log10(0.5), weights=((LOG_DRIFT, 1.0),))
-    fitted = replace(rule, threshold="calibrated")
-    assert decide(fitted, replace(new, guidance=number)).steps == steps
-
-
-def test_without_a_budget_a_retune_has_the_tunings_own_steps_and_a_reuse_none() -> None:
-    assert decide(RULE, release(400.0)).steps is None
-    budget = replace(RULE, steps_at_threshold=6, start="old", defer=True)
-    reuse, retune = decide(budget, release(0.0)), decide(budget, release(400.0))
-    assert (reuse.steps, reuse.start, reuse.deferred) == (None, "fresh", False)
-    assert (retune.steps, retune.start, retune.deferred) == (24, "old", True)
+def test_a_retune_starts_as_the_rule_says_and_a_reuse_starts_nothing() -> None:
+    onward = replace(RULE, start="old")
+    assert decide(RULE, release(400.0)).start == "fresh"
+    assert decide(onward, release(400.0)).start == "old"
+    assert decide(onward, release(0.0)).start == "fresh"
+    # at random as well
+    explored = decide(replace(FITTED, start="old"), release(0.4, Guidance(explore=1.0)))
+    assert (explored.explored, explored.start) == (1, "old")
 
 
 def test_numbers_stay_finite_where_nothing_moved_or_nothing_was_trained() -> None:
@@ -179,8 +163,6 @@ def test_a_projection_without_the_old_release_retunes_and_says_so() -> None:
         ({"canary_share": 1.0}, "share of kept-out exchanges must be >= 0 and < 1, got 1.0"),
         ({"canary_share": 0.0, "canary_paired": False}, "paired=false needs a share of kept-out"),
         ({"canary_most": 0}, "most canaries scored must be >= 1 exchange, got 0"),
-        ({"steps_max": 5}, "steps_max=5 needs steps_at_threshold"),
-        ({"steps_at_threshold": 9, "steps_max": 5}, "must be >= 1 and <= steps_max, got 9 and 5"),
         ({"start": "fleet"}, "start=fleet is start=fresh in a run with fleet_patch=start"),
         ({"start": "new"}, "start must be one of"),
     ],

@@ -191,6 +191,15 @@ def test_constant_rules_look_at_nothing_and_cost_nothing(rule: Adaptation, actio
     assert (decision.drift, decision.read_bytes, decision.work_flop) == (None, 0, 0.0)
 
 
+def test_always_retune_says_what_it_goes_on_from() -> None:
+    assert AlwaysRetune().decide(NO_CHANGE, CORNER).start == "fresh"
+    assert AlwaysRetune(start="old").decide(NO_CHANGE, CORNER).start == "old"
+    with pytest.raises(ValueError, match=r"^start must be one of \('fresh', 'old'\), got 'warm'$"):
+        AlwaysRetune(start="warm")
+    with pytest.raises(ValueError, match=r"^start=fleet is start=fresh .* set both$"):
+        AlwaysRetune(start="fleet")
+
+
 def test_settings_that_mean_nothing_are_refused() -> None:
     with pytest.raises(ValueError, match="kappa must be > 0, got 0"):
         EdgeTuneReleased(kappa=0, k_var=0.25)

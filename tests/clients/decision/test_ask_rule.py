@@ -1,4 +1,4 @@
-"""Nights with rules that look at their device: canaries, deferred retunes, starts, the oracle."""
+"""Nights with rules that look at their device: canaries, starts, the oracle."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from torch import Tensor
 
 from clients.adaptation.baselines import Oracle, RandomAtRate
 from clients.adaptation.canary import Canary
+from clients.adaptation.edgetune import EdgeTune
 from clients.adaptation.protocol import AdaptationRule, KeptOut
 from clients.adaptation.rules import AlwaysRetune, AlwaysReuse
 from clients.device import run_round
-from clients.night.attendance import Attendance, Tonight
+from clients.night.attendance import Tonight
 from clients.night.order import NightOrder
 from clients.observer.evaluation import observe
 from clients.placement.rules import EverySite, TopLayers
@@ -31,9 +32,10 @@ from clients.synthesis.rules import NoSynthesis, Synthesis, TemplateRewrite
 from clients.tuning.first_patch import new_start
 from clients.tuning.schedule import Tuning
 from clients.work.facts import Facts
+from fleettune.adapters.patch import placement_of
 from fleettune.cohort.suspension import current_compute
 from fleettune.cost.hardware import load_hardware
-from fleettune.cost.ledger import Stage
+from fleettune.cost.ledger import Cost, Stage
 from fleettune.cost.work import forward_work
 from fleettune.cost.workload import Phase, computing, moving
 from fleettune.data.exchanges import Answer, Exchange
@@ -44,7 +46,7 @@ from fleettune.messages.flower_records import decode_statistics, encode_report, 
 from fleettune.messages.report import WORD, Report
 from fleettune.releases.manifest import Manifest, drift_between
 from fleettune.releases.model_files import file_digest, weight_files
-from tests.clients.phone import EDGETUNE
+from tests.clients.phone import EDGETUNE, HALF
 
 PROFILE = load_hardware(Path(__file__).parents[3] / "conf" / "hardware")["oneplus_12r"]
 WORLD = SyntheticData(users=10, exchanges_per_day=6, history_days=3).open()
@@ -56,7 +58,6 @@ RULES: Mapping[str, AdaptationRule] = {
     "edgetune": EDGETUNE,
     "projected": replace(EDGETUNE, scope="projected"),
     "both": replace(EDGETUNE, threshold="calibrated", canary=True),
-    "deferred": replace(EDGETUNE, defer=True),
     "random_at_rate": RandomAtRate(rate=1.0),
 }
 
@@ -362,79 +363,14 @@ def test_a_rule_without_canaries_trains_on_all_that_was_answered(
     assert canaries(facts, EDGETUNE, state) == ()
 
 
-# Deferred retunes
+# Start
 
 
-def test_a_deferred_retune_happens_exactly_once_on_the_next_night_of_presence(
-    releases: tuple[Manifest, Manifest],
-) -> None:
-    chosen, watched = policy(RULES["deferred"]), Watched()
-    state, _ = live(night_order(releases[0], chosen), watched=watched)
-    first = state.patch
-    away = Tonight(attends=Attendance.ABSENT)
-    told: list[tuple[str, str]] = []
-    for round_, tonight in ((1, None), (2, away), (3, None), (4, None)):
-        night = night_order(releases[1], chosen, round_)
-        night = night if tonight is None else replace(night, tonight=tonight)
-        state, report = live(night, state, watched)
-        told.append((report.statistics.outcome.decision, report.statistics.outcome.reason))
-        if round_ == 1:
-            # the check is paid on the night of the decision, its numbers come with the retune
-            assert state.patch is first
-            assert report.statistics.ledger.of(Stage.CHECK).energy_j > 0
-            assert report.statistics.drift is None
-        if round_ == 3:
-            assert report.statistics.drift is not None
-            assert report.statistics.ledger.of(Stage.CHECK).energy_j == 0
-            assert report.delta is state.patch
-    assert told == [
-        ("none", "deferred"),
-        ("none", "same_release"),
-        ("retune", "drift_above_threshold"),
-        ("none", "same_release"),
-    ]
-    assert len(watched.tuned()) == 2
-    assert state.patch is not None
-    assert (state.patch.release, state.due) == (1, None)
-
-
-def test_a_deferred_retune_that_is_cut_short_stays_due(
-    releases: tuple[Manifest, Manifest],
-) -> None:
-    chosen = policy(RULES["deferred"])
-    state, _ = live(night_order(releases[0], chosen))
-    state, _ = live(night_order(releases[1], chosen, 1), state)
-    cut = replace(night_order(releases[1], chosen, 2), tonight=Tonight(limit_s=1e-6))
-    after, report = live(cut, state)
-    assert report.statistics.outcome.attendance == "interrupted"
-    assert (after.due, after.patch) == (state.due, state.patch)
-    done, report = live(night_order(releases[1], chosen, 3), after)
-    assert report.statistics.outcome.decision == "retune"
-    assert done.due is None
-
-
-def test_a_newer_release_is_decided_about_instead_of_what_was_due(
-    releases: tuple[Manifest, Manifest],
-) -> None:
-    chosen, watched = policy(RULES["deferred"]), Watched()
-    state, _ = live(night_order(releases[0], chosen), watched=watched)
-    state, _ = live(night_order(releases[1], chosen, 1), state, watched)
-    newer = replace(releases[1], version=2)
-    state, report = live(night_order(newer, chosen, 2), state, watched)
-    assert report.statistics.outcome.reason == "deferred"
-    state, _ = live(night_order(newer, chosen, 3), state, watched)
-    assert state.patch is not None
-    assert (state.patch.release, len(watched.tuned())) == (2, 2)
-
-
-def test_what_is_due_and_what_a_rule_recalls_survive_the_records(
-    releases: tuple[Manifest, Manifest],
-) -> None:
-    rule = replace(EDGETUNE, scope="projected", defer=True, steps_at_threshold=1, start="old")
+def test_what_a_rule_recalls_survives_the_records(releases: tuple[Manifest, Manifest]) -> None:
+    rule = replace(EDGETUNE, scope="projected", kappa=1e9)
     state, _ = live(night_order(releases[0], policy(rule)))
     state, _ = live(night_order(releases[1], policy(rule), 1), state)
-    assert state.due is not None
-    assert state.due.history.path > 0
+    assert state.history.path > 0
     state = replace(state, before=replace(releases[0], drifts=()))
     records = RecordDict()
     write_state(records, state)
@@ -442,28 +378,15 @@ def test_what_is_due_and_what_a_rule_recalls_survive_the_records(
     assert replace(found, patch=None) == replace(state, patch=None)
 
 
-# Budget and start
-
-
-def test_a_budget_is_the_steps_of_a_retune_and_not_of_the_first_tune(
-    releases: tuple[Manifest, Manifest],
-) -> None:
-    chosen, watched = policy(replace(EDGETUNE, steps_at_threshold=1, steps_max=3)), Watched()
-    state, first = live(night_order(releases[0], chosen), watched=watched)
-    _, second = live(night_order(releases[1], chosen, 1), state, watched)
-    assert (first.statistics.tune_steps, second.statistics.tune_steps) == (4, 3)
-    assert [len(job.batches) for job in watched.tuned()] == [4, 3]
-    assert (
-        second.statistics.ledger.of(Stage.TUNE).energy_j
-        < first.statistics.ledger.of(Stage.TUNE).energy_j
-    )
-
-
+@pytest.mark.parametrize("rule", [EDGETUNE, AlwaysRetune()], ids=["edgetune", "always"])
 @pytest.mark.parametrize(("start", "fits"), [("old", True), ("old", False), ("fresh", True)])
 def test_a_retune_starts_from_the_old_patch_where_that_is_wanted_and_fits(
-    releases: tuple[Manifest, Manifest], start: str, fits: bool
+    releases: tuple[Manifest, Manifest],
+    start: str,
+    fits: bool,
+    rule: EdgeTune | AlwaysRetune,
 ) -> None:
-    chosen, watched = policy(replace(EDGETUNE, start=start)), Watched()
+    chosen, watched = policy(replace(rule, start=start)), Watched()
     state, _ = live(night_order(releases[0], chosen), watched=watched)
     assert state.patch is not None
     if not fits:
@@ -477,6 +400,45 @@ def test_a_retune_starts_from_the_old_patch_where_that_is_wanted_and_fits(
     fresh = new_start(night.facts, releases[1], placement.on(releases[1].shapes), shared=False)
     expected = state.patch if start == "old" and fits else fresh
     assert begun.digest() == expected.digest()
+
+
+@pytest.mark.parametrize("shared", [None, 0.3])
+def test_a_retune_from_the_old_patch_probes_nothing_and_begins_where_that_ended(
+    releases: tuple[Manifest, Manifest], shared: float | None
+) -> None:
+    # bytes bind, so that a day more of exchanges leaves the joules within the budget
+    rule = replace(HALF, budget=0.8, patch=0.1, share_above=shared)
+    chosen = replace(policy(AlwaysRetune(start="old")), placement=rule)
+    watched = Watched()
+    state, first = live(night_order(releases[0], chosen), watched=watched)
+    assert state.patch is not None
+    kept, second = live(night_order(releases[1], chosen, 1), state, watched)
+    assert kept.patch is not None
+    assert second.statistics.tune_steps == 4
+    assert first.statistics.ledger.of(Stage.PROBE).energy_j > 0
+    assert second.statistics.ledger.of(Stage.PROBE) == Cost()
+    assert placement_of(kept.patch) == placement_of(state.patch)
+    assert (state.patch.ties == ()) == (shared is None)
+    # the very factors: no further step would leave the patch as it was
+    begun = watched.tuned()[1].start
+    assert (begun.digest(), begun.release) == (state.patch.digest(), 1)
+    assert kept.patch.digest() != begun.digest()
+
+
+def test_a_retune_places_anew_where_the_old_sites_are_too_dear(
+    releases: tuple[Manifest, Manifest],
+) -> None:
+    chosen = replace(policy(AlwaysRetune(start="old")), placement=replace(HALF, budget=1.0))
+    state, _ = live(night_order(releases[0], chosen))
+    assert state.patch is not None
+    assert len(state.patch.factors) == 7 * releases[0].shapes.layers
+    less = replace(chosen, placement=HALF)
+    after, report = live(night_order(releases[1], less, 1), state)
+    assert report.statistics.outcome.decision == "retune"
+    assert report.statistics.ledger.of(Stage.PROBE).energy_j > 0
+    assert report.statistics.over_budget == 0
+    assert after.patch is not None
+    assert 0 < len(after.patch.factors) < len(state.patch.factors)
 
 
 # Projection

@@ -21,6 +21,7 @@ from clients.retuning.plan import open_context, plan_tune
 from clients.state.state import DeviceState, read_state, write_state
 from clients.tuning.context import Hindered, PlacementContext
 from clients.tuning.footprint import joules, memory_bytes, peak_bytes
+from clients.tuning.plan import TunePlan
 from clients.work.facts import Facts
 from clients.work.stage_work import tune_work
 from fleettune.cohort.suspension import current_compute
@@ -93,7 +94,7 @@ def found_by_chance(seed: int, first: int = 0) -> ProbeResult:
 def test_a_plan_never_takes_more_joules_or_bytes_than_it_may(
     seed: int, budget: float, priced: str, cache: bool, steps: int
 ) -> None:
-    rule = replace(RULE, budget=budget, prefix_cache=cache)
+    rule = replace(RULE, budget=budget, prefix_cache=cache, over_budget="refuse")
     place = context(facts(priced), steps=steps)
     plan = plan_tune(rule, with_probed(place, found_by_chance(seed)))
     if isinstance(plan, Hindered):
@@ -178,9 +179,51 @@ def test_a_device_that_cannot_even_probe_says_so() -> None:
 
 
 def test_a_budget_below_every_cut_is_not_probed_for() -> None:
-    rule = replace(RULE, budget=0.01)
+    rule = replace(RULE, budget=0.01, over_budget="refuse")
     assert rule.probes(context(facts())) == ()
     assert why_not(plan_tune(rule, context(facts()))) == "over_budget"
+
+
+@settings(derandomize=True, deadline=None, max_examples=40)
+@given(
+    st.integers(0, 1000),
+    st.sampled_from([0.01, 0.2, 0.4, 0.6, 1.0]),
+    st.sampled_from(["own", "llama-3.2-1b"]),
+    st.booleans(),
+)
+def test_a_tune_is_within_its_budget_or_at_the_last_layer_and_says_so(
+    seed: int, budget: float, priced: str, cache: bool
+) -> None:
+    rule = replace(RULE, budget=budget, prefix_cache=cache)
+    place = context(facts(priced))
+    plan = plan_tune(rule, with_probed(place, found_by_chance(seed)))
+    assert isinstance(plan, TunePlan)
+
+    def tune_j(ranks: dict[Site, int], *, cached: bool = False) -> float:
+        entries = tune_work(place.facts, RELEASE, ranks, place.batches, cached=cached)
+        return joules(place.facts, entries)
+
+    last = {site: 4 for site in ALL if site.layer == SHAPES.layers - 1}
+    ways = [tune_j(last), tune_j(last, cached=True)] if cache else [tune_j(last)]
+    budget_j, tuned_j = budget * tune_j(ALL), joules(place.facts, plan.entries)
+    assert tuned_j <= max(budget_j, min(ways)) * (1 + 1e-9)
+    assert plan.over_budget == (tuned_j > budget_j * (1 + 1e-9))
+    if budget == 0.01:
+        assert plan.over_budget
+        assert {site.layer for site in plan.placement.sites} == {SHAPES.layers - 1}
+
+
+def test_a_night_over_budget_tunes_and_reports_it_unless_it_is_to_refuse() -> None:
+    dear = replace(RULE, budget=0.01)
+    _, report = live(dear)
+    seen = report.statistics
+    assert (seen.outcome.decision, seen.tune_steps, seen.over_budget) == ("retune", 4, 1)
+    _, report = live(replace(dear, over_budget="refuse"))
+    seen = report.statistics
+    assert (seen.outcome.decision, seen.outcome.reason) == ("infeasible", "over_budget")
+    assert (seen.tune_steps, seen.over_budget) == (0, 0)
+    for rule in (RULE, TopLayers(layers=1, rank=4, alpha=8.0)):
+        assert live(rule)[1].statistics.over_budget == 0
 
 
 @settings(derandomize=True, deadline=None, max_examples=20)
@@ -343,6 +386,7 @@ def test_a_rule_crosses_the_wire_as_data(rule: PlacementRule) -> None:
     [
         ({"budget": 0.0}, "placement.budget must be > 0 and <= 1, got 0.0"),
         ({"budget": 1.5}, "placement.budget must be > 0 and <= 1, got 1.5"),
+        ({"over_budget": "hope"}, "placement.over_budget must be one of .*, got 'hope'"),
         ({"benefit": "hope"}, "placement.benefit must be one of .*, got 'hope'"),
         ({"probe_batches": 0}, "placement.probe_batches must be >= 1, got 0"),
         ({"share_above": 1.5}, "placement.share_above must be null, or > 0 and <= 1, got 1.5"),

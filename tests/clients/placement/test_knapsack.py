@@ -195,6 +195,7 @@ def toy_of(seed: int, most: int = 8) -> Toy:
         budget=float(rng.uniform(0.3, 1.0)),
         prefix_cache=bool(rng.integers(2)),
         patch=float(rng.choice([1.0, rng.uniform(0.02, 0.5)])),
+        over_budget="refuse",
     )
     return Toy(rule=rule, context=context_of(rng, shapes, worth))
 
@@ -281,7 +282,7 @@ def test_a_plan_that_bounds_of_costs_refuse_is_found() -> None:
     alone = Placement(sites=(site,), rank=RANK, alpha=8.0)
     _, entries = cheapest_tune(context, alone, cache=False)
     share = joules(context.facts, entries) / every_site_j(context, RANK)
-    rule = replace(RULE, budget=share * 1.0001, prefix_cache=False)
+    rule = replace(RULE, budget=share * 1.0001, prefix_cache=False, over_budget="refuse")
     probed = ProbeResult(benefit={site: 1.0}, gradients={site: np.ones((1, 1), np.float32)})
     assert rule.place(with_probed(context, probed)) == alone
 

@@ -12,7 +12,6 @@ from flwr.app import ConfigRecord, RecordDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clients.adaptation.decision import Action, Decision
 from clients.placement.rules import TopLayers
 from clients.policy import Quota
 from clients.selection.buffer import Note
@@ -132,13 +131,13 @@ def test_no_records_are_a_fresh_device() -> None:
     assert read_state(RecordDict()) == DeviceState()
 
 
-@pytest.mark.parametrize("schema", [1, 2, 3, 4, 99])
+@pytest.mark.parametrize("schema", [1, 2, 3, 4, 5, 99])
 def test_a_state_of_another_schema_is_refused(schema: int) -> None:
     records = RecordDict()
     write_state(records, DeviceState())
     (config,) = records.config_records.values()
     config["schema"] = schema
-    with pytest.raises(ValueError, match=f"must have schema 5, got {schema}"):
+    with pytest.raises(ValueError, match=f"must have schema 6, got {schema}"):
         read_state(records)
 
 
@@ -146,7 +145,7 @@ def test_the_state_that_schema_1_wrote_is_refused() -> None:
     # it knew the version of the release held, and not the release
     plain = {"last_day": 3, "release": 1, "buffer": [], "patch": None, "extra_bytes": 0}
     written = ConfigRecord({"schema": 1, "json": json.dumps(plain)})
-    with pytest.raises(ValueError, match="must have schema 5, got 1"):
+    with pytest.raises(ValueError, match="must have schema 6, got 1"):
         read_state(RecordDict({"/device": written}))
 
 
@@ -155,7 +154,7 @@ def test_what_is_written_is_json_with_no_more_than_the_fields() -> None:
     write_state(records, TUNED)
     plain = json.loads(cast(str, records.config_records["/device"]["json"]))
     fields = {"last_day", "held", "settled", "buffer", "extra_bytes"}
-    fields |= {"notes", "seen", "asked", "before", "history", "due"}
+    fields |= {"notes", "seen", "asked", "before", "history"}
     assert plain.keys() == fields
 
 
@@ -192,11 +191,10 @@ def test_a_damaged_state_is_refused_with_its_field(change: dict[str, object], me
         read_state(records)
 
 
-def test_a_state_that_comes_back_still_knows_its_decision_and_notes() -> None:
-    due = Decision(action=Action.RETUNE, reason="drift", drift=0.5, steps=3)
+def test_a_state_that_comes_back_still_knows_its_notes_and_the_release_before() -> None:
     note = Note(vector=b"\x00\x3c", scores=(0.5,), asked=True)
     exchange = Exchange(question="q", response="r", day=0, order=0)
-    state = replace(TUNED, due=due, buffer=(exchange,), notes=(note,), before=some_release(0))
+    state = replace(TUNED, buffer=(exchange,), notes=(note,), before=some_release(0))
     records = RecordDict()
     write_state(records, state)
     assert replace(read_state(records), patch=None) == replace(state, patch=None)

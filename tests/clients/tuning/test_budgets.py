@@ -89,7 +89,7 @@ def test_a_tune_with_synthetic_pairs_stays_within_the_budget_of_its_own_schedule
     pairs: int,
     shared: float | None,
 ) -> None:
-    rule = replace(RULE, budget=budget, share_above=shared)
+    rule = replace(RULE, budget=budget, share_above=shared, over_budget="refuse")
     chosen = policy(rule, tuning)
     made = TemplateRewrite(per_exchange=pairs, rouge_low=0.0, rouge_high=1.0)
     chosen = replace(chosen, synthesis=made)
@@ -112,7 +112,8 @@ def test_a_placement_that_pairs_make_too_dear_is_made_anew() -> None:
     made = TemplateRewrite(per_exchange=4, rouge_low=0.0, rouge_high=1.0)
     moved = 0
     for seed, budget in enumerate((0.4, 0.45, 0.5, 0.55, 0.6, 0.7)):
-        chosen = replace(policy(replace(RULE, budget=budget), tuning), synthesis=made)
+        rule = replace(RULE, budget=budget, over_budget="refuse")
+        chosen = replace(policy(rule, tuning), synthesis=made)
         state, place = opened(chosen)
         place = with_probed(place, found_by_chance(seed))
         plan = plan_tune(chosen.placement, place)

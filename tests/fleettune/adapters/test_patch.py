@@ -22,6 +22,7 @@ from fleettune.adapters.patch import (
     from_arrays,
     new_patch,
     peft_key,
+    placement_of,
     to_arrays,
     to_peft,
 )
@@ -313,6 +314,33 @@ def test_arrays_of_a_broken_tie_are_refused() -> None:
         from_arrays({**arrays, "tie2/a": arrays["tie0/a"]}, 0, 1.0)
     with pytest.raises(ValueError, match=r"got \['c'\]|layer.module"):
         from_arrays({**arrays, "tie0/c": arrays["tie0/a"]}, 0, 1.0)
+
+
+@settings(derandomize=True, deadline=None)
+@given(site_sets, st.integers(1, 4), st.sampled_from([None, *"qkvo", "gate", "up", "down"]))
+def test_a_patch_tells_the_placement_that_it_was_made_for(
+    chosen: tuple[Site, ...], rank: int, tied: str | None
+) -> None:
+    ties: tuple[Tie, ...] = ()
+    if tied is not None:
+        group = tuple(Site(layer, tied) for layer in range(SHAPES.layers))
+        ties = (Tie(sites=group, rank=rank, alpha=12.0),)
+        chosen = tuple(site for site in chosen if site.module != tied)
+    sites = tuple(sorted(chosen, key=order))
+    placement = Placement(sites=sites, rank=rank, alpha=6.0, ties=ties)
+    patch = new_patch(placement, SHAPES, 2, stream(0, Purpose.ADAPTER))
+    assert placement_of(patch) == placement
+    assert placement_of(from_arrays(to_arrays(patch), 2, patch.alpha)) == placement
+
+
+def test_a_patch_of_mixed_ranks_has_no_placement() -> None:
+    first, second = drawn(SHAPES, (SITE,), 1, 6.0), drawn(SHAPES, (Site(2, "v"),), 2, 6.0)
+    assert placement_of(replace(first, factors={**first.factors, **second.factors})) is None
+    # a tie has a rank of its own
+    assert placement_of(tied_patch()) == MIXED
+    other = Tie(sites=(Site(0, "up"), Site(1, "up")), rank=1, alpha=12.0)
+    both = Placement(sites=(), rank=2, alpha=6.0, ties=(TIE, other))
+    assert placement_of(new_patch(both, SHAPES, 0, stream(0, Purpose.ADAPTER))) is None
 
 
 def test_impossible_ties_are_refused() -> None:

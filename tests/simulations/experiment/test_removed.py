@@ -34,6 +34,15 @@ from simulations.launch import check_all
             ["catalogue=styles", "+catalogue.explain.decomposition=released"],
             "catalogue.explain.decomposition",
         ),
+        (["adaptation=edgetune", "adaptation.defer=true"], "adaptation.defer"),
+        (["adaptation=edgetune", "+adaptation.steps_max=9"], "adaptation.steps_max"),
+        (
+            [
+                "+arms.x.adaptation={_target_: clients.adaptation.EdgeTuneReleased, kappa: 1.0,"
+                " k_var: 1.0, steps_at_threshold: 2}"
+            ],
+            "adaptation.steps_at_threshold",
+        ),
         (["placement=gradcut", "placement.probe=server"], "placement.probe"),
         (["placement=gradcut", "+placement.probe=server"], "placement.probe"),
         (["placement=random_same_profile", "+placement.like.probe=server"], "placement.like.probe"),

@@ -83,6 +83,11 @@ def prepare(rule: PlacementRule, context: PlacementContext) -> Preparation | Hin
     return rule.prepare(context) if isinstance(rule, PreparingRule) else UNPREPARED
 
 
+def places_alike(rule: PlacementRule) -> bool:
+    """Returns whether a rule places every tune of a device alike: it looks at nothing before."""
+    return not isinstance(rule, PreparingRule)
+
+
 def trained_start(
     rule: PlacementRule, preparation: Preparation, fresh: adapters.Patch
 ) -> adapters.Patch | None:

@@ -74,6 +74,13 @@ def split_holdout(order: NightOrder, items: Sequence[T]) -> tuple[tuple[T, ...],
     return order.policy.tuning.split(items, rng)
 
 
+def go_on(order: NightOrder, decision: Decision, old: Patch | None) -> NightOrder:
+    """Returns the night with the tuning of a retune that goes on from the old patch, if it does."""
+    if decision.start != OLD or old is None:
+        return order
+    return replace(order, policy=replace(order.policy, tuning=order.policy.tuning.again()))
+
+
 def keep_placement(
     rule: PlacementRule, context: PlacementContext, old: Patch | None, decision: Decision
 ) -> Placement | None:

@@ -9,9 +9,10 @@ from clients.adaptation.device_view import nats_per_token
 from clients.night.night import Night, bill
 from clients.night.order import NightOrder
 from clients.night.shelving import with_patch
-from clients.placement.rules import prepare, trained_start
+from clients.placement.rules import places_alike, prepare, trained_start
 from clients.retuning.early_stopping import run_tune
 from clients.retuning.plan import (
+    go_on,
     keep_placement,
     old_start,
     open_context,
@@ -33,8 +34,13 @@ def retune(order: NightOrder, night: Night) -> Night:
     examples = order.examples(training_exchanges(order.facts, policy.adaptation, state))
     if not examples:
         return _hinder(night, Hindered(reason="empty_buffer"))
-    context = open_context(order, state, examples)
+    again = go_on(order, night.decision, state.patch)
+    context = open_context(again, state, examples)
     kept = keep_placement(rule, context, state.patch, night.decision)
+    if kept or places_alike(rule):
+        order = again
+    else:  # a new placement starts anew, whatever was decided
+        context = open_context(order, state, examples)
     preparation = UNPREPARED if kept else prepare(rule, context)
     if isinstance(preparation, Hindered):
         return _hinder(night, preparation)

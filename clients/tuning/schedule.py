@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -43,6 +43,8 @@ class Tuning:
             trained on, from 0 to less than 1; at least one of two or more. The patch with the
             lowest loss there is kept.
         patience: Epochs without a lower loss there after which the tune stops; None: it never does.
+        steps_again: Optimizer steps of a retune that goes on from the old patch; None: as of any
+            other tune.
         frozen_a: Whether A keeps its first values, the same on all devices, and B alone trains
             (FFA-LoRA): what `strategies.aggregation.ffa` averages. Billed as a tune of both.
 
@@ -58,6 +60,7 @@ class Tuning:
     epochs: int | None = None
     holdout: float = 0.0
     patience: int | None = None
+    steps_again: int | None = None
     frozen_a: bool = False
 
     def __post_init__(self) -> None:
@@ -66,7 +69,7 @@ class Tuning:
                 "exactly one of tuning.steps and tuning.epochs must be given (the other null), got "
                 f"{self.steps} and {self.epochs}"
             )
-        counts = ("steps", "batch", "epochs", "patience")
+        counts = ("steps", "batch", "epochs", "patience", "steps_again")
         for name, value in ((name, getattr(self, name)) for name in counts):
             if value is not None and value < 1:
                 raise ValueError(f"tuning.{name} must be >= 1, got {value}")
@@ -80,6 +83,12 @@ class Tuning:
                 f"tuning.patience={self.patience} needs exchanges to validate on: "
                 "tuning.holdout must be > 0, got 0"
             )
+
+    def again(self) -> Tuning:
+        """Returns the tuning of a retune that goes on from the old patch."""
+        if self.steps_again is None:
+            return self
+        return replace(self, steps=self.steps_again, epochs=None)
 
     def split(
         self, items: Sequence[T], rng: np.random.Generator

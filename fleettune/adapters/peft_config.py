@@ -104,7 +104,7 @@ class PeftConfig:
         for pattern in patterns:
             try:
                 found = regex.match(rf"(.*\.)?({pattern})$", peft_name(site), timeout=_PATTERN_S)
-            except (regex.error, TimeoutError) as error:
+            except (regex.error, TimeoutError, RecursionError) as error:
                 raise ValueError(
                     f"{key} of {self.file} holds {pattern[:80]!r}, which is no regular expression "
                     f"that can be matched ({type(error).__name__}): name the modules instead"

@@ -123,6 +123,7 @@ def test_a_pattern_that_would_run_for_ever_ends_in_a_second(tmp_path: Path) -> N
     assert "alpha_pattern of" in told
     assert time.monotonic() - begun < 20  # unlimited it would take years
     assert "alpha_pattern of" in said(tmp_path, alpha_pattern={"(": 4})
+    assert "RecursionError" in said(tmp_path, rank_pattern={"(" * 5000 + ")" * 5000: 4})
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

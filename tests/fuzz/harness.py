@@ -84,6 +84,9 @@ class Result:
         )
 
 
+_AT_ONCE = 10_000
+"""Inputs after which another process goes on: tokenizers keeps some of what it could not read."""
+
 HEAD = (
     "| decoder | inputs | accepted | refused | not sendable | failed | slowest, s | peak, MB |\n"
     "|---|---|---|---|---|---|---|---|"
@@ -132,18 +135,19 @@ def run_target(name: str, target: Target, numbers: range, seed: int = 0) -> Resu
     with scratch() as folder, mmap.mmap(-1, _STATE.size) as place:
         faults = folder / "faults.jsonl"
         while first < numbers.stop:
+            last = min(first + _AT_ONCE, numbers.stop)
             faults.write_text("")
             _save(place, found, first)
             child = os.fork()
             if not child:
-                _live(name, target, range(first, numbers.stop), seed, folder, place)
+                _live(name, target, range(first, last), seed, folder, place)
             status = _wait(child, place)
             first = _load(place, found)
             for line in faults.read_text().splitlines():
                 found.fail(*json.loads(line))
             if os.WIFEXITED(status) and os.WEXITSTATUS(status):
                 raise RuntimeError(f"the trial of {name} is at fault, not its decoder")
-            if first < numbers.stop:
+            if first < last:
                 died = _death(status)
                 found.fail(died, first, f"the process ended: {died}")
                 found.inputs += 1

@@ -441,6 +441,24 @@ def test_a_retune_places_anew_where_the_old_sites_are_too_dear(
     assert 0 < len(after.patch.factors) < len(state.patch.factors)
 
 
+@pytest.mark.parametrize(
+    ("start", "less", "steps"), [("old", 1.0, 2), ("fresh", 1.0, 4), ("old", 0.4, 4)]
+)
+def test_only_a_retune_that_goes_on_from_the_old_patch_takes_fewer_steps(
+    releases: tuple[Manifest, Manifest], start: str, less: float, steps: int
+) -> None:
+    # with less of a budget the old sites are too dear: a new placement starts anew, in full length
+    chosen = policy(AlwaysRetune(start=start))
+    tuning = replace(chosen.tuning, steps_again=2)
+    chosen = replace(chosen, tuning=tuning, placement=replace(HALF, budget=1.0))
+    state, first = live(night_order(releases[0], chosen))
+    assert first.statistics.tune_steps == 4
+    chosen = replace(chosen, placement=replace(HALF, budget=less))
+    _, second = live(night_order(releases[1], chosen, 1), state)
+    assert second.statistics.outcome.decision == "retune"
+    assert second.statistics.tune_steps == steps
+
+
 # Projection
 
 

@@ -117,8 +117,8 @@ class EdgeTune:
             word = "drift_above_threshold" if above else "drift_below_threshold"
             score = 10 ** log_ratio(found.drift, found.strength)
             return _decision(above=above, reason=word, score=score)
-        worse = None if seen is None else seen.worse
-        score = guidance.probability(features_of(found.drift, found.strength, worse))
+        worse, level = (None, None) if seen is None else (seen.worse, seen.score)
+        score = guidance.probability(features_of(found.drift, found.strength, worse, level))
         above = score > guidance.threshold
         word = "probability_above_threshold" if above else "probability_below_threshold"
         return _decision(above=above, reason=word, score=score)

@@ -11,10 +11,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-LOG_DRIFT, CANARY, CANARY_MISSING = "log_drift", "canary", "canary_missing"
-FEATURES = (LOG_DRIFT, CANARY, CANARY_MISSING)
+LOG_DRIFT, CANARY, CANARY_LEVEL = "log_drift", "canary", "canary_level"
+CANARY_MISSING = "canary_missing"
+FEATURES = (LOG_DRIFT, CANARY, CANARY_LEVEL, CANARY_MISSING)
 """What a device can put into the score: log10 of drift over strength in the rule's scope; nats per
-token by which its canaries got worse, 0 where it has none; 1 where it has none, else 0."""
+token by which its canaries got worse, and those that they take now, with the old patch under the
+new release, 0 where it has none; 1 where it has none, else 0."""
 LARGEST_LOG = 12.0
 """Bound of |log10 of drift over strength|, so that an untrained patch has a number too."""
 DECISIONS = ("", "reuse", "retune")
@@ -30,17 +32,21 @@ def log_ratio(drift: float, strength: float) -> float:
     return min(max(log, -LARGEST_LOG), LARGEST_LOG)
 
 
-def features_of(drift: float, strength: float, worse: float | None) -> dict[str, float]:
+def features_of(
+    drift: float, strength: float, worse: float | None, level: float | None
+) -> dict[str, float]:
     """Returns `FEATURES`, the same on the device that scores and on the server that fits.
 
     Args:
         drift: Drift of the release in the rule's scope.
         strength: Strength of the patch there.
         worse: Nats per token by which the canaries got worse; None without any.
+        level: Nats per token that they take under the new release; None without any.
     """
     return {
         LOG_DRIFT: log_ratio(drift, strength),
         CANARY: worse or 0.0,
+        CANARY_LEVEL: level or 0.0,
         CANARY_MISSING: float(worse is None),
     }
 

@@ -82,7 +82,7 @@ def _report(row: Mapping[str, Any]) -> DecisionReport:
     drift, strength = row["drift"], row["strength"]
     seen: Mapping[str, float] = {}
     if drift is not None and strength is not None:
-        seen = features_of(drift, strength, row["canary_worse"])
+        seen = features_of(drift, strength, row["canary_worse"], row["canary_before"])
     gain = None
     if retuned and before is not None and after is not None:
         gain = before - after

@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from fleettune.releases.guidance import FEATURES
 from simulations.results.recorder import write_parquet
 
 _COUNTS = ("devices", "reused", "retuned", "explored", "down_bytes")
@@ -33,7 +34,7 @@ GUIDANCE: dict[str, Any] = {
     "devices": pl.Int64,
     "explored": pl.Int64,
     "effective_devices": pl.Float64,
-    **dict.fromkeys(("intercept", "log_drift", "canary", "canary_missing"), pl.Float64),
+    **dict.fromkeys(("intercept", *FEATURES), pl.Float64),
     **dict.fromkeys(("threshold", "explore"), pl.Float64),
     "decision": pl.String,
     "decision_reason": pl.String,

@@ -177,7 +177,8 @@ def _features(statistics: Statistics) -> Features:
         return ()
     if not (math.isfinite(drift) and math.isfinite(strength)):
         raise ValueError(f"drift and strength must be finite, got {drift} and {strength}")
-    return tuple(features_of(drift, strength, statistics.canary_worse).items())
+    canaries = statistics.canary_worse, statistics.canary_before
+    return tuple(features_of(drift, strength, *canaries).items())
 
 
 def _propensity(statistics: Statistics, *, retuned: bool) -> float:

@@ -13,7 +13,14 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from fleettune.releases.guidance import CANARY, CANARY_MISSING, FEATURES, LOG_DRIFT, Guidance
+from fleettune.releases.guidance import (
+    CANARY,
+    CANARY_LEVEL,
+    CANARY_MISSING,
+    FEATURES,
+    LOG_DRIFT,
+    Guidance,
+)
 from strategies.learning.calibration import (
     TOO_FEW,
     CalibratedRule,
@@ -39,6 +46,7 @@ class Fixed:
         intercept: Log odds where all features are 0.
         log_drift: Log odds per decade of drift over strength.
         canary: Log odds per nat per token by which the canaries got worse.
+        canary_level: Log odds per nat per token that they take under the new release.
         canary_missing: Log odds where there is none.
         threshold: Probability above which a device retunes, between 0 and 1.
         explore: Share of devices that retune against it, from 0 to 1.
@@ -50,6 +58,7 @@ class Fixed:
     intercept: float
     log_drift: float
     canary: float
+    canary_level: float
     canary_missing: float
     threshold: float
     explore: float = 0.0
@@ -62,6 +71,7 @@ class Fixed:
         weights = {
             LOG_DRIFT: self.log_drift,
             CANARY: self.canary,
+            CANARY_LEVEL: self.canary_level,
             CANARY_MISSING: self.canary_missing,
         }
         return Guidance(
@@ -127,7 +137,7 @@ class Fitted:
 
     def calibration(self) -> RuleCalibration:
         """Returns how scores are fitted, and how one decision for everybody is made."""
-        weights = {LOG_DRIFT: self.prior_slope, CANARY: 0.0, CANARY_MISSING: 0.0}
+        weights = dict.fromkeys(FEATURES, 0.0) | {LOG_DRIFT: self.prior_slope}
         return RuleCalibration(
             prior=RetuneRule(
                 intercept=-self.prior_slope * math.log10(self.prior_kappa),

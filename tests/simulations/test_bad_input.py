@@ -107,7 +107,10 @@ def table(tmp_path: Path) -> Callable[..., str]:
         ("+adaptation.x=3", ["adaptation.x is not a known key"]),
         # model and placement
         ("placement.rank=5000", ["placement.rank must be between 1 and 96", "got 5000"]),
-        ("placement=top_layers placement.layers=99", ["placement.layers must be between 1 and 8", "got 99"]),
+        (
+            "placement=top_layers placement.layers=99",
+            ["placement.layers must be between 1 and 8", "got 99"],
+        ),
         ("model=hf model.path=/nowhere", ["model.path must be a folder", "'/nowhere'"]),
         ("model=hf", ["model.path must be given"]),
         ("model.template=nope", ["model.template must be one of", "got 'nope'"]),

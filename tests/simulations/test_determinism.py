@@ -85,7 +85,9 @@ def assert_same_but_for_rounding(rows: pl.DataFrame, others: pl.DataFrame) -> No
         if name in MODEL_NUMBERS:
             pairs = zip(rows[name].to_list(), others[name].to_list(), strict=True)
             for one, other in pairs:
-                near = (one is None and other is None) or one == pytest.approx(other, rel=1e-4, abs=1e-5)
+                near = (one is None and other is None) or one == pytest.approx(
+                    other, rel=1e-4, abs=1e-5
+                )
                 assert near, (name, one, other)
         else:
             assert rows[name].to_list() == others[name].to_list(), name

@@ -69,7 +69,9 @@ def test_devices_score_with_the_coefficients_fitted_from_earlier_releases(whole:
             threshold=told["threshold"],
         )
         for row in rows.filter(pl.col("release") == told["release"]).to_dicts():
-            seen = features_of(row["drift"], row["strength"], row["canary_worse"])
+            seen = features_of(
+                row["drift"], row["strength"], row["canary_worse"], row["canary_before"]
+            )
             assert row["score"] == guidance.probability(seen)
             assert (
                 row["propensity"] == (1.0 if row["explored"] == 0 else 0.9) or row["score"] <= 0.5

@@ -10,7 +10,13 @@ import pytest
 
 from fleettune.messages.flower_records import Request, decode_request, encode_request
 from fleettune.records import to_record
-from fleettune.releases.guidance import CANARY, CANARY_MISSING, LOG_DRIFT, Guidance
+from fleettune.releases.guidance import (
+    CANARY,
+    CANARY_LEVEL,
+    CANARY_MISSING,
+    LOG_DRIFT,
+    Guidance,
+)
 from fleettune.releases.manifest import Drift, Manifest, Moments, SiteDrift, read_manifest
 from fleettune.shapes import Shapes
 
@@ -40,7 +46,7 @@ BEFORE = (
 
 def test_a_probability_by_hand() -> None:
     # 1 + 2 * (-1) + 3 * 0.5 = 0.5; 1 / (1 + exp(-0.5)).
-    features = {LOG_DRIFT: -1.0, CANARY: 0.5, CANARY_MISSING: 0.0}
+    features = {LOG_DRIFT: -1.0, CANARY: 0.5, CANARY_LEVEL: 2.0, CANARY_MISSING: 0.0}
     assert SCORE.logit(features) == 0.5
     assert SCORE.probability(features) == pytest.approx(1 / (1 + math.exp(-0.5)))
     for far, limit in ((1e4, 1.0), (-1e4, 0.0)):

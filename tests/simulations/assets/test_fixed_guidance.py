@@ -50,19 +50,33 @@ def test_reuses_have_no_gain_and_too_few_explored_retunes_fit_nothing() -> None:
 
 
 def test_a_fixed_score_comes_with_every_release_but_the_first_and_learns_nothing() -> None:
-    rule = Fixed(intercept=-1.0, log_drift=2.0, canary=3.0, canary_missing=4.0, threshold=0.6)
+    rule = Fixed(
+        intercept=-1.0,
+        log_drift=2.0,
+        canary=3.0,
+        canary_level=0.5,
+        canary_missing=4.0,
+        threshold=0.6,
+    )
     learning = guide_release(ArmLearning(), rule, 1)
     assert guidance_of(learning, rule, 0) is None
     told = guidance_of(learning, rule, 1)
     assert told == rule.guidance()
     # ten times the strength is one decade, and half a nat counts 3 * 0.5
     assert told is not None
-    assert told.logit(features_of(10.0, 1.0, 0.5)) == pytest.approx(2.5)
+    assert told.logit(features_of(10.0, 1.0, 0.5, 2.0)) == pytest.approx(3.5)
     assert guidance_of(guide_release(learning, rule, 5), rule, 5) == told
     assert learning == ArmLearning()
     assert guidance_rows(learning, rule) == []
     with pytest.raises(ValueError, match=r"threshold must be > 0 and < 1, got 1\.0"):
-        Fixed(intercept=0.0, log_drift=0.0, canary=0.0, canary_missing=0.0, threshold=1.0)
+        Fixed(
+            intercept=0.0,
+            log_drift=0.0,
+            canary=0.0,
+            canary_level=0.0,
+            canary_missing=0.0,
+            threshold=1.0,
+        )
 
 
 def test_only_finished_runs_with_the_arm_are_read(tmp_path: Path) -> None:

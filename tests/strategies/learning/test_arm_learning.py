@@ -218,7 +218,8 @@ def test_the_next_release_comes_with_what_the_last_ones_reports_say() -> None:
     assert fitted.threshold == 0.25  # a wrong reuse costs three retunes in vain
     # canaries say who is helped in this world, by more than the margin of 0.05
     low, high = (
-        fitted.probability(features_of(2e-4, 1e-3, worse)) for worse in (0.05 - 0.1, 0.05 + 0.1)
+        fitted.probability(features_of(2e-4, 1e-3, worse, 1.0))
+        for worse in (0.05 - 0.1, 0.05 + 0.1)
     )
     assert low < 0.1
     assert high > 0.9

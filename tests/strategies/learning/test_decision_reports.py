@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleettune.messages.report import Statistics
-from fleettune.releases.guidance import CANARY, CANARY_MISSING, LOG_DRIFT
+from fleettune.releases.guidance import CANARY, CANARY_LEVEL, CANARY_MISSING, LOG_DRIFT
 from strategies.learning.decision_reports import REUSE, DecisionReport, read_decision, sort_reports
 from tests.strategies.learning.test_arm_learning import night
 from tests.strategies.learning.test_decision_sums import many
@@ -21,7 +21,10 @@ def test_a_report_says_by_hand_what_the_server_learns() -> None:
     found = read_decision(night(7, 3, **told, **seen))
     assert found is not None
     assert (found.release, found.device_class, found.decision) == (3, "phone", "retune")
-    assert dict(found.features) == {LOG_DRIFT: -1.0, CANARY: 0.5, CANARY_MISSING: 0.0}
+    assert dict(found.features) == {
+        **{LOG_DRIFT: -1.0, CANARY: 0.5},
+        **{CANARY_LEVEL: 3.0, CANARY_MISSING: 0.0},
+    }
     assert (found.gain, found.propensity, found.explored) == (0.75, 0.1, True)
     assert (found.energy_j, found.retune_j, found.down_bytes) == (11.0, 10.0, 5.0)
 

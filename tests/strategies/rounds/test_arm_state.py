@@ -21,7 +21,9 @@ from strategies.rounds.sums import sum_replies
 from tests.strategies.rollout.test_stages import NODES, STAGED
 from tests.strategies.rounds.test_sums import reply
 
-FIXED = Fixed(intercept=-1.0, log_drift=2.0, canary=3.0, canary_missing=4.0, threshold=0.6)
+FIXED = Fixed(
+    intercept=-1.0, log_drift=2.0, canary=3.0, canary_level=0.0, canary_missing=4.0, threshold=0.6
+)
 
 
 def test_without_stages_everybody_is_told_of_the_newest_release() -> None:

@@ -17,23 +17,13 @@ from simulations.experiment.build import Experiment, build
 from simulations.experiment.targets import build_target
 
 ROOT = Path(__file__).parent.parent
-MILD: dict[str, object] = {
-    "name": "mild",
-    "kind": "full",
-    "steps": 30,
-    "learning_rate": 0.0003,
-    "batch": 16,
-    "window": 64,
-    "conversations": 2000,
-    "vendor": 0.0,
-    "paraphrases": 0.08,
+MILD = {
+    **{"name": "mild", "kind": "full", "steps": 30, "learning_rate": 0.0003, "batch": 16},
+    **{"window": 64, "conversations": 2000, "vendor": 0.0, "paraphrases": 0.0},
 }
-SEVERE = MILD | {
-    "name": "severe",
-    "steps": 100,
-    "learning_rate": 0.002,
-    "conversations": 4000,
-    "vendor": 0.6,
+LEANING = {
+    **{"kind": "full", "steps": 60, "learning_rate": 0.001, "batch": 16},
+    **{"window": 64, "conversations": 2000},
 }
 SCHEDULE: dict[str, dict[str, object]] = {
     "release": {
@@ -41,37 +31,22 @@ SCHEDULE: dict[str, dict[str, object]] = {
         "initial": None,
         "plans": [
             MILD,
-            MILD
-            | {
-                "name": "mild_lora",
-                "kind": "low_rank",
-                "learning_rate": 0.001,
-                "vendor": 0.1,
-                "rank": 8,
-                "top_layers": 8,
+            {"name": "clocks", **LEANING, "leans": ["hour=1", "day=1"]},
+            {"name": "polite", **LEANING, "leans": ["greeting=4", "closing=1", "name=1"]},
+            {
+                **{"name": "shopping", **LEANING, "leans": ["money=3", "count=3"]},
+                "about": ["buy", "send"],
             },
-            SEVERE,
-            SEVERE | {"name": "severe_more", "steps": 150, "learning_rate": 0.003, "vendor": 0.9},
         ],
     },
     "tuning": {
-        "steps": 24,
-        "batch": 4,
-        "learning_rate": 0.005,
-        "clip": 1.0,
-        "prefix_cache": False,
-        "epochs": None,
-        "holdout": 0.0,
-        "patience": None,
+        **{"steps": 96, "batch": 4, "learning_rate": 0.002, "clip": 1.0, "prefix_cache": False},
+        **{"epochs": None, "holdout": 0.0, "patience": None, "steps_again": 16},
     },
     "data": {
-        "_target_": "SyntheticData",
-        "users": 1000000,
-        "exchanges_per_day": 6,
-        "history_days": 5,
-        "drift": 0.05,
-        "null": False,
-        "personal": 1.0,
+        **{"_target_": "MannersData", "users": 1000000, "exchanges_per_day": 3.0, "spread": 0.9},
+        **{"history_days": 20, "strength": 0.75, "even": False, "drift": 0.02, "repeats": 0.15},
+        "consistency": 1.0,
     },
     "cost": {
         "model": "llama-3.2-1b",

@@ -109,10 +109,19 @@ def main() -> None:
         default=DEFAULT.false_reuse_cost,
         help="retunes in vain that one wrong reuse is worth",
     )
+    parser.add_argument(
+        "--margin",
+        type=float,
+        default=DEFAULT.margin,
+        help="nats per token that a retune has to gain to count as help",
+    )
     asked = parser.parse_args()
     try:
         guiding = replace(
-            DEFAULT, min_explored=asked.least, false_reuse_cost=asked.false_reuse_cost
+            DEFAULT,
+            margin=asked.margin,
+            min_explored=asked.least,
+            false_reuse_cost=asked.false_reuse_cost,
         )
         found = fit_score(read_rows(asked.runs, asked.arm), guiding)
     except ValueError as error:

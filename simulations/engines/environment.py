@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 
 QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
@@ -23,6 +24,8 @@ def set_environment() -> None:
     """Sets the environment; call before importing anything that reads it."""
     for name, value in {**QUIET, **REPRODUCIBLE, **BOUNDED}.items():
         os.environ.setdefault(name, value)
+    # of use to those who change transformers' callers, not to those who run a simulation
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
 
 def quieten_flower() -> None:

@@ -38,6 +38,11 @@ class AlwaysRetune:
     def __post_init__(self) -> None:
         check_start(self.start)
 
+    @property
+    def traits(self) -> RuleTraits:
+        """A retune on trial starts as its own retunes do."""
+        return RuleTraits(trial_start=self.start)
+
     def decide(self, release: Manifest, patch: Patch | None) -> Decision:
         """Returns retune."""
         if patch is None:

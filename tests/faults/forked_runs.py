@@ -32,7 +32,7 @@ from simulations.experiment import lexicons
 from simulations.launch import check_all
 
 FLEET = [
-    "fleet=single",
+    *("data=synthetic_v1", "model=pocket_v1", "fleet=single"),
     "fleet.devices=2",
     "rounds=3",
     "tuning.steps=2",

@@ -50,7 +50,7 @@ SCHEDULE: dict[str, dict[str, object]] = {
     },
     "cost": {
         "model": "llama-3.2-1b",
-        "tokens_ratio": 0.78,
+        "tokens_ratio": 1.11,
         "bits_per_weight": 16,
         "network": False,
         "country": "WORLD",

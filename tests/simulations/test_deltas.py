@@ -31,6 +31,7 @@ RELEASE = (
 TINY = [
     *("fleet.devices=3", "rounds=2", "tuning.steps=3", "release.every=1"),
     f"release.plans=[{RELEASE}]",
+    *("data=synthetic_v1", "model=pocket_v1"),
     *("data.exchanges_per_day=2", "data.history_days=2"),
     *("engine.workers=1", "engine.threads=1"),
 ]

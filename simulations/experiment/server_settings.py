@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from clients.placement.rules import StartingRule
 from clients.policy import DevicePolicy
 from clients.start import Mixture, Scratch
 from fleettune.data.exchanges import Population
-from fleettune.data.manners import lean
+from fleettune.data.manners import ManneredPopulation, lean
 from fleettune.fleet.joining import FROM_THE_START, Joining
 from fleettune.records import build_value
 from fleettune.shapes import Shapes
@@ -25,15 +27,22 @@ from strategies.releases.given_files import check_given_files
 from strategies.releases.schedule import Schedule, check_merged
 from strategies.rollout.rules import Staged, Staging, check_staging
 
+log = logging.getLogger(__name__)
+
 
 def build_schedule(node: Mapping[str, Any], folder: Path, population: Population) -> Schedule:
     """Returns when releases come and how they are made.
+
+    Where users have no manners to lean to, releases are trained on their text as it is, with a line
+    in the log.
 
     Raises:
         ValueError: If it breaks a rule, a checkpoint or corpus of it cannot be had, or it leans to
             what the population does not have.
     """
     schedule = build_value(Schedule, node, {}, "release")
+    if not isinstance(population, ManneredPopulation):
+        schedule = _without_leans(schedule)
     check_given_files(schedule, folder)
     for plan in (schedule.initial, *schedule.plans):
         if plan is not None:
@@ -42,6 +51,18 @@ def build_schedule(node: Mapping[str, Any], folder: Path, population: Population
             except ValueError as error:
                 raise ValueError(f"release {plan.name}: {error}") from error
     return schedule
+
+
+def _without_leans(schedule: Schedule) -> Schedule:
+    leaning = [plan.name for plan in schedule.plans if plan.leans or plan.about]
+    if leaning:
+        log.warning(
+            "leans and about of the releases %s are left out: only users of data=synthetic have "
+            "manners to lean to",
+            ", ".join(leaning),
+        )
+    plans = (replace(plan, leans=(), about=()) for plan in schedule.plans)
+    return replace(schedule, plans=tuple(plans))
 
 
 def build_aggregation(node: object, arms: Mapping[str, DevicePolicy]) -> Aggregation:

@@ -185,10 +185,6 @@ def table(tmp_path: Path) -> Callable[..., str]:
         ("data=parquet data.path=nowhere.parquet", ["data: path must name a file", "nowhere"]),
         ("data=jsonl", ["data.path must be given"]),
         ("adaptation=user_prior", ["adaptation=user_prior", "labels", "free text"]),
-        (
-            "release=study_mixed data=synthetic_v1 model=pocket_v1",
-            ["release clocks", "leans and about", "need data=synthetic", "release=hf"],
-        ),
         ("data=synthetic data.repeats=0.5", ["data.repeats must be a share from 0 to 0.25"]),
         ("quality.metric=neg_mae", ["quality.metric=neg_mae", "labels", "free text"]),
     ],
@@ -280,7 +276,7 @@ def test_adapters_that_cannot_be_offered_are_refused(
 
 def test_a_fleet_larger_than_the_users_of_a_file_is_refused(table: Callable[..., str]) -> None:
     # 4 users, of whom 30 %, rounded down to 1, stay outside the fleet.
-    chosen = ["data=parquet", "release=hf", f"data.path={table()}"]
+    chosen = ["data=parquet", f"data.path={table()}"]
     assert "fleet.devices must be <= 3, the users of this data, got 4" in refused(
         *chosen, "fleet.devices=4"
     )

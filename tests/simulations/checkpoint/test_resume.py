@@ -40,7 +40,7 @@ TINY = [
     "engine.workers=1",
     "engine.cohort_size=2",
 ]
-ARMS = 6
+ARMS = 5
 """The standard ones that answer free text."""
 WRITES = 4 * (2 + 3 * ARMS + 1)
 """Of the whole run: per round two cohorts' states, a row per device and arm, one commit."""

@@ -27,7 +27,8 @@ STYLES = (
     "{expertise: 0, informativeness: 3, tone: 3}]"
 )
 TINY = [
-    *("data=styles", "data.similarity=1.0", "data.own_facts=false", STYLES),
+    *("data=styles", "model=pocket_v1", "placement@reference.placement=top_layers"),
+    *("data.similarity=1.0", "data.own_facts=false", STYLES),
     *("data.world.exchanges_per_day=4", "data.world.history_days=3"),
     *("release.every=99", "release.initial=null", "tuning.steps=8"),
     *("tuning.learning_rate=4.0e-3", "engine.workers=1", "engine.threads=1"),

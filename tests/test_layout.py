@@ -76,7 +76,7 @@ OPTIONS = [
 ]
 
 
-STARTS = ("warm_start", "xpert", "xpert_cost", "xpert_merge", "xpert_null")
+STARTS = ("warm_start", "xpert", "xpert_styles", "xpert_cost", "xpert_merge", "xpert_null")
 NEEDED = {
     ("aggregation", "ffa"): ["+tuning.frozen_a=true"],
     ("release", "merged"): ["fleet_patch=start"],

@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from clients.adaptation.canary import check_paired, score_canaries
-from clients.adaptation.decision import FIRST_PATCH, ON_TRIAL, Action, Decision
+from clients.adaptation.decision import (
+    FIRST_PATCH,
+    FRESH,
+    ON_TRIAL,
+    Action,
+    Decision,
+    check_start,
+)
 from clients.adaptation.device_view import DeviceView
 from clients.adaptation.edgetune import explore
 from clients.adaptation.protocol import KeptOut, LookAhead, RuleTraits
@@ -21,11 +28,14 @@ class Periodic:
 
     Attributes:
         every: How many releases; those that the device slept through count.
+        start: What a retune starts from: ``fresh``, or ``old`` for the old patch.
     """
 
     every: int
+    start: str = FRESH
 
     def __post_init__(self) -> None:
+        check_start(self.start)
         if self.every < 1:
             raise ValueError(f"every must be >= 1 release, got {self.every}")
 
@@ -39,6 +49,7 @@ class Periodic:
             action=Action.RETUNE if due else Action.REUSE,
             reason="period_over" if due else "within_period",
             score=float(age),
+            start=self.start,
         )
 
 
@@ -48,11 +59,14 @@ class RandomAtRate:
 
     Attributes:
         rate: The share, from 0 to 1.
+        start: What a retune starts from: ``fresh``, or ``old`` for the old patch.
     """
 
     rate: float
+    start: str = FRESH
 
     def __post_init__(self) -> None:
+        check_start(self.start)
         if not 0 <= self.rate <= 1:
             raise ValueError(f"rate must be a share from 0 to 1, got {self.rate}")
 
@@ -70,6 +84,7 @@ class RandomAtRate:
             action=Action.RETUNE if drawn else Action.REUSE,
             reason="drawn" if drawn else "not_drawn",
             propensity=self.rate,
+            start=self.start,
         )
 
 
@@ -90,6 +105,7 @@ class PerRelease:
         canary_share: Share of the exchanges kept out of every tune, scored before and after a
             retune; None: no device reports a gain, and none explores.
         canary_most: Newest of those that are scored.
+        start: What a retune starts from: ``fresh``, or ``old`` for the old patch.
     """
 
     kappa: float
@@ -97,8 +113,10 @@ class PerRelease:
     nominal_strength: float
     canary_share: float | None = None
     canary_most: int = 8
+    start: str = FRESH
 
     def __post_init__(self) -> None:
+        check_start(self.start)
         if self.canary_share is not None:
             KeptOut(share=self.canary_share, most=self.canary_most)
             check_paired(self.canary_share, paired=False)
@@ -134,7 +152,7 @@ class PerRelease:
     def _by_release(self, release: Manifest, patch: Patch) -> Decision:
         told = "" if release.guidance is None else release.guidance.decision
         if told:
-            return Decision(action=Action(told), reason="told_by_server")
+            return Decision(action=Action(told), reason="told_by_server", start=self.start)
         drift = pool_moments(release.drift_since(patch.release)).magnitude(self.k_var)
         above = drift > self.kappa * self.nominal_strength
         return Decision(
@@ -143,6 +161,7 @@ class PerRelease:
             drift=drift,
             strength=self.nominal_strength,
             score=drift / self.nominal_strength,
+            start=self.start,
         )
 
 
@@ -158,12 +177,15 @@ class Oracle:
     Attributes:
         margin: Nats per token by which retuning must help.
         days: Days to come that are looked at.
+        start: What a retune starts from: ``fresh``, or ``old`` for the old patch.
     """
 
     margin: float
     days: int
+    start: str = FRESH
 
     def __post_init__(self) -> None:
+        check_start(self.start)
         LookAhead(margin=self.margin, days=self.days)
 
     @property
@@ -173,4 +195,4 @@ class Oracle:
 
     def decide(self, release: Manifest, patch: Patch | None) -> Decision:
         """Returns a retune on trial."""
-        return FIRST_PATCH if patch is None else ON_TRIAL
+        return FIRST_PATCH if patch is None else replace(ON_TRIAL, start=self.start)

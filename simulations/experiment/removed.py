@@ -18,13 +18,22 @@ _STEPS = (
     "the key out, tuning.steps or tuning.epochs are the steps of every tune"
 )
 _PROBE = "placement.probe=server was deleted: nothing used it; leave the key out, devices probe"
+_FIRST_RELEASES = (
+    "this release was deleted with the studies of the first built-in world (docs/first_world.md); "
+    "take release=pocket_v1, or release=study_mixed with data=synthetic"
+)
 REMOVED: Mapping[str, str] = {
     "start/bayesian": f"start=bayesian {_OPTUNA}",
     "start/hyperband": f"start=hyperband {_OPTUNA}",
     "arms/xpert_optuna": "arms=xpert_optuna was deleted with the searches of Optuna; "
     "take arms=xpert_cost",
     "study/xpert_search": "study=xpert_search was deleted with the searches of Optuna; take "
-    "study=xpert, whose worlds size_4, size_16 and size_64 draw the cost of finding an entry",
+    "study=xpert_styles; its worlds size_4, size_16 and size_64 draw the cost of finding an entry",
+    "study/reuse_worlds": "study=reuse_worlds was deleted with the studies of the first "
+    "built-in world (docs/first_world.md); take study=reuse_or_retune",
+    "arms/rivals": "arms=rivals was deleted; take arms=selection, or arms=selection_few for fewer",
+    "release/study_mixed_v1": _FIRST_RELEASES,
+    "release/study_other_mix_v1": _FIRST_RELEASES,
     "start.keep": "start.keep was deleted: docs/LOG.md says what one part of a sum of two is worth "
     "alone; leave the key out, which is keep=both",
     "start.distance": "start.distance was deleted: cosine found the entry more often than relative "

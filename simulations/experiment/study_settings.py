@@ -9,7 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-SINGLE_MEASURES = ("score_auc", "score_auc_within", "retune_rate")
+SINGLE_MEASURES = (
+    "score_auc",
+    "score_auc_within",
+    "retune_rate",
+    "gain_share_within",
+    "gain_above_release",
+)
 """Measures of one arm alone."""
 COLUMN_MEASURES = (
     "difference",
@@ -44,6 +50,9 @@ class Claim:
             - ``score_auc``, ``score_auc_within``: ROC-AUC of what `arm` decides by, against what a
               retune gains, over all decisions and within releases;
             - ``retune_rate``: share of the decisions of `arm` that are retunes;
+            - ``gain_share_within``: share of the variance of what a retune gains that lies between
+              devices of one release; ``gain_above_release``: what deciding per device gains over
+              the best decision per release at as many retunes, nats per decision;
             - ``levels``: how far apart graded styles of the offered catalogue stay in order, the
               axis as its column; ``words``: share of its entries whose strongest word is right.
         arm: The arm that it is about.

@@ -1,10 +1,8 @@
 """What claims are about: each function estimates one measure, with a 95 % interval.
 
 An estimate is ``{"mean": ..., "ci95": [low, high]}``, None where unknown. Intervals are percentiles
-over resampled seeds and devices within them, all nights of a device together.
-
-A label says whether a retune helps by more than a margin on the days to come. It is the observer's
-(`clients.observer.counterfactual`): of the arm's own patch, release and user, never another arm's.
+over resampled seeds and devices within them, all nights of a device together. What is about single
+decisions stands in `simulations.studies.decision_measures`.
 """
 
 from __future__ import annotations
@@ -18,71 +16,16 @@ import numpy as np
 import polars as pl
 
 from simulations.experiment.headlines import HEADLINES
-from simulations.results.derived_columns import SCORE
 from simulations.results.device_means import (
     Floats,
     Indices,
     average_by,
     bootstrap_interval,
     finite,
-    floats_of,
 )
 
-LABEL = "retune_gain"
-"""Column with the nats per token that a retune gains, or would have, on the days to come."""
 Three: TypeAlias = tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]
 """Rows of an arm, of the arm that gains nothing and of the one that gains all."""
-
-
-def estimate_auc(rows: pl.DataFrame, margin: float, *, within: bool) -> dict[str, Any]:
-    """Returns the area under the ROC curve of an arm's score against the label.
-
-    Mann and Whitney's statistic over pairs of a decision that a retune helps and one that it does
-    not, ties counted half; a resampled device brings all its decisions.
-
-    Args:
-        rows: An arm's rows with the columns of `simulations.results.derived_columns`.
-        margin: Nats per token that a retune has to gain to count as help.
-        within: Whether only pairs within one release of one part count, so that what is the same
-            for all devices of a release tells nothing.
-    """
-    devices, concordant, every = _count_pairs(rows, margin, within=within)
-    count, whole = len(every), every.sum()
-
-    def statistic(index: Indices) -> Floats:
-        weight = np.zeros((len(index), count))
-        np.add.at(weight, (np.arange(len(index))[:, None], index), 1.0)
-        found = ((weight @ concordant) * weight).sum(axis=1)
-        return found / ((weight @ every) * weight).sum(axis=1)
-
-    mean = float(concordant.sum() / whole) if whole else math.nan
-    return add_interval(mean, statistic, devices if whole else devices[:0])
-
-
-def _count_pairs(
-    rows: pl.DataFrame, margin: float, *, within: bool
-) -> tuple[Indices, Floats, Floats]:
-    """Returns devices; concordant and all pairs by device that was helped and device that was not.
-
-    Decisions without a score or a label are left out.
-    """
-    known = rows.filter(
-        (pl.col("decided") == 1) & pl.col(SCORE).is_not_null() & pl.col(LABEL).is_not_null()
-    )
-    devices, place = np.unique(known["device"].cast(pl.Int64).to_numpy(), return_inverse=True)
-    score, up = floats_of(known, SCORE), floats_of(known, LABEL) > margin
-    higher = score[up][:, None] - score[~up][None, :]
-    counts = np.ones_like(higher)
-    if within:
-        part = pl.col("part") if "part" in known.columns else pl.lit(0)
-        groups = known.select(pl.struct(part.alias("part"), "release").rank("dense")).to_series()
-        group = groups.cast(pl.Int64).to_numpy()
-        counts = (group[up][:, None] == group[~up][None, :]).astype(np.float64)
-    concordant, every = (np.zeros((len(devices), len(devices))) for _ in range(2))
-    pairs = np.ix_(place[up], place[~up])
-    np.add.at(concordant, pairs, counts * ((higher > 0) + 0.5 * (higher == 0)))
-    np.add.at(every, pairs, counts)
-    return devices, concordant, every
 
 
 def estimate_above_line(
@@ -141,18 +84,6 @@ def estimate_retained(frames: Three, column: str, earlier: Three | None = None) 
 
     mean = statistic(np.arange(len(devices))[None])[0] if len(devices) else math.nan
     return add_interval(float(mean), statistic, devices)
-
-
-def estimate_retune_rate(rows: pl.DataFrame) -> dict[str, Any]:
-    """Returns the share of an arm's decisions that are retunes."""
-    sums = rows.group_by("device").agg(pl.col("decided", "retuned").sum()).sort("device")
-    decided, retuned = (sums[name].cast(pl.Float64).to_numpy() for name in ("decided", "retuned"))
-
-    def statistic(index: Indices) -> Floats:
-        return retuned[index].sum(axis=1) / decided[index].sum(axis=1)
-
-    mean = float(retuned.sum() / decided.sum()) if decided.sum() else math.nan
-    return add_interval(mean, statistic, sums["device"].to_numpy())
 
 
 def estimate_equal_quality_cost(

@@ -22,10 +22,14 @@ from simulations.results.device_means import (
 from simulations.studies.claim_measures import (
     Three,
     estimate_above_line,
-    estimate_auc,
     estimate_equal_quality_cost,
     estimate_retained,
+)
+from simulations.studies.decision_measures import (
+    estimate_above_release,
+    estimate_auc,
     estimate_retune_rate,
+    estimate_share_within,
 )
 from simulations.studies.explanations import level_growth, strongest_right
 
@@ -40,6 +44,8 @@ _SINGLE: Mapping[str, Callable[[pl.DataFrame, float], dict[str, Any]]] = {
     "retune_rate": lambda rows, _: estimate_retune_rate(rows),
     "score_auc": lambda rows, margin: estimate_auc(rows, margin, within=False),
     "score_auc_within": lambda rows, margin: estimate_auc(rows, margin, within=True),
+    "gain_share_within": lambda rows, _: estimate_share_within(rows),
+    "gain_above_release": lambda rows, _: estimate_above_release(rows),
 }
 """How each measure of one arm follows from its rows and the claim's margin."""
 

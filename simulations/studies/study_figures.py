@@ -28,7 +28,8 @@ from simulations.results.device_means import (
     estimate_mean,
     split_arms,
 )
-from simulations.studies.claim_measures import LABEL, find_need
+from simulations.studies.claim_measures import find_need
+from simulations.studies.decision_measures import LABEL
 from simulations.studies.judge import Arms
 from simulations.studies.study_tables import StudyArm, list_deciders
 

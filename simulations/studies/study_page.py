@@ -21,7 +21,7 @@ from simulations.report.summary_tables import (
 )
 from simulations.results.device_means import split_arms
 from simulations.results.summary import LABEL, NOT_COVERED
-from simulations.studies import claim_measures
+from simulations.studies import decision_measures
 from simulations.studies.judge import Arms
 from simulations.studies.study_figures import (
     draw_chord,
@@ -130,7 +130,7 @@ def _describe_decisions(arms: Arms, metric: str) -> dict[str, object]:
     if not has_decisions(arms):
         return {}
     ours = arms.get(OURS)
-    scored = ours is not None and ours[claim_measures.LABEL].is_not_null().any()
+    scored = ours is not None and ours[decision_measures.LABEL].is_not_null().any()
     return {
         "retunes": tabulate_retunes(arms),
         "scores": tabulate_scores(arms, MARGIN),

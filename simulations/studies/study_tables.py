@@ -30,7 +30,7 @@ from simulations.results.device_means import (
     split_arms,
     sum_column,
 )
-from simulations.studies.claim_measures import LABEL, estimate_auc
+from simulations.studies.decision_measures import LABEL, estimate_auc
 from simulations.studies.judge import HOLDS, NOT_SHOWN, Arms, explain_verdict
 
 Range = tuple[float | None, float | None, float | None]
@@ -201,6 +201,8 @@ def describe_comparison(claim: Claim, metric: str) -> str:
         f"{', '.join(claim.against_rungs)}, in {column}",
         "score_auc": f"ROC-AUC of what {arm} decides by, for a gain above {claim.margin:g} nats",
         "score_auc_within": f"the same of {arm} within releases, {claim.margin:g} nats",
+        "gain_share_within": f"share of the variance of a retune's gain between devices ({arm})",
+        "gain_above_release": f"{arm} against the best decision per release, nats per decision",
         "retune_rate": f"share of retunes among the decisions of {arm}",
     }[claim.measure] + _name_releases(claim)
 

@@ -170,3 +170,21 @@ def test_settings_that_mean_nothing_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=said):
         kind(**fields)
+
+
+@pytest.mark.parametrize("start", ["fresh", "old"])
+def test_a_rivals_retune_starts_from_what_is_asked_for(start: str) -> None:
+    told = replace(RELEASE, guidance=Guidance(decision="retune"))
+    decisions = [
+        Periodic(every=1, start=start).decide(RELEASE, PATCH),
+        RandomAtRate(rate=1.0, start=start).decide(seen(RELEASE)),
+        PerRelease(kappa=1e-9, k_var=0.0, nominal_strength=1.0, start=start).decide(seen(RELEASE)),
+        PerRelease(kappa=9.0, k_var=0.0, nominal_strength=1.0, start=start).decide(seen(told)),
+        Oracle(margin=0.0, days=1, start=start).decide(RELEASE, PATCH),
+    ]
+    assert {(one.action, one.start) for one in decisions} == {(Action.RETUNE, start)}
+
+
+def test_a_start_that_no_rule_knows_is_refused() -> None:
+    with pytest.raises(ValueError, match="start must be one of"):
+        Periodic(every=1, start="oldest")

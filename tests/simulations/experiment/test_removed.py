@@ -15,6 +15,9 @@ from simulations.launch import check_all
         (["start=hyperband"], "start/hyperband"),
         (["arms=xpert_optuna"], "arms/xpert_optuna"),
         (["study=xpert_search"], "study/xpert_search"),
+        (["study=reuse_worlds"], "study/reuse_worlds"),
+        (["arms=rivals"], "arms/rivals"),
+        (["release=study_mixed_v1"], "release/study_mixed_v1"),
         (["catalogue=styles", "start=catalogue", "start.keep=lighter"], "start.keep"),
         (["catalogue=styles", "start=nearest", "start.distance=relative"], "start.distance"),
         # as a configuration of one's own may add them

@@ -8,17 +8,13 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from simulations.experiment.study_settings import Claim
 from simulations.results.derived_columns import RETUNING_J, SCORE, add_decision_columns
 from simulations.results.recorder import SCHEMA
 from simulations.studies.claim_measures import (
     estimate_above_line,
-    estimate_auc,
     estimate_retained,
-    estimate_retune_rate,
 )
 from simulations.studies.judge import judge_claims, judge_everywhere
 from simulations.studies.study_tables import (
@@ -29,57 +25,6 @@ from simulations.studies.study_tables import (
 from strategies.learning.guidance_rules import Unguided
 
 MARGIN = 0.05
-
-
-def scored(*decisions: tuple[int, int, float, float]) -> pl.DataFrame:
-    """Decisions as (device, release, score, gain)."""
-    columns = ("device", "release", SCORE, "retune_gain")
-    made = [dict(zip(columns, one, strict=True)) for one in decisions]
-    return pl.DataFrame(made).with_columns(decided=pl.lit(1))
-
-
-def test_an_area_is_the_share_of_pairs_in_order_by_hand() -> None:
-    # helped: 0.9 and 0.3; not: 0.1 and 0.3. Of four pairs 0.9 wins two, 0.3 wins one and ties one.
-    frame = scored((0, 1, 0.9, 0.2), (1, 1, 0.3, 0.1), (2, 1, 0.1, 0.0), (3, 1, 0.3, 0.05))
-    assert estimate_auc(frame, MARGIN, within=False)["mean"] == 3.5 / 4
-
-
-def test_within_releases_what_is_the_same_for_all_tells_nothing() -> None:
-    # drift alone: release 1 scores 0 and helps nobody but one, release 2 scores 1 and helps most
-    frame = scored(
-        *((device, 1, 0.0, 0.2 if device == 0 else 0.0) for device in range(4)),
-        *((device, 2, 1.0, 0.0 if device == 0 else 0.2) for device in range(4)),
-    )
-    # pairs: 1 helped of release 1 with 3 ties and 1 loss; 3 of release 2 with 3 wins, 1 tie each
-    assert estimate_auc(frame, MARGIN, within=False)["mean"] == (1.5 + 3 * 3.5) / 16
-    assert estimate_auc(frame, MARGIN, within=True)["mean"] == 0.5
-
-
-def test_releases_of_different_parts_are_different_releases() -> None:
-    frame = scored((0, 1, 0.9, 0.2), (1, 1, 0.5, 0.0), (10, 1, 0.1, 0.2), (11, 1, 0.0, 0.0))
-    parts = frame.with_columns(part=pl.Series([0, 0, 1, 1]))
-    assert estimate_auc(parts, MARGIN, within=True)["mean"] == 1.0
-    assert estimate_auc(parts, MARGIN, within=False)["mean"] == 0.75  # 0.1 loses to 0.5
-
-
-@given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=1, max_size=12))
-def test_an_area_equals_brute_force_over_all_pairs(drawn: list[tuple[int, bool]]) -> None:
-    frame = scored(*((i, 1, float(s), 0.2 if up else 0.0) for i, (s, up) in enumerate(drawn)))
-    pairs = [(a, b) for a, up in drawn for b, other in drawn if up and not other]
-    found = estimate_auc(frame, MARGIN, within=False)["mean"]
-    if not pairs:
-        assert found is None
-    else:
-        wins = sum((a > b) + 0.5 * (a == b) for a, b in pairs)
-        assert found == pytest.approx(wins / len(pairs))
-
-
-def test_decisions_without_a_label_and_nights_without_one_do_not_count() -> None:
-    frame = scored((0, 1, 0.9, 0.2), (1, 1, 0.1, 0.0), (2, 1, 0.0, 0.9))
-    hidden = frame.with_columns(decided=pl.Series([1, 1, 0]))
-    assert estimate_auc(hidden, MARGIN, within=False)["mean"] == 1.0
-    unknown = frame.with_columns(retune_gain=pl.lit(None, dtype=pl.Float64))
-    assert estimate_auc(unknown, MARGIN, within=False) == {"mean": None, "ci95": [None, None]}
 
 
 def arm(spent: float, quality: float, devices: int = 6) -> pl.DataFrame:
@@ -132,13 +77,6 @@ def test_what_is_retained_by_hand() -> None:
     assert fell["mean"] == pytest.approx(0.3 / 0.7 - 1)
     # in a world in which nobody gains there is nothing to retain
     assert estimate_retained((NONE, NONE, NONE), "nll")["mean"] is None
-
-
-def test_a_rate_counts_decisions_and_not_devices() -> None:
-    frame = pl.DataFrame({"device": [0, 0, 1], "decided": [1, 1, 1], "retuned": [1, 0, 0]})
-    assert estimate_retune_rate(frame)["mean"] == pytest.approx(1 / 3)
-    nobody = frame.with_columns(decided=pl.lit(0), retuned=pl.lit(0))
-    assert estimate_retune_rate(nobody)["mean"] is None
 
 
 def night(

@@ -30,6 +30,7 @@ from simulations.studies.study_figures import (
     draw_sweep,
 )
 from simulations.studies.study_tables import (
+    StudyArm,
     has_decisions,
     summarise_arms,
     tabulate_arms,
@@ -38,6 +39,7 @@ from simulations.studies.study_tables import (
     tabulate_retunes,
     tabulate_scores,
 )
+from simulations.studies.study_text import write_study_text
 
 MARGIN = 0.05
 """Nats per token that a retune has to gain to count as help, on the page."""
@@ -55,7 +57,7 @@ def write_study_page(
     grid: Sequence[Mapping[str, Any]] = (),
     catalogues: Mapping[str, Sequence[Mapping[str, Any]]] = MappingProxyType({}),
 ) -> Path:
-    """Writes the page ``study.html`` beside the study's parts and returns its path.
+    """Writes ``study.md`` and the page ``study.html`` beside the study's parts; returns the page.
 
     Args:
         folder: Holds a folder per part, by world and seed, each a finished run.
@@ -68,6 +70,8 @@ def write_study_page(
     parts = {world: _read_summaries(folder / world, study.seeds) for world in worlds}
     first = next(iter(parts.values()))[0]
     metric = get_metric(first)
+    arms = {world: summarise_arms(rows, parts[world], metric) for world, rows in worlds.items()}
+    write_study_text(folder, study, worlds, arms, outcomes, metric)
     values: dict[str, object] = {
         "title": f"Study {study.name}",
         "study": study,
@@ -83,7 +87,7 @@ def write_study_page(
         "catalogue": tabulate_catalogue(next(iter(catalogues.values()), ())),
         "worlds": [
             {"name": world}
-            | _compare_arms(rows, parts[world], study, metric)
+            | _compare_arms(arms[world], parts[world], study, metric)
             | {"decided": _describe_decisions(split_arms(rows), metric)}
             for world, rows in worlds.items()
         ],
@@ -111,10 +115,9 @@ def _count_claims(outcomes: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _compare_arms(
-    rows: pl.DataFrame, parts: Sequence[Summary], study: StudySettings, metric: str
+    arms: Mapping[str, StudyArm], parts: Sequence[Summary], study: StudySettings, metric: str
 ) -> dict[str, object]:
     """Returns what the page shows of the arms of a world."""
-    arms = summarise_arms(rows, parts, metric)
     return {
         "data": parts[0]["run"]["data"],
         "seeds": len(parts),

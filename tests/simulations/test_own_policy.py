@@ -1,4 +1,4 @@
-"""The README's example: a policy outside the repository's packages, in a run of its own."""
+"""The example of docs/how-to: policies outside the repository's packages, in runs of their own."""
 
 import json
 import os
@@ -14,6 +14,10 @@ RELEASE = (
     "{name: tiny, kind: full, steps: 2, learning_rate: 3.0e-4, batch: 4, window: 32,"
     " conversations: 50}"
 )
+
+
+BUSY = ("rounds=1", "data.exchanges_per_day=8", "data.spread=0")
+"""Users who write more on the first night than 700 bytes hold."""
 
 
 def simulate(folder: Path, *more: str, python_path: str = str(EXAMPLE)) -> tuple[int, str]:
@@ -48,6 +52,18 @@ def test_a_policy_of_ones_own_runs_beside_the_reference(tmp_path: Path) -> None:
     assert reasons == ["first_patch", "first_patch", "patch_is_young", "patch_is_young"]
     thrifty, reference = (summary["arms"][arm]["energy_j"] for arm in ("thrifty", "always_retune"))
     assert 0 < thrifty["total"] < reference["total"]
+
+
+def test_a_selection_rule_of_ones_own_keeps_what_it_says(tmp_path: Path) -> None:
+    code, errors = simulate(tmp_path, "selection=shortest", "storage.buffer_bytes=700", *BUSY)
+    assert code == 0, errors
+    rows = pl.read_parquet(tmp_path / "run" / "rows.parquet").sort("device")
+    reference = rows.filter(pl.col("arm") == "always_retune")["buffer_exchanges"].to_list()
+    own = rows.filter(pl.col("arm") != "always_retune")["buffer_exchanges"].to_list()
+    # the reference keeps the newest; of the shortest more fit, where not all do
+    assert all(mine >= theirs for mine, theirs in zip(own, reference, strict=True))
+    assert sum(own) > sum(reference)
+    assert max(rows["buffer_bytes"].to_list()) <= 700
 
 
 def test_a_policy_that_python_cannot_find_is_bad_input(tmp_path: Path) -> None:

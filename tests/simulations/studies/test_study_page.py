@@ -113,6 +113,25 @@ def test_the_page_holds_every_claim_arm_and_world(
     assert "A cache costs a pass. Arms are compared" in page.text
 
 
+def test_the_text_holds_the_claims_and_a_table_of_every_world(
+    tmp_path: Path, make_run: MakeRun, tuned: pl.DataFrame
+) -> None:
+    page = read_page(write(tmp_path, make_run, tuned))
+    text = (tmp_path / "study.md").read_text(encoding="utf-8")
+    assert "1 of 2 claims hold" in text
+    for row in page.table_with("verdict"):
+        assert f"| {row['claim']} | {row['estimate [95 %]']} | " in text
+    cells = [line[2:-2].split(" | ") for line in text.splitlines() if line[:3] == "| `"]
+    assert len(cells) == 2 * tuned["arm"].n_unique()
+    shown = {line[0].split("`")[1]: line for line in cells}
+    assert shown["always_retune"][2:] == ["", shown["always_retune"][3], ""]
+    saved, all_of_it = (
+        tuned.filter(pl.col("arm") == arm)["energy_j"].sum()
+        for arm in ("always_reuse", "always_retune")
+    )
+    assert shown["always_reuse"][4].startswith(f"{100 * (1 - saved / all_of_it):.1f} % [")
+
+
 def test_joules_of_tuning_are_those_of_probe_and_tune_per_device(
     tmp_path: Path, make_run: MakeRun, tuned: pl.DataFrame
 ) -> None:

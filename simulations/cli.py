@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import cast
@@ -23,7 +24,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments[:1] == [RUN]:
         # everything behind belongs to Hydra, options as well
         return _run(arguments[1:])
-    parsed = _parser().parse_args(arguments)
+    parser = _parser()
+    if not arguments:
+        parser.print_help(sys.stderr)
+        return 2
+    parsed = parser.parse_args(arguments)
     try:
         return _COMMANDS[cast(str, parsed.command)](parsed)
     except KeyError as error:
@@ -37,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fleettune", description="Simulated fleets that personalise a small language model."
     )
+    parser.add_argument("--version", action="version", version=f"fleettune {version('fleettune')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     commands.add_parser(RUN, help="run a simulation: key=value ..., -m for a sweep (Hydra)")
     report = commands.add_parser("report", help="write report.html of a run again")

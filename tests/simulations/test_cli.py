@@ -1,5 +1,6 @@
 import importlib.metadata
 import json
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,10 +63,23 @@ def test_a_summary_of_somebody_else_is_bad_input(
     assert told in capsys.readouterr().err
 
 
-def test_no_command_is_bad_input() -> None:
+def test_no_command_is_bad_input_and_prints_the_help(capsys: Capture) -> None:
+    assert main([]) == 2
+    bare = capsys.readouterr()
     with pytest.raises(SystemExit) as stopped:
-        main([])
-    assert stopped.value.code == 2
+        main(["--help"])
+    assert stopped.value.code == 0
+    assert bare.err == capsys.readouterr().out
+    assert "run a simulation" in bare.err
+    assert bare.out == ""
+
+
+def test_the_version_is_that_of_the_package(capsys: Capture) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["--version"])
+    assert stopped.value.code == 0
+    declared = tomllib.loads((HARDWARE.parents[1] / "pyproject.toml").read_text())["project"]
+    assert capsys.readouterr().out == f"fleettune {declared['version']}\n"
 
 
 def test_run_hands_its_arguments_to_the_launcher(capsys: Capture) -> None:

@@ -1,4 +1,7 @@
-"""The command ``fleettune``: run, report, compare, devices, calibrate, export, import and more."""
+"""The command ``fleettune``: run, report, compare, devices, calibrate, export, import and more.
+
+``python -m simulations`` is the same command.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,8 @@ TABLE_WIDTH = 150
 """Columns of a table whose output is piped: a pipe has no width of its own."""
 
 RUN = "run"
+OWN_SWITCHES = ("-h", "--help", "--version")
+"""Switches that may stand before a command; all others are Hydra's and belong to a run."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments[:1] == [RUN]:
         # everything behind belongs to Hydra, options as well
         return _run(arguments[1:])
+    if arguments and _is_of_a_run(arguments[0]):
+        return _run(arguments)
     parser = _parser()
     if not arguments:
         parser.print_help(sys.stderr)
@@ -36,6 +43,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         _complain(str(error))
     return 2
+
+
+def _is_of_a_run(first: str) -> bool:
+    """Whether a command line that begins like this is a run without the word ``run``."""
+    return "=" in first or (first.startswith(("-", "+", "~")) and first not in OWN_SWITCHES)
 
 
 def _parser() -> argparse.ArgumentParser:

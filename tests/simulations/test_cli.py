@@ -1,5 +1,8 @@
 import importlib.metadata
 import json
+import os
+import subprocess
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -85,6 +88,37 @@ def test_the_version_is_that_of_the_package(capsys: Capture) -> None:
 def test_run_hands_its_arguments_to_the_launcher(capsys: Capture) -> None:
     assert main(["run", "seed=abc"]) == 2
     assert "seed must be a whole number, got 'abc'" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    "given", [["seed=abc"], ["-m", "seed=abc"], ["+seed=abc"], ["--config-path", "x"], ["~seed"]]
+)
+def test_the_word_run_may_be_left_away(given: list[str], capsys: Capture) -> None:
+    assert main(["run", *given]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert main(given) == 2
+    assert capsys.readouterr().err == told
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "told"),
+    [
+        (["run", "seed=abc"], 2, "error: seed must be a whole number, got 'abc'"),
+        (["seed=abc"], 2, "error: seed must be a whole number, got 'abc'"),
+        (["report", "absent"], 2, "error: absent"),
+        (["--version"], 0, "fleettune "),
+        ([], 2, "usage: fleettune "),
+    ],
+)
+def test_the_module_is_the_command(given: list[str], code: int, told: str, tmp_path: Path) -> None:
+    env = os.environ | {"PYTHONPATH": str(HARDWARE.parents[1])}
+    command = [sys.executable, "-m", "simulations", *given]
+    done = subprocess.run(
+        command, check=False, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == code
+    assert (done.stdout + done.stderr).startswith(told)
 
 
 def test_the_doctor_finds_what_is_required(

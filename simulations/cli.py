@@ -63,7 +63,10 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument(
         "runs", type=Path, nargs="+", metavar="RUN", help="folders at or above finished runs"
     )
-    commands.add_parser("devices", help="list device profiles: sources, pJ per FLOP of training")
+    devices = commands.add_parser(
+        "devices", help="list device profiles: sources, pJ per FLOP of training"
+    )
+    devices.add_argument("names", nargs="*", metavar="NAME", help="profiles to list; all if none")
     calibrate = commands.add_parser("calibrate", help="make a device profile from your power log")
     calibrate.add_argument(
         "log", type=Path, metavar="LOG.csv", help="columns: time_s power_w phase [flop ...]"
@@ -149,14 +152,20 @@ def _compare(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _devices(_: argparse.Namespace) -> int:
+def _devices(parsed: argparse.Namespace) -> int:
     from fleettune.cost.hardware import load_hardware  # noqa: PLC0415
     from simulations.report.terminal_tables import (  # noqa: PLC0415
         make_devices_table,
         make_training_table,
     )
 
-    profiles = load_hardware(Path(str(files("conf") / "hardware"))).values()
+    known = load_hardware(Path(str(files("conf") / "hardware")))
+    names = cast(list[str], parsed.names) or list(known)
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        told = f"got {', '.join(unknown)}"
+        raise ValueError(f"a device profile must be one of {', '.join(sorted(known))}; {told}")
+    profiles = [known[name] for name in dict.fromkeys(names)]
     for table in (make_devices_table(profiles), make_training_table(profiles)):
         _console().print(table)
     return 0

@@ -28,6 +28,23 @@ def test_devices_lists_every_profile_with_the_tiers_of_its_numbers(capsys: Captu
     assert printed.index("FLOP of training above idle") < printed.rindex("galaxy_s25")
 
 
+def test_devices_lists_the_profiles_that_are_named(capsys: Capture) -> None:
+    assert main(["devices", "pixel_7", "nova_9_pro", "pixel_7"]) == 0
+    printed = capsys.readouterr().out
+    names = set(load_hardware(HARDWARE))
+    assert {name for name in names if name in printed} == {"pixel_7", "nova_9_pro"}
+    assert printed.count("pixel_7 (") == 1
+
+
+def test_an_unknown_device_is_refused_in_one_sentence_that_lists_the_known(capsys: Capture) -> None:
+    assert main(["devices", "pixel_7", "pixel_77", "jetson"]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    known = ", ".join(sorted(load_hardware(HARDWARE)))
+    told = f"a device profile must be one of {known}; got pixel_77, jetson"
+    assert printed.err == f"error: {told}\n"
+
+
 def test_report_writes_the_page_of_a_run_again(
     tmp_path: Path, make_run: Callable[..., Path], capsys: Capture
 ) -> None:

@@ -27,7 +27,7 @@ $(SMOLLM2): $(READY)
 	@touch $@
 
 run: $(READY) ## run one simulation: make run ARGS="seed=1 rounds=4"
-	$(BIN)/python -m simulations $(ARGS)
+	$(BIN)/python -m simulations run $(ARGS)
 
 test: $(READY) ## run the tests that take seconds
 	$(BIN)/python -m pytest -q -m "not slow and not gpu and not faults" -n $(TESTERS) --dist loadfile $(ARGS)

@@ -1,4 +1,4 @@
-"""``python -m simulations``: one run, a sweep with ``-m``, a study with ``study=NAME``."""
+"""``python -m simulations`` is the command ``fleettune``; the word ``run`` may be left away."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import sys
 
 from simulations.engines.environment import set_environment
 
-set_environment()
+set_environment()  # here, because worker processes import this module again
 
-from simulations.launch import launch  # noqa: E402 - the environment comes first
+from simulations.cli import main  # noqa: E402 - the environment comes first
 
 if __name__ == "__main__":
-    sys.exit(launch(sys.argv[1:]))
+    sys.exit(main())

@@ -1,10 +1,14 @@
-"""The command ``fleettune``: run, report, compare, devices, calibrate, export, import and more."""
+"""The command ``fleettune``: run, report, compare, devices, calibrate, export, import and more.
+
+``python -m simulations`` is the same command.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import cast
@@ -15,6 +19,8 @@ TABLE_WIDTH = 150
 """Columns of a table whose output is piped: a pipe has no width of its own."""
 
 RUN = "run"
+OWN_SWITCHES = ("-h", "--help", "--version")
+"""Switches that may stand before a command; all others are Hydra's and belong to a run."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,7 +29,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments[:1] == [RUN]:
         # everything behind belongs to Hydra, options as well
         return _run(arguments[1:])
-    parsed = _parser().parse_args(arguments)
+    if arguments and _is_of_a_run(arguments[0]):
+        return _run(arguments)
+    parser = _parser()
+    if not arguments:
+        parser.print_help(sys.stderr)
+        return 2
+    parsed = parser.parse_args(arguments)
     try:
         return _COMMANDS[cast(str, parsed.command)](parsed)
     except KeyError as error:
@@ -33,10 +45,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 2
 
 
+def _is_of_a_run(first: str) -> bool:
+    """Whether a command line that begins like this is a run without the word ``run``."""
+    return "=" in first or (first.startswith(("-", "+", "~")) and first not in OWN_SWITCHES)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fleettune", description="Simulated fleets that personalise a small language model."
     )
+    parser.add_argument("--version", action="version", version=f"fleettune {version('fleettune')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     commands.add_parser(RUN, help="run a simulation: key=value ..., -m for a sweep (Hydra)")
     report = commands.add_parser("report", help="write report.html of a run again")
@@ -45,7 +63,10 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument(
         "runs", type=Path, nargs="+", metavar="RUN", help="folders at or above finished runs"
     )
-    commands.add_parser("devices", help="list device profiles: sources, pJ per FLOP of training")
+    devices = commands.add_parser(
+        "devices", help="list device profiles: sources, pJ per FLOP of training"
+    )
+    devices.add_argument("names", nargs="*", metavar="NAME", help="profiles to list; all if none")
     calibrate = commands.add_parser("calibrate", help="make a device profile from your power log")
     calibrate.add_argument(
         "log", type=Path, metavar="LOG.csv", help="columns: time_s power_w phase [flop ...]"
@@ -131,14 +152,20 @@ def _compare(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _devices(_: argparse.Namespace) -> int:
+def _devices(parsed: argparse.Namespace) -> int:
     from fleettune.cost.hardware import load_hardware  # noqa: PLC0415
     from simulations.report.terminal_tables import (  # noqa: PLC0415
         make_devices_table,
         make_training_table,
     )
 
-    profiles = load_hardware(Path(str(files("conf") / "hardware"))).values()
+    known = load_hardware(Path(str(files("conf") / "hardware")))
+    names = cast(list[str], parsed.names) or list(known)
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        told = f"got {', '.join(unknown)}"
+        raise ValueError(f"a device profile must be one of {', '.join(sorted(known))}; {told}")
+    profiles = [known[name] for name in dict.fromkeys(names)]
     for table in (make_devices_table(profiles), make_training_table(profiles)):
         _console().print(table)
     return 0

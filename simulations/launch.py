@@ -33,11 +33,12 @@ from simulations.checkpoint.resume import (
     find_resumed,
     restore_overrides,
 )
-from simulations.command_line import DEBUG, read_command_line
+from simulations.command_line import DEBUG, CommandLine, read_command_line
 from simulations.engines.environment import quieten_flower
 from simulations.experiment import lexicons
 from simulations.experiment.arms import read_choices
 from simulations.experiment.build import Experiment, build
+from simulations.experiment.option_groups import register_groups
 from simulations.experiment.removed import explain_removal
 from simulations.faults import OUTSIDE, explain_fault, explain_user_code
 
@@ -149,21 +150,22 @@ def launch(arguments: list[str]) -> int:
     exception in code of the user's. A fault of fleettune's own ends in its traceback.
     """
     lexicons.register_resolver()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints the error itself and exits
     logging.raiseExceptions = False  # a log on a full disk: the run ends in a sentence of its own
     try:
         asked = read_command_line(arguments)
         overrides, given = list(asked.overrides), list(asked.arguments)
-        if not asked.asks:
-            if find_resumed(overrides) is not None:
-                overrides = restore_overrides(overrides, sweep=asked.sweeps)
-                given = [*(one for one in given if one.startswith("-")), *overrides]
-            check_all(overrides, sweep=asked.sweeps)
+        if asked.asks:
+            return _answer(asked)
+        if find_resumed(overrides) is not None:
+            overrides = restore_overrides(overrides, sweep=asked.sweeps)
+            given = [*(one for one in given if one.startswith("-")), *overrides]
+        check_all(overrides, sweep=asked.sweeps)
     except (ValueError, HydraException) as error:
         _complain(error)
         return 2
     failures: list[int] = []
     sys.argv = ["fleettune", *given]
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints the error itself and exits
     signal.signal(signal.SIGTERM, _stop)
     try:
         hydra.main(**CONFIG)(lambda cfg: _job(cfg, failures, debug=asked.debug))()
@@ -175,6 +177,31 @@ def launch(arguments: list[str]) -> int:
         _complain(explain_fault(fault, None))
         failures.append(2)
     return max(failures, default=0)
+
+
+def _answer(asked: CommandLine) -> int:
+    """Has Hydra answer a question about the configuration; returns the exit code.
+
+    After a page of help Hydra exits by itself, with 0.
+    """
+    register_groups(_options_of)
+    sys.argv = ["fleettune", *asked.arguments]
+    try:
+        hydra.main(**CONFIG)(lambda _: None)()
+    except (ValueError, HydraException, OmegaConfBaseException) as error:
+        _complain(ValueError(_sentence(error, asked.overrides)))
+        return 2
+    return 0
+
+
+def _options_of(group: str) -> list[str]:
+    """Returns the options of a group, those in a folder of the user's among them."""
+    known = set(GlobalHydra.instance().config_loader().get_group_options(group))
+    # Hydra's loader knows these folders only while it composes
+    for place in HydraConfig.get().searchpath:
+        folder = Path(place.removeprefix("file://")) / group
+        known |= {file.stem for file in folder.glob("*.yaml")}
+    return sorted(known)
 
 
 def _stop(*_: object) -> None:

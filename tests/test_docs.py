@@ -5,14 +5,18 @@ from __future__ import annotations
 import ast
 import importlib
 import re
+import runpy
 from functools import cache
 from pathlib import Path
+from typing import cast
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parent.parent
 WINGS = ("clients", "strategies", "simulations", "fleettune")
 FOLDERS = (*WINGS, "conf", "docs", "tests", "benchmarks")
+OPTIONS = "docs/reference/options.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 PAGES = tuple(
     str(page.relative_to(ROOT))
@@ -156,6 +160,33 @@ def test_every_option_that_a_page_chooses_exists(page: str) -> None:
     }
     gone = {file for file in chosen if not any((folder / file).is_file() for folder in folders)}
     assert gone == set()
+
+
+def test_the_page_of_options_is_what_the_comments_of_conf_say_now() -> None:
+    script = ROOT / "docs" / "reference" / "write_options.py"
+    page = cast(str, runpy.run_path(str(script))["format_page"]())
+    told = f"write it anew: python {script.relative_to(ROOT)}"
+    assert text_of(OPTIONS) == page, told
+
+
+def test_the_page_of_options_has_a_row_for_every_file_of_conf_and_for_every_key() -> None:
+    sections = dict(re.findall(r"^## (.+)\n((?:(?!## ).*\n)*)", text_of(OPTIONS), re.MULTILINE))
+    rows = {
+        name: set(re.findall(r"^\| `([\w.]+)` \| \S", text, re.MULTILINE))
+        for name, text in sections.items()
+    }
+    keys = rows.pop("Keys of conf/config.yaml")
+    files = [*(ROOT / "conf").glob("*/*.yaml"), *(ROOT / "conf").glob("*/*.txt")]
+    assert {(name, option) for name, options in rows.items() for option in options} == {
+        (file.parent.name, file.stem) for file in files
+    }
+    top = yaml.safe_load((ROOT / "conf" / "config.yaml").read_text())
+    own = {name: value for name, value in top.items() if name not in ("defaults", "hydra")}
+    assert keys == {
+        key
+        for name, value in own.items()
+        for key in ([f"{name}.{inner}" for inner in value] if isinstance(value, dict) else [name])
+    }
 
 
 def test_the_architecture_takes_at_most_200_lines() -> None:

@@ -104,6 +104,9 @@ def _patch_parsers(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
     export.add_argument(
         "--into", type=Path, metavar="FOLDER", help="where to write; adapter_DEVICE by default"
     )
+    export.add_argument(
+        "--with-base", action="store_true", help="copy the release into the folder as well"
+    )
     read = add_parser("import", help="read a PEFT adapter as a device's patch")
     read.add_argument("adapter", type=Path, metavar="ADAPTER", help="folder of a PEFT LoRA")
     read.add_argument("--base", help="its release: folder or pocket; what it names by default")
@@ -195,7 +198,11 @@ def _calibrate(parsed: argparse.Namespace) -> int:
 
 
 def _export(parsed: argparse.Namespace) -> int:
-    from simulations.adapter_formats.peft import export_peft, read_fleet_patch, read_patch  # noqa: PLC0415
+    from simulations.adapter_formats.peft import (  # noqa: PLC0415
+        export_with_base,
+        read_fleet_patch,
+        read_patch,
+    )
 
     run, arm = cast(Path, parsed.run), cast(str | None, parsed.arm)
     if parsed.fleet:
@@ -204,7 +211,7 @@ def _export(parsed: argparse.Namespace) -> int:
         device = cast(int, parsed.device)
         kept, name = read_patch(run, device, arm), f"adapter_{device}"
     into = cast(Path | None, parsed.into) or Path(name)
-    export_peft(kept, into)
+    export_with_base(kept, into, with_base=cast(bool, parsed.with_base))
     _console().print(str(into.resolve()), soft_wrap=True, highlight=False, markup=False)
     return 0
 

@@ -84,7 +84,7 @@ def run_experiment(experiment: Experiment, folder: Path, console: Console) -> di
     finish_run(folder, summary)
     page = write_report(folder)
     console.print(conclude(summary), highlight=False, markup=False)
-    console.print(make_headline_table(summary))
+    console.print(make_headline_table(summary, console.width))
     console.print(f"Report: {page.resolve()}", soft_wrap=True)
     return summary
 

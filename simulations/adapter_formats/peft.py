@@ -8,8 +8,9 @@ header what they belong to. No file holds a user's text.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -130,6 +131,49 @@ def export_peft(kept: KeptPatch, into: Path) -> None:
     weights = save(to_peft(kept.patch), metadata={"format": "pt"})
     write_whole(into / "adapter_model.safetensors", weights)
     config.write_text(json.dumps(peft_config(kept), indent=1, sort_keys=True))
+
+
+_README = """\
+# A patch of fleettune as a PEFT adapter
+
+In this folder:
+
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained({base!r})
+    model = PeftModel.from_pretrained(base, ".")
+
+The base is the release that the patch was trained on. {moved}
+"""
+_STAYS = "It lies outside this folder; `fleettune export --with-base` copies it as well."
+_MOVES = "It lies in this folder, which can be moved."
+
+
+def export_with_base(kept: KeptPatch, into: Path, *, with_base: bool) -> None:
+    """Writes a folder that PEFT loads from any working folder, with a README that says how.
+
+    Args:
+        kept: The patch.
+        into: The folder.
+        with_base: Whether the release is copied into it; else the folder names where it lies.
+
+    Raises:
+        ValueError: If the folder holds an adapter already, or the release is gone.
+    """
+    base, own = Path(kept.base).resolve(), into / "base"
+    if not (base / "config.json").is_file():
+        raise ValueError(
+            f"the release of this patch must lie in {base}, which holds no config.json; export "
+            "from the folder in which the run was started, before make clean empties the store"
+        )
+    there = own.resolve() if with_base else base
+    export_peft(replace(kept, base=str(there)), into)
+    if with_base:
+        shutil.copytree(base, own, dirs_exist_ok=True)
+    named, moved = ("base", _MOVES) if with_base else (str(base), _STAYS)
+    told = _README.format(base=named, moved=moved)
+    write_whole(into / "README.md", told.encode())
 
 
 def peft_config(kept: KeptPatch) -> Mapping[str, Any]:

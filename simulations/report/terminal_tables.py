@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from rich.table import Table
@@ -12,20 +13,40 @@ from simulations.report.formats import TIER_WORDS
 from simulations.report.page import Row
 from simulations.report.summary_tables import Summary, describe_headline, tabulate_headline
 
+WIDE = 120
+"""Columns of a terminal from which on a number and its interval stand in one line."""
 
-def make_table(rows: Sequence[Row], caption: str, title: str | None = None) -> Table:
-    """Returns a table of plain text cells; nothing in a cell is read as markup."""
+
+def make_table(
+    rows: Sequence[Row], caption: str, title: str | None = None, width: int = WIDE
+) -> Table:
+    """Returns a table of plain text cells; nothing in a cell is read as markup.
+
+    Args:
+        rows: The rows; the first one names the columns.
+        caption: What stands below.
+        title: What stands above.
+        width: Columns of the terminal. Below `WIDE` ranges and intervals get a line of their own.
+    """
+    narrow = width < WIDE
     table = Table(title=title, caption=Text(caption), caption_justify="left")
+    if narrow:
+        table.box, table.padding, table.pad_edge = None, (0, 0, 0, 1), False
     for index, column in enumerate(rows[0] if rows else ()):
         table.add_column(Text(column), justify="right" if index else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row.values()))
+        table.add_row(*(Text(_break_range(cell) if narrow else cell) for cell in row.values()))
     return table
 
 
-def make_headline_table(summary: Summary) -> Table:
+def _break_range(cell: str) -> str:
+    """Returns a cell with its range or interval, the brackets at its end, on a second line."""
+    return re.sub(r" ([\[(][^\[(]+[\])])$", r"\n\1", cell)
+
+
+def make_headline_table(summary: Summary, width: int = WIDE) -> Table:
     """Returns the arms of a summary side by side, as in the first table of its page."""
-    return make_table(tabulate_headline(summary), describe_headline(summary))
+    return make_table(tabulate_headline(summary), describe_headline(summary), width=width)
 
 
 def make_devices_table(profiles: Iterable[DeviceProfile]) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from fleettune.kernels.adapter_stack import apply_adapters, stack_patches
 from fleettune.releases.manifest import Manifest
 from fleettune.seeds import Purpose, stream
 from fleettune.shapes import Site
-from simulations.adapter_formats.peft import read_patch, save_patches
+from simulations.adapter_formats.peft import KeptPatch, read_patch, save_patch, save_patches
 from simulations.checkpoint.store import MemoryStates
 from simulations.cli import main
 
@@ -179,3 +180,35 @@ def test_an_export_is_the_same_bytes_every_time(run: Path, tmp_path: Path) -> No
     assert [file.read_bytes() for file in sorted(one.iterdir())] == [
         file.read_bytes() for file in sorted(two.iterdir())
     ]
+
+
+@pytest.mark.parametrize("more", [(), ("--with-base",)])
+def test_the_readme_of_an_export_runs_also_where_the_folder_was_moved(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = ["export", str(run), "--device", "0", "--arm", "plain", "--into", "adapter", *more]
+    assert main(arguments) == 0
+    text = (tmp_path / "adapter" / "README.md").read_text(encoding="utf-8")
+    told = "\n".join(line[4:] for line in text.splitlines() if line.startswith("    "))
+    config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    base = Path(config["base_model_name_or_path"])
+    assert base == ((tmp_path / "adapter" / "base") if more else POCKET_V1_FOLDER)
+    (tmp_path / "adapter").rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path / "moved")
+    names: dict[str, object] = {}
+    exec(told, names)
+    assert isinstance(names["model"], PeftModel)
+
+
+def test_an_export_without_its_release_is_refused(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = run / "patches" / "plain" / "0.safetensors"
+    kept = read_patch(run, 0, "plain")
+    lost = tmp_path / "lost"
+    save_patch(KeptPatch(patch=kept.patch, base="gone"), "plain", 0, lost)
+    assert file.exists()
+    assert main(["export", str(lost), "--device", "0", "--into", str(tmp_path / "out")]) == 2
+    assert "before make clean empties the store" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "out").exists()

@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from rich.console import Console
 
 from simulations.report.summary_tables import tabulate_details, tabulate_headline
 from simulations.report.terminal_tables import make_headline_table
@@ -247,6 +248,24 @@ def test_the_terminal_has_the_columns_of_the_pages_first_table(summary_of: Summa
     assert [str(column.header) for column in table.columns] == columns
     assert list(tabulate_headline(summary)[0]) == columns
     assert "Coefficient tiers M 2 F 0 S 0 V 0 E 1" in str(table.caption)
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_the_terminals_table_fits_and_breaks_no_number(
+    summary_of: SummaryOf, rows: pl.DataFrame, width: int
+) -> None:
+    summary = summary_of(rows, replace(info(), quality_metric="exact_match"))
+    console = Console(width=width)
+    with console.capture() as capture:
+        console.print(make_headline_table(summary, width))
+    text = capture.get()
+    assert max(map(len, text.splitlines())) <= width
+    for row in tabulate_headline(summary):
+        for cell in row.values():
+            # a name, a number or an interval: each in one line
+            number, bracket, rest = cell.partition(" [" if " [" in cell else " (")
+            assert number in text
+            assert (bracket + rest).strip() in text
 
 
 def test_arms_stand_in_the_order_of_the_run_behind_the_reference(

@@ -15,6 +15,8 @@ from simulations.report.summary_tables import Summary, describe_headline, tabula
 
 WIDE = 120
 """Columns of a terminal from which on a number and its interval stand in one line."""
+LONGEST = 24
+"""Characters up to which a line of a cell is never broken."""
 
 
 def make_table(
@@ -32,10 +34,18 @@ def make_table(
     table = Table(title=title, caption=Text(caption), caption_justify="left")
     if narrow:
         table.box, table.padding, table.pad_edge = None, (0, 0, 0, 1), False
+    cells = [[_break_range(cell) if narrow else cell for cell in row.values()] for row in rows]
     for index, column in enumerate(rows[0] if rows else ()):
-        table.add_column(Text(column), justify="right" if index else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(_break_range(cell) if narrow else cell) for cell in row.values()))
+        lines = [line for row in cells for line in row[index].splitlines()]
+        # headings give way before names and numbers do
+        table.add_column(
+            Text(column),
+            justify="right" if index else "left",
+            overflow="fold",
+            min_width=min(max(map(len, lines), default=1), LONGEST),
+        )
+    for row in cells:
+        table.add_row(*map(Text, row))
     return table
 
 

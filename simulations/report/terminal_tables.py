@@ -13,10 +13,8 @@ from simulations.report.formats import TIER_WORDS
 from simulations.report.page import Row
 from simulations.report.summary_tables import Summary, describe_headline, tabulate_headline
 
-WIDE = 120
+WIDE = 130
 """Columns of a terminal from which on a number and its interval stand in one line."""
-LONGEST = 24
-"""Characters up to which a line of a cell is never broken."""
 
 
 def make_table(
@@ -33,16 +31,16 @@ def make_table(
     narrow = width < WIDE
     table = Table(title=title, caption=Text(caption), caption_justify="left")
     if narrow:
-        table.box, table.padding, table.pad_edge = None, (0, 0, 0, 1), False
+        table.box, table.padding, table.pad_edge = None, (0, 0, 0, 2), False
     cells = [[_break_range(cell) if narrow else cell for cell in row.values()] for row in rows]
     for index, column in enumerate(rows[0] if rows else ()):
-        lines = [line for row in cells for line in row[index].splitlines()]
-        # headings give way before names and numbers do
+        # in a narrow terminal headings give way, names and numbers do not
+        lines = [*column.split(), *(line for row in cells for line in row[index].splitlines())]
         table.add_column(
             Text(column),
             justify="right" if index else "left",
             overflow="fold",
-            min_width=min(max(map(len, lines), default=1), LONGEST),
+            width=max(map(len, lines)) if narrow else None,
         )
     for row in cells:
         table.add_row(*map(Text, row))

@@ -144,6 +144,12 @@ class GradCut:
         """Returns whether a placement stays within budget, memory and room of a tune."""
         return self._fits(context, placement, self._limit_j(context))
 
+    def keeps(
+        self, context: PlacementContext, whole: PlacementContext, placement: Placement
+    ) -> bool:
+        """Returns whether a retune at an earlier placement stays within a whole tune's limits."""
+        return self._fits(context, placement, self._limit_j(whole))
+
     def is_over_budget(self, context: PlacementContext, placement: Placement) -> bool:
         """Returns whether a tune at a placement takes more joules than the budget."""
         _, entries = cheapest_tune(context, placement, cache=self.prefix_cache)

@@ -59,6 +59,12 @@ class RandomSameProfile:
         """Returns True: a draw may cost more than the budget of `like`."""
         return True
 
+    def keeps(
+        self, context: PlacementContext, whole: PlacementContext, placement: Placement
+    ) -> bool:
+        """Returns whether a retune may go on at an earlier placement, as `like` says."""
+        return self.like.keeps(context, whole, placement)
+
     def is_over_budget(self, context: PlacementContext, placement: Placement) -> bool:
         """As `like`."""
         return self.like.is_over_budget(context, placement)

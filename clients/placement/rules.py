@@ -59,8 +59,19 @@ class BudgetedRule(Protocol):
     def allows(self, context: PlacementContext, placement: adapters.Placement) -> bool:
         """Returns whether a placement stays within the rule's limits for another tune.
 
-        It is asked when synthetic pairs have made a tune longer than the one it placed for, and
-        when a retune goes on from the patch of an earlier placement.
+        It is asked when synthetic pairs have made a tune longer than the one it placed for.
+        """
+        ...
+
+    def keeps(
+        self, context: PlacementContext, whole: PlacementContext, placement: adapters.Placement
+    ) -> bool:
+        """Returns whether a retune may go on at the placement of its old patch.
+
+        Args:
+            context: The retune, which may be shorter than a tune that begins anew.
+            whole: A tune that begins anew, whose limits count: placing anew would take that one.
+            placement: Of the old patch.
         """
         ...
 
@@ -108,10 +119,13 @@ def allows(rule: PlacementRule, context: PlacementContext, placement: adapters.P
 
 
 def allows_again(
-    rule: PlacementRule, context: PlacementContext, placement: adapters.Placement
+    rule: PlacementRule,
+    context: PlacementContext,
+    whole: PlacementContext,
+    placement: adapters.Placement,
 ) -> bool:
-    """Returns whether a rule with a budget allows an earlier placement; no other rule is asked."""
-    return isinstance(rule, BudgetedRule) and rule.allows(context, placement)
+    """Returns whether a rule with a budget keeps an earlier placement; no other rule is asked."""
+    return isinstance(rule, BudgetedRule) and rule.keeps(context, whole, placement)
 
 
 def over_budget(

@@ -82,14 +82,25 @@ def go_on(order: NightOrder, decision: Decision, old: Patch | None) -> NightOrde
 
 
 def keep_placement(
-    rule: PlacementRule, context: PlacementContext, old: Patch | None, decision: Decision
+    rule: PlacementRule,
+    context: PlacementContext,
+    whole: PlacementContext,
+    old: Patch | None,
+    decision: Decision,
 ) -> Placement | None:
     """Returns the old patch's placement where a retune goes on from it and its rule allows that.
 
     Only a rule with a budget is asked: it then probes nothing anew. None for all others.
+
+    Args:
+        rule: The rule.
+        context: The retune that goes on from the old patch.
+        whole: The tune that would begin anew in its place; its limits count.
+        old: The old patch.
+        decision: What the device decided.
     """
     placement = None if decision.start != OLD or old is None else placement_of(old)
-    if placement is None or not allows_again(rule, context, placement):
+    if placement is None or not allows_again(rule, context, whole, placement):
         return None
     return placement if fits_memory(context, placement) else None
 
@@ -112,7 +123,9 @@ def plan_tune(
         if smaller.size_bytes(context.release.shapes) > context.room_bytes:
             return Hindered(reason="patch_over_quota", peak_bytes=peak)
         if fits_memory(context, smaller):
-            return schedule(rule, context, smaller)
+            plan = schedule(rule, context, smaller)
+            # what is kept was allowed by the limits of a tune that begins anew
+            return replace(plan, over_budget=plan.over_budget and kept is None)
         smaller = shrink_placement(rule, smaller)
     return Hindered(reason="over_memory", peak_bytes=peak)
 

@@ -35,12 +35,12 @@ def retune(order: NightOrder, night: Night) -> Night:
     if not examples:
         return _hinder(night, Hindered(reason="empty_buffer"))
     again = go_on(order, night.decision, state.patch)
-    context = open_context(again, state, examples)
-    kept = keep_placement(rule, context, state.patch, night.decision)
+    context, whole = (open_context(one, state, examples) for one in (again, order))
+    kept = keep_placement(rule, context, whole, state.patch, night.decision)
     if kept or places_alike(rule):
         order = again
     else:  # a new placement starts anew, whatever was decided
-        context = open_context(order, state, examples)
+        context = whole
     preparation = UNPREPARED if kept else prepare(rule, context)
     if isinstance(preparation, Hindered):
         return _hinder(night, preparation)

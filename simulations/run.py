@@ -8,7 +8,7 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from simulations.engines.host_energy import HostMeter, open_meter
 from simulations.engines.progress import RunProgress
 from simulations.engines.worker_pool import open_engine
 from simulations.experiment.build import Experiment
-from simulations.report.answer import conclude
+from simulations.report.answer import conclude, describe_represented
 from simulations.report.run_page import write_report
 from simulations.report.terminal_tables import make_headline_table
 from simulations.results.extrapolation import extrapolate_arms
@@ -83,10 +83,17 @@ def run_experiment(experiment: Experiment, folder: Path, console: Console) -> di
     summary["memory_flipped"] = memory_flips(rows, profiles, radio, known.seed, known.draws)
     finish_run(folder, summary)
     page = write_report(folder)
-    console.print(conclude(summary), highlight=False, markup=False)
-    console.print(make_headline_table(summary, console.width))
+    _show(summary, console)
     console.print(f"Report: {page.resolve()}", soft_wrap=True)
     return summary
+
+
+def _show(summary: Mapping[str, Any], console: Console) -> None:
+    """Prints what a finished run came to."""
+    console.print(conclude(summary), highlight=False, markup=False)
+    console.print(make_headline_table(summary, console.width))
+    if represented := describe_represented(summary):
+        console.print(represented, highlight=False, markup=False)
 
 
 def _uncertainty(experiment: Experiment, rows: pl.DataFrame, work: pl.DataFrame) -> Uncertainty:

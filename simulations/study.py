@@ -48,7 +48,7 @@ def run_study(
         file = part / CATALOGUE_FILE
         catalogues.setdefault(world, json.loads(file.read_text()) if file.is_file() else [])
     study, metric = experiments[0].study, experiments[0].metric
-    rows = {world: pl.concat(frames) for world, frames in worlds.items()}
+    rows = {world: pool_parts(frames) for world, frames in worlds.items()}
     outcomes = judge_claims(rows, study.claims, metric, catalogues)
     grid = judge_everywhere(rows, study.claims, metric) if study.grid else []
     if grid:
@@ -63,6 +63,14 @@ def run_study(
     )
     console.print(f"Study page: {page.resolve()}", soft_wrap=True)
     return outcomes
+
+
+def pool_parts(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Returns the rows of all parts of a world; null where a part lacks a column.
+
+    A part whose devices found no catalogue to start from has no columns about starts.
+    """
+    return pl.concat(frames, how="diagonal")
 
 
 def _run_part(experiment: Experiment, folder: Path, console: Console) -> Path:

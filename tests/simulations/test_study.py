@@ -11,6 +11,7 @@ import pytest
 from simulations.experiment.study_settings import Claim, StudySettings, World
 from simulations.results.recorder import SCHEMA
 from simulations.studies.judge import judge_claims
+from simulations.study import pool_parts
 
 CLAIM = Claim(
     claim="reuse_saves",
@@ -197,3 +198,9 @@ def test_claims_about_unknown_worlds_arms_and_columns_are_refused_before_the_run
         replace(CLAIM, measure="saving")
     with pytest.raises(ValueError, match=r"one of numbers in rows\.parquet, got 'joy'"):
         verdict(EQUAL, replace(CLAIM, measure="saving", column="joy"))
+
+
+def test_a_part_without_a_catalogue_joins_those_with_one() -> None:
+    with_one = pl.DataFrame({"device": [0, 1], "start_nll": [1.0, 2.0]})
+    pooled = pool_parts([with_one, pl.DataFrame({"device": [2]})])
+    assert pooled.to_dict(as_series=False) == {"device": [0, 1, 2], "start_nll": [1.0, 2.0, None]}

@@ -126,7 +126,7 @@ def test_the_text_holds_the_claims_and_a_table_of_every_world(
     shown = {line[0].split("`")[1]: line for line in cells}
     assert shown["always_retune"][2:] == ["", shown["always_retune"][3], ""]
     saved, all_of_it = (
-        tuned.filter(pl.col("arm") == arm)["energy_j"].sum()
+        float(tuned.filter(pl.col("arm") == arm)["energy_j"].sum())
         for arm in ("always_reuse", "always_retune")
     )
     assert shown["always_reuse"][4].startswith(f"{100 * (1 - saved / all_of_it):.1f} % [")

@@ -156,8 +156,6 @@ def _run_on_grid(
             client=client_app,
             registry=registry,
             cohort_size=engine.cohort_size,
-            # one cohort's devices go on here while workers compute another's jobs
-            cohorts_together=min(engine.workers, 2),
             run_batches=run_batches,
             precision=precision,
             processor=processor,

@@ -140,7 +140,6 @@ class JobBatch:
 
 
 RunBatches = Callable[[Sequence[JobBatch]], Iterable[Sequence[Result]]]
-"""Begins batches where it can; who reads the results, in the order of batches, waits for them."""
 
 
 def run_batch(batch: JobBatch) -> Sequence[Result]:
@@ -155,13 +154,13 @@ def run_batches_here(batches: Sequence[JobBatch]) -> Iterable[Sequence[Result]]:
     return map(run_batch, batches)
 
 
-def submit(
+def execute(
     jobs: Sequence[Job],
     run_batches: RunBatches = run_batches_here,
     precision: str = REFERENCE,
     processor: str = CPU,
-) -> Callable[[], list[Result]]:
-    """Begins the jobs; returns what waits for their results, in the order of the jobs.
+) -> list[Result]:
+    """Returns the results of the jobs, in their order.
 
     How jobs are cut into batches depends on them and the kind of processor, never on who runs them.
     """
@@ -179,25 +178,10 @@ def submit(
             members.append(groups[group][start : start + size])
             chosen = tuple(distinct[digest] for digest in members[-1])
             batches.append(JobBatch(group.kind, group.release, chosen, precision, processor))
-    begun = run_batches(batches)
-
-    def collect() -> list[Result]:
-        results: dict[str, Result] = {}
-        for digests_of_batch, found in zip(members, begun, strict=True):
-            results.update(zip(digests_of_batch, found, strict=True))
-        return [results[digest] for digest in digests]
-
-    return collect
-
-
-def execute(
-    jobs: Sequence[Job],
-    run_batches: RunBatches = run_batches_here,
-    precision: str = REFERENCE,
-    processor: str = CPU,
-) -> list[Result]:
-    """Returns the results of the jobs, in their order; see `submit`."""
-    return submit(jobs, run_batches, precision, processor)()
+    results: dict[str, Result] = {}
+    for digests_of_batch, found in zip(members, run_batches(batches), strict=True):
+        results.update(zip(digests_of_batch, found, strict=True))
+    return [results[digest] for digest in digests]
 
 
 Execute = Callable[[Sequence[Job]], Sequence[Result]]

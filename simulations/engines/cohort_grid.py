@@ -5,12 +5,11 @@ are taken cohort by cohort, all arms of a device in the same cohort, and each co
 suspended at their compute jobs so that these run as batches. Cohorts follow the order of the
 messages, never timing. The observer's records are taken out of every reply before the
 strategy sees it. What devices keep is loaded before their cohort and saved behind it, so no more
-states are in memory than those of the cohorts under way.
+than one cohort's states are in memory.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,8 +21,8 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
 from fleettune.backbone.processor import CPU, REFERENCE
-from fleettune.cohort.execute import RunBatches, run_batches_here, submit
-from fleettune.cohort.suspension import run_cohorts
+from fleettune.cohort.execute import RunBatches, execute, run_batches_here
+from fleettune.cohort.suspension import run_cohort
 from simulations.checkpoint.store import DeviceStates, MemoryStates
 from simulations.engines.flower_internals import empty_run, number_message, take_identity
 
@@ -79,14 +78,6 @@ class DeviceFailedError(RuntimeError):
     """A device's code raised; says which device, round and arm."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Begun:
-    """A cohort under way: its messages, and what its devices keep, by arm and node."""
-
-    messages: Sequence[Message]
-    states: Mapping[tuple[str, int], RecordDict]
-
-
 @dataclass(kw_only=True)
 class CohortGrid(Grid):
     """Runs a ClientApp on a registry of devices, in process.
@@ -95,7 +86,6 @@ class CohortGrid(Grid):
         client: The app that every device runs.
         registry: The devices.
         cohort_size: Devices computed together.
-        cohorts_together: Cohorts under way at a time; changes no result.
         observer: Sees every reply first.
         run_batches: Runs the batched passes.
         precision: ``reference`` or ``fast``.
@@ -108,7 +98,6 @@ class CohortGrid(Grid):
     client: ClientApp
     registry: Registry
     cohort_size: int
-    cohorts_together: int = 1
     observer: Observer
     run_batches: RunBatches = run_batches_here
     precision: str = REFERENCE
@@ -163,23 +152,9 @@ class CohortGrid(Grid):
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterator[Message]:
         """Yields replies cohort by cohort, as far as the caller reads on."""
-        begun: deque[_Begun] = deque()
-        begin = partial(
-            submit,
-            run_batches=self.run_batches,
-            precision=self.precision,
-            processor=self.processor,
-        )
-        calls = (self._begin(cohort, begun) for cohort in self._cohorts(messages))
-        for replies in run_cohorts(calls, begin, self.cohorts_together):
-            cohort = begun.popleft()
-            self.states.save(cohort.states)
-            for message, reply in zip(cohort.messages, replies, strict=True):
-                device = message.metadata.dst_node_id - 1
-                self.observer(message.metadata.group_id, reply.content, device)
-            yield from replies
-            nodes = {message.metadata.dst_node_id for message in cohort.messages}
-            self.on_cohort(len(nodes))
+        for cohort in self._cohorts(messages):
+            yield from self._execute(cohort)
+            self.on_cohort(len({message.metadata.dst_node_id for message in cohort}))
 
     def commit_round(self, round_number: int, server_state: Mapping[str, Any]) -> None:
         """Commits a round; a server app that wants its run to be resumable calls it."""
@@ -204,19 +179,27 @@ class CohortGrid(Grid):
         if cohort:
             yield cohort
 
-    def _begin(
-        self, messages: Sequence[Message], begun: deque[_Begun]
-    ) -> list[Callable[[], Message]]:
-        """Returns the calls of a cohort, whose states are loaded; notes it as begun."""
+    def _execute(self, messages: Sequence[Message]) -> list[Message]:
         holders = [
             (message.metadata.group_id, message.metadata.dst_node_id) for message in messages
         ]
         states = self.states.load(holders)
-        begun.append(_Begun(messages, states))
-        return [
+        calls = [
             partial(self._call, message, states[holder])
             for message, holder in zip(messages, holders, strict=True)
         ]
+        run = partial(
+            execute,
+            run_batches=self.run_batches,
+            precision=self.precision,
+            processor=self.processor,
+        )
+        replies = run_cohort(calls, run)
+        self.states.save(states)
+        for message, reply in zip(messages, replies, strict=True):
+            device = message.metadata.dst_node_id - 1
+            self.observer(message.metadata.group_id, reply.content, device)
+        return replies
 
     def _call(self, message: Message, state: RecordDict) -> Message:
         node, arm = message.metadata.dst_node_id, message.metadata.group_id

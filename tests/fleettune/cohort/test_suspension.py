@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ import torch
 from fleettune.adapters.patch import Placement, new_patch
 from fleettune.backbone.causal_lm import POCKET_V1_FOLDER, read_shapes
 from fleettune.cohort.execute import LEAST_DEVICES, execute
-from fleettune.cohort.suspension import current_compute, run_cohort, run_cohorts
+from fleettune.cohort.suspension import current_compute, run_cohort
 from fleettune.data.tokens import Example
 from fleettune.jobs.jobs import (
     EmbedJob,
@@ -301,59 +300,3 @@ def test_a_jobs_digest_changes_with_every_input() -> None:
     ]
     assert len({job_digest(job) for job in jobs}) == len(jobs)
     assert job_digest(tune()) == job_digest(tune())
-
-
-def test_cohorts_take_turns_and_are_yielded_in_order() -> None:
-    events: list[str] = []
-
-    def device(name: str, jobs: int) -> Callable[[], str]:
-        def call() -> str:
-            for number in range(jobs):
-                events.append(f"{name} asks {number}")
-                embed(prompt_job(1, 40 + number, 2))
-            events.append(f"{name} ends")
-            return name
-
-        return call
-
-    def submit(jobs: Sequence[Job]) -> Callable[[], Sequence[Result]]:
-        events.append("begun")
-
-        def collect() -> Sequence[Result]:
-            events.append("waited for")
-            return execute(jobs)
-
-        return collect
-
-    cohorts = [[device("a", 2)], [device("b", 1)], [device("c", 0)], [device("d", 1)]]
-    assert list(run_cohorts(cohorts, submit, together=2)) == [["a"], ["b"], ["c"], ["d"]]
-    assert events == [
-        *("a asks 0", "begun", "b asks 0", "begun"),
-        *("waited for", "a asks 1", "begun", "waited for", "b ends"),  # b ends before a
-        *("waited for", "a ends", "c ends", "d asks 0", "begun", "waited for", "d ends"),
-    ]
-
-
-@pytest.mark.parametrize("together", [1, 2, 3])
-def test_how_many_cohorts_are_under_way_changes_no_result(together: int) -> None:
-    def device(number: int) -> Callable[[], Any]:
-        return lambda: [embed(prompt_job(1, number + step, 3)) for step in range(number % 3)]
-
-    cohorts = [[device(5 * group + place) for place in range(3)] for group in range(4)]
-    found = list(run_cohorts(cohorts, lambda jobs: partial(execute, jobs), together))
-    alone = [run_cohort(calls) for calls in cohorts]
-    for one, other in zip(found, alone, strict=True):
-        for mine, theirs in zip(one, other, strict=True):
-            np.testing.assert_array_equal(mine, theirs)
-
-
-def test_a_cohort_is_asked_for_when_it_begins() -> None:
-    begun: list[int] = []
-
-    def cohorts() -> Iterator[list[Callable[[], np.ndarray]]]:
-        for number in range(4):
-            begun.append(number)
-            yield [lambda number=number: embed(prompt_job(1, 40 + number, 2))]
-
-    next(run_cohorts(cohorts(), lambda jobs: partial(execute, jobs), together=2))
-    assert begun == [0, 1]

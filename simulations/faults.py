@@ -21,8 +21,13 @@ def explain_fault(error: BaseException, folder: Path | None) -> ValueError:
         said = "no memory is left; free some, or lower engine.workers"
     else:
         said = f"{error}; free or correct that place, or set another hydra.run.dir or store"
-    can_resume = folder is not None and (folder / STATE_FILE).exists() and not is_finished(folder)
-    return ValueError(f"{said}; go on with resume={folder}" if can_resume else said)
+    if folder is not None and is_finished(folder):
+        page = f", `fleettune report {folder}` writes its page"
+        is_study = (folder / "study.json").exists()
+        said = f"{said}; the run is complete{'' if is_study else page}"
+    elif folder is not None and (folder / STATE_FILE).exists():
+        said = f"{said}; go on with resume={folder}"
+    return ValueError(said)
 
 
 def explain_user_code(error: BaseException) -> str | None:

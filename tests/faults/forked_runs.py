@@ -26,6 +26,7 @@ from pathlib import Path
 
 import psutil
 import yaml
+from transformers.utils import logging as transformers_logging
 
 from simulations.checkpoint.resume import CHECKPOINT, STATE_FILE
 from simulations.experiment import lexicons
@@ -123,6 +124,8 @@ def _beside(folder: Path) -> Path:
 def _launch(arguments: list[str], prepare: Prepare) -> int:
     from simulations.launch import launch  # noqa: PLC0415 - imported once, by the first fork
 
+    # as the command does by `set_environment`, which comes too late here: they are imported
+    transformers_logging.disable_progress_bar()
     prepare()
     try:
         return launch(arguments)

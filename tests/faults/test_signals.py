@@ -45,7 +45,8 @@ def test_a_run_that_is_stopped_says_how_it_goes_on_and_does(
         code, told = run.wait(), run.told.read_text()
         found = judge(folder, code, told, whole)
         if found == REFUSED:
-            can_go_on = "go on with resume=" in errors(told)[0]
+            said = errors(told)[0]
+            can_go_on = "go on with resume=" in said or "the run is complete" in said
             found = go_on(folder, WITH_FLEET, whole) if can_go_on else "wrong"
             found = STOPPED if found == EQUAL else found
         outcomes[trial] = found

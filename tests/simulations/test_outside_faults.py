@@ -12,8 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from simulations.checkpoint.resume import CHECKPOINT, begin_run, finish_interrupted
+from simulations.checkpoint.resume import (
+    CHECKPOINT,
+    STATE_FILE,
+    begin_run,
+    finish_interrupted,
+)
 from simulations.command_line import read_command_line
+from simulations.faults import explain_fault
 from simulations.launch import check_all, split_jobs
 
 ROOT = Path(__file__).parents[2]
@@ -85,6 +91,19 @@ def test_a_run_that_is_stopped_says_how_it_goes_on(tmp_path: Path) -> None:
     assert "stopped; every finished round is saved; go on with resume=" in errors(told)[0]
     assert "Traceback" not in told
     assert state.stat().st_mode & 0o077 == 0  # texts of users stand in it
+
+
+def test_a_run_that_is_stopped_at_its_end_says_what_is_left(tmp_path: Path) -> None:
+    assert str(explain_fault(KeyboardInterrupt(), tmp_path)) == (
+        "stopped; every finished round is saved"
+    )
+    (tmp_path / STATE_FILE).parent.mkdir(parents=True)
+    (tmp_path / STATE_FILE).touch()
+    assert f"; go on with resume={tmp_path}" in str(explain_fault(KeyboardInterrupt(), tmp_path))
+    (tmp_path / "summary.json").touch()
+    assert str(explain_fault(KeyboardInterrupt(), tmp_path)).endswith(
+        f"; the run is complete, `fleettune report {tmp_path}` writes its page"
+    )
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:

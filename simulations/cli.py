@@ -1,4 +1,4 @@
-"""The command ``fleettune``: run, report, compare, devices, calibrate, export, import and more.
+"""The command ``fleettune``: init, run, report, compare, devices, calibrate, export and more.
 
 ``python -m simulations`` is the same command.
 """
@@ -56,6 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"fleettune {version('fleettune')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    init = commands.add_parser("init", help="write a folder with a first experiment of your own")
+    init.add_argument("folder", type=Path, metavar="FOLDER", help="a new folder")
     commands.add_parser(RUN, help="run a simulation: key=value ..., -m for a sweep (Hydra)")
     report = commands.add_parser("report", help="write report.html of a run again")
     report.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
@@ -125,6 +127,19 @@ def _run(arguments: list[str]) -> int:
     from simulations.launch import launch  # noqa: PLC0415 - seconds of import
 
     return launch(arguments)
+
+
+def _init(parsed: argparse.Namespace) -> int:
+    from simulations.starter.folder import write_starter  # noqa: PLC0415
+
+    folder = write_starter(cast(Path, parsed.folder))
+    told = [
+        f"written to {folder}; run it with",
+        f"  cd {folder}",
+        "  PYTHONPATH=. fleettune run --config-dir conf +experiment=mine",
+    ]
+    _console().print("\n".join(told), soft_wrap=True, highlight=False, markup=False)
+    return 0
 
 
 def _report(parsed: argparse.Namespace) -> int:
@@ -265,6 +280,7 @@ def _complain(sentence: str) -> None:
 
 
 _COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
+    "init": _init,
     "report": _report,
     "compare": _compare,
     "devices": _devices,

@@ -36,7 +36,7 @@ from simulations.checkpoint.resume import (
 from simulations.command_line import DEBUG, CommandLine, read_command_line
 from simulations.engines.environment import quieten_flower
 from simulations.experiment import lexicons
-from simulations.experiment.arms import read_choices
+from simulations.experiment.arms import check_choices, read_choices
 from simulations.experiment.build import Experiment, build
 from simulations.experiment.option_groups import register_groups
 from simulations.experiment.removed import explain_removal
@@ -76,7 +76,9 @@ def check_all(overrides: Sequence[str], *, sweep: bool) -> list[Experiment]:
                 raise ValueError(_sentence(error, job)) from error
             check_unchanged(cfg, parts)
             try:
-                experiments += [build(part, read_choices(job)) for part in parts]
+                for part in parts:
+                    check_choices(part, read_choices(job))
+                    experiments.append(build(part, read_choices(job)))
             except ValueError as error:
                 raise ValueError(explain_removal(str(error)) or str(error)) from error
     return experiments

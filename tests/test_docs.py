@@ -252,3 +252,17 @@ def test_every_path_and_dotted_name_that_a_comment_or_docstring_mentions_exists(
     }
     assert {found for found in paths if not any(ROOT.glob(found[1]))} == set()
     assert {found for found in names if not importable(found[1])} == set()
+
+
+def listed(contents: object) -> list[str]:
+    """The files that a table of contents of the site names."""
+    if isinstance(contents, str):
+        return [contents]
+    parts = contents.values() if isinstance(contents, dict) else cast(list[object], contents)
+    return [file for part in parts for file in listed(part)]
+
+
+def test_the_contents_of_the_site_list_every_page_once() -> None:
+    site = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    pages = [str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")]
+    assert sorted(listed(site["nav"])) == sorted(pages)

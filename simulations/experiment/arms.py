@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
 
 from clients.adaptation import traits_of
 from clients.policy import BUILT_IN, DevicePolicy, Quota
@@ -17,6 +20,7 @@ from clients.tuning.schedule import Tuning
 from fleettune.data.exchanges import Population
 from fleettune.records import build_value
 from fleettune.shapes import Shapes
+from simulations.experiment.option_groups import read_groups
 from simulations.experiment.targets import build_target
 
 log = logging.getLogger(__name__)
@@ -73,6 +77,26 @@ def build_arms(plain: Plain, chosen: Mapping[str, str]) -> dict[str, DevicePolic
             raise ValueError(f"arms.{name}.{unknown[0]} is no policy key; known are {known}")
         arms[name] = _policy(plain, {**reference, **own}, f"arms.{name}")
     return arms
+
+
+def check_choices(cfg: DictConfig, chosen: Mapping[str, str]) -> None:
+    """Raises ValueError if a file of options chooses a policy that no arm would have.
+
+    Args:
+        cfg: The whole configuration.
+        chosen: What the command line chose, by policy key.
+    """
+    for group in read_groups():
+        key = group.name
+        if key not in POLICY_KEYS or key in chosen or cfg[key] == cfg.reference[key]:
+            continue
+        file = files("conf") / key / f"{group.default}.yaml"
+        if cfg[key] != OmegaConf.create(file.read_text("utf-8")):
+            raise ValueError(
+                f"{key} is chosen in a file of options, where no arm gets it: choose it on the "
+                f"command line ({key}=NAME), or give it an arm with a line "
+                f"`- /{key}@arms.ARM.{key}: NAME` in that file's defaults"
+            )
 
 
 def keep_fitting_arms(

@@ -39,6 +39,11 @@ class Periodic:
         if self.every < 1:
             raise ValueError(f"every must be >= 1 release, got {self.every}")
 
+    @property
+    def traits(self) -> RuleTraits:
+        """Later tunes start as its retunes do."""
+        return RuleTraits(goes_on_from=self.start)
+
     def decide(self, release: Manifest, patch: Patch | None) -> Decision:
         """Returns retune once the patch is that many releases old."""
         if patch is None:
@@ -73,7 +78,7 @@ class RandomAtRate:
     @property
     def traits(self) -> RuleTraits:
         """It looks at the device's own random stream."""
-        return RuleTraits(needs_view=True)
+        return RuleTraits(needs_view=True, goes_on_from=self.start)
 
     def decide(self, view: DeviceView) -> Decision:
         """Returns retune if this device's number for this release is below the rate."""
@@ -130,9 +135,9 @@ class PerRelease:
     def traits(self) -> RuleTraits:
         """It looks at the device, and may keep canaries out of every tune."""
         if self.canary_share is None:
-            return RuleTraits(needs_view=True)
+            return RuleTraits(needs_view=True, goes_on_from=self.start)
         kept_out = KeptOut(share=self.canary_share, most=self.canary_most)
-        return RuleTraits(needs_view=True, kept_out=kept_out)
+        return RuleTraits(needs_view=True, kept_out=kept_out, goes_on_from=self.start)
 
     def decide(self, view: DeviceView) -> Decision:
         """Returns the server's decision, or without one what the drift says.
@@ -191,7 +196,8 @@ class Oracle:
     @property
     def traits(self) -> RuleTraits:
         """It asks the observer."""
-        return RuleTraits(look_ahead=LookAhead(margin=self.margin, days=self.days))
+        asked = LookAhead(margin=self.margin, days=self.days)
+        return RuleTraits(look_ahead=asked, goes_on_from=self.start)
 
     def decide(self, release: Manifest, patch: Patch | None) -> Decision:
         """Returns a retune on trial."""

@@ -82,7 +82,7 @@ class EdgeTune:
         return RuleTraits(
             needs_view=True,
             kept_out=kept_out if self.canary else None,
-            trial_start=self.start,
+            goes_on_from=self.start,
         )
 
     def decide(self, view: DeviceView) -> Decision:

@@ -116,7 +116,8 @@ class RuleTraits:
         swapped: Whether the observer judges the device by what the next user of the population says
             instead of its own, as a control.
         look_ahead: What an oracle asks the observer about a retune; None for other rules.
-        trial_start: What the observer's own retune on trial starts from: ``fresh`` or ``old``.
+        goes_on_from: What a retune starts from, the observer's own on trial as well: ``fresh`` or
+            ``old``. With ``old`` a first tune takes `tuning.steps_first` steps.
     """
 
     needs_view: bool = False
@@ -127,7 +128,7 @@ class RuleTraits:
     takes_fleet_patch: bool = False
     swapped: bool = False
     look_ahead: LookAhead | None = None
-    trial_start: str = FRESH
+    goes_on_from: str = FRESH
 
 
 PLAIN = RuleTraits()

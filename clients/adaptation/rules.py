@@ -41,7 +41,7 @@ class AlwaysRetune:
     @property
     def traits(self) -> RuleTraits:
         """A retune on trial starts as its own retunes do."""
-        return RuleTraits(trial_start=self.start)
+        return RuleTraits(goes_on_from=self.start)
 
     def decide(self, release: Manifest, patch: Patch | None) -> Decision:
         """Returns retune."""

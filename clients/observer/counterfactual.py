@@ -77,6 +77,6 @@ def _retuned(order: NightOrder, before: Night, after: Night) -> DeviceState | No
     if after.decision.action is Action.RETUNE:
         return None if after.trained is None else after.state
     endless = replace(order, tonight=Tonight())
-    trial = replace(ON_TRIAL, start=traits_of(order.policy.adaptation).trial_start)
+    trial = replace(ON_TRIAL, start=traits_of(order.policy.adaptation).goes_on_from)
     tried = retune(endless, replace(before, decision=trial))
     return None if tried.trained is None else tried.state

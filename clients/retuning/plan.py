@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+from clients.adaptation import traits_of
 from clients.adaptation.decision import OLD, Decision
 from clients.night.order import NightOrder
 from clients.placement.rules import (
@@ -79,6 +80,13 @@ def go_on(order: NightOrder, decision: Decision, old: Patch | None) -> NightOrde
     if decision.start != OLD or old is None:
         return order
     return replace(order, policy=replace(order.policy, tuning=order.policy.tuning.again()))
+
+
+def begin(order: NightOrder) -> NightOrder:
+    """Returns the night with the tuning of a tune that begins anew, by how its rule goes on."""
+    if traits_of(order.policy.adaptation).goes_on_from != OLD:
+        return order
+    return replace(order, policy=replace(order.policy, tuning=order.policy.tuning.first()))
 
 
 def keep_placement(

@@ -12,6 +12,7 @@ from clients.night.shelving import with_patch
 from clients.placement.rules import places_alike, prepare, trained_start
 from clients.retuning.early_stopping import run_tune
 from clients.retuning.plan import (
+    begin,
     go_on,
     keep_placement,
     old_start,
@@ -30,6 +31,7 @@ from fleettune.adapters.patch import Patch, Placement
 
 def retune(order: NightOrder, night: Night) -> Night:
     """Trains a new patch where the device can; what hinders it is its decision's reason."""
+    order = begin(order)
     rule, policy, state = order.policy.placement, order.policy, night.state
     examples = order.examples(training_exchanges(order.facts, policy.adaptation, state))
     if not examples:

@@ -45,6 +45,8 @@ class Tuning:
         patience: Epochs without a lower loss there after which the tune stops; None: it never does.
         steps_again: Optimizer steps of a retune that goes on from the old patch; None: as of any
             other tune.
+        steps_first: Optimizer steps of a tune that begins anew where later retunes go on from it,
+            for they add what it lacks; None: as of any other tune.
         frozen_a: Whether A keeps its first values, the same on all devices, and B alone trains
             (FFA-LoRA): what `strategies.aggregation.ffa` averages. Billed as a tune of both.
 
@@ -61,6 +63,7 @@ class Tuning:
     holdout: float = 0.0
     patience: int | None = None
     steps_again: int | None = None
+    steps_first: int | None = None
     frozen_a: bool = False
 
     def __post_init__(self) -> None:
@@ -69,7 +72,7 @@ class Tuning:
                 "exactly one of tuning.steps and tuning.epochs must be given (the other null), got "
                 f"{self.steps} and {self.epochs}"
             )
-        counts = ("steps", "batch", "epochs", "patience", "steps_again")
+        counts = ("steps", "batch", "epochs", "patience", "steps_again", "steps_first")
         for name, value in ((name, getattr(self, name)) for name in counts):
             if value is not None and value < 1:
                 raise ValueError(f"tuning.{name} must be >= 1, got {value}")
@@ -86,9 +89,14 @@ class Tuning:
 
     def again(self) -> Tuning:
         """Returns the tuning of a retune that goes on from the old patch."""
-        if self.steps_again is None:
-            return self
-        return replace(self, steps=self.steps_again, epochs=None)
+        return self._with_steps(self.steps_again)
+
+    def first(self) -> Tuning:
+        """Returns the tuning of a tune that begins anew, from which retunes will go on."""
+        return self._with_steps(self.steps_first)
+
+    def _with_steps(self, steps: int | None) -> Tuning:
+        return self if steps is None else replace(self, steps=steps, epochs=None)
 
     def split(
         self, items: Sequence[T], rng: np.random.Generator

@@ -84,7 +84,7 @@ def name_data(data: FleetData) -> str:
         names = "_".join(corpus.name for corpus in data.text.files)
         return f"corpora_{data.similarity:g}_{names}"
     path = Path(data.path)
-    return f"{path.parent.name}/{path.name}"
+    return str(Path(path.parent.name) / path.name)
 
 
 HARDWARE = Path(str(files("conf"))) / "hardware"

@@ -33,7 +33,7 @@ HEADLINES: Mapping[str, Headline] = {
         column="mae", sign=-1.0, words="negative mean absolute error", is_share=False
     ),
     "neg_nll": Headline(
-        column="nll", sign=-1.0, words="negative log-likelihood loss, nats", is_share=False
+        column="nll", sign=-1.0, words="log-likelihood, nats per token", is_share=False
     ),
     "rouge1": Headline(column="rouge1", sign=1.0, words="ROUGE-1 F1 of greedy answers"),
 }

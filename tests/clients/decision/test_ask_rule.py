@@ -479,6 +479,21 @@ def test_only_a_retune_that_goes_on_from_the_old_patch_takes_fewer_steps(
     assert second.statistics.tune_steps == steps
 
 
+@pytest.mark.parametrize(("start", "steps"), [("old", (2, 3)), ("fresh", (4, 4))])
+def test_a_first_tune_takes_fewer_steps_where_retunes_will_go_on_from_it(
+    releases: tuple[Manifest, Manifest], start: str, steps: tuple[int, int]
+) -> None:
+    chosen = policy(AlwaysRetune(start=start))
+    chosen = replace(chosen, tuning=replace(chosen.tuning, steps_again=3, steps_first=2))
+    state, first = live(night_order(releases[0], chosen))
+    _, second = live(night_order(releases[1], chosen, 1), state)
+    assert (first.statistics.tune_steps, second.statistics.tune_steps) == steps
+    # a placement that does not fit begins anew, so that tune is a first one again
+    anew = replace(chosen, placement=replace(HALF, budget=0.4))
+    _, second = live(night_order(releases[1], anew, 1), state)
+    assert second.statistics.tune_steps == steps[0]
+
+
 # Projection
 
 

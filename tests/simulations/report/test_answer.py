@@ -59,9 +59,7 @@ def test_a_small_loss_that_is_sure_is_said() -> None:
 
 def test_a_metric_that_is_no_share_has_no_points() -> None:
     sentence = conclude(of("neg_nll", edgetune=compared(0.7, -0.5, ends=(-0.6, -0.4))))
-    assert (
-        "at a change of -0.500 in negative log-likelihood loss, nats [-0.600, -0.400]" in sentence
-    )
+    assert "at a change of -0.500 in log-likelihood, nats per token [-0.600, -0.400]" in sentence
     assert "point" not in sentence
     assert sentence.endswith("This loss of quality is significant.")
 

@@ -65,4 +65,4 @@ def test_the_table_shows_every_arm_of_every_run(tmp_path: Path, make_run: MakeRu
     text = capture.get()
     assert text.count("edgetune_released") == 2
     assert "seed=2" in text
-    assert "exact match or negative log-likelihood" in " ".join(text.split())
+    assert "exact match or log-likelihood" in " ".join(text.split())

@@ -28,7 +28,7 @@ RELEASE = (
 TINY = [
     "fleet.devices=8",
     "rounds=3",
-    *("tuning.steps=6", "tuning.steps_again=4"),
+    *("tuning.steps=6", "tuning.steps_again=4", "tuning.steps_first=null"),
     "release.every=1",
     f"release.plans=[{RELEASE}]",
     "data.exchanges_per_day=2",

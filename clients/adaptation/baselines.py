@@ -41,7 +41,7 @@ class Periodic:
 
     @property
     def traits(self) -> RuleTraits:
-        """Later tunes start as its retunes do."""
+        """It says what its retunes start from, those on trial as well."""
         return RuleTraits(goes_on_from=self.start)
 
     def decide(self, release: Manifest, patch: Patch | None) -> Decision:

@@ -117,7 +117,7 @@ class RuleTraits:
             instead of its own, as a control.
         look_ahead: What an oracle asks the observer about a retune; None for other rules.
         goes_on_from: What a retune starts from, the observer's own on trial as well: ``fresh`` or
-            ``old``. With ``old`` a first tune takes `tuning.steps_first` steps.
+            ``old``. With ``old`` a tune that begins anew takes `tuning.steps_first` steps.
     """
 
     needs_view: bool = False

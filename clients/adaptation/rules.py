@@ -40,7 +40,7 @@ class AlwaysRetune:
 
     @property
     def traits(self) -> RuleTraits:
-        """A retune on trial starts as its own retunes do."""
+        """It says what its retunes start from, those on trial as well."""
         return RuleTraits(goes_on_from=self.start)
 
     def decide(self, release: Manifest, patch: Patch | None) -> Decision:

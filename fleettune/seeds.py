@@ -39,6 +39,7 @@ class Purpose(IntEnum):
     STYLE = 44
     CATALOGUE = 45
     MODEL_CHECK = 46
+    RELEASE_FAMILY = 47
 
 
 def stream(seed: int, purpose: Purpose, *keys: int) -> np.random.Generator:

@@ -179,7 +179,7 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
     study = build_value(StudySettings, plain["study"], {}, "study")
     study.check_arms(tuple(arms))
     run.quality.check_arms(tuple(arms))
-    schedule = server.build_schedule(plain["release"], folder, population)
+    schedule = server.build_schedule(plain["release"], folder, population, run.seed)
     return Experiment(
         run=run,
         cost=cost,

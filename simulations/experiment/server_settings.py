@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from strategies.aggregation import Aggregation, Ffa
 from strategies.catalogue import CatalogueSource, ClusterCatalogue, Uncatalogued
 from strategies.learning.guidance_rules import Fitted, GuidanceRule
 from strategies.plan import AGGREGATIONS, CATALOGUES
+from strategies.releases.family import ReleaseFamily, draw_plans
 from strategies.releases.given_files import check_given_files
 from strategies.releases.schedule import Schedule, check_merged
 from strategies.rollout.rules import Staged, Staging, check_staging
@@ -30,17 +31,19 @@ from strategies.rollout.rules import Staged, Staging, check_staging
 log = logging.getLogger(__name__)
 
 
-def build_schedule(node: Mapping[str, Any], folder: Path, population: Population) -> Schedule:
+def build_schedule(
+    node: Mapping[str, Any], folder: Path, population: Population, seed: int
+) -> Schedule:
     """Returns when releases come and how they are made.
 
-    Where users have no manners to lean to, releases are trained on their text as it is, with a line
-    in the log.
+    A ``family`` in place of ``plans`` draws them with the seed. Where users have no manners to lean
+    to, releases are trained on their text as it is, with a line in the log.
 
     Raises:
         ValueError: If it breaks a rule, a checkpoint or corpus of it cannot be had, or it leans to
             what the population does not have.
     """
-    schedule = build_value(Schedule, node, {}, "release")
+    schedule = build_value(Schedule, _draw_family(node, seed), {}, "release")
     if not isinstance(population, ManneredPopulation):
         schedule = _without_leans(schedule)
     check_given_files(schedule, folder)
@@ -51,6 +54,19 @@ def build_schedule(node: Mapping[str, Any], folder: Path, population: Population
             except ValueError as error:
                 raise ValueError(f"release {plan.name}: {error}") from error
     return schedule
+
+
+def _draw_family(node: Mapping[str, Any], seed: int) -> Mapping[str, Any]:
+    family = node.get("family")
+    if family is None:
+        return {name: value for name, value in node.items() if name != "family"}
+    if "plans" in node:
+        raise ValueError("release must hold plans or a family, got both: leave one of them out")
+    drawn = draw_plans(build_value(ReleaseFamily, family, {}, "release.family"), seed)
+    return {
+        **{name: value for name, value in node.items() if name != "family"},
+        "plans": [asdict(plan) for plan in drawn],
+    }
 
 
 def _without_leans(schedule: Schedule) -> Schedule:

@@ -42,6 +42,7 @@ SCHEDULE: dict[str, dict[str, object]] = {
     "tuning": {
         **{"steps": 96, "batch": 4, "learning_rate": 0.002, "clip": 1.0, "prefix_cache": False},
         **{"epochs": None, "holdout": 0.0, "patience": None, "steps_again": 24, "steps_first": 48},
+        "least_epochs": None,
     },
     "data": {
         **{"_target_": "MannersData", "users": 1000000, "exchanges_per_day": 3.0, "spread": 0.9},
@@ -108,7 +109,7 @@ def needs_a_file(cfg: DictConfig) -> bool:
     is_there = brought in BUILT_IN_MODELS or (brought is not None and Path(brought).is_dir())
     texts = OmegaConf.select(cfg, "data.text.files", throw_on_missing=False) or []
     files = [text.path for text in texts]
-    files += [plan.corpus for plan in cfg.release.plans if "corpus" in plan]
+    files += [plan.corpus for plan in cfg.release.get("plans", []) if "corpus" in plan]
     have_text = all(Path(file).is_file() for file in files)
     return bool(OmegaConf.missing_keys(cfg)) or not (is_there and have_text)
 

@@ -76,9 +76,12 @@ def split_holdout(order: NightOrder, items: Sequence[T]) -> tuple[tuple[T, ...],
 
 
 def go_on(order: NightOrder, decision: Decision, old: Patch | None) -> NightOrder:
-    """Returns the night with the tuning of a retune that goes on from the old patch, if it does."""
+    """Returns the night with the tuning of a retune that goes on from the old patch, if it does.
+
+    Else it is the night of a tune that begins anew (`begin`).
+    """
     if decision.start != OLD or old is None:
-        return order
+        return begin(order)
     return replace(order, policy=replace(order.policy, tuning=order.policy.tuning.again()))
 
 

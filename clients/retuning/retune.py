@@ -31,12 +31,11 @@ from fleettune.adapters.patch import Patch, Placement
 
 def retune(order: NightOrder, night: Night) -> Night:
     """Trains a new patch where the device can; what hinders it is its decision's reason."""
-    order = begin(order)
     rule, policy, state = order.policy.placement, order.policy, night.state
     examples = order.examples(training_exchanges(order.facts, policy.adaptation, state))
     if not examples:
         return _hinder(night, Hindered(reason="empty_buffer"))
-    again = go_on(order, night.decision, state.patch)
+    again, order = go_on(order, night.decision, state.patch), begin(order)
     context, whole = (open_context(one, state, examples) for one in (again, order))
     kept = keep_placement(rule, context, whole, state.patch, night.decision)
     if kept or places_alike(rule):

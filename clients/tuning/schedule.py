@@ -43,10 +43,12 @@ class Tuning:
             trained on, from 0 to less than 1; at least one of two or more. The patch with the
             lowest loss there is kept.
         patience: Epochs without a lower loss there after which the tune stops; None: it never does.
-        steps_again: Optimizer steps of a retune that goes on from the old patch; None: as of any
-            other tune.
+        steps_again: Optimizer steps of a retune that goes on from the old patch, never more than
+            `steps`; None: as of any other tune.
         steps_first: Optimizer steps of a tune that begins anew where later retunes go on from it,
-            for they add what it lacks; None: as of any other tune.
+            for they add what it lacks, never more than `steps`; None: as of any other tune.
+        least_epochs: Passes that every tune makes at least, even where its steps are fewer: who
+            wrote more needs more steps; None: steps or epochs alone say.
         frozen_a: Whether A keeps its first values, the same on all devices, and B alone trains
             (FFA-LoRA): what `strategies.aggregation.ffa` averages. Billed as a tune of both.
 
@@ -64,6 +66,7 @@ class Tuning:
     patience: int | None = None
     steps_again: int | None = None
     steps_first: int | None = None
+    least_epochs: int | None = None
     frozen_a: bool = False
 
     def __post_init__(self) -> None:
@@ -72,7 +75,15 @@ class Tuning:
                 "exactly one of tuning.steps and tuning.epochs must be given (the other null), got "
                 f"{self.steps} and {self.epochs}"
             )
-        counts = ("steps", "batch", "epochs", "patience", "steps_again", "steps_first")
+        counts = (
+            "steps",
+            "batch",
+            "epochs",
+            "patience",
+            "steps_again",
+            "steps_first",
+            "least_epochs",
+        )
         for name, value in ((name, getattr(self, name)) for name in counts):
             if value is not None and value < 1:
                 raise ValueError(f"tuning.{name} must be >= 1, got {value}")
@@ -96,7 +107,10 @@ class Tuning:
         return self._with_steps(self.steps_first)
 
     def _with_steps(self, steps: int | None) -> Tuning:
-        return self if steps is None else replace(self, steps=steps, epochs=None)
+        if steps is None:
+            return self
+        fewest = steps if self.steps is None else min(steps, self.steps)
+        return replace(self, steps=fewest, epochs=None)
 
     def split(
         self, items: Sequence[T], rng: np.random.Generator
@@ -150,6 +164,7 @@ class Tuning:
         return examples // min(self.batch, examples)
 
     def _steps(self, examples: int) -> int:
+        least = (self.least_epochs or 0) * self._per_epoch(examples)
         if self.steps is not None:
-            return self.steps
-        return (self.epochs or 1) * self._per_epoch(examples)
+            return max(self.steps, least)
+        return max((self.epochs or 1) * self._per_epoch(examples), least)

@@ -97,6 +97,22 @@ def test_steps_cut_the_last_epoch_short() -> None:
     assert replace(TUNING, steps=2).epoch_ends(12) == (2,)
 
 
+def test_who_wrote_more_takes_more_steps_where_passes_are_asked_for() -> None:
+    tuning = replace(TUNING, steps=6, least_epochs=3)
+    assert len(tuning.batches(examples(8), rng())) == 6  # 3 passes are 6 steps
+    assert len(tuning.batches(examples(7), rng())) == 6  # 3 passes are 3 steps
+    assert len(tuning.batches(examples(20), rng())) == 15
+    assert tuning.epoch_ends(20) == (5, 10, 15)
+
+
+def test_a_short_tune_is_never_longer_than_any_other() -> None:
+    tuning = replace(TUNING, steps=6, steps_again=4, steps_first=9)
+    assert (tuning.again().steps, tuning.first().steps) == (4, 6)
+    by_epochs = replace(tuning, steps=None, epochs=2)
+    assert (by_epochs.again().steps, by_epochs.first().steps) == (4, 9)
+    assert by_epochs.again().epochs is None
+
+
 @settings(derandomize=True)
 @given(st.integers(1, 40), st.floats(0, 0.99), st.integers(0, 9))
 def test_what_is_held_out_and_what_is_trained_on_are_all_of_it(

@@ -27,6 +27,8 @@ COLUMN_MEASURES = (
     "words",
 )
 MEASURES = ("quality_difference", "energy_saving", *COLUMN_MEASURES, *SINGLE_MEASURES)
+STRATA = ("light", "middle", "heavy")
+"""Thirds of the devices by how many exchanges their users wrote, the fewest first."""
 DIRECTIONS = ("above", "below", "at_most", "not_above", "within")
 
 
@@ -69,6 +71,8 @@ class Claim:
         against_rungs: The arms below `against`, or on the same line.
         releases: Only nights on which a device held a release of these names; none: all.
         less_releases: For ``retained``, releases whose share is taken off.
+        stratum: Only the devices of this third by how much their users wrote, one of `STRATA`;
+            empty: all. For measures that compare two arms.
         margin: Nats per token that a retune has to gain to count as help, for ``score_auc``.
     """
 
@@ -85,6 +89,7 @@ class Claim:
     against_rungs: tuple[str, ...] = ()
     releases: tuple[str, ...] = ()
     less_releases: tuple[str, ...] = ()
+    stratum: str = ""
     margin: float = 0.05
 
     def __post_init__(self) -> None:
@@ -103,6 +108,11 @@ class Claim:
             raise ValueError(
                 f"claim {self.claim}: against must be given unless the measure is one of "
                 f"{SINGLE_MEASURES}, got {self.against!r} with {self.measure}"
+            )
+        if self.stratum and (self.stratum not in STRATA or self.measure in SINGLE_MEASURES):
+            raise ValueError(
+                f"claim {self.claim}: stratum must be one of {STRATA}, with a measure that "
+                f"compares two arms, got {self.stratum!r} with {self.measure}"
             )
         if self.less_releases and self.measure != "retained":
             raise ValueError(

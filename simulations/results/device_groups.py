@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from simulations.experiment.study_settings import STRATA
 from simulations.results.device_means import (
     Indices,
     PerDevice,
@@ -16,9 +17,6 @@ from simulations.results.device_means import (
     pair_devices,
     take_devices,
 )
-
-STRATA = ("light", "middle", "heavy")
-"""Thirds of the devices by how many exchanges their users wrote, the fewest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from typing import Any, cast
 import polars as pl
 
 from simulations.experiment.study_settings import SINGLE_MEASURES, Claim
+from simulations.results.device_groups import stratify_by_data
 from simulations.results.device_means import (
     compare_arms,
     compare_columns,
@@ -159,6 +160,12 @@ def _compare(claim: Claim, here: Arms, there: Arms, metric: str) -> dict[str, An
         )
 
     ladder, against = rows_of(claim.releases)
+    if claim.stratum:
+        kept = stratify_by_data(there[claim.against])[claim.stratum].devices
+        ladder, against = (
+            [rows.filter(pl.col("device").is_in(kept)) for rows in side]
+            for side in (ladder, against)
+        )
     arm, other = ladder[-1], against[-1]
     if claim.measure == "above_line":
         return estimate_above_line(arm, against, claim.column, metric)

@@ -204,12 +204,13 @@ def describe_comparison(claim: Claim, metric: str) -> str:
         "gain_share_within": f"share of the variance of a retune's gain between devices ({arm})",
         "gain_above_release": f"{arm} against the best decision per release, nats per decision",
         "retune_rate": f"share of retunes among the decisions of {arm}",
-    }[claim.measure] + _name_releases(claim)
+    }[claim.measure] + _name_part(claim)
 
 
-def _name_releases(claim: Claim) -> str:
+def _name_part(claim: Claim) -> str:
     less = f", less that on {', '.join(claim.less_releases)}" if claim.less_releases else ""
-    return f"; releases {', '.join(claim.releases)}{less}" if claim.releases else ""
+    releases = f"; releases {', '.join(claim.releases)}{less}" if claim.releases else ""
+    return releases + (f"; the {claim.stratum} third of the users" if claim.stratum else "")
 
 
 def list_deciders(arms: Arms) -> list[str]:

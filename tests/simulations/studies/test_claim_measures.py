@@ -184,3 +184,27 @@ def test_a_grid_judges_every_claim_in_every_world_that_has_its_arms() -> None:
     rows = tabulate_grid(grid)
     assert [list(row) for row in rows] == [["claim", "a", "b", "holds in"]] * 2
     assert rows[1]["b"] == "n/a"
+
+
+def test_a_claim_about_a_third_of_the_users_looks_at_them_alone() -> None:
+    # devices 0 to 5 wrote 0, 10, ... 50 exchanges; only the two that wrote most lose, 0.1 each
+    rows: list[dict[str, Any]] = []
+    for device in range(6):
+        lost = 0.1 if device > 3 else 0.0
+        for name, match in (("ours", 0.6 - lost), ("always_retune", 0.6)):
+            wrote: dict[str, float] = {"arrived": 10 * device, "exact_match": match}
+            rows.append(night(name, device, 0, "retune", **wrote))
+    frame = add_decision_columns(pl.DataFrame(rows, schema=SCHEMA), RELEASES, Unguided())
+    about = Claim(
+        claim="third",
+        measure="quality_difference",
+        arm="ours",
+        against="always_retune",
+        threshold=0.0,
+        direction="not_above",
+    )
+    claims = [replace(about, stratum=name) for name in ("light", "middle", "heavy", "")]
+    found = [one["estimate"] for one in judge_claims({"w": frame}, claims, "exact_match")]
+    assert found == pytest.approx([0.0, 0.0, -0.1, -0.1 / 3])
+    with pytest.raises(ValueError, match="stratum must be one of"):
+        replace(about, stratum="some")

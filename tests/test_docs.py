@@ -162,11 +162,16 @@ def test_every_option_that_a_page_chooses_exists(page: str) -> None:
     assert gone == set()
 
 
-def test_the_page_of_options_is_what_the_comments_of_conf_say_now() -> None:
-    script = ROOT / "docs" / "reference" / "write_options.py"
+WRITTEN = {"options": OPTIONS, "glossary": "docs/glossary.md"}
+"""Pages by the name of the script of docs/reference/ that writes them."""
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_a_page_that_a_script_writes_is_what_it_would_write_now(name: str) -> None:
+    script = ROOT / "docs" / "reference" / f"write_{name}.py"
     page = cast(str, runpy.run_path(str(script))["format_page"]())
     told = f"write it anew: python {script.relative_to(ROOT)}"
-    assert text_of(OPTIONS) == page, told
+    assert text_of(WRITTEN[name]) == page, told
 
 
 def test_the_page_of_options_has_a_row_for_every_file_of_conf_and_for_every_key() -> None:

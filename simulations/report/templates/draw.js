@@ -10,16 +10,23 @@ const unpack = async () => {
 const isNarrow = window.innerWidth < 640;
 const draw = (chart) => {
   const { data, layout } = JSON.parse(chart.nextElementSibling.textContent);
-  const narrow = { ...layout, ...(isNarrow ? layout.meta?.narrow : {}) };
-  return Plotly.newPlot(chart, data, narrow, { responsive: true, displaylogo: false, displayModeBar: isNarrow ? false : "hover" });
+  const adapted = { ...layout, ...(isNarrow ? layout.meta?.narrow : {}) };
+  const bar = isNarrow ? false : "hover";
+  return Plotly.newPlot(chart, data, adapted,
+    { responsive: true, displaylogo: false, displayModeBar: bar });
 };
 const charts = [...document.querySelectorAll(".chart")];
-if (charts.length) {
-  unpack().then(() => charts.forEach(draw)).catch((error) => {
-    charts.forEach((chart) => { chart.textContent = `The chart cannot be drawn: ${error}`; });
-    console.error(error);
-  });
-}
+const drawAll = async () => {
+  if (charts.length) { await unpack(); }
+  for (const chart of charts) {
+    await draw(chart);
+    await new Promise((done) => setTimeout(done)); // so that the page answers in between
+  }
+};
+drawAll().catch((error) => {
+  charts.forEach((chart) => { chart.textContent = `The chart cannot be drawn: ${error}`; });
+  console.error(error);
+});
 window.addEventListener("beforeprint", () => {
   document.querySelectorAll("details").forEach((folded) => { folded.open = true; });
 });

@@ -6,6 +6,7 @@ import ast
 import importlib
 import re
 import runpy
+import sys
 from functools import cache
 from pathlib import Path
 from typing import cast
@@ -162,12 +163,19 @@ def test_every_option_that_a_page_chooses_exists(page: str) -> None:
     assert gone == set()
 
 
-WRITTEN = {"options": OPTIONS, "glossary": "docs/glossary.md"}
+WRITTEN = {
+    "options": OPTIONS,
+    "glossary": "docs/glossary.md",
+    "columns": "docs/reference/columns.md",
+    "commands": "docs/reference/commands.md",
+}
 """Pages by the name of the script of docs/reference/ that writes them."""
 
 
 @pytest.mark.parametrize("name", WRITTEN)
 def test_a_page_that_a_script_writes_is_what_it_would_write_now(name: str) -> None:
+    if name == "commands" and sys.version_info >= (3, 13):
+        pytest.skip("argparse writes its help otherwise from Python 3.13 on")
     script = ROOT / "docs" / "reference" / f"write_{name}.py"
     page = cast(str, runpy.run_path(str(script))["format_page"]())
     told = f"write it anew: python {script.relative_to(ROOT)}"

@@ -28,7 +28,7 @@ HEAD = """\
 A run's folder holds these files. `_j` are simulated joules, `_s` simulated seconds, `_bytes` bytes,
 `_flop` floating-point operations. An empty cell (null) means: not known, or not looked at. Bytes,
 FLOP and joules are those of the model that is priced (`cost.model`). This page is written by
-`docs/reference/write_columns.py`. [A notebook](../tutorials/rows.ipynb) reads the files with polars.
+`docs/reference/write_columns.py`. [A notebook](../tutorials/rows.ipynb) reads the files.
 """
 FILES = {
     "rows": "One row per arm, device and round. `start_*` and `finding_s` are there where a run "

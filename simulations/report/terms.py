@@ -10,12 +10,14 @@ from markupsafe import Markup, escape
 GLOSSARY: Mapping[str, str] = {
     "absent": "a night on which a device was never idle on its charger and on Wi-Fi",
     "adapter": "small matrices beside frozen ones, which are all that is trained; see LoRA",
+    "aggregation": "how the server adds up the deltas of a round",
     "arm": "a policy that lives beside others in one run, with the same users, phones and releases",
     "backbone": "the language model that is adapted; its own weights change with releases only",
     "buffer": "the exchanges that a device keeps, within its quota of storage",
     "canary": "an exchange that a patch was not trained on, by which a device sees what a release "
     "did to it",
     "catalogue": "patches that the server offers to start from",
+    "codec": "how a delta becomes fewer bytes before it is sent",
     "coefficient": "a number of a device profile that turns work into seconds or joules",
     "delta": "the change of a device's patch against what the server sent; the only text-free "
     "thing that leaves a device besides numbers",
@@ -30,9 +32,12 @@ GLOSSARY: Mapping[str, str] = {
     "fleet patch": "what the devices' deltas said together, sent back to all",
     "flip": "a night or a tune that would have ended otherwise under another draw: late or in "
     "time, with enough memory or without",
+    "GradCut": "a rule of placement that trains only the upper layers, so that the pass back is "
+    "short",
     "guidance": "a score of reuse or retune that comes with a release",
     "idle": "the energy of a device that is merely kept awake",
     "infeasible": "a retune that was decided and could not be done, for lack of memory or energy",
+    "int8": "a codec that sends one byte for each number",
     "interrupted": "a night on which a device left its charger before its work was done",
     "interval": "the range that holds the true value with 95 % confidence, bootstrapped over "
     "devices unless it says otherwise",
@@ -61,10 +66,12 @@ GLOSSARY: Mapping[str, str] = {
     "twentieth of it",
     "scale-free": "a saving that doubled or halved speeds and powers would hardly move",
     "seed": "a key of all randomness: other users, phones, texts and releases",
+    "selection": "the choice of the exchanges that a device keeps",
     "serve": "the user's own use of the model",
     "site": "a matrix of the model's layers that can get an adapter",
     "starved": "a night on which the battery was too low to work",
     "study": "runs of several worlds and seeds that put claims to the test",
+    "synthesis": "the making of more training pairs from the exchanges that a device keeps",
     "tier": "how well founded a coefficient is: M measured by its source, F fitted to "
     "measurements, S second-hand, V a vendor's claim, E an estimate",
     "tune": "to train a patch on the buffer's exchanges for some steps",

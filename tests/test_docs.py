@@ -279,3 +279,20 @@ def test_the_contents_of_the_site_list_every_page_once() -> None:
     site = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
     pages = [str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")]
     assert sorted(listed(site["nav"])) == sorted(pages)
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "results").glob("*.md")), ids=str)
+def test_a_page_of_results_counts_the_verdicts_of_its_claims(page: Path) -> None:
+    """The tables are those of a study's study.md; what it says in words is written by hand."""
+    text = page.read_text(encoding="utf-8")
+    verdicts = re.findall(r"^\| \w+ \| .+ \| (holds|does not hold|not shown.*) \|$", text, re.M)
+    held, asked = map(int, re.findall(r"(\d+) of (\d+) claims hold", text)[0])
+    assert (verdicts.count("holds"), len(verdicts)) == (held, asked)
+
+
+def test_every_picture_is_small_and_stands_on_a_page() -> None:
+    pictures = sorted((ROOT / "docs" / "pictures").glob("*.png"))
+    shown = {file for page in PAGES for _, file, _ in links_of(page)}
+    assert len(pictures) >= 8
+    assert [file.name for file in pictures if file.stat().st_size > 150_000] == []
+    assert [file.name for file in pictures if file not in shown] == []

@@ -15,16 +15,23 @@ import polars as pl
 from markupsafe import Markup
 
 from simulations.experiment.headlines import HEADLINES
+from simulations.report.device_life import draw_device_life
 from simulations.report.plots import (
     COLOURS,
     INK,
     REFERENCE_COLOUR,
-    SOFT,
     Figure,
     draw_bars,
     make_axis,
     make_curve,
     make_figure,
+)
+from simulations.report.release_marks import (
+    DECISION_COLOURS,
+    label_release,
+    make_round_axis,
+    mark_release,
+    name_release,
 )
 from simulations.report.summary_tables import get_metric, get_reference, order_arms
 from simulations.report.waterfall import draw_waterfall
@@ -35,8 +42,6 @@ from simulations.results.device_means import (
     reduce_by_device,
 )
 
-_DECISION_PALETTE = "#44BB99 #EE8866 #DDDDDD #EEDD88 #882255"
-DECISION_COLOURS = dict(zip(DECISIONS, _DECISION_PALETTE.split(), strict=True))
 _HIDDEN_LINE = {"color": "white", "width": 1}
 
 Arms = Mapping[str, pl.DataFrame]
@@ -53,6 +58,7 @@ def draw_figures(
         "quality-over-rounds": draw_quality_over_rounds(rows, releases, summary),
         "decisions-per-release": draw_decisions_per_release(rows, releases, summary),
         "savings-per-device": draw_savings_per_device(rows, summary),
+        "device-life": draw_device_life(rows, releases, summary),
     }
 
 
@@ -60,11 +66,6 @@ def colour_arms(arms: Sequence[str]) -> dict[str, str]:
     """Returns the colour of each arm, given the arms as they are shown, the reference first."""
     others = [COLOURS[index % len(COLOURS)] for index in range(len(arms) - 1)]
     return dict(zip(arms, [REFERENCE_COLOUR, *others], strict=True))
-
-
-def label_release(version: int, name: str | None) -> str:
-    """Returns the short name of a release on an axis: its version and how severe it is."""
-    return f"r{version} {name or ''}".strip()
 
 
 def draw_quality_against_energy(summary: Mapping[str, Any]) -> Figure:
@@ -102,14 +103,16 @@ def draw_quality_over_rounds(
             quality = (head.sign * means).tolist()
             traces.append(make_curve(arm, rounds.tolist(), quality, mode="lines+markers", **look))
     marks = releases.unique("version").sort("round", "version").to_dicts()
+    legend = {"orientation": "h", "yanchor": "top", "x": 0}
     return make_figure(
         traces,
-        xaxis=make_axis("round (simulated night)", dtick=max(1, summary["run"]["rounds"] // 10)),
+        xaxis=make_round_axis(summary["run"]["rounds"]),
         yaxis=_quality_axis(summary),
-        shapes=[_mark_release(mark["round"]) for mark in marks],
-        annotations=[_name_release(mark) for mark in marks],
+        shapes=[mark_release(mark["round"]) for mark in marks],
+        annotations=[name_release(mark) for mark in marks],
         margin={"l": 70, "r": 20, "t": 90, "b": 60},
-        legend={"orientation": "h", "yanchor": "top", "y": -0.22, "x": 0},
+        legend=legend | {"y": -0.22},
+        meta={"narrow": {"legend": legend | {"y": -0.4}}},
     )
 
 
@@ -142,10 +145,14 @@ def draw_decisions_per_release(
             bars |= {"xaxis": f"x{panel}", "yaxis": f"y{panel}"}
             traces.append(bars | {"showlegend": len(traces) < len(DECISIONS)})
     grid = {"rows": lines, "columns": columns, "pattern": "independent"}
+    # a narrow page has one panel in a line
+    tall = {"rows": len(arms), "columns": 1, "ygap": 0.35 if len(arms) > 1 else 0}
+    narrow = {"grid": grid | tall, "height": 150 + 230 * len(arms)}
     return make_figure(
         traces,
         height=150 + 260 * lines,
         grid=grid | {"xgap": 0.14, "ygap": 0.35},
+        meta={"narrow": narrow},
         annotations=titles,
         barmode="stack",
         bargap=0.25,
@@ -172,7 +179,7 @@ def draw_savings_per_device(rows: Arms, summary: Mapping[str, Any]) -> Figure:
                 | {"y": [arm], "line": {"color": colour}}
                 | {key: [value] for key, value in box.items()}
             )
-    title = f"saving of simulated J vs {reference}, % per device"
+    title = f"simulated J saved, % per device\n(against {reference})"
     look: Figure = {"rangemode": "tozero", "zeroline": True}
     look |= {"zerolinecolor": INK, "zerolinewidth": 1}
     return make_figure(
@@ -202,18 +209,6 @@ def _quality_axis(summary: Mapping[str, Any]) -> Figure:
 
 def _joules_axis() -> Figure:
     return make_axis("simulated J, whole fleet", rangemode="tozero", exponentformat="SI")
-
-
-def _mark_release(round_: int) -> Figure:
-    ends = {"x0": round_, "x1": round_, "y0": 0, "y1": 1, "yref": "paper"}
-    return {"type": "line", **ends, "line": {"color": "#9aa5b1", "width": 1, "dash": "dot"}}
-
-
-def _name_release(release: Mapping[str, Any]) -> Figure:
-    place = {"x": release["round"], "y": 1.01, "yref": "paper"}
-    place |= {"xanchor": "left", "yanchor": "bottom", "textangle": -45}
-    look = {"showarrow": False, "font": {"size": 11, "color": SOFT}}
-    return {"text": label_release(release["version"], release["name"])} | place | look
 
 
 def _title_panel(panel: str, arm: str) -> Figure:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from simulations.report.figures import Arms, label_release
+from simulations.report.figures import Arms
 from simulations.report.formats import (
     UNKNOWN,
     format_interval,
@@ -20,6 +20,7 @@ from simulations.report.formats import (
     format_share,
 )
 from simulations.report.page import Row
+from simulations.report.release_marks import label_release
 from simulations.results.derived_columns import PATCH_BYTES, STARTED_J, add_derived_columns
 from simulations.results.device_means import Floats, estimate_mean
 

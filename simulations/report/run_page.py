@@ -28,7 +28,6 @@ from simulations.report.row_tables import (
 from simulations.report.summary_tables import (
     Summary,
     describe_headline,
-    describe_joules,
     describe_pricing,
     get_metric,
     get_reference,
@@ -92,7 +91,6 @@ def _describe_run(summary: Summary) -> dict[str, object]:
         "details": tabulate_details(summary),
         "colours": colour_arms(order_arms(summary)),
         "headline_caption": describe_headline(summary),
-        "joules_caption": describe_joules(summary),
         "attendance": tabulate_attendance(summary),
         "classes": tabulate_classes(summary),
         "ledgers": tabulate_ledgers(summary),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from textwrap import wrap
 from typing import Any
 
 from markupsafe import Markup
@@ -21,44 +20,37 @@ _COLOURS = dict(zip(STAGES, _PALETTE.split(), strict=True))
 _TOP = (Stage.PROBE, Stage.TUNE)
 """Stages that stand on top of the others, because they are what arms differ in."""
 _GAP = 0.7
-_HEADROOM = 1.3
-_NAME_WIDTH = 12
-"""Letters of an arm's name on a line, at an underscore where there is one."""
+_BAR = 0.42
+"""Width of a bar, in distances between bars; above it stands its label."""
 
 
 def draw_waterfall(summary: Summary) -> Figure:
     """Draws a bar per arm of its joules per device-night, stacked by stage.
 
-    On the left stand the reference and, in their order, the arms that tune, up to that of the
-    answer; behind a gap stand the others. Over each bar are its joules and its change of quality.
+    On top stand the reference and, in their order, the arms that tune, down to that of the answer;
+    below a gap stand the others. Over each bar are its joules and its change of quality.
     """
     steps, others = split_arms_shown(summary)
     arms = [name for name in (*steps, *others) if summary["arms"][name]["energy_j"]["total"]]
     apart = sum(name in steps for name in arms)
     places = [place + (_GAP if place >= apart else 0) for place in range(len(arms))]
     nights = {name: sum(summary["arms"][name]["attendance"].values()) for name in arms}
-    tops = [summary["arms"][name]["energy_j"]["total"] / nights[name] for name in arms]
     labels = [
-        _label_bar(place, top, _describe_quality(name, summary))
-        for name, place, top in zip(arms, places, tops, strict=True)
+        _label_bar(place, name, summary, nights[name])
+        for name, place in zip(arms, places, strict=True)
     ]
-    told = {get_reference(summary), choose_arm(summary)}
-    names = [_break_name(name, is_bold=name in told) for name in arms]
-    ticks = {"tickvals": places, "ticktext": names}
-    look = {"showgrid": False, "tickangle": 0, "ticks": "", "tickfont": {"size": 12}}
-    width = {"range": [-0.6, places[-1] + 0.6] if places else [0, 1], "fixedrange": True}
-    height = {"range": [0, _HEADROOM * max(tops, default=1)], "fixedrange": True}
-    split = apart - 0.5 + _GAP / 2
+    split = apart - 1 + (1 + _GAP) / 2 - _BAR / 2
     is_split = 0 < apart < len(arms)
+    ends = [places[-1] + _BAR, -0.8] if places else [1, 0]
     return make_figure(
         _stack_stages(summary, arms, places, nights),
-        height=400,
+        height=150 + 54 * len(arms),
         barmode="stack",
-        xaxis=make_axis("", **ticks, **look, **width),
-        yaxis=make_axis("simulated J per device-night", showgrid=False, **height),
+        xaxis=make_axis("simulated J per device-night", rangemode="tozero", fixedrange=True),
+        yaxis=make_axis("", range=ends, showticklabels=False, showgrid=False, fixedrange=True),
         annotations=[*labels, *([_name_others(split)] if is_split else [])],
         shapes=[_part_bars(split)] if is_split else [],
-        margin={"l": 60, "r": 10, "t": 40, "b": 20},
+        margin={"l": 10, "r": 10, "t": 40, "b": 40},
     )
 
 
@@ -104,10 +96,13 @@ def _stack_stages(
             )
             for name, total, part in known
         ]
-        heights = [total / nights[name] for name, total in zip(arms, joules, strict=True)]
+        lengths = [total / nights[name] for name, total in zip(arms, joules, strict=True)]
         traces.append(
-            {"type": "bar", "name": stage, "x": [*places], "y": heights, "width": 0.72}
-            | {"marker": {"color": _COLOURS[stage], "line": {"color": "white", "width": 0.5}}}
+            {"type": "bar", "orientation": "h", "name": stage, "y": [*places], "x": lengths}
+            | {
+                "width": _BAR,
+                "marker": {"color": _COLOURS[stage], "line": {"color": "white", "width": 0.5}},
+            }
             | {"customdata": ranges, "hovertemplate": "%{fullData.name}: %{customdata}"}
         )
     return traces
@@ -124,25 +119,24 @@ def _describe_quality(name: str, summary: Summary) -> tuple[str, str]:
     return value + unit, f"{bracket.strip()}{bounds}"
 
 
-def _label_bar(place: float, top: float, quality: tuple[str, str]) -> Figure:
-    text = Markup("<b>{}</b><br>{}<br><span style='color:{}'>{}</span>").format(
-        format_joules(top), quality[0], SOFT, quality[1]
+def _label_bar(place: float, name: str, summary: Summary, nights: int) -> Figure:
+    """Returns the line above a bar: the arm, its joules per device-night, its quality."""
+    is_told = name in (get_reference(summary), choose_arm(summary))
+    joules = format_joules(summary["arms"][name]["energy_j"]["total"] / nights)
+    change, bounds = _describe_quality(name, summary)
+    text = Markup("{} {}, {} <span style='color:{}'>{}</span>").format(
+        Markup("<b>{}</b>" if is_told else "{}").format(name), joules, change, SOFT, bounds
     )
-    at: dict[str, Any] = {"x": place, "y": top, "yanchor": "bottom", "showarrow": False}
-    return {"text": text, "font": {"size": 11, "color": INK}, **at}
+    at: dict[str, Any] = {"x": 0, "y": place - _BAR / 2, "xanchor": "left", "yanchor": "bottom"}
+    look = {"showarrow": False, "borderpad": 1, "font": {"size": 12, "color": INK}}
+    return {"text": text, **at, **look}
 
 
 def _name_others(split: float) -> Figure:
-    at = {"x": split, "y": 1, "yref": "paper", "xanchor": "left", "yanchor": "top", "xshift": 6}
+    at = {"x": 1, "xref": "paper", "y": split, "xanchor": "right", "yanchor": "top"}
     return {"text": "for comparison", "showarrow": False, "font": {"size": 12, "color": SOFT}} | at
 
 
 def _part_bars(split: float) -> Figure:
-    ends = {"x0": split, "x1": split, "y0": 0, "y1": 1, "yref": "paper"}
+    ends = {"y0": split, "y1": split, "x0": 0, "x1": 1, "xref": "paper"}
     return {"type": "line", **ends, "line": {"color": "#9aa5b1", "width": 1, "dash": "dot"}}
-
-
-def _break_name(name: str, *, is_bold: bool) -> str:
-    lines = wrap(name.replace("_", "_ "), _NAME_WIDTH)
-    text = "\n".join(line.replace("_ ", "_") for line in lines)
-    return Markup("<b>{}</b>").format(text) if is_bold else text

@@ -123,7 +123,6 @@ def _compare_arms(
         "seeds": len(parts),
         "arms": tabulate_arms(arms, metric),
         "pareto": draw_pareto(arms, study.families, metric),
-        "marginal_joules": describe_joules(parts[0], _MARGINAL),
         "both_joules": describe_joules(parts[0], f"{_MARGINAL} and device-total"),
     }
 

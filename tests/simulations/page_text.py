@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import re
 from dataclasses import dataclass, field
@@ -15,6 +17,7 @@ _BREAKS = [
     "body",
     "br",
     "caption",
+    "dd",
     "details",
     "div",
     "figcaption",
@@ -22,6 +25,7 @@ _BREAKS = [
     "h1",
     "h2",
     "h3",
+    "li",
     "p",
     "pre",
     "summary",
@@ -30,7 +34,7 @@ _BREAKS = [
     "th",
     "tr",
 ]
-_DRAWN = re.compile(r'Plotly\.newPlot\(("[^\n]*"),\s*Object\.assign\((.*), \{config', re.DOTALL)
+_LIBRARY = re.compile(r'<script type="text/plain" id="plotly">([^<]*)</script>')
 
 
 @dataclass(kw_only=True)
@@ -72,14 +76,20 @@ class _Reader(HTMLParser):
         self.begun: dict[str, int] = {}
         self.lines: list[list[str]] = []
         self.hidden = 0
+        self.chart = ""
+        self.is_figure = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.page.attributes += [(tag, name, value or "") for name, value in attrs]
         if tag in _BREAKS:
             self.words.append(" ")
         self.begun[tag] = len(self.words)
+        given = dict(attrs)
+        if given.get("class") == "chart":
+            self.chart = given["id"] or ""
         if tag in ("script", "style"):
             self.hidden += 1
+            self.is_figure = given.get("type") == "application/json"
             self.script = []
         elif tag == "table":
             self.lines = []
@@ -92,9 +102,8 @@ class _Reader(HTMLParser):
             self.words.append(" ")
         if tag in ("script", "style"):
             self.hidden -= 1
-            drawn = _DRAWN.match("".join(self.script))
-            if drawn:
-                self.page.charts[json.loads(drawn[1])] = json.loads(drawn[2])
+            if self.is_figure:
+                self.page.charts[self.chart] = json.loads("".join(self.script))
         elif tag in ("h1", "h2", "h3", "summary"):
             self.page.headings.append(said)
         elif tag in ("td", "th"):
@@ -109,10 +118,11 @@ class _Reader(HTMLParser):
 
 def read_page(path: Path) -> Page:
     """Reads a page, which holds the Plotly library once."""
-    whole, library = path.read_text(encoding="utf-8"), get_plotlyjs()
-    assert whole.count(library) == 1
+    whole = path.read_text(encoding="utf-8")
+    (packed,) = _LIBRARY.findall(whole)
+    assert gzip.decompress(base64.b64decode(packed)).decode() == get_plotlyjs()
     reader = _Reader()
-    reader.page.own = whole.replace(library, "")
+    reader.page.own = whole.replace(packed, "")
     reader.feed(reader.page.own)
     reader.page.text = " ".join("".join(reader.words).split())
     return reader.page

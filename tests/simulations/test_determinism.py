@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import runpy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -179,6 +180,15 @@ def test_rows_hold_simulated_quantities_only(whole: Path) -> None:
     assert not host & set(columns)
     words = " ".join(columns)
     assert not [word for word in ("host", "rss", "wall", "clock", "cohort") if word in words]
+
+
+def test_the_page_of_columns_tells_of_every_column_of_every_file(whole: Path) -> None:
+    script = Path(__file__).parents[2] / "docs" / "reference" / "write_columns.py"
+    list_unknown = runpy.run_path(str(script))["list_unknown"]
+    files = sorted(whole.glob("*.parquet"))
+    assert {file.stem for file in files} >= {"rows", "work", "rounds", "clock", "releases"}
+    unknown = {file.stem: list_unknown(file.stem, pl.read_parquet_schema(file)) for file in files}
+    assert {name: columns for name, columns in unknown.items() if columns} == {}
 
 
 def test_a_finished_run_is_never_overwritten(whole: Path) -> None:

@@ -16,7 +16,7 @@ from simulations.report.page import split_bounds, write_page
 from simulations.report.plots import REFERENCE_COLOUR
 from simulations.report.run_page import write_report
 from simulations.results.device_means import split_arms
-from tests.simulations.browser import draw, needs_chromium
+from tests.simulations.browser import draw, find_violations, needs_chromium
 from tests.simulations.page_text import read_page
 
 MakeRun = Callable[..., Path]
@@ -49,7 +49,7 @@ def test_the_joules_of_the_waterfall_equal_the_fold_of_the_rows(
 ) -> None:
     page = read_page(write_report(make_run(tmp_path / "run")))
     drawn = page.charts["waterfall"]["data"]
-    per_night = math.fsum(sum(trace["y"]) for trace in drawn)
+    per_night = math.fsum(sum(trace["x"]) for trace in drawn)
     # 24 devices, 12 nights; stages are rounded shares
     assert 24 * 12 * per_night == pytest.approx(rows["energy_j"].sum(), rel=1e-9)
 
@@ -87,7 +87,39 @@ def test_a_table_without_a_row_is_left_out_with_its_note(tmp_path: Path, make_ru
 def test_the_page_loads_nothing(tmp_path: Path, make_run: MakeRun) -> None:
     page = read_page(write_report(make_run(tmp_path / "run")))
     assert not re.findall(r"https?://|//cdn|@import|url\(", page.own)
-    assert not {"src", "href"} & {name for _, name, _ in page.attributes}
+    assert "src" not in {name for _, name, _ in page.attributes}
+    assert {value[0] for _, name, value in page.attributes if name == "href"} == {"#"}
+
+
+def test_every_link_of_the_page_leads_to_a_place_on_it(tmp_path: Path, make_run: MakeRun) -> None:
+    page = read_page(write_report(make_run(tmp_path / "run")))
+    places = [value for _, name, value in page.attributes if name == "id"]
+    links = {value.removeprefix("#") for _, name, value in page.attributes if name == "href"}
+    assert len(places) == len(set(places))
+    assert links <= set(places)
+    # the contents name every section, and all terms that are linked are explained
+    assert {
+        f"section-{place}" for place in range(1, page.own.count('<h2 id="section-') + 1)
+    } < links
+    assert {"term-ledger", "term-tier", "term-coefficient"} < links
+
+
+def test_ledger_and_tiers_are_said_once(tmp_path: Path, make_run: MakeRun) -> None:
+    page = read_page(write_report(make_run(tmp_path / "run")))
+    assert page.text.count("draws of the coefficients, which weigh") == 1
+
+
+def test_the_page_is_below_3_mb_and_does_not_grow_with_devices(
+    tmp_path: Path, make_run: MakeRun, rows: pl.DataFrame
+) -> None:
+    more = [rows.with_columns(pl.col("device") + 24 * copy) for copy in range(10)]
+    small, large = (
+        write_report(make_run(tmp_path / name, frame=frame)).stat().st_size
+        for name, frame in (("small", rows), ("large", pl.concat(more)))
+    )
+    assert large < 3e6
+    # longer numbers alone
+    assert large - small < 2_000
 
 
 def test_equal_runs_give_equal_bytes(tmp_path: Path, make_run: MakeRun) -> None:
@@ -138,7 +170,7 @@ def test_bounds_stand_apart_from_their_value(text: str, parts: tuple[str, str]) 
 @pytest.mark.parametrize("metric", ["exact_match", "neg_mae", "neg_nll"])
 def test_every_figure_is_valid_plotly(tmp_path: Path, make_run: MakeRun, metric: str) -> None:
     page = read_page(write_report(make_run(tmp_path / "run", metric=metric)))
-    assert len(page.charts) == 5
+    assert len(page.charts) == 6
     for key, figure in page.charts.items():
         assert go.Figure(figure).data, key  # raises on any unknown attribute
 
@@ -190,5 +222,20 @@ def test_a_browser_draws_every_chart_without_an_error(
     found = draw(page, width, least_layers=15)
     assert found.complaints == []
     assert found.requests == [page.as_uri()]
-    assert found.charts == 5
+    assert found.charts == 6
     assert found.overflow_px <= 0
+
+
+@needs_chromium
+def test_a_checker_of_accessibility_finds_nothing_serious(
+    tmp_path: Path, make_run: MakeRun
+) -> None:
+    assert find_violations(write_report(make_run(tmp_path / "run"))) == []
+
+
+def test_a_round_has_a_whole_number_on_every_axis(tmp_path: Path, make_run: MakeRun) -> None:
+    charts = read_page(write_report(make_run(tmp_path / "run"))).charts
+    for key in ("quality-over-rounds", "device-life"):
+        axis = charts[key]["layout"]["xaxis"]
+        # 12 rounds: a tick at 0, 2, 4, ...
+        assert (axis["tick0"], axis["dtick"]) == (0, 2), key

@@ -23,7 +23,7 @@ from simulations.studies.judge import explain_verdict, judge_claims
 from simulations.studies.study_figures import draw_pareto, group_arms
 from simulations.studies.study_page import write_study_page
 from simulations.studies.study_tables import describe_comparison, summarise_arms
-from tests.simulations.browser import draw, needs_chromium
+from tests.simulations.browser import draw, find_violations, needs_chromium
 from tests.simulations.page_text import Page, read_page
 
 MakeRun = Callable[..., Path]
@@ -198,7 +198,8 @@ def test_a_line_joins_a_family_and_other_arms_stand_alone(
 def test_the_page_loads_nothing(tmp_path: Path, make_run: MakeRun, tuned: pl.DataFrame) -> None:
     page = read_page(write(tmp_path, make_run, tuned))
     assert not re.findall(r"https?://|//cdn|@import|url\(", page.own)
-    assert not {"src", "href"} & {name for _, name, _ in page.attributes}
+    assert "src" not in {name for _, name, _ in page.attributes}
+    assert {value[0] for _, name, value in page.attributes if name == "href"} == {"#"}
 
 
 def test_equal_studies_give_equal_bytes(
@@ -245,6 +246,14 @@ def test_a_browser_draws_every_chart_without_an_error(
     assert found.requests == [page.as_uri()]
     assert found.charts == 2
     assert found.overflow_px <= 0
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_a_checker_of_accessibility_finds_nothing_serious(
+    tmp_path: Path, make_run: MakeRun, tuned: pl.DataFrame
+) -> None:
+    assert find_violations(write(tmp_path, make_run, decided(tuned))) == []
 
 
 @pytest.mark.parametrize("measure", MEASURES)

@@ -63,7 +63,6 @@ class Decision:
         explored: 1 if it retunes at random against the rule, 0 if not, None if it never does.
         propensity: Probability with which a device that saw the same was to retune, or None.
         start: What it starts from: ``fresh``, or ``old`` for the old patch where that fits.
-        is_long: Whether a retune that goes on takes `tuning.steps_long` steps.
         history: What the rule keeps if the patch stays.
         gain: Nats by which the observer says that a retune helps, where an oracle asked; it is an
             observation and never among the numbers that are reported.
@@ -83,7 +82,6 @@ class Decision:
     explored: int | None = None
     propensity: float | None = None
     start: str = FRESH
-    is_long: bool = False
     history: PatchHistory = field(default_factory=PatchHistory)
     gain: float | None = None
 

@@ -40,8 +40,6 @@ class EdgeTune:
         canary_paired: As `clients.adaptation.Canary.paired`.
         start: What a retune starts from: ``fresh``, or ``old``: the old patch, where the new
             placement is the same.
-        long_above: Nats per token of the canaries under the new release above which a retune that
-            goes on is a long one (`tuning.steps_long`), for there is much to learn; None: never.
 
     Raises:
         ValueError: If a value breaks its rule.
@@ -56,7 +54,6 @@ class EdgeTune:
     canary_most: int
     canary_paired: bool
     start: str
-    long_above: float | None = None
 
     def __post_init__(self) -> None:
         if self.scope not in SCOPES:
@@ -75,11 +72,6 @@ class EdgeTune:
             raise ValueError(
                 "canary=true needs threshold=calibrated, for only a fitted score can weigh two "
                 "numbers; adaptation=canary decides by canaries alone"
-            )
-        if self.long_above is not None and not (self.canary and self.long_above > 0):
-            raise ValueError(
-                f"long_above must be > 0 nats per token with canary=true, or null; got "
-                f"{self.long_above} with canary={str(self.canary).lower()}"
             )
         check_start(self.start)
 
@@ -115,14 +107,8 @@ class EdgeTune:
         )
         if self.threshold == CALIBRATED:
             decision = explore(decision, view, (guidance or Guidance()).explore)
-        if decision.action is not Action.RETUNE:
-            return decision
-        return replace(decision, start=self.start, is_long=self._has_much_to_learn(seen))
-
-    def _has_much_to_learn(self, seen: CanaryScore | None) -> bool:
-        if seen is None or seen.score is None or self.long_above is None:
-            return False
-        return seen.score > self.long_above
+        retunes = decision.action is Action.RETUNE
+        return replace(decision, start=self.start) if retunes else decision
 
     def _by_rule(self, found: PatchDrift, seen: CanaryScore | None, guidance: Guidance) -> Decision:
         """Returns what the rule says."""

@@ -82,10 +82,7 @@ def go_on(order: NightOrder, decision: Decision, old: Patch | None) -> NightOrde
     """
     if decision.start != OLD or old is None:
         return begin(order)
-    return replace(
-        order,
-        policy=replace(order.policy, tuning=order.policy.tuning.again(is_long=decision.is_long)),
-    )
+    return replace(order, policy=replace(order.policy, tuning=order.policy.tuning.again()))
 
 
 def begin(order: NightOrder) -> NightOrder:

@@ -45,7 +45,6 @@ class Tuning:
         patience: Epochs without a lower loss there after which the tune stops; None: it never does.
         steps_again: Optimizer steps of a retune that goes on from the old patch, never more than
             `steps`; None: as of any other tune.
-        steps_long: The same where the rule asks for a long retune; None: `steps_again`.
         steps_first: Optimizer steps of a tune that begins anew where later retunes go on from it,
             for they add what it lacks, never more than `steps`; None: as of any other tune.
         least_epochs: Passes that every tune makes at least, even where its steps are fewer: who
@@ -66,7 +65,6 @@ class Tuning:
     holdout: float = 0.0
     patience: int | None = None
     steps_again: int | None = None
-    steps_long: int | None = None
     steps_first: int | None = None
     least_epochs: int | None = None
     frozen_a: bool = False
@@ -83,7 +81,6 @@ class Tuning:
             "epochs",
             "patience",
             "steps_again",
-            "steps_long",
             "steps_first",
             "least_epochs",
         )
@@ -101,9 +98,9 @@ class Tuning:
                 "tuning.holdout must be > 0, got 0"
             )
 
-    def again(self, *, is_long: bool = False) -> Tuning:
+    def again(self) -> Tuning:
         """Returns the tuning of a retune that goes on from the old patch."""
-        return self._with_steps((self.steps_long if is_long else None) or self.steps_again)
+        return self._with_steps(self.steps_again)
 
     def first(self) -> Tuning:
         """Returns the tuning of a tune that begins anew, from which retunes will go on."""

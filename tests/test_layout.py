@@ -42,7 +42,7 @@ SCHEDULE: dict[str, dict[str, object]] = {
     "tuning": {
         **{"steps": 96, "batch": 4, "learning_rate": 0.002, "clip": 1.0, "prefix_cache": False},
         **{"epochs": None, "holdout": 0.0, "patience": None, "steps_again": 24, "steps_first": 48},
-        "least_epochs": None,
+        "least_epochs": 2,
     },
     "data": {
         **{"_target_": "MannersData", "users": 1000000, "exchanges_per_day": 3.0, "spread": 0.9},

@@ -61,10 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser(RUN, help="run a simulation: key=value ..., -m for a sweep (Hydra)")
     report = commands.add_parser("report", help="write report.html of a run again")
     report.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
-    compare = commands.add_parser("compare", help="put runs side by side")
-    compare.add_argument(
-        "runs", type=Path, nargs="+", metavar="RUN", help="folders at or above finished runs"
-    )
+    _compare_parser(commands.add_parser("compare", help="name the best setting of several runs"))
     devices = commands.add_parser(
         "devices", help="list device profiles: sources, pJ per FLOP of training"
     )
@@ -93,6 +90,21 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--template", default="chatml", help="text around question and answer")
     doctor.add_argument("--max-tokens", type=int, default=256, help="longest example, in tokens")
     return parser
+
+
+def _compare_parser(compare: argparse.ArgumentParser) -> None:
+    compare.add_argument(
+        "runs", type=Path, nargs="+", metavar="RUN", help="folders at or above finished runs"
+    )
+    compare.add_argument(
+        "--budget", metavar="energy_j=J", help="ask for the best quality at or under J joules"
+    )
+    compare.add_argument(
+        "--target", metavar="quality=Q", help="ask for the cheapest setting that reaches Q"
+    )
+    compare.add_argument(
+        "--into", type=Path, metavar="FOLDER", help="write compare.html, .csv, .parquet, .md, .tex"
+    )
 
 
 def _patch_parsers(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
@@ -154,19 +166,10 @@ def _report(parsed: argparse.Namespace) -> int:
 
 
 def _compare(parsed: argparse.Namespace) -> int:
-    from simulations.report.compare import (  # noqa: PLC0415
-        compare_runs,
-        find_changed_conclusions,
-        make_comparison_table,
-    )
+    from simulations.comparison.command import compare  # noqa: PLC0415 - seconds of import
 
-    arms = compare_runs(cast(list[Path], parsed.runs))
-    console = _console()
-    console.print(make_comparison_table(arms))
-    if len({one.run for one in arms}) > 1:
-        changed = find_changed_conclusions(arms) or ["none"]
-        told = ["Conclusions whose sign differs between runs (intervals over devices):", *changed]
-        console.print("\n".join(told), soft_wrap=True, highlight=False, markup=False)
+    limits = cast(str | None, parsed.budget), cast(str | None, parsed.target)
+    compare(cast(list[Path], parsed.runs), *limits, cast(Path | None, parsed.into), _console())
     return 0
 
 

@@ -27,6 +27,7 @@ from simulations.report.row_tables import (
 )
 from simulations.report.summary_tables import (
     Summary,
+    check_schema,
     describe_headline,
     describe_pricing,
     get_metric,
@@ -45,7 +46,6 @@ from simulations.results.device_means import split_arms
 from simulations.results.summary import LABEL, NOT_COVERED
 from strategies.app import CATALOGUE_FILE
 
-SCHEMA = 3
 GROUPS = ("by_data", "by_class")
 _FILES = (
     *("config.yaml", "versions.json", "rows.parquet", "rounds.parquet", "releases.parquet"),
@@ -64,11 +64,7 @@ def write_report(run_dir: Path) -> Path:
     if missing:
         raise FileNotFoundError(f"{run_dir} is not a finished run: it lacks {', '.join(missing)}")
     summary = _read_json(run_dir / "summary.json")
-    if summary["schema"] != SCHEMA:
-        raise ValueError(
-            f"summary.json of {run_dir} must be of schema {SCHEMA}, got {summary['schema']}: "
-            "it was written by another version; run the experiment again"
-        )
+    check_schema(summary, run_dir)
     values = _describe_run(summary) | _tabulate_files(run_dir, summary)
     return write_page("run.html", run_dir / "report.html", values)
 

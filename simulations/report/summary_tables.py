@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from fleettune.cost.carbon import INTENSITIES, WORLD, grams
@@ -29,6 +30,7 @@ from simulations.results.summary import ATTENDANCE
 Summary = Mapping[str, Any]
 """What ``summary.json`` holds."""
 
+SCHEMA = 3
 OWN = "own"
 _DRAWN = ("coefficients", "both")
 _LEDGERS: Mapping[str, str] = {
@@ -44,6 +46,15 @@ _QUANTITIES: Mapping[str, str] = {
     "down_bytes": "received",
     "up_bytes": "sent",
 }
+
+
+def check_schema(summary: Summary, run_dir: Path) -> None:
+    """Raises ValueError if another version wrote the summary of a run."""
+    if summary["schema"] != SCHEMA:
+        raise ValueError(
+            f"summary.json of {run_dir} must be of schema {SCHEMA}, got {summary['schema']}: "
+            "it was written by another version; run the experiment again"
+        )
 
 
 def get_reference(summary: Summary) -> str:

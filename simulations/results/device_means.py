@@ -34,7 +34,7 @@ _SUMS = ("energy_j", "time_s", "down_bytes", "up_bytes")
 _FLOATS = (*_SUMS, *QUALITIES, *(f"energy_j_{stage}" for stage in STAGES))
 _WORDS = ("profile", "attendance", "decision")
 _KEYS = ("arm", "device", "round")
-_DRAWS = 2_000
+RESAMPLES = 2_000
 _BLOCK = 2**20
 _BOOTSTRAP_STREAM = 0x5A11
 APART = 10_000_000
@@ -150,21 +150,31 @@ def _reduce_column(rows: pl.DataFrame, column: str) -> PerDevice:
 
 def _saving(arm: PerDevice, reference: PerDevice, seed: int) -> dict[str, Any]:
     """1 minus the ratio of summed joules, resampling whole devices."""
+    spent_j = math.fsum(reference.energy_j.tolist())
+    mean = 1.0 - math.fsum(arm.energy_j.tolist()) / spent_j if spent_j else math.nan
+    return {"mean": finite(mean), "ci95": get_interval(draw_savings(arm, reference, seed))}
+
+
+def draw_savings(arm: PerDevice, reference: PerDevice, seed: int) -> Floats:
+    """Returns the saving of one arm against another of the same devices in every resample."""
     arm_j, reference_j = arm.energy_j, reference.energy_j
-
-    def statistic(index: Indices) -> Floats:
-        return 1.0 - arm_j[index].sum(axis=1) / reference_j[index].sum(axis=1)
-
-    spent_j = math.fsum(reference_j.tolist())
-    mean = 1.0 - math.fsum(arm_j.tolist()) / spent_j if spent_j else math.nan
-    return {"mean": finite(mean), "ci95": bootstrap_interval(statistic, arm.devices, seed)}
+    return resample(
+        lambda index: 1.0 - arm_j[index].sum(axis=1) / reference_j[index].sum(axis=1),
+        arm.devices,
+        seed,
+    )
 
 
 def estimate_mean(per_device: Floats, devices: Indices, seed: int) -> dict[str, Any]:
     """Returns the mean of the known values and its interval, None where unknown."""
+    ci95 = get_interval(draw_means(per_device, devices, seed))
+    return {"mean": average_known(per_device), "ci95": ci95}
+
+
+def draw_means(per_device: Floats, devices: Indices, seed: int) -> Floats:
+    """Returns the mean of the known values in every resample."""
     known, whose = per_device[~np.isnan(per_device)], devices[~np.isnan(per_device)]
-    ci95 = bootstrap_interval(lambda index: known[index].mean(axis=1), whose, seed)
-    return {"mean": average_known(known), "ci95": ci95}
+    return resample(lambda index: known[index].mean(axis=1), whose, seed)
 
 
 def average_known(per_device: Floats) -> float | None:
@@ -176,9 +186,23 @@ def average_known(per_device: Floats) -> float | None:
 def bootstrap_interval(
     statistic: Callable[[Indices], Floats], devices: Indices, seed: int
 ) -> list[float | None]:
-    """Returns the percentile interval of a statistic of device indices [draws, devices].
+    """Returns the percentile interval of a statistic over resamples; its arguments: `resample`."""
+    return get_interval(resample(statistic, devices, seed))
 
-    There is none below 2 devices.
+
+def get_interval(draws: Floats) -> list[float | None]:
+    """Returns the percentile interval of draws; None where it is unknown."""
+    if not len(draws):
+        return [None, None]
+    with np.errstate(invalid="ignore"):
+        low, high = np.percentile(draws, [2.5, 97.5])
+    return [finite(float(low)), finite(float(high))]
+
+
+def resample(statistic: Callable[[Indices], Floats], devices: Indices, seed: int) -> Floats:
+    """Returns a statistic of device indices [draws, devices] in every resample.
+
+    There are no resamples below 2 devices.
 
     Args:
         statistic: What it is of; an index is a place in `devices`.
@@ -187,16 +211,15 @@ def bootstrap_interval(
     """
     count = len(devices)
     if count < 2:
-        return [None, None]
+        return np.empty(0)
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_BOOTSTRAP_STREAM,)))
     block = max(1, _BLOCK // count)
     with np.errstate(divide="ignore", invalid="ignore"):
         drawn = [
-            statistic(draw_devices(rng, devices, min(block, _DRAWS - start)))
-            for start in range(0, _DRAWS, block)
+            statistic(draw_devices(rng, devices, min(block, RESAMPLES - start)))
+            for start in range(0, RESAMPLES, block)
         ]
-        low, high = np.percentile(np.concatenate(drawn), [2.5, 97.5])
-    return [finite(float(low)), finite(float(high))]
+    return np.concatenate(drawn)
 
 
 def draw_devices(rng: np.random.Generator, devices: Indices, draws: int) -> Indices:

@@ -18,6 +18,7 @@ from simulations.report.formats import (
     format_share_interval,
 )
 from simulations.report.page import Row
+from simulations.report.text_tables import format_markdown
 from simulations.results.device_means import compare_arms, reduce_by_device, split_arms
 from simulations.studies.study_tables import StudyArm, tabulate_claims
 
@@ -53,12 +54,12 @@ def write_study_text(
     for world, rows in worlds.items():
         devices = rows["device"].n_unique()
         lines += ["", f"## World {world}, {devices} devices", ""]
-        lines += _tabulate(_compare(rows, arms[world], metric))
+        lines += format_markdown(_compare(rows, arms[world], metric))
     claims = [
         {name: cell for name, cell in row.items() if name != "what is compared"}
         for row in tabulate_claims(study.claims, outcomes, metric)
     ]
-    lines += ["", "## Claims", "", *_tabulate(claims), ""]
+    lines += ["", "## Claims", "", *format_markdown(claims), ""]
     path = folder / "study.md"
     write_whole(path, "\n".join(lines).encode())
     return path
@@ -87,11 +88,3 @@ def _compare(rows: pl.DataFrame, arms: Mapping[str, StudyArm], metric: str) -> l
             }
         )
     return found
-
-
-def _tabulate(rows: Sequence[Row]) -> list[str]:
-    """Returns a table of Markdown; a cell's bars are escaped."""
-    if not rows:
-        return ["none"]
-    cells = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
-    return [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in cells]

@@ -1,7 +1,7 @@
 """Plausible rows and a run directory, made from a keyed stream; nothing here is measured."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -86,14 +86,19 @@ def rows() -> pl.DataFrame:
     return pl.DataFrame([one_row(*key, rng) for key in keys])
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_run(rows: pl.DataFrame) -> Callable[..., Path]:
     """A function that writes a run directory; optionally with other rows or settings."""
 
     def make(
-        path: Path, frame: pl.DataFrame = rows, config: str = "seed: 7\n", metric: str = ""
+        path: Path,
+        frame: pl.DataFrame = rows,
+        config: str = "seed: 7\n",
+        metric: str = "",
+        seed: int = INFO.seed,
+        typed: Sequence[str] = (),
     ) -> Path:
-        info = replace(INFO, quality_metric=metric or INFO.quality_metric)
+        info = replace(INFO, quality_metric=metric or INFO.quality_metric, seed=seed)
         path.mkdir(parents=True)
         frame.write_parquet(path / "rows.parquet")
         work_of(frame).write_parquet(path / "work.parquet")
@@ -107,6 +112,8 @@ def make_run(rows: pl.DataFrame) -> Callable[..., Path]:
         (path / "versions.json").write_text(json.dumps({"python": "3.11", "torch": "2"}))
         host = {"host_seconds": 12.5, "peak_rss_mb": 640.0, "seconds_by_phase": {"tune": 9.0}}
         (path / "host.json").write_text(json.dumps(host))
+        (path / ".hydra").mkdir()
+        (path / ".hydra" / "overrides.yaml").write_text(json.dumps(list(typed)))
         names = ["base", "mild", "severe"]
         releases = {"version": [0, 1, 2], "kind": "finetune", "name": names, "round": [0, 4, 8]}
         releases |= {"tokens": 10**6, "learning_rate": 1e-4, "steps": 50, "size_bytes": 4 * 10**6}

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from simulations.report.compare import compare_runs
+from simulations.comparison.found_runs import read_runs
+from simulations.comparison.front import compare_settings
 
 ROOT = Path(__file__).parents[2]
 TINY = ["fleet.devices=2", "rounds=1", "tuning.steps=2", "engine.workers=1"]
@@ -56,23 +57,14 @@ def test_every_run_describes_itself(sweep: Path) -> None:
             assert wanted <= {file.name for file in run.iterdir()}
 
 
-def test_a_sweep_is_compared_by_what_differs(sweep: Path) -> None:
-    rows = compare_runs([sweep])
-    assert [(row.run, row.arm) for row in rows] == [
-        ("0", "always_retune"),
-        ("0", "always_reuse"),
-        ("1", "always_retune"),
-        ("1", "never_personalise"),
-        ("2", "always_retune"),
-        ("2", "always_reuse"),
-        ("3", "always_retune"),
-        ("3", "never_personalise"),
-    ]
-    seeds = [dict(row.overrides)["seed"] for row in rows]
-    assert seeds == ["1"] * 4 + ["2"] * 4
-    assert {row.reference for row in rows} == {"always_retune"}
-    # Runs of one seed share their fleet and reference: the same joules.
-    assert rows[0].energy_j == rows[2].energy_j
-    assert rows[0].energy_j != rows[4].energy_j
-    never = [row for row in rows if row.arm == "never_personalise"]
-    assert all(row.saving["mean"] > 0 for row in never)
+def test_a_sweep_is_compared_by_what_was_typed_its_seeds_folded(sweep: Path) -> None:
+    lines = {line.name: line for line in compare_settings(read_runs([sweep])).lines}
+    names = ["always_retune", "adaptation=always_reuse", "adaptation=never_personalise"]
+    assert list(lines) == names
+    for line in lines.values():
+        assert list(line.runs) == [1, 2]
+        assert line.reference == "always_retune"
+    # runs of one seed share fleet and reference, those of two do not
+    first, second = lines["always_retune"].energy_by_seed.values()
+    assert first != second
+    assert lines["adaptation=never_personalise"].saving["mean"] > 0

@@ -127,17 +127,18 @@ def tabulate_runs(runs: Sequence[FoundRun]) -> list[Row]:
 
 def describe_columns(comparison: Comparison) -> str:
     """Returns what the numbers of the table are, as sentences."""
-    first = next(iter(comparison.lines[0].runs.values())).summary
+    runs = [run for line in comparison.lines for run in line.runs.values()]
+    prices = dict.fromkeys(describe_pricing(run.summary) for run in runs)
     references = sorted({line.reference for line in comparison.lines})
     versus = f"against {' or '.join(references)} of the same runs"
     if comparison.best is not None:
         versus = f"against {comparison.best.name}, the best in quality"
     return (
         f"Simulated joules of all devices of a run, device-total ledger, "
-        f"{describe_pricing(first)}, a mean over seeds; low to high is the mean of the runs' "
+        f"{' or '.join(prices)}, a mean over seeds; low to high is the mean of the runs' "
         "ranges from the coefficients. E: rests mostly on estimates. Energy saved and change of "
-        f"quality: {versus}, paired by seed and device. Intervals resample seeds, and devices "
-        "within them."
+        f"quality: {versus}, paired by seed and device. 95 % intervals, in brackets, resample "
+        "seeds, and devices within them."
     )
 
 
@@ -165,6 +166,8 @@ def make_comparison_table(comparison: Comparison, width: int = WIDE) -> Table:
             name = "\n".join(
                 part.replace("=", "=\n", 1) if len(part) > _NAME_WIDTH else part for part in parts
             )
+            # brackets are explained below, where there is room
+            cells = {key.removesuffix(" [95 %]"): cell for key, cell in cells.items()}
         cells["setting"] = f"{name} ({seeds} seed{'' if seeds == '1' else 's'})"
         rows.append(cells)
     return make_table(rows, describe_columns(comparison), width=width)

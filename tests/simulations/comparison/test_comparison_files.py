@@ -192,5 +192,6 @@ def test_the_command_answers_and_writes_where_it_is_asked(
     assert "No setting stays at or under 1.00 J: the cheapest, adaptation=always_reuse" in told
     assert "The cheapest setting that reaches 45.0 % is adaptation=always_reuse" in told
     assert told.endswith(str(tmp_path / "out" / "compare.html"))
+    assert "The cheapest setting that reaches" in read_page(tmp_path / "out" / "compare.html").text
     assert main(["compare", str(sweep), "--budget", "joules=1"]) == 2
     assert "--budget must be energy_j=VALUE" in capsys.readouterr().err

@@ -140,7 +140,7 @@ def _draw_line(line: Line, colour: str, *, is_beaten: bool) -> Figure:
     _, least, greatest = line.energy_j
     low, high = line.quality["ci95"]
     return make_curve(
-        line.name,
+        line.name.replace(" ", "\n"),  # a legend breaks no line by itself
         [joules],
         [quality],
         mode="markers",

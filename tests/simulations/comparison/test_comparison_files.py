@@ -134,7 +134,7 @@ def test_the_page_names_the_winner_first_and_draws_the_front(sweep: Path, tmp_pa
     assert "adaptation=always_reuse (least energy)" in page.text
     figure = page.charts["front"]
     assert go.Figure(figure).data
-    points = {trace["name"]: trace for trace in figure["data"]}
+    points = {trace["name"].replace("<br>", " "): trace for trace in figure["data"]}
     frame = pl.read_parquet(tmp_path / "out" / "compare.parquet")
     for row in frame.iter_rows(named=True):
         assert (points[row["setting"]]["x"], points[row["setting"]]["y"]) == (

@@ -18,7 +18,7 @@ from simulations.comparison.comparison_tables import (
 )
 from simulations.comparison.fold import Line
 from simulations.comparison.found_runs import FoundRun
-from simulations.comparison.front import Comparison, get_joules, get_quality, is_ranked
+from simulations.comparison.front import RunComparison, get_joules, get_quality, is_ranked
 from simulations.comparison.sentences import (
     conclude_comparison,
     describe_front,
@@ -42,7 +42,7 @@ from simulations.report.text_tables import format_latex, format_markdown
 
 def write_comparison(
     folder: Path,
-    comparison: Comparison,
+    comparison: RunComparison,
     runs: Sequence[FoundRun],
     answers: Sequence[str],
     limits: tuple[float | None, float | None],
@@ -100,7 +100,7 @@ def colour_lines(lines: Sequence[Line]) -> dict[str, str]:
 
 
 def draw_front(
-    comparison: Comparison, budget_j: float | None = None, target: float | None = None
+    comparison: RunComparison, budget_j: float | None = None, target: float | None = None
 ) -> Figure:
     """Draws quality over simulated joules, a point per line, with a dotted line along the front.
 

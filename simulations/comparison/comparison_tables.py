@@ -10,7 +10,7 @@ from rich.table import Table
 from simulations.comparison.contrasts import LEVEL, RESAMPLES, count_comparisons
 from simulations.comparison.fold import Estimate, Line
 from simulations.comparison.found_runs import FoundRun
-from simulations.comparison.front import Comparison, get_joules
+from simulations.comparison.front import RunComparison, get_joules
 from simulations.comparison.sentences import (
     describe_place,
     describe_shown,
@@ -33,13 +33,13 @@ _NAME_WIDTH = 24
 """Characters of a setting's name from which on it is broken in a narrow terminal."""
 
 
-def order_lines(comparison: Comparison) -> list[Line]:
+def order_lines(comparison: RunComparison) -> list[Line]:
     """Returns the lines as they are shown: by energy, as they came where they do not compare."""
     lines = list(comparison.lines)
     return lines if comparison.obstacle else sorted(lines, key=get_joules)
 
 
-def tabulate_comparison(comparison: Comparison) -> list[Row]:
+def tabulate_comparison(comparison: RunComparison) -> list[Row]:
     """Returns a row per line with quality, energy and how it compares with the best one.
 
     Where settings do not compare, each is shown against the reference of its own runs.
@@ -67,7 +67,7 @@ def tabulate_comparison(comparison: Comparison) -> list[Row]:
     return rows
 
 
-def _versus(line: Line, comparison: Comparison) -> tuple[str, str]:
+def _versus(line: Line, comparison: RunComparison) -> tuple[str, str]:
     is_share = get_headline(line).is_share
     contrast = comparison.contrasts.get(line.name)
     if contrast is not None:
@@ -84,7 +84,7 @@ def _format_quality(value: float | None, *, is_share: bool) -> str:
     return format_share(value) if is_share else format_number(value)
 
 
-def tabulate_references(comparison: Comparison) -> list[Row]:
+def tabulate_references(comparison: RunComparison) -> list[Row]:
     """Returns a row per line that is no reference: how it compares with that of its own runs."""
     return [
         {
@@ -125,7 +125,7 @@ def tabulate_runs(runs: Sequence[FoundRun]) -> list[Row]:
     ]
 
 
-def describe_columns(comparison: Comparison) -> str:
+def describe_columns(comparison: RunComparison) -> str:
     """Returns what the numbers of the table are, as sentences."""
     runs = [run for line in comparison.lines for run in line.runs.values()]
     prices = dict.fromkeys(describe_pricing(run.summary) for run in runs)
@@ -142,7 +142,7 @@ def describe_columns(comparison: Comparison) -> str:
     )
 
 
-def describe_correction(comparison: Comparison) -> str:
+def describe_correction(comparison: RunComparison) -> str:
     """Returns by what rule something counts as shown, as sentences; empty without a comparison."""
     count = count_comparisons(list(comparison.contrasts.values()))
     if not count:
@@ -154,7 +154,7 @@ def describe_correction(comparison: Comparison) -> str:
     )
 
 
-def make_comparison_table(comparison: Comparison, width: int = WIDE) -> Table:
+def make_comparison_table(comparison: RunComparison, width: int = WIDE) -> Table:
     """Returns the lines of a comparison as a table of five columns for a terminal of a width."""
     rows: list[Row] = []
     for row in tabulate_comparison(comparison):
@@ -173,7 +173,7 @@ def make_comparison_table(comparison: Comparison, width: int = WIDE) -> Table:
     return make_table(rows, describe_columns(comparison), width=width)
 
 
-def frame_comparison(comparison: Comparison) -> pl.DataFrame:
+def frame_comparison(comparison: RunComparison) -> pl.DataFrame:
     """Returns every number of a comparison, a row per line; null where unknown.
 
     Qualities are in the metric's own unit, savings are shares, energies are simulated joules of a
@@ -185,7 +185,7 @@ def frame_comparison(comparison: Comparison) -> pl.DataFrame:
     return pl.DataFrame(rows, schema_overrides=words).with_columns(pl.col(pl.Null).cast(pl.Float64))
 
 
-def _frame_line(line: Line, comparison: Comparison) -> dict[str, object]:
+def _frame_line(line: Line, comparison: RunComparison) -> dict[str, object]:
     contrast = comparison.contrasts.get(line.name)
     other = comparison.dominated.get(line.name)
     spent = [value for value in line.energy_by_seed.values() if value is not None]

@@ -16,7 +16,7 @@ BUDGET, TARGET = "energy_j", "quality"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class RunComparison:
     """What runs say of their settings.
 
     Attributes:
@@ -45,7 +45,7 @@ class Comparison:
         return sorted(kept, key=get_joules)
 
 
-def compare_settings(runs: Sequence[FoundRun]) -> Comparison:
+def compare_settings(runs: Sequence[FoundRun]) -> RunComparison:
     """Folds runs, compares their lines with the best one and names the winner.
 
     Raises:
@@ -55,13 +55,13 @@ def compare_settings(runs: Sequence[FoundRun]) -> Comparison:
     obstacle = find_obstacle(runs)
     ranked = [line for line in lines if is_ranked(line)]
     if obstacle or not ranked:
-        return Comparison(lines=lines, obstacle=obstacle)
+        return RunComparison(lines=lines, obstacle=obstacle)
     dominated = {line.name: find_dominator(line, ranked) for line in ranked}
     front = sorted((line for line in ranked if dominated[line.name] is None), key=get_joules)
     best = front[-1]
     found = contrast_lines(lines, best)
     contrasts = {line.name: one for line, one in zip(lines, found, strict=True) if one is not None}
-    return Comparison(
+    return RunComparison(
         lines=lines,
         dominated=dominated,
         best=best,
@@ -153,7 +153,7 @@ def find_for_target(lines: Sequence[Line], quality: float) -> Line | None:
     return min(reaching, key=lambda line: (get_joules(line), -get_quality(line)), default=None)
 
 
-def read_limit(text: str | None, name: str, comparison: Comparison) -> float | None:
+def read_limit(text: str | None, name: str, comparison: RunComparison) -> float | None:
     """Returns the number of ``energy_j=VALUE`` or ``quality=VALUE``; None where none was asked.
 
     Args:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from simulations.comparison.contrasts import RESAMPLES, Contrast, can_show, count_comparisons
 from simulations.comparison.fold import Estimate, Line, get_runs_metric
 from simulations.comparison.front import (
-    Comparison,
+    RunComparison,
     find_for_target,
     find_within_budget,
     is_ranked,
@@ -27,7 +27,7 @@ from simulations.report.formats import (
 _POINT = 0.01
 
 
-def conclude_comparison(comparison: Comparison) -> str:
+def conclude_comparison(comparison: RunComparison) -> str:
     """Returns who wins and by how much; else why nobody does."""
     if comparison.obstacle:
         return f"{comparison.obstacle} Each is compared with the reference of its own runs."
@@ -74,7 +74,7 @@ def _tell_cheaper(winner: Line, best: Line, contrast: Contrast) -> str:
     )
 
 
-def describe_front(comparison: Comparison) -> list[str]:
+def describe_front(comparison: RunComparison) -> list[str]:
     """Returns which settings are on the front and which are dominated, as sentences."""
     front = comparison.front
     if not front:
@@ -98,7 +98,7 @@ def describe_front(comparison: Comparison) -> list[str]:
     return found
 
 
-def answer_budget(comparison: Comparison, budget_j: float) -> str:
+def answer_budget(comparison: RunComparison, budget_j: float) -> str:
     """Returns which setting has the best quality at or under some joules; else that none has."""
     found = find_within_budget(comparison.lines, budget_j)
     limit = format_joules(budget_j)
@@ -112,7 +112,7 @@ def answer_budget(comparison: Comparison, budget_j: float) -> str:
     return f"No setting stays at or under {limit}{told}."
 
 
-def answer_target(comparison: Comparison, quality: float) -> str:
+def answer_target(comparison: RunComparison, quality: float) -> str:
     """Returns which is the cheapest setting that reaches a quality; else that none does."""
     found, best = find_for_target(comparison.lines, quality), comparison.best
     head = get_headline(comparison.lines[0])
@@ -126,7 +126,7 @@ def answer_target(comparison: Comparison, quality: float) -> str:
     return f"No setting reaches {limit}{told}."
 
 
-def list_notes(comparison: Comparison) -> list[str]:
+def list_notes(comparison: RunComparison) -> list[str]:
     """Returns what the numbers alone might let a reader overlook, as sentences; often nothing."""
     found: list[str] = []
     seeds = {tuple(line.runs) for line in comparison.lines}
@@ -150,7 +150,7 @@ def list_notes(comparison: Comparison) -> list[str]:
     return found
 
 
-def describe_shown(line: Line, comparison: Comparison) -> str:
+def describe_shown(line: Line, comparison: RunComparison) -> str:
     """Returns what is shown of a line against the best one after Holm's correction."""
     contrast = comparison.contrasts.get(line.name)
     if contrast is None:
@@ -166,7 +166,7 @@ def describe_shown(line: Line, comparison: Comparison) -> str:
     return ", ".join(shown) or "no difference"
 
 
-def describe_place(line: Line, comparison: Comparison) -> str:
+def describe_place(line: Line, comparison: RunComparison) -> str:
     """Returns whether a line wins, is on the front, or is dominated."""
     if line.name not in comparison.dominated:
         return "" if comparison.obstacle else "not known"

@@ -12,7 +12,7 @@ from simulations.comparison.found_runs import WORLD, FoundRun
 from simulations.comparison.front import (
     BUDGET,
     TARGET,
-    Comparison,
+    RunComparison,
     compare_settings,
     find_for_target,
     find_within_budget,
@@ -33,7 +33,9 @@ FOUR = {"dear": (100.0, 0.8), "waste": (120.0, 0.7), "middle": (60.0, 0.7), "che
 """Joules and quality by setting: waste is dominated by dear, which is better for less."""
 
 
-def compared(points: dict[str, tuple[float, float]], seeds: tuple[int, ...] = (1,)) -> Comparison:
+def compared(
+    points: dict[str, tuple[float, float]], seeds: tuple[int, ...] = (1,)
+) -> RunComparison:
     """Every device of a setting uses half the joules and has the same quality."""
     return compare_settings(
         [

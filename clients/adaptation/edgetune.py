@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from clients.adaptation.canary import CanaryScore, check_paired, score_canaries
-from clients.adaptation.decision import Action, Decision, check_start
+from clients.adaptation.decision import FRESH, Action, Decision, check_start
 from clients.adaptation.device_view import DeviceView
 from clients.adaptation.drift import SCOPES, PatchDrift, measure_drift
 from clients.adaptation.protocol import KeptOut, RuleTraits
@@ -40,6 +40,9 @@ class EdgeTune:
         canary_paired: As `clients.adaptation.Canary.paired`.
         start: What a retune starts from: ``fresh``, or ``old``: the old patch, where the new
             placement is the same.
+        anew_above: Nats per token by which the release made the canaries worse above which a retune
+            begins anew all the same: the patch is broken, so nothing in it is worth keeping. None:
+            never.
 
     Raises:
         ValueError: If a value breaks its rule.
@@ -54,6 +57,7 @@ class EdgeTune:
     canary_most: int
     canary_paired: bool
     start: str
+    anew_above: float | None = None
 
     def __post_init__(self) -> None:
         if self.scope not in SCOPES:
@@ -72,6 +76,11 @@ class EdgeTune:
             raise ValueError(
                 "canary=true needs threshold=calibrated, for only a fitted score can weigh two "
                 "numbers; adaptation=canary decides by canaries alone"
+            )
+        if self.anew_above is not None and not (self.canary and self.anew_above > 0):
+            raise ValueError(
+                f"anew_above must be > 0 nats per token with canary=true, or null; got "
+                f"{self.anew_above} with canary={str(self.canary).lower()}"
             )
         check_start(self.start)
 
@@ -107,8 +116,14 @@ class EdgeTune:
         )
         if self.threshold == CALIBRATED:
             decision = explore(decision, view, (guidance or Guidance()).explore)
-        retunes = decision.action is Action.RETUNE
-        return replace(decision, start=self.start) if retunes else decision
+        if decision.action is not Action.RETUNE:
+            return decision
+        return replace(decision, start=FRESH if self._is_broken(seen) else self.start)
+
+    def _is_broken(self, seen: CanaryScore | None) -> bool:
+        if seen is None or seen.worse is None or self.anew_above is None:
+            return False
+        return seen.worse > self.anew_above
 
     def _by_rule(self, found: PatchDrift, seen: CanaryScore | None, guidance: Guidance) -> Decision:
         """Returns what the rule says."""

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flwr.app import RecordDict
@@ -53,11 +54,12 @@ WORLD = SyntheticData(users=10, exchanges_per_day=6, history_days=3).open()
 TOP = TopLayers(layers=1, rank=2, alpha=4.0)
 CANARY = Canary(share=0.3, most=4, margin=0.1, paired=False)
 REWORDING = TemplateRewrite(per_exchange=1, rouge_low=0.0, rouge_high=1.0)
+WITH_CANARIES = replace(EDGETUNE, threshold="calibrated", canary=True)
 RULES: Mapping[str, AdaptationRule] = {
     "canary": CANARY,
     "edgetune": EDGETUNE,
     "projected": replace(EDGETUNE, scope="projected"),
-    "both": replace(EDGETUNE, threshold="calibrated", canary=True),
+    "both": WITH_CANARIES,
     "random_at_rate": RandomAtRate(rate=1.0),
 }
 
@@ -492,6 +494,27 @@ def test_a_first_tune_takes_fewer_steps_where_retunes_will_go_on_from_it(
     anew = replace(chosen, placement=replace(HALF, budget=0.4))
     _, second = live(night_order(releases[1], anew, 1), state)
     assert second.statistics.tune_steps == steps[0]
+
+
+@pytest.mark.parametrize(("above", "steps"), [(1e-6, 4), (1e9, 2), (None, 2)])
+def test_a_retune_begins_anew_where_the_release_broke_the_patch(
+    releases: tuple[Manifest, Manifest], above: float | None, steps: int
+) -> None:
+    rule = replace(WITH_CANARIES, kappa=1e-9, start="old", anew_above=above)
+    chosen = policy(rule)
+    chosen = replace(chosen, tuning=replace(chosen.tuning, steps_again=2))
+    state, _ = live(night_order(releases[0], chosen))
+    _, second = live(night_order(releases[1], chosen, 1), state)
+    assert second.statistics.outcome.decision == "retune"
+    assert second.statistics.canary_worse is not None
+    assert second.statistics.canary_worse > 1e-6
+    assert second.statistics.tune_steps == steps
+
+
+@pytest.mark.parametrize("wrong", [{"anew_above": 0.0}, {"anew_above": 0.1, "canary": False}])
+def test_a_bound_without_canaries_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="anew_above must be > 0 nats per token"):
+        replace(WITH_CANARIES, **wrong)
 
 
 # Projection

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
 
@@ -61,8 +62,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     init = commands.add_parser("init", help="write a folder with a first experiment of your own")
     init.add_argument("folder", type=Path, metavar="FOLDER", help="a new folder")
-    commands.add_parser(RUN, help="run a simulation: key=value ... (Hydra)")
-    commands.add_parser("sweep", help="run a grid of values; the same command again goes on")
+    for name, told in _WITH_OVERRIDES_HELP.items():
+        commands.add_parser(name, help=told)
     report = commands.add_parser("report", help="write report.html of a run again")
     report.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
     _compare_parser(commands.add_parser("compare", help="name the best setting of several runs"))
@@ -152,6 +153,19 @@ def _sweep(arguments: list[str]) -> int:
     from simulations.sweeps.sweep_command import sweep  # noqa: PLC0415 - seconds of import
 
     return sweep(arguments)
+
+
+def _search(arguments: list[str]) -> int:
+    from simulations.engines.environment import set_environment  # noqa: PLC0415
+
+    set_environment()
+    if find_spec("optuna") is None:
+        raise ValueError(
+            "search needs Optuna, which is not installed; pip install 'fleettune[search]'"
+        )
+    from simulations.sweeps.search_command import search  # noqa: PLC0415 - seconds of import
+
+    return search(arguments)
 
 
 def _init(parsed: argparse.Namespace) -> int:
@@ -295,7 +309,15 @@ def _complain(sentence: str) -> None:
     console.print(sentence, soft_wrap=True, highlight=False, markup=False)
 
 
-_WITH_OVERRIDES: Mapping[str, Callable[[list[str]], int]] = {"sweep": _sweep}
+_WITH_OVERRIDES_HELP = {
+    RUN: "run a simulation: key=value ... (Hydra)",
+    "sweep": "run a grid of values; the same command again goes on",
+    "search": "search settings for high quality and few joules (Optuna)",
+}
+_WITH_OVERRIDES: Mapping[str, Callable[[list[str]], int]] = {
+    "sweep": _sweep,
+    "search": _search,
+}
 _COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "init": _init,
     "report": _report,

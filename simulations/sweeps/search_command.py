@@ -31,9 +31,10 @@ FRONT_FILE = "front.csv"
 WIDTH = 80
 
 _EPILOG = """\
-Optuna looks for settings with high quality and few joules. Ranges are written as
-Hydra writes them: a,b  choice(a,b)  range(24,97,24)  interval(0.1,0.9)
-int(interval(1,5))  tag(log,interval(1e-4,1e-2)). FILE.yaml holds lines `key: value`.
+Optuna looks for settings with high quality and few joules. Ranges are written
+as Hydra writes them: a,b  choice(a,b)  range(24,97,24)  interval(0.1,0.9)
+int(interval(1,5))  tag(log,interval(1e-4,1e-2)). FILE.yaml holds lines
+`key: value`.
 The same command again goes on; more --trials go further.
 
 Example:
@@ -46,7 +47,7 @@ def make_search_parser() -> argparse.ArgumentParser:
     """Returns the parser of what is the search's own; all else on its line is Hydra's."""
     parser = argparse.ArgumentParser(
         prog="fleettune search",
-        usage="fleettune search [FILE.yaml] key=range(...) ... [--trials N] [--into FOLDER]",
+        usage="fleettune search [FILE.yaml] key=a,b ... [--trials N] [--into FOLDER]",
         description="Searches settings for high quality and few joules.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

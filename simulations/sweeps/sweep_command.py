@@ -27,9 +27,9 @@ from simulations.sweeps.kept_runs import (
 from simulations.sweeps.running import run_in_turn, run_together
 
 _EPILOG = """\
-Every combination of the values is one run, in a numbered folder. The same command
-again does what is missing: it leaves finished runs alone and resumes the others.
-Values are written as Hydra writes them: a,b  range(1,5)  glob(edge*).
+Every combination of the values is one run, in a numbered folder. The same
+command again does what is missing: it leaves finished runs alone and resumes
+the others. Values are written as Hydra writes them: a,b range(1,5) glob(edge*).
 
 Example:
   fleettune sweep seed=1,2 adaptation=always_reuse,edgetune --jobs 2

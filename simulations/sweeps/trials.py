@@ -81,7 +81,7 @@ class RunTrials:
             (experiment, *others) = check_run(run)
             if others or experiment.study.seeds:
                 raise ValueError("a search makes plain runs; leave the seeds of the study away")
-            choose_arm(list(experiment.arms), self.arm)
+            name_searched_arm(list(experiment.arms), self.arm)
             self._check_rounds(experiment)
 
     def _overrides(self, values: Mapping[str, object]) -> tuple[str, ...]:
@@ -95,7 +95,7 @@ class RunTrials:
             )
 
 
-def choose_arm(arms: Sequence[str], asked: str | None) -> str:
+def name_searched_arm(arms: Sequence[str], asked: str | None) -> str:
     """Returns the arm that a search is about.
 
     Args:
@@ -119,7 +119,7 @@ def read_score(folder: Path, arm: str | None) -> Score:
         ValueError: If no device of the arm has a quality.
     """
     summary: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    name = choose_arm(list(summary["arms"]), arm)
+    name = name_searched_arm(list(summary["arms"]), arm)
     part = summary["arms"][name]
     quality, energy_j = part["quality"]["mean"], part["energy_j"]["total"]
     if quality is None or energy_j is None:

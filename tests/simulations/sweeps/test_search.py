@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from simulations.cli import main
 from simulations.sweeps.search import Score, Search, list_trials, search_front
 from simulations.sweeps.search_command import expand_files
 from simulations.sweeps.search_space import list_corners, read_space
-from simulations.sweeps.trials import choose_arm
+from simulations.sweeps.trials import name_searched_arm
 
 SPACE = {
     "steps": IntDistribution(1, 40),
@@ -161,13 +162,13 @@ def test_every_end_of_every_key_is_a_corner() -> None:
 
 
 def test_the_arm_that_is_searched_is_never_guessed() -> None:
-    assert choose_arm(["reference", "mine"], None) == "mine"
-    assert choose_arm(["reference"], None) == "reference"
-    assert choose_arm(["reference", "a", "b"], "reference") == "reference"
+    assert name_searched_arm(["reference", "mine"], None) == "mine"
+    assert name_searched_arm(["reference"], None) == "reference"
+    assert name_searched_arm(["reference", "a", "b"], "reference") == "reference"
     with pytest.raises(ValueError, match="--arm must be one of reference, a, b, got none"):
-        choose_arm(["reference", "a", "b"], None)
+        name_searched_arm(["reference", "a", "b"], None)
     with pytest.raises(ValueError, match="--arm must be one of reference, mine, got yours"):
-        choose_arm(["reference", "mine"], "yours")
+        name_searched_arm(["reference", "mine"], "yours")
 
 
 def test_a_file_stands_for_its_lines(tmp_path: Path) -> None:
@@ -208,3 +209,24 @@ def test_a_wrong_search_ends_in_a_sentence_before_anything_runs(
     assert told in printed
     assert printed.count("\n") == 1
     assert not list(tmp_path.rglob("config.yaml"))
+
+
+def test_a_search_without_optuna_says_what_to_install(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)  # as if it were not installed
+    assert main(["search", "seed=1,2"]) == 2
+    assert "pip install 'fleettune[search]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["sweep", "search"])
+def test_the_help_of_a_command_has_an_example_and_fits_80_columns(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith(f"  fleettune {command} ") for line in lines)
+    assert max(map(len, lines)) <= 80

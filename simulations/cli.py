@@ -1,4 +1,4 @@
-"""The command ``fleettune``: init, run, report, compare, devices, calibrate, export and more.
+"""The command ``fleettune``: init, run, sweep, search, report, compare, devices and more.
 
 ``python -m simulations`` is the same command.
 """
@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
 
@@ -26,19 +27,22 @@ OWN_SWITCHES = ("-h", "--help", "--version")
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 done, 1 unfit for a run (doctor), 2 bad input."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments[:1] == [RUN]:
+    if arguments and _is_of_a_run(arguments[0]):
+        arguments.insert(0, RUN)
+    if not arguments:
+        _parser().print_help(sys.stderr)
+        return 2
+    if arguments[0] == RUN:
         # everything behind belongs to Hydra, options as well
         return _run(arguments[1:])
-    if arguments and _is_of_a_run(arguments[0]):
-        return _run(arguments)
-    parser = _parser()
-    if not arguments:
-        parser.print_help(sys.stderr)
-        return 2
-    parsed = parser.parse_args(arguments)
     try:
+        if arguments[0] in _WITH_OVERRIDES:
+            return _WITH_OVERRIDES[arguments[0]](arguments[1:])
+        parsed = _parser().parse_args(arguments)
         return _COMMANDS[cast(str, parsed.command)](parsed)
     except KeyError as error:
+        if arguments[0] in _WITH_OVERRIDES:
+            raise  # a fault of ours in one of its runs
         _complain(f"a file of the run lacks {error}; was it written by another version?")
     except (ValueError, OSError) as error:
         _complain(str(error))
@@ -58,7 +62,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     init = commands.add_parser("init", help="write a folder with a first experiment of your own")
     init.add_argument("folder", type=Path, metavar="FOLDER", help="a new folder")
-    commands.add_parser(RUN, help="run a simulation: key=value ..., -m for a sweep (Hydra)")
+    for name, told in _WITH_OVERRIDES_HELP.items():
+        commands.add_parser(name, help=told)
     report = commands.add_parser("report", help="write report.html of a run again")
     report.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
     _compare_parser(commands.add_parser("compare", help="name the best setting of several runs"))
@@ -139,6 +144,28 @@ def _run(arguments: list[str]) -> int:
     from simulations.launch import launch  # noqa: PLC0415 - seconds of import
 
     return launch(arguments)
+
+
+def _sweep(arguments: list[str]) -> int:
+    from simulations.engines.environment import set_environment  # noqa: PLC0415
+
+    set_environment()
+    from simulations.sweeps.sweep_command import sweep  # noqa: PLC0415 - seconds of import
+
+    return sweep(arguments)
+
+
+def _search(arguments: list[str]) -> int:
+    from simulations.engines.environment import set_environment  # noqa: PLC0415
+
+    set_environment()
+    if find_spec("optuna") is None:
+        raise ValueError(
+            "search needs Optuna, which is not installed; pip install 'fleettune[search]'"
+        )
+    from simulations.sweeps.search_command import search  # noqa: PLC0415 - seconds of import
+
+    return search(arguments)
 
 
 def _init(parsed: argparse.Namespace) -> int:
@@ -282,6 +309,15 @@ def _complain(sentence: str) -> None:
     console.print(sentence, soft_wrap=True, highlight=False, markup=False)
 
 
+_WITH_OVERRIDES_HELP = {
+    RUN: "run a simulation: key=value ... (Hydra)",
+    "sweep": "run a grid of values; the same command again goes on",
+    "search": "search settings for high quality and few joules (Optuna)",
+}
+_WITH_OVERRIDES: Mapping[str, Callable[[list[str]], int]] = {
+    "sweep": _sweep,
+    "search": _search,
+}
 _COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "init": _init,
     "report": _report,

@@ -1,4 +1,4 @@
-"""Commands that README and the pages of docs/ print: every `fleettune run` is composed and checked.
+"""Commands that README and the pages of docs/ print: every run and sweep is composed and checked.
 
 Runs themselves take minutes, so a command is taken as far as the first step of its run. What names
 a file or a folder that a reader brings is checked with one made here, or left out with its reason.
@@ -17,6 +17,9 @@ import pytest
 
 from simulations.cli import main
 from simulations.launch import check_all
+from simulations.sweeps.search_command import make_search_parser
+from simulations.sweeps.search_space import format_point, list_corners, read_space
+from simulations.sweeps.sweep_command import make_sweep_parser
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
@@ -44,13 +47,13 @@ def lines_of(page: Path) -> list[str]:
 
 
 def commands() -> list[tuple[str, str]]:
-    """Page and text of every `fleettune run` and `make run` in a block of code."""
+    """Page and text of every run, sweep and search in a block of code."""
     return sorted(
         {
             (str(page.relative_to(ROOT)), re.sub(r"\s+#.*", "", line))
             for page in PAGES
             for line in lines_of(page)
-            if re.match(r"(\w+=\S+ +)?(fleettune|make) run\b", line)
+            if re.match(r"(\w+=\S+ +)?((fleettune|make) run|fleettune (sweep|search))\b", line)
         }
     )
 
@@ -64,7 +67,13 @@ def overrides_of(command: str) -> list[str]:
     if "make" in words:
         given = [word for word in words if word.startswith("ARGS=")]
         return shlex.split(given[0].removeprefix("ARGS=")) if given else []
-    return words[words.index("run") + 1 :]
+    given = words[words.index("fleettune") + 2 :]
+    if "sweep" in words:
+        return ["-m", *make_sweep_parser().parse_known_args(given)[1]]
+    if "search" in words:
+        shared, space = read_space(make_search_parser().parse_known_args(given)[1])
+        return [*shared, *format_point(next(list_corners(space)))]
+    return given
 
 
 def test_the_pages_have_commands() -> None:

@@ -152,8 +152,13 @@ def restore_overrides(overrides: Sequence[str], *, sweep: bool) -> list[str]:
     before, now = read_choices(own), read_choices(merged)
     if before != now:
         raise ValueError(_differ(folder, _differences(before, now, "not chosen")))
+    return [*merged, f"hydra.run.dir={quote_path(folder)}", "hydra.output_subdir=null"]
+
+
+def quote_path(folder: Path) -> str:
+    """Returns a folder's absolute path, quoted as the value of an override."""
     where = str(folder.resolve()).replace("'", r"\'")
-    return [*merged, f"hydra.run.dir='{where}'", "hydra.output_subdir=null"]
+    return f"'{where}'"
 
 
 def check_unchanged(cfg: DictConfig, parts: Sequence[DictConfig]) -> None:

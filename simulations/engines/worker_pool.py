@@ -40,6 +40,11 @@ def open_workers(workers: int, threads: int) -> Generator[RunBatches]:
 
 def _begin_worker(threads: int) -> None:
     torch.set_num_threads(threads)
+    follow_driver()
+
+
+def follow_driver() -> None:
+    """Lets this process end with the one that started it, also if that one is killed."""
     Thread(target=_end_with_driver, daemon=True).start()
 
 

@@ -51,6 +51,7 @@ GLOSSARY: Mapping[str, str] = {
     "null world": "a world in which nothing personal can be learned; no arm may gain there",
     "observer": "the experiment's own measuring; it sees days to come, no rule sees it, nobody "
     "pays for it",
+    "Pareto front": "the trials of a search that no other trial beats in both quality and joules",
     "patch": "the LoRA adapter of one device",
     "placement": "the choice of the matrices that get an adapter",
     "points": "percentage points: a difference of two shares",
@@ -72,8 +73,10 @@ GLOSSARY: Mapping[str, str] = {
     "starved": "a night on which the battery was too low to work",
     "study": "runs of several worlds and seeds that put claims to the test",
     "synthesis": "the making of more training pairs from the exchanges that a device keeps",
+    "sweep": "one run for each combination of several values",
     "tier": "how well founded a coefficient is: M measured by its source, F fitted to "
     "measurements, S second-hand, V a vendor's claim, E an estimate",
+    "trial": "one run of a search, with values that Optuna chose",
     "tune": "to train a patch on the buffer's exchanges for some steps",
     "unseen answer": "an answer that stands in nothing that the device read before",
     "wall": "the energy at the socket, with what the charger loses",

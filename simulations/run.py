@@ -28,14 +28,14 @@ from simulations.checkpoint.store import Store
 from simulations.checkpoint.versions import write_versions
 from simulations.engines.cohort_grid import RUN_ID, CohortGrid, Registry
 from simulations.engines.host_energy import HostMeter, open_meter
-from simulations.engines.progress import RunProgress
+from simulations.engines.progress import NotedRows, RunProgress
 from simulations.engines.worker_pool import open_engine
 from simulations.experiment.build import Experiment
 from simulations.report.answer import conclude, describe_represented
 from simulations.report.run_page import write_report
 from simulations.report.terminal_tables import make_headline_table
 from simulations.results.extrapolation import extrapolate_arms
-from simulations.results.recorder import Recorder, write_parquet
+from simulations.results.recorder import MemoryRows, Recorder, write_parquet
 from simulations.results.round_clock import tabulate_rounds
 from simulations.results.server_tables import write_server_tables
 from simulations.results.summary import HostInfo, RunInfo, summarise
@@ -91,6 +91,7 @@ def run_experiment(experiment: Experiment, folder: Path, console: Console) -> di
 def _show(summary: Mapping[str, Any], console: Console) -> None:
     """Prints what a finished run came to."""
     console.print(conclude(summary), highlight=False, markup=False)
+    log.info(conclude(summary))
     console.print(make_headline_table(summary, console.width))
     if represented := describe_represented(summary):
         console.print(represented, highlight=False, markup=False)
@@ -116,9 +117,9 @@ def _simulate(
     fleet_file, plan_file = folder.resolve() / "fleet.json", folder.resolve() / "plan.json"
     experiment.fleet.write(fleet_file)
     experiment.plan().write(plan_file)
-    sampled = experiment.fleet_settings.sampled or experiment.fleet_settings.devices
     registry = Registry(devices=experiment.fleet_settings.devices, fleet=str(fleet_file))
-    with RunProgress(console, experiment.run.rounds * sampled) as progress:
+    nights = [experiment.fleet_settings.count_present(n) for n in range(experiment.run.rounds)]
+    with RunProgress(console, nights) as progress:
 
         def done(count: int) -> None:
             meter.read()
@@ -128,16 +129,16 @@ def _simulate(
             from simulations.engines.stock_flower import run_on_flower  # noqa: PLC0415 - imports Ray
 
             started = time.monotonic()
-            recorder = Recorder()
+            recorder = Recorder(NotedRows(MemoryRows(), progress.note_row))
             run_on_flower(registry, plan_file, recorder, done)
             log.info("no patches are kept: devices' states stay in Flower's own simulation")
             return recorder.frame(), recorder.work(), time.monotonic() - started
         with Store(folder / STATE_FILE) as store:
-            progress.devices_done((store.last_round + 1) * sampled)
-            _run_on_grid(experiment, registry, plan_file, store, done)
+            progress.restore(store.last_round + 1, store.rows())
+            recorder = Recorder(NotedRows(store, progress.note_row))
+            _run_on_grid(experiment, registry, plan_file, store, recorder, done)
             count = min(experiment.run.keep_patches, experiment.fleet_settings.devices)
             save_patches(store, experiment.arms, count, folder)
-            recorder = Recorder(store)
             return recorder.frame(), recorder.work(), store.host_seconds
 
 
@@ -146,6 +147,7 @@ def _run_on_grid(
     registry: Registry,
     plan_file: Path,
     store: Store,
+    recorder: Recorder,
     done: Callable[[int], None],
 ) -> None:
     """Runs the server app on our grid, from behind the last round that the store holds."""
@@ -159,7 +161,7 @@ def _run_on_grid(
             run_batches=run_batches,
             precision=precision,
             processor=processor,
-            observer=Recorder(store),
+            observer=recorder,
             on_cohort=done,
             states=store,
             rounds=store,

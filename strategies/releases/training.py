@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import math
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version as version_of
@@ -36,6 +37,9 @@ from strategies.releases.schedule import ReleasePlan
 from strategies.releases.store import make_release, write_model
 
 log = logging.getLogger(__name__)
+STEPS_LOG = log.getChild("steps")
+"""Every step of a training, for whoever shows how far it is; nothing of it reaches a run's log."""
+STEPS_LOG.propagate = False
 
 RECIPE_VERSION = 4
 """Part of every release's key: raised when the same plan makes other weights or another record."""
@@ -117,7 +121,11 @@ def train_release(
         log.info("release %d (%s) is in the store", version, plan.name)
 
     def make(partial: Path) -> Mapping[str, Any]:
+        began = time.monotonic()
         before, after = _make_into(partial, parent.folder, order)
+        losses = "" if after is None else f", loss {before:.2f} to {after:.2f} nats per token"
+        seconds = time.monotonic() - began
+        log.info("release %d (%s) made in %.0f s%s", version, plan.name, seconds, losses)
         return {"loss_before": before, "loss_after": after, "plan": plan_identity(plan)}
 
     record = make_release(folder, make)
@@ -169,7 +177,7 @@ def _train(model: Any, order: _Order, losses: list[float]) -> Any:  # noqa: ANN4
     def note(step: int, loss: float) -> bool:
         losses.append(loss)
         progress = {"progress": step + 1, "total": plan.steps}
-        log.debug("training release %d (%s)", order.version, plan.name, extra=progress)
+        STEPS_LOG.debug("training release %d (%s)", order.version, plan.name, extra=progress)
         return True
 
     if plan.kind == "independent":

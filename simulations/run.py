@@ -28,6 +28,7 @@ from simulations.checkpoint.store import Store
 from simulations.checkpoint.versions import write_versions
 from simulations.engines.cohort_grid import RUN_ID, CohortGrid, Registry
 from simulations.engines.host_energy import HostMeter, open_meter
+from simulations.engines.outlook import describe_outlook
 from simulations.engines.progress import NotedRows, RunProgress
 from simulations.engines.worker_pool import open_engine
 from simulations.experiment.build import Experiment
@@ -59,6 +60,8 @@ def run_experiment(experiment: Experiment, folder: Path, console: Console) -> di
     torch.set_num_threads(experiment.engine.threads)
     folder.mkdir(parents=True, exist_ok=True)
     write_versions(folder)
+    if experiment.run.resume is None:
+        _tell(describe_outlook(experiment), console)
     meter = open_meter()
     rows, work, seconds = _simulate(experiment, folder, console, meter)
     write_parquet(rows, folder / "rows.parquet")
@@ -73,14 +76,7 @@ def run_experiment(experiment: Experiment, folder: Path, console: Console) -> di
         energy_note=f"joules {meter.describe()}",
     )
     (folder / "host.json").write_text(json.dumps(asdict(host)))
-    known = _uncertainty(experiment, rows, work)
-    summary = summarise(rows, _run_info(experiment), host, known, network=experiment.cost.network)
-    shares = {profile.name: share for profile, share in experiment.fleet.mix.parts}
-    summary["represents"] = extrapolate_arms(rows, shares, experiment.fleet_settings.represents)
-    summary["country"] = experiment.cost.country
-    profiles = [profile for profile, _ in experiment.fleet.mix.parts]
-    radio = experiment.fleet.radio
-    summary["memory_flipped"] = memory_flips(rows, profiles, radio, known.seed, known.draws)
+    summary = _summarise(experiment, rows, work, host)
     finish_run(folder, summary)
     page = write_report(folder)
     _show(summary, console)
@@ -90,11 +86,31 @@ def run_experiment(experiment: Experiment, folder: Path, console: Console) -> di
 
 def _show(summary: Mapping[str, Any], console: Console) -> None:
     """Prints what a finished run came to."""
-    console.print(conclude(summary), highlight=False, markup=False)
-    log.info(conclude(summary))
+    _tell(conclude(summary), console)
     console.print(make_headline_table(summary, console.width))
     if represented := describe_represented(summary):
-        console.print(represented, highlight=False, markup=False)
+        _tell(represented, console)
+
+
+def _tell(sentence: str, console: Console) -> None:
+    """Says a sentence in the terminal and in the run's log."""
+    log.info(sentence)
+    console.print(sentence, highlight=False, markup=False)
+
+
+def _summarise(
+    experiment: Experiment, rows: pl.DataFrame, work: pl.DataFrame, host: HostInfo
+) -> dict[str, Any]:
+    """Returns everything that ``summary.json`` holds."""
+    known = _uncertainty(experiment, rows, work)
+    summary = summarise(rows, _run_info(experiment), host, known, network=experiment.cost.network)
+    shares = {profile.name: share for profile, share in experiment.fleet.mix.parts}
+    summary["represents"] = extrapolate_arms(rows, shares, experiment.fleet_settings.represents)
+    summary["country"] = experiment.cost.country
+    profiles = [profile for profile, _ in experiment.fleet.mix.parts]
+    radio = experiment.fleet.radio
+    summary["memory_flipped"] = memory_flips(rows, profiles, radio, known.seed, known.draws)
+    return summary
 
 
 def _uncertainty(experiment: Experiment, rows: pl.DataFrame, work: pl.DataFrame) -> Uncertainty:

@@ -34,7 +34,7 @@ from fleettune.shapes import MODULES
 from strategies.releases.given_files import corpus_rows, external_folder, plan_identity
 from strategies.releases.rewritten import quantise, refresh, reparametrise
 from strategies.releases.schedule import ReleasePlan
-from strategies.releases.store import make_release, write_model
+from strategies.releases.store import find_release, make_release, write_model
 
 log = logging.getLogger(__name__)
 STEPS_LOG = log.getChild("steps")
@@ -128,7 +128,25 @@ def train_release(
         log.info("release %d (%s) made in %.0f s%s", version, plan.name, seconds, losses)
         return {"loss_before": before, "loss_after": after, "plan": plan_identity(plan)}
 
-    record = make_release(folder, make)
+    return _read_release(folder, make_release(folder, make))
+
+
+def find_trained(
+    parent: TrainedRelease, plan: ReleasePlan, vendor: Vendor, encoder: Encoder, version: int
+) -> TrainedRelease | None:
+    """Returns the release that a plan makes from its parent if it need not be trained; else None.
+
+    Raises:
+        ValueError: If what the store holds is damaged.
+    """
+    if plan.kind == "external":
+        return ship_unchanged(external_folder(plan, parent.folder))
+    folder = vendor.store / _folder_name(parent, _Order(plan, vendor, encoder, version))
+    record = find_release(folder)
+    return None if record is None else _read_release(folder, record)
+
+
+def _read_release(folder: Path, record: Mapping[str, Any]) -> TrainedRelease:
     return TrainedRelease(
         folder=folder,
         digest=record["digest"],

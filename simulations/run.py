@@ -35,6 +35,7 @@ from simulations.experiment.build import Experiment
 from simulations.report.answer import conclude, describe_represented
 from simulations.report.run_page import write_report
 from simulations.report.terminal_tables import make_headline_table
+from simulations.results.cautions import caution_arms, caution_text
 from simulations.results.extrapolation import extrapolate_arms
 from simulations.results.recorder import MemoryRows, Recorder, write_parquet
 from simulations.results.round_clock import tabulate_rounds
@@ -62,6 +63,7 @@ def run_experiment(experiment: Experiment, folder: Path, console: Console) -> di
     write_versions(folder)
     if experiment.run.resume is None:
         _tell(describe_outlook(experiment), console)
+    _warn_of_text(experiment, console)
     meter = open_meter()
     rows, work, seconds = _simulate(experiment, folder, console, meter)
     write_parquet(rows, folder / "rows.parquet")
@@ -80,6 +82,8 @@ def run_experiment(experiment: Experiment, folder: Path, console: Console) -> di
     finish_run(folder, summary)
     page = write_report(folder)
     _show(summary, console)
+    for caution in caution_arms(experiment.arms, rows):
+        _warn(caution, console)
     console.print(f"Report: {page.resolve()}", soft_wrap=True)
     return summary
 
@@ -96,6 +100,18 @@ def _tell(sentence: str, console: Console) -> None:
     """Says a sentence in the terminal and in the run's log."""
     log.info(sentence)
     console.print(sentence, highlight=False, markup=False)
+
+
+def _warn_of_text(experiment: Experiment, console: Console) -> None:
+    population = experiment.fleet.data.open()
+    if caution := caution_text(experiment.model.path, experiment.plan().source, population):
+        _warn(caution, console)
+
+
+def _warn(sentence: str, console: Console) -> None:
+    """Says a warning in the terminal and in the run's log."""
+    log.warning(sentence)
+    console.print(f"warning: {sentence}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _summarise(

@@ -32,7 +32,8 @@ from simulations.engines.outlook import describe_outlook
 from simulations.engines.progress import NotedRows, RunProgress
 from simulations.engines.worker_pool import open_engine
 from simulations.experiment.build import Experiment
-from simulations.report.answer import conclude, describe_represented
+from simulations.report.answer import conclude
+from simulations.report.represented import describe_represented
 from simulations.report.run_page import write_report
 from simulations.report.terminal_tables import make_headline_table
 from simulations.results.cautions import caution_arms, caution_text
@@ -121,7 +122,9 @@ def _summarise(
     known = _uncertainty(experiment, rows, work)
     summary = summarise(rows, _run_info(experiment), host, known, network=experiment.cost.network)
     shares = {profile.name: share for profile, share in experiment.fleet.mix.parts}
-    summary["represents"] = extrapolate_arms(rows, shares, experiment.fleet_settings.represents)
+    summary["represents"] = extrapolate_arms(
+        rows, shares, experiment.fleet_settings.represents, experiment.reference
+    )
     summary["country"] = experiment.cost.country
     profiles = [profile for profile, _ in experiment.fleet.mix.parts]
     radio = experiment.fleet.radio

@@ -30,6 +30,7 @@ from simulations.engines.cohort_grid import RUN_ID, CohortGrid, Registry
 from simulations.engines.host_energy import HostMeter, open_meter
 from simulations.engines.outlook import describe_outlook
 from simulations.engines.progress import NotedRows, RunProgress
+from simulations.engines.tracked_run import TrackedRun
 from simulations.engines.worker_pool import open_engine
 from simulations.experiment.build import Experiment
 from simulations.report.answer import conclude
@@ -66,7 +67,8 @@ def run_experiment(experiment: Experiment, folder: Path, console: Console) -> di
         _tell(describe_outlook(experiment), console)
     _warn_of_text(experiment, console)
     meter = open_meter()
-    rows, work, seconds = _simulate(experiment, folder, console, meter)
+    tracked = TrackedRun(experiment.tracker, folder, tuple(experiment.arms), experiment.metric)
+    rows, work, seconds = _simulate(experiment, folder, console, meter, tracked)
     write_parquet(rows, folder / "rows.parquet")
     write_parquet(work, folder / "work.parquet")
     clock = tabulate_rounds(rows, experiment.fleet_settings.deadline_s)
@@ -80,6 +82,7 @@ def run_experiment(experiment: Experiment, folder: Path, console: Console) -> di
     )
     (folder / "host.json").write_text(json.dumps(asdict(host)))
     summary = _summarise(experiment, rows, work, host)
+    tracked.finish(summary)
     finish_run(folder, summary)
     page = write_report(folder)
     _show(summary, console)
@@ -146,7 +149,11 @@ def _uncertainty(experiment: Experiment, rows: pl.DataFrame, work: pl.DataFrame)
 
 
 def _simulate(
-    experiment: Experiment, folder: Path, console: Console, meter: HostMeter
+    experiment: Experiment,
+    folder: Path,
+    console: Console,
+    meter: HostMeter,
+    tracked: TrackedRun,
 ) -> tuple[pl.DataFrame, pl.DataFrame, float]:
     """Returns a run's rows, what they were priced from, and its seconds on this machine."""
     fleet_file, plan_file = folder.resolve() / "fleet.json", folder.resolve() / "plan.json"
@@ -154,7 +161,7 @@ def _simulate(
     experiment.plan().write(plan_file)
     registry = Registry(devices=experiment.fleet_settings.devices, fleet=str(fleet_file))
     nights = [experiment.fleet_settings.count_present(n) for n in range(experiment.run.rounds)]
-    with RunProgress(console, nights) as progress:
+    with RunProgress(console, nights, tracked.note_row, tracked.end_night) as progress:
 
         def done(count: int) -> None:
             meter.read()
@@ -170,6 +177,7 @@ def _simulate(
             return recorder.frame(), recorder.work(), time.monotonic() - started
         with Store(folder / STATE_FILE) as store:
             progress.restore(store.last_round + 1, store.rows())
+            tracked.restore(store.last_round + 1)
             recorder = Recorder(NotedRows(store, progress.note_row))
             _run_on_grid(experiment, registry, plan_file, store, recorder, done)
             count = min(experiment.run.keep_patches, experiment.fleet_settings.devices)

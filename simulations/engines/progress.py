@@ -64,8 +64,22 @@ class _Listener(logging.Handler):
 class RunProgress:
     """A context that says how far a run is, as rows come and devices are done."""
 
-    def __init__(self, console: Console, nights: Sequence[int]) -> None:
-        """Takes where to say it, and how many devices take part in each night."""
+    def __init__(
+        self,
+        console: Console,
+        nights: Sequence[int],
+        on_row: Callable[[Mapping[str, Any]], None] = lambda _row: None,
+        on_night: Callable[[int], None] = lambda _night: None,
+    ) -> None:
+        """Takes where to say it, how many devices take part in each night, and who else is told.
+
+        Args:
+            console: Where lines appear.
+            nights: Devices of each night.
+            on_row: Called with every row, also those of an earlier process.
+            on_night: Called with the number of a night, from 0, when all its devices are done.
+        """
+        self._on_row, self._on_night = on_row, on_night
         self._console = console
         self._ends = list(accumulate(nights))
         self._bar = Progress(
@@ -105,6 +119,7 @@ class RunProgress:
 
     def note_row(self, row: Mapping[str, Any]) -> None:
         """Counts what one device did in one night of one arm."""
+        self._on_row(row)
         self._release = max(self._release, row["release"])
         self._retuned += row["decision"] == "retune"
         self._reused += row["decision"] == "reuse"
@@ -127,6 +142,7 @@ class RunProgress:
                 f"night {self._night} of {len(self._ends)}: {self._done} of {self._ends[-1]} "
                 f"device-nights, {self._pace}; {self._so_far}"
             )
+            self._on_night(self._night - 1)
 
     @property
     def _night(self) -> int:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from simulations.trackers.tracker import Track, check_installed
 
@@ -57,7 +57,8 @@ class Mlflow:
         for name in ("mlflow", "alembic"):
             logging.getLogger(name).setLevel(logging.ERROR)
         place = str(folder.resolve())
-        client: Any = MlflowClient(tracking_uri=self.uri or f"sqlite:///{place}/{MLFLOW_FILE}")
+        uri = self.uri or f"sqlite:///{place}/{MLFLOW_FILE}"
+        client = cast(Any, MlflowClient(tracking_uri=uri))
         known = client.get_experiment_by_name(self.experiment)
         number = known.experiment_id if known else client.create_experiment(self.experiment)
         tag = place.replace("'", "''")

@@ -52,6 +52,8 @@ _CONVERSATION_S = 0.003
 """Seconds that making and reading one conversation of a vendor's corpus takes."""
 _PEOPLE = 4
 """Devices whose first days say how long an exchange is, and how many come in a day."""
+_RAY_S = 10.0
+"""Seconds that Ray takes to start."""
 _END_S = 3.0
 """Seconds from the last night to the page."""
 _PAGE_BYTES = 5e6
@@ -88,9 +90,13 @@ def describe_outlook(experiment: Experiment) -> str:
     releases = experiment.schedule.version(run.rounds - 1) + 1
     arms = len(experiment.arms)
     found = foresee(experiment)
+    counts = (
+        *((settings.devices, "device"), (run.rounds, "night")),
+        *((releases, "release"), (arms, "arm")),
+    )
+    what = ", ".join(f"{count:,} {word}{'s' * (count > 1)}" for count, word in counts)
     return (
-        f"{settings.devices:,} devices, {run.rounds} nights, {releases} releases, "
-        f"{arms} arm{'s' if arms > 1 else ''}: {_describe_time(experiment, found)}; "
+        f"{what}: {_describe_time(experiment, found)}; "
         f"about {found.left_bytes / _MB:,.0f} MB stay in its folder"
         f" ({found.passing_bytes / _MB:,.0f} MB more while it runs)"
     )
@@ -127,6 +133,7 @@ def foresee(experiment: Experiment) -> Outlook:
     slower = 1.0 if share > _WHOLE_SHARE else 1 / share + (shared - 1) / cores
     # a worker imports what this process did
     begin_s = time.process_time() if shared > 1 else 0.0
+    begin_s += _RAY_S if experiment.engine.name == "ray" else 0.0
     kept_s = nights * len(experiment.arms) * _NIGHT_S + _END_S
     seconds = begin_s + (trained + looked) / flop_per_s / shared + kept_s
     missing = _find_missing(plan, releases)

@@ -62,7 +62,8 @@ class Mlflow:
         known = client.get_experiment_by_name(self.experiment)
         number = known.experiment_id if known else client.create_experiment(self.experiment)
         tag = place.replace("'", "''")
-        found = client.search_runs([number], f"tags.`{_FOLDER}` = '{tag}'") if night else []
+        own = f"tags.`{_FOLDER}` = '{tag}'"
+        found: list[Any] = list(client.search_runs([number], own)) if night else []
         if found:
             return _Metrics(client, found[0].info.run_id)
         made = client.create_run(number, run_name=folder.name, tags={_FOLDER: place})

@@ -123,8 +123,12 @@ def _patch_parsers(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
     export.add_argument(
         "--into", type=Path, metavar="FOLDER", help="where to write; adapter_DEVICE by default"
     )
-    export.add_argument(
+    base = export.add_mutually_exclusive_group()
+    base.add_argument(
         "--with-base", action="store_true", help="copy the release into the folder as well"
+    )
+    base.add_argument(
+        "--merge", action="store_true", help="write the release with the patch in its weights"
     )
     read = add_parser("import", help="read a PEFT adapter as a device's patch")
     read.add_argument("adapter", type=Path, metavar="ADAPTER", help="folder of a PEFT LoRA")
@@ -243,7 +247,11 @@ def _calibrate(parsed: argparse.Namespace) -> int:
 
 
 def _export(parsed: argparse.Namespace) -> int:
+    from simulations.engines.environment import set_environment  # noqa: PLC0415
+
+    set_environment()
     from simulations.adapter_formats.peft import (  # noqa: PLC0415
+        export_merged,
         export_with_base,
         read_fleet_patch,
         read_patch,
@@ -256,7 +264,10 @@ def _export(parsed: argparse.Namespace) -> int:
         device = cast(int, parsed.device)
         kept, name = read_patch(run, device, arm), f"adapter_{device}"
     into = cast(Path | None, parsed.into) or Path(name)
-    export_with_base(kept, into, with_base=cast(bool, parsed.with_base))
+    if parsed.merge:
+        export_merged(kept, into)
+    else:
+        export_with_base(kept, into, with_base=cast(bool, parsed.with_base))
     _console().print(str(into.resolve()), soft_wrap=True, highlight=False, markup=False)
     return 0
 

@@ -28,14 +28,18 @@ from simulations.checkpoint.store import Store
 from simulations.checkpoint.versions import write_versions
 from simulations.engines.cohort_grid import RUN_ID, CohortGrid, Registry
 from simulations.engines.host_energy import HostMeter, open_meter
-from simulations.engines.progress import RunProgress
+from simulations.engines.outlook import describe_outlook
+from simulations.engines.progress import NotedRows, RunProgress
+from simulations.engines.tracked_run import TrackedRun
 from simulations.engines.worker_pool import open_engine
 from simulations.experiment.build import Experiment
-from simulations.report.answer import conclude, describe_represented
+from simulations.report.answer import conclude
+from simulations.report.represented import describe_represented
 from simulations.report.run_page import write_report
 from simulations.report.terminal_tables import make_headline_table
+from simulations.results.cautions import caution_arms, caution_text
 from simulations.results.extrapolation import extrapolate_arms
-from simulations.results.recorder import Recorder, write_parquet
+from simulations.results.recorder import MemoryRows, Recorder, write_parquet
 from simulations.results.round_clock import tabulate_rounds
 from simulations.results.server_tables import write_server_tables
 from simulations.results.summary import HostInfo, RunInfo, summarise
@@ -59,8 +63,12 @@ def run_experiment(experiment: Experiment, folder: Path, console: Console) -> di
     torch.set_num_threads(experiment.engine.threads)
     folder.mkdir(parents=True, exist_ok=True)
     write_versions(folder)
+    if experiment.run.resume is None:
+        _tell(describe_outlook(experiment), console)
+    _warn_of_text(experiment, console)
     meter = open_meter()
-    rows, work, seconds = _simulate(experiment, folder, console, meter)
+    tracked = TrackedRun(experiment.tracker, folder, tuple(experiment.arms), experiment.metric)
+    rows, work, seconds = _simulate(experiment, folder, console, meter, tracked)
     write_parquet(rows, folder / "rows.parquet")
     write_parquet(work, folder / "work.parquet")
     clock = tabulate_rounds(rows, experiment.fleet_settings.deadline_s)
@@ -73,27 +81,58 @@ def run_experiment(experiment: Experiment, folder: Path, console: Console) -> di
         energy_note=f"joules {meter.describe()}",
     )
     (folder / "host.json").write_text(json.dumps(asdict(host)))
-    known = _uncertainty(experiment, rows, work)
-    summary = summarise(rows, _run_info(experiment), host, known, network=experiment.cost.network)
-    shares = {profile.name: share for profile, share in experiment.fleet.mix.parts}
-    summary["represents"] = extrapolate_arms(rows, shares, experiment.fleet_settings.represents)
-    summary["country"] = experiment.cost.country
-    profiles = [profile for profile, _ in experiment.fleet.mix.parts]
-    radio = experiment.fleet.radio
-    summary["memory_flipped"] = memory_flips(rows, profiles, radio, known.seed, known.draws)
+    summary = _summarise(experiment, rows, work, host)
+    tracked.finish(summary)
     finish_run(folder, summary)
     page = write_report(folder)
     _show(summary, console)
+    for caution in caution_arms(experiment.arms, rows):
+        _warn(caution, console)
     console.print(f"Report: {page.resolve()}", soft_wrap=True)
     return summary
 
 
 def _show(summary: Mapping[str, Any], console: Console) -> None:
     """Prints what a finished run came to."""
-    console.print(conclude(summary), highlight=False, markup=False)
+    _tell(conclude(summary), console)
     console.print(make_headline_table(summary, console.width))
     if represented := describe_represented(summary):
-        console.print(represented, highlight=False, markup=False)
+        _tell(represented, console)
+
+
+def _tell(sentence: str, console: Console) -> None:
+    """Says a sentence in the terminal and in the run's log."""
+    log.info(sentence)
+    console.print(sentence, highlight=False, markup=False)
+
+
+def _warn_of_text(experiment: Experiment, console: Console) -> None:
+    population = experiment.fleet.data.open()
+    if caution := caution_text(experiment.model.path, experiment.plan().source, population):
+        _warn(caution, console)
+
+
+def _warn(sentence: str, console: Console) -> None:
+    """Says a warning in the terminal and in the run's log."""
+    log.warning(sentence)
+    console.print(f"warning: {sentence}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _summarise(
+    experiment: Experiment, rows: pl.DataFrame, work: pl.DataFrame, host: HostInfo
+) -> dict[str, Any]:
+    """Returns everything that ``summary.json`` holds."""
+    known = _uncertainty(experiment, rows, work)
+    summary = summarise(rows, _run_info(experiment), host, known, network=experiment.cost.network)
+    shares = {profile.name: share for profile, share in experiment.fleet.mix.parts}
+    summary["represents"] = extrapolate_arms(
+        rows, shares, experiment.fleet_settings.represents, experiment.reference
+    )
+    summary["country"] = experiment.cost.country
+    profiles = [profile for profile, _ in experiment.fleet.mix.parts]
+    radio = experiment.fleet.radio
+    summary["memory_flipped"] = memory_flips(rows, profiles, radio, known.seed, known.draws)
+    return summary
 
 
 def _uncertainty(experiment: Experiment, rows: pl.DataFrame, work: pl.DataFrame) -> Uncertainty:
@@ -110,15 +149,19 @@ def _uncertainty(experiment: Experiment, rows: pl.DataFrame, work: pl.DataFrame)
 
 
 def _simulate(
-    experiment: Experiment, folder: Path, console: Console, meter: HostMeter
+    experiment: Experiment,
+    folder: Path,
+    console: Console,
+    meter: HostMeter,
+    tracked: TrackedRun,
 ) -> tuple[pl.DataFrame, pl.DataFrame, float]:
     """Returns a run's rows, what they were priced from, and its seconds on this machine."""
     fleet_file, plan_file = folder.resolve() / "fleet.json", folder.resolve() / "plan.json"
     experiment.fleet.write(fleet_file)
     experiment.plan().write(plan_file)
-    sampled = experiment.fleet_settings.sampled or experiment.fleet_settings.devices
     registry = Registry(devices=experiment.fleet_settings.devices, fleet=str(fleet_file))
-    with RunProgress(console, experiment.run.rounds * sampled) as progress:
+    nights = [experiment.fleet_settings.count_present(n) for n in range(experiment.run.rounds)]
+    with RunProgress(console, nights, tracked.note_row, tracked.end_night) as progress:
 
         def done(count: int) -> None:
             meter.read()
@@ -128,16 +171,17 @@ def _simulate(
             from simulations.engines.stock_flower import run_on_flower  # noqa: PLC0415 - imports Ray
 
             started = time.monotonic()
-            recorder = Recorder()
+            recorder = Recorder(NotedRows(MemoryRows(), progress.note_row))
             run_on_flower(registry, plan_file, recorder, done)
             log.info("no patches are kept: devices' states stay in Flower's own simulation")
             return recorder.frame(), recorder.work(), time.monotonic() - started
         with Store(folder / STATE_FILE) as store:
-            progress.devices_done((store.last_round + 1) * sampled)
-            _run_on_grid(experiment, registry, plan_file, store, done)
+            progress.restore(store.last_round + 1, store.rows())
+            tracked.restore(store.last_round + 1)
+            recorder = Recorder(NotedRows(store, progress.note_row))
+            _run_on_grid(experiment, registry, plan_file, store, recorder, done)
             count = min(experiment.run.keep_patches, experiment.fleet_settings.devices)
             save_patches(store, experiment.arms, count, folder)
-            recorder = Recorder(store)
             return recorder.frame(), recorder.work(), store.host_seconds
 
 
@@ -146,6 +190,7 @@ def _run_on_grid(
     registry: Registry,
     plan_file: Path,
     store: Store,
+    recorder: Recorder,
     done: Callable[[int], None],
 ) -> None:
     """Runs the server app on our grid, from behind the last round that the store holds."""
@@ -159,7 +204,7 @@ def _run_on_grid(
             run_batches=run_batches,
             precision=precision,
             processor=processor,
-            observer=Recorder(store),
+            observer=recorder,
             on_cohort=done,
             states=store,
             rounds=store,

@@ -20,12 +20,14 @@ from clients.state.state import read_state
 from fleettune.adapters.patch import Patch, peft_name, to_arrays, to_peft
 from fleettune.adapters.patch_files import peft_config_of, read_patch_header, read_peft
 from fleettune.adapters.tensor_bytes import read_tensors
-from fleettune.backbone.causal_lm import BUILT_IN_MODELS, MODELS_FOLDER, read_shapes
+from fleettune.backbone.causal_lm import BUILT_IN_MODELS, MODELS_FOLDER, load_backbone, read_shapes
+from fleettune.backbone.model_family import fuse_split
 from fleettune.deltas.frames import read_frame
 from fleettune.records import read_json
 from fleettune.whole_files import write_whole
 from simulations.checkpoint.store import DeviceStates
 from strategies.app import FLEET, FLEET_BASES
+from strategies.releases.merged_fleet import fold
 
 PATCHES = "patches"
 """Folder of a run that holds the patches kept."""
@@ -139,19 +141,33 @@ _README = """\
 In this folder:
 
     from peft import PeftModel
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     base = AutoModelForCausalLM.from_pretrained({base!r})
     model = PeftModel.from_pretrained(base, ".")
+    tokenizer = AutoTokenizer.from_pretrained(".")
 
 The base is the release that the patch was trained on. {moved}
 """
 _STAYS = "It lies outside this folder; `fleettune export --with-base` copies it as well."
 _MOVES = "It lies in this folder, which can be moved."
 
+_MERGED = """\
+# A release of fleettune with a patch in its weights
+
+In this folder:
+
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(".")
+    tokenizer = AutoTokenizer.from_pretrained(".")
+
+Weights are in single precision: half precision would round small updates away.
+"""
+
 
 def export_with_base(kept: KeptPatch, into: Path, *, with_base: bool) -> None:
-    """Writes a folder that PEFT loads from any working folder, with a README that says how.
+    """Writes a folder that PEFT loads from any working folder, with tokenizer and a README.
 
     Args:
         kept: The patch.
@@ -161,19 +177,47 @@ def export_with_base(kept: KeptPatch, into: Path, *, with_base: bool) -> None:
     Raises:
         ValueError: If the folder holds an adapter already, or the release is gone.
     """
-    base, own = Path(kept.base).resolve(), into / "base"
+    base, own = _find_base(kept), into / "base"
+    there = own.resolve() if with_base else base
+    export_peft(replace(kept, base=str(there)), into)
+    if with_base:
+        shutil.copytree(base, own, dirs_exist_ok=True)
+    _copy_tokenizer(base, into)
+    named, moved = ("base", _MOVES) if with_base else (str(base), _STAYS)
+    told = _README.format(base=named, moved=moved)
+    write_whole(into / "README.md", told.encode())
+
+
+def export_merged(kept: KeptPatch, into: Path) -> None:
+    """Writes the release with the patch in its weights, as a folder that transformers loads.
+
+    Raises:
+        ValueError: If the folder holds a model already, or the release is gone.
+    """
+    base = _find_base(kept)
+    if (into / "config.json").exists():
+        raise ValueError(f"--into must name a folder without config.json, got {into}")
+    model = load_backbone(base).model
+    fold(model, kept.patch)
+    fuse_split(model)
+    model.save_pretrained(into)
+    _copy_tokenizer(base, into)
+    write_whole(into / "README.md", _MERGED.encode())
+
+
+def _find_base(kept: KeptPatch) -> Path:
+    base = Path(kept.base).resolve()
     if not (base / "config.json").is_file():
         raise ValueError(
             f"the release of this patch must lie in {base}, which holds no config.json; export "
             "from the folder in which the run was started, before make clean empties the store"
         )
-    there = own.resolve() if with_base else base
-    export_peft(replace(kept, base=str(there)), into)
-    if with_base:
-        shutil.copytree(base, own, dirs_exist_ok=True)
-    named, moved = ("base", _MOVES) if with_base else (str(base), _STAYS)
-    told = _README.format(base=named, moved=moved)
-    write_whole(into / "README.md", told.encode())
+    return base
+
+
+def _copy_tokenizer(base: Path, into: Path) -> None:
+    for file in base.glob("*token*"):
+        shutil.copy(file, into / file.name)
 
 
 def peft_config(kept: KeptPatch) -> Mapping[str, Any]:

@@ -34,8 +34,8 @@ CHECKPOINT = "checkpoint"
 """Folder of a run that holds what a resumed run needs."""
 
 STATE_FILE = f"{CHECKPOINT}/state.sqlite"
-FREE_KEYS = frozenset({"resume", "engine.workers"})
-"""Keys that change no result, so that a resumed run may have others."""
+FREE_KEYS = frozenset({"resume", "engine.workers", "tracker"})
+"""Keys that change no result, so that a resumed run may have others, with all below them."""
 
 _COMMAND = f"{CHECKPOINT}/command.json"
 _CONFIG = "config.yaml"
@@ -235,8 +235,10 @@ def _differences(
     """Returns a phrase for every key whose values differ."""
     return [
         f"{key} is {before.get(key, absent)} in the run and {now.get(key, absent)} now"
-        for key in sorted({*before, *now} - FREE_KEYS)
-        if before.get(key, _Absent) != now.get(key, _Absent)
+        for key in sorted({*before, *now})
+        if key not in FREE_KEYS
+        and key.partition(".")[0] not in FREE_KEYS
+        and before.get(key, _Absent) != now.get(key, _Absent)
     ]
 
 

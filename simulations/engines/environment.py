@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections.abc import Callable
 
 QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
@@ -33,3 +34,21 @@ def quieten_flower() -> None:
     logger = logging.getLogger("flwr")
     logger.handlers.clear()
     logger.setLevel(logging.ERROR)
+
+
+def warn_once() -> Callable[[logging.LogRecord], bool]:
+    """Returns a filter of a log that lets every warning through once.
+
+    A table is opened by each part of a run that reads it, and says every time what it is.
+    """
+    known: set[str] = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        if record.levelno != logging.WARNING:
+            return True
+        said = record.getMessage()
+        new = said not in known
+        known.add(said)
+        return new
+
+    return is_new

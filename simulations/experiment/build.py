@@ -46,6 +46,7 @@ from simulations.experiment.headlines import UNSEEN
 from simulations.experiment.settings import CostSettings, EngineSettings, FleetSettings, RunSettings
 from simulations.experiment.study_settings import StudySettings
 from simulations.experiment.targets import build_target
+from simulations.trackers import Tracker
 from strategies.aggregation import Aggregation
 from strategies.catalogue import CatalogueSource
 from strategies.learning.guidance_rules import GuidanceRule
@@ -63,7 +64,7 @@ KEYS = (
     *RUN_KEYS,
     *("model", "data", "fleet", "storage", "annotation", "lexicon"),
     *("cost", "link", "availability", "release", "tuning", "engine", "aggregation"),
-    *("guidance", "rollout", "catalogue"),
+    *("guidance", "rollout", "catalogue", "tracker"),
     *(*POLICY_KEYS, "reference", "arms", "study"),
 )
 """All keys of a configuration."""
@@ -88,6 +89,7 @@ class Experiment:
         guidance: What the server makes of reported decisions.
         rollout: Whether a first cohort gets releases before the others.
         catalogue: What first tunes may start from.
+        tracker: Where numbers go besides the run's own folder; never changes a result.
     """
 
     run: RunSettings
@@ -104,6 +106,7 @@ class Experiment:
     guidance: GuidanceRule
     rollout: Staging
     catalogue: CatalogueSource
+    tracker: Tracker
 
     @property
     def reference(self) -> str:
@@ -201,7 +204,16 @@ def build(cfg: DictConfig, chosen: Mapping[str, str] | None = None) -> Experimen
             settings.devices,
             run.fleet_patch,
         ),
+        tracker=_tracker(plain["tracker"]),
     )
+
+
+def _tracker(node: object) -> Tracker:
+    tracker = build_target(node, "tracker")
+    if not isinstance(tracker, Tracker):
+        raise ValueError(f"tracker must have check and open, got {type(tracker).__name__}")
+    tracker.check()
+    return tracker
 
 
 def _check_words(model: BackboneSource, data: FleetData) -> None:

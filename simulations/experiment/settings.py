@@ -201,6 +201,11 @@ class FleetSettings:
             return FROM_THE_START
         return Joining(devices=self.devices, parts=self.join)
 
+    def count_present(self, night: int) -> int:
+        """Returns how many devices take part in a night, counted from 0."""
+        joined = self.joining.count_joined(night) if self.join else self.devices
+        return min(joined, self.sampled or joined)
+
 
 def _check_totals_and_time(fleet: FleetSettings) -> None:
     if fleet.represents is not None and fleet.represents < fleet.devices:

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from simulations.experiment.headlines import HEADLINES, Headline
-from simulations.report.formats import format_change, format_joules, format_share_interval
+from simulations.report.formats import format_change, format_share_interval
 from simulations.report.summary_tables import Summary, get_metric, get_reference, order_arms
 
 WHOLE = "edgetune"
 """The arm that is the whole system, where a run has it."""
 _POINT = 0.01
-_KWH = 3.6e6
 
 
 def choose_arm(summary: Summary) -> str | None:
@@ -51,37 +50,6 @@ def conclude(summary: Summary) -> str:
         f"{format_share_interval(versus[least]['energy_saving'])} "
         f"{_describe_change(versus[least]['quality_difference'], head)}."
     )
-
-
-def describe_represented(summary: Summary) -> str | None:
-    """Returns what the fleet that the devices stand for would use and save; None without one.
-
-    Intervals cover the sampling of devices alone.
-    """
-    fleets: Mapping[str, Mapping[str, Any]] = summary.get("represents") or {}
-    if not fleets:
-        return None
-    reference, chosen = get_reference(summary), choose_arm(summary)
-    named = (reference, chosen) if chosen else (reference,)
-    totals = {name: fleets[name]["energy_j"] for name in named}
-    whole = totals[reference]
-    used = " and ".join(f"{_total(one)} with {name}" for name, one in totals.items())
-    text = (
-        f"{whole['represents']:,} such devices, of which {whole['simulated']:,} were simulated, "
-        f"use {used} in {summary['run']['rounds']} nights (simulated; 95 % over the devices drawn)"
-    )
-    if chosen:
-        saved = whole["total"] - totals[chosen]["total"]
-        word = "less" if saved >= 0 else "more"
-        text += f": {format_joules(abs(saved))}, or {abs(saved) / _KWH:,.0f} kWh, {word}"
-    if whole["pooled"]:
-        text += f". Too few to stand alone, and so taken together: {', '.join(whole['pooled'])}"
-    return f"{text}."
-
-
-def _total(found: Mapping[str, Any]) -> str:
-    ends = [format_joules(found[end]) for end in ("low", "high") if found[end] is not None]
-    return format_joules(found["total"]) + (f" [{', '.join(ends)}]" if ends else "")
 
 
 def _compare(summary: Summary) -> dict[str, Mapping[str, Any]]:

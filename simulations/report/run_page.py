@@ -14,6 +14,7 @@ from simulations.report.answer import choose_arm, conclude
 from simulations.report.figures import colour_arms, draw_figures
 from simulations.report.formats import format_number
 from simulations.report.page import Row, write_page
+from simulations.report.represented import describe_represented
 from simulations.report.row_tables import (
     tabulate_catalogue,
     tabulate_decisions,
@@ -91,6 +92,7 @@ def _describe_run(summary: Summary) -> dict[str, object]:
         "classes": tabulate_classes(summary),
         "ledgers": tabulate_ledgers(summary),
         "represents": stands_for[0] if stands_for else 0,
+        "represented_told": describe_represented(summary),
         "represented": tabulate_represented(summary),
         "tiers": tabulate_tiers(summary),
         "monte_carlo": summary["monte_carlo"],

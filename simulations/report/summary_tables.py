@@ -25,6 +25,7 @@ from simulations.report.formats import (
 )
 from simulations.report.page import Row
 from simulations.results.device_means import DECISIONS
+from simulations.results.extrapolation import SAVED
 from simulations.results.summary import ATTENDANCE
 
 Summary = Mapping[str, Any]
@@ -43,6 +44,7 @@ _LEDGERS: Mapping[str, str] = {
 _QUANTITIES: Mapping[str, str] = {
     "energy_j": "simulated energy, device total",
     "energy_j_wasted": "simulated energy wasted",
+    SAVED: "simulated energy saved",
     "down_bytes": "received",
     "up_bytes": "sent",
 }
@@ -256,6 +258,8 @@ def tabulate_represented(summary: Summary) -> list[Row]:
                     "quantity": _QUANTITIES[quantity],
                     "total [95 %, sampling of devices]": total + bounds,
                     "low to high": spread,
+                    "strata": str(len(found["strata"])),
+                    "devices of the smallest": f"{min(found['strata'].values()):,}",
                     "pooled classes": ", ".join(found["pooled"]) or "none",
                 }
             )

@@ -39,6 +39,7 @@ class Extrapolated:
         simulated: Devices behind the estimate.
         pooled: Classes that had fewer than 2 simulated devices and share one stratum, with another
             class where they are too few together.
+        strata: Simulated devices of each stratum, by the names of its classes.
     """
 
     total: float
@@ -47,6 +48,7 @@ class Extrapolated:
     represents: int
     simulated: int
     pooled: tuple[str, ...]
+    strata: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +98,7 @@ def extrapolate(
         represents=represents,
         simulated=simulated,
         pooled=pooled,
+        strata={", ".join(one.names): len(one.values) for one in strata},
     )
 
 
@@ -150,8 +153,12 @@ QUANTITIES = ("energy_j", "energy_j_wasted", "down_bytes", "up_bytes")
 """What is extrapolated: columns of ``rows.parquet`` that add up."""
 
 
+SAVED = "energy_j_saved"
+"""What an arm uses less than the reference on the same devices; below zero where it uses more."""
+
+
 def extrapolate_arms(
-    rows: pl.DataFrame, shares: Mapping[str, float], represents: int | None
+    rows: pl.DataFrame, shares: Mapping[str, float], represents: int | None, reference: str
 ) -> dict[str, Any] | None:
     """Returns every arm's totals for a fleet of `represents` devices, as JSON; None without one.
 
@@ -159,16 +166,30 @@ def extrapolate_arms(
         rows: One row per arm, device and round.
         shares: Share of each device class in the fleet, relative.
         represents: Devices of that fleet.
+        reference: The arm against which `SAVED` is counted, for every other one.
     """
     if represents is None:
         return None
-    return {
-        arm: {
-            quantity: _at_least_nothing(extrapolate(_by_class(part, quantity), shares, represents))
-            for quantity in QUANTITIES
+    parts = split_arms(rows)
+    found: dict[str, Any] = {}
+    for arm, part in parts.items():
+        found[arm] = {
+            name: _at_least_nothing(extrapolate(_by_class(part, name), shares, represents))
+            for name in QUANTITIES
         }
-        for arm, part in split_arms(rows).items()
-    }
+        if arm != reference:
+            saved = _by_class(_pair(part, parts[reference]), SAVED)
+            found[arm][SAVED] = asdict(extrapolate(saved, shares, represents))
+    return found
+
+
+def _pair(rows: pl.DataFrame, reference: pl.DataFrame) -> pl.DataFrame:
+    """Returns what each device that both arms have used less than with the reference."""
+    used, spent = (
+        one.group_by("profile", "device").agg(pl.col("energy_j").sum()) for one in (rows, reference)
+    )
+    both = used.join(spent, on=["profile", "device"], suffix="_reference")
+    return both.with_columns((pl.col("energy_j_reference") - pl.col("energy_j")).alias(SAVED))
 
 
 def _at_least_nothing(found: Extrapolated) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import math
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version as version_of
@@ -33,9 +34,12 @@ from fleettune.shapes import MODULES
 from strategies.releases.given_files import corpus_rows, external_folder, plan_identity
 from strategies.releases.rewritten import quantise, refresh, reparametrise
 from strategies.releases.schedule import ReleasePlan
-from strategies.releases.store import make_release, write_model
+from strategies.releases.store import find_release, make_release, write_model
 
 log = logging.getLogger(__name__)
+STEPS_LOG = log.getChild("steps")
+"""Every step of a training, for whoever shows how far it is; nothing of it reaches a run's log."""
+STEPS_LOG.propagate = False
 
 RECIPE_VERSION = 4
 """Part of every release's key: raised when the same plan makes other weights or another record."""
@@ -117,10 +121,32 @@ def train_release(
         log.info("release %d (%s) is in the store", version, plan.name)
 
     def make(partial: Path) -> Mapping[str, Any]:
+        began = time.monotonic()
         before, after = _make_into(partial, parent.folder, order)
+        losses = "" if after is None else f", loss {before:.2f} to {after:.2f} nats per token"
+        seconds = time.monotonic() - began
+        log.info("release %d (%s) made in %.0f s%s", version, plan.name, seconds, losses)
         return {"loss_before": before, "loss_after": after, "plan": plan_identity(plan)}
 
-    record = make_release(folder, make)
+    return _read_release(folder, make_release(folder, make))
+
+
+def find_trained(
+    parent: TrainedRelease, plan: ReleasePlan, vendor: Vendor, encoder: Encoder, version: int
+) -> TrainedRelease | None:
+    """Returns the release that a plan makes from its parent if it need not be trained; else None.
+
+    Raises:
+        ValueError: If what the store holds is damaged.
+    """
+    if plan.kind == "external":
+        return ship_unchanged(external_folder(plan, parent.folder))
+    folder = vendor.store / _folder_name(parent, _Order(plan, vendor, encoder, version))
+    record = find_release(folder)
+    return None if record is None else _read_release(folder, record)
+
+
+def _read_release(folder: Path, record: Mapping[str, Any]) -> TrainedRelease:
     return TrainedRelease(
         folder=folder,
         digest=record["digest"],
@@ -169,7 +195,7 @@ def _train(model: Any, order: _Order, losses: list[float]) -> Any:  # noqa: ANN4
     def note(step: int, loss: float) -> bool:
         losses.append(loss)
         progress = {"progress": step + 1, "total": plan.steps}
-        log.debug("training release %d (%s)", order.version, plan.name, extra=progress)
+        STEPS_LOG.debug("training release %d (%s)", order.version, plan.name, extra=progress)
         return True
 
     if plan.kind == "independent":

@@ -33,6 +33,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    (folder / "stderr.txt").write_text(done.stderr)
     return folder / "runs"
 
 
@@ -55,6 +56,17 @@ def test_every_run_describes_itself(sweep: Path) -> None:
     for run in sweep.iterdir():
         if run.is_dir():
             assert wanted <= {file.name for file in run.iterdir()}
+
+
+def test_no_warning_of_another_package_reaches_the_screen(sweep: Path) -> None:
+    assert (sweep.parent / "stderr.txt").read_text() == ""
+
+
+def test_the_log_of_a_run_is_of_sentences_and_not_of_training_steps(sweep: Path) -> None:
+    for run in range(4):
+        lines = (sweep / f"{run}" / "run.log").read_text().splitlines()
+        assert any("INFO night 1 of 1: 2 of 2 device-nights" in line for line in lines)
+        assert not any("DEBUG" in line for line in lines)
 
 
 def test_a_sweep_is_compared_by_what_was_typed_its_seeds_folded(sweep: Path) -> None:

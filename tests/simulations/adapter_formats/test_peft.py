@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from flwr.app import RecordDict
-from peft import PeftModel
-from transformers import LlamaForCausalLM
+from peft import AutoPeftModelForCausalLM, PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from clients.state.state import DeviceState, write_state
 from fleettune.adapters.factors import Factors, Tie
@@ -212,3 +212,49 @@ def test_an_export_without_its_release_is_refused(
     assert main(["export", str(lost), "--device", "0", "--into", str(tmp_path / "out")]) == 2
     assert "before make clean empties the store" in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "out").exists()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("more", [(), ("--with-base",)])
+def test_an_export_loads_by_its_name_alone_from_another_folder(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
+) -> None:
+    into = tmp_path / "adapter"
+    arguments = ["export", str(run), "--device", "0", "--arm", "plain", "--into", str(into)]
+    assert main([*arguments, *more]) == 0
+    away = tmp_path / "away"
+    away.mkdir()
+    monkeypatch.chdir(away)
+    model = AutoPeftModelForCausalLM.from_pretrained(str(into), dtype=torch.float32)
+    tokens = drawn_tokens()
+    logits = model.eval()(input_ids=tokens).logits
+    assert torch.equal(logits, peft_logits(into, tokens, torch.float32))
+    assert AutoTokenizer.from_pretrained(str(into)).vocab_size == SHAPES.vocab
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("arm", PLACEMENTS)
+def test_a_merged_export_is_a_model_that_needs_neither_base_nor_peft(
+    run: Path, arm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["export", str(run), "--device", "0", "--arm", arm]
+    into = tmp_path / "merged"
+    assert main([*arguments, "--into", str(into), "--merge"]) == 0
+    adapter = exported(run, arm, tmp_path / "adapter")
+    monkeypatch.chdir(tmp_path)
+    tokens = drawn_tokens()
+    merged = AutoModelForCausalLM.from_pretrained("merged")
+    theirs = peft_logits(adapter, tokens, torch.float64)
+    # the sum of weight and update is rounded to fp32 once, and so are all sums of a pass
+    assert float((merged(input_ids=tokens).logits - theirs).abs().max()) <= 2e-5
+    assert AutoTokenizer.from_pretrained("merged").vocab_size == SHAPES.vocab
+    assert {file.suffix for file in into.iterdir()} == {".json", ".safetensors", ".md"}
+
+
+def test_a_merged_export_takes_no_folder_that_holds_a_model(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    arguments = ["export", str(run), "--device", "0", "--arm", "plain", "--into", str(tmp_path)]
+    assert main([*arguments, "--merge"]) == 2
+    assert "without config.json" in capsys.readouterr().err

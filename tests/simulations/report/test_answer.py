@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from simulations.report.answer import choose_arm, conclude, describe_represented
-from simulations.report.summary_tables import get_reference
+from simulations.report.answer import choose_arm, conclude
 
 Summary = dict[str, Any]
 Ends = tuple[float | None, float | None]
@@ -104,22 +103,4 @@ def test_without_an_arm_that_qualifies_the_sentence_says_why() -> None:
     assert conclude(of(lossy=lossy)).endswith(
         "saved 90.0 % [86.0, 94.0] at a change of -30.0 points of exact match of unseen answers "
         "[-40.0, -20.0]."
-    )
-
-
-def test_the_fleet_that_the_devices_stand_for_is_said_with_what_it_saves() -> None:
-    def total(joules: float) -> Summary:
-        found = {"total": joules, "low": 0.9 * joules, "high": 1.1 * joules}
-        return {"energy_j": found | {"represents": 10**7, "simulated": 64, "pooled": ("mate",)}}
-
-    summary = of(edgetune=compared(0.7, 0.0))
-    assert describe_represented(summary) is None
-    reference = get_reference(summary)
-    fleets = {reference: total(1.0e12), "edgetune": total(0.28e12)}
-    told = describe_represented({**summary, "run": {"rounds": 10}, "represents": fleets})
-    assert told == (
-        "10,000,000 such devices, of which 64 were simulated, use 1,000 GJ [900 GJ, 1,100 GJ] with "
-        f"{reference} and 280 GJ [252 GJ, 308 GJ] with edgetune in 10 nights (simulated; 95 % over "
-        "the devices drawn): 720 GJ, or 200,000 kWh, less. Too few to stand alone, and so taken "
-        "together: mate."
     )

@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 from rich.console import Console
+from scipy.special import stdtrit
 
 from simulations.report.summary_tables import tabulate_details, tabulate_headline
 from simulations.report.terminal_tables import make_headline_table, make_table
@@ -281,12 +282,19 @@ def test_arms_stand_in_the_order_of_the_run_behind_the_reference(
 
 def test_a_represented_fleet_has_its_devices_mean_as_many_times() -> None:
     # Retuning spends 20 J on device 0 and 80 J on device 1, the cheap arm 10 and 40 J.
-    found = extrapolate_arms(small(), {"mid_phone": 1.0}, 1_000)
+    found = extrapolate_arms(small(), {"mid_phone": 1.0}, 1_000, "always_retune")
     assert found is not None
     assert found["always_retune"]["energy_j"]["total"] == pytest.approx(50 * 1_000)
     assert found["cheap"]["energy_j"]["total"] == pytest.approx(25 * 1_000)
     assert found["cheap"]["down_bytes"]["represents"] == 1_000
-    assert extrapolate_arms(small(), {"mid_phone": 1.0}, None) is None
+    # 10 and 40 J less on the two devices: the error is that of the pairs, not of the arms
+    saved = found["cheap"]["energy_j_saved"]
+    half = stdtrit(1, 0.975) * 1_000 * math.sqrt((1 - 2 / 1_000) * 450 / 2)
+    assert saved["total"] == pytest.approx(25 * 1_000)
+    assert (saved["low"], saved["high"]) == pytest.approx((25_000 - half, 25_000 + half))
+    assert saved["strata"] == {"mid_phone": 2}
+    assert "energy_j_saved" not in found["always_retune"]
+    assert extrapolate_arms(small(), {"mid_phone": 1.0}, None, "always_retune") is None
 
 
 def test_serving_is_taken_off_both_arms(summary_of: SummaryOf) -> None:

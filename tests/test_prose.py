@@ -25,7 +25,7 @@ WORDS = (
 )
 """Words of the product that a newcomer does not know."""
 BLOCK = re.compile(r"(?:<!-- not run: (.+) -->\n)?```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-RUN_LINES = r"(\w+=\S+ +)?(fleettune|make) run\b"
+RUN_LINES = r"(\w+=\S+ +)?((fleettune|make) run|fleettune (sweep|search))\b"
 """Checked by tests/test_commands.py."""
 
 
@@ -77,7 +77,7 @@ def test_a_block_of_code_is_run_or_says_why_not(page: Path) -> None:
 
 
 def commands() -> list[str]:
-    """Every line of an indented block that is no run of a fleet."""
+    """Every line of an indented block that runs no fleet."""
     lines = [re.sub(r"\s+#.*", "", line) for page in PAGES for line in lines_of(page)]
     code = {
         line

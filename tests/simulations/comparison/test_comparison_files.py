@@ -159,6 +159,7 @@ def test_the_page_loads_nothing_and_equal_runs_give_equal_bytes(
     page = read_page(first)
     assert not re.findall(r"https?://|//cdn|@import|url\(", page.own)
     assert len(page.own) < 100_000  # beside the Plotly library
+    assert first.stat().st_size < 3e6
 
 
 def test_what_a_user_named_is_read_as_text(

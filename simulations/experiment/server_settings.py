@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from clients.adaptation import traits_of
 from clients.placement.rules import StartingRule
@@ -57,16 +57,18 @@ def build_schedule(
 
 
 def _draw_family(node: Mapping[str, Any], seed: int) -> Mapping[str, Any]:
-    family = node.get("family")
-    if family is None:
-        return {name: value for name, value in node.items() if name != "family"}
+    """Returns the node with plans, drawn with the seed where it has a family in their place."""
+    if "family" not in node:
+        return node
     if "plans" in node:
         raise ValueError("release must hold plans or a family, got both: leave one of them out")
-    drawn = draw_plans(build_value(ReleaseFamily, family, {}, "release.family"), seed)
-    return {
-        **{name: value for name, value in node.items() if name != "family"},
-        "plans": [asdict(plan) for plan in drawn],
-    }
+    family = node["family"]
+    if not isinstance(family, Mapping):
+        raise ValueError(f"release.family must hold the keys of a family, got {family!r}")
+    others = {name: value for name, value in node.items() if name != "family"}
+    given = cast(Mapping[str, Any], family)
+    drawn = draw_plans(build_value(ReleaseFamily, given, {}, "release.family"), seed)
+    return {**others, "plans": [asdict(plan) for plan in drawn]}
 
 
 def _without_leans(schedule: Schedule) -> Schedule:

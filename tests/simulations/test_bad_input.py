@@ -64,6 +64,12 @@ def table(tmp_path: Path) -> Callable[..., str]:
         ("storage.total_bytes=100", ["storage.total_bytes must be >=", "got 100"]),
         ("tuning.learning_rate=-1", ["tuning.learning_rate must be > 0, got -1"]),
         ("release.every=0", ["release.every must be >= 1 night, got 0"]),
+        (
+            "release=drawn release.family=3",
+            ["release.family must hold the keys of a family, got 3"],
+        ),
+        ("release=drawn release.family.leans=99", ["release.family.leans", "got 99"]),
+        ("release=drawn +release.plans=none", ["release must hold plans or a family, got both"]),
         ("release.plans=[]", ["release.plans must hold at least one plan, got none"]),
         (
             "release.plans=[{name: x, kind: full}]",

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from simulations.cli import main
 from simulations.sweeps.grid import describe_points, digest_lines, list_points, number_runs
 from simulations.sweeps.kept_runs import (
     KeptRun,
@@ -95,31 +94,6 @@ def test_two_commands_cannot_have_one_folder(tmp_path: Path) -> None:
 def test_where_runs_are_is_not_the_users_choice(given: str) -> None:
     with pytest.raises(ValueError, match="must not be given here"):
         read_own_overrides(["seed=1,2", given])
-
-
-@pytest.mark.parametrize(
-    ("given", "told"),
-    [
-        (["seed=1,2", "-m"], "belong to `fleettune run`"),
-        (["seed=1,2", "--jobs", "0"], "--jobs must be at least 1"),
-        (["seed=interval(1,2)"], "an interval belongs to `fleettune search`"),
-        (["seed=1,2", "rounds=0"], "rounds must be"),
-        (["seed=1,2", "engine=flower"], "engine must keep checkpoints"),
-    ],
-)
-def test_a_wrong_sweep_ends_in_a_sentence_before_anything_runs(
-    given: list[str],
-    told: str,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert main(["sweep", *given]) == 2
-    printed = capsys.readouterr().err
-    assert told in printed
-    assert printed.count("\n") == 1
-    assert not list(tmp_path.rglob("config.yaml"))
 
 
 def test_what_is_missing_of_a_run_is_begun_resumed_or_nothing(tmp_path: Path) -> None:

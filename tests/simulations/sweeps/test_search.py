@@ -183,34 +183,6 @@ def test_a_file_stands_for_its_lines(tmp_path: Path) -> None:
         expand_files([str(file)])
 
 
-@pytest.mark.parametrize(
-    ("given", "told"),
-    [
-        (["seed=1,2", "--trials", "0"], "--trials must be at least 1, got 0"),
-        (["seed=1"], "at least one key with several values"),
-        (["seed=1,2"], "--arm must be one of always_retune, edgetune"),
-        (["seed=1,2", "adaptation=always_reuse", "rounds=range(0,3)"], "rounds must be"),
-        (
-            ["seed=1,2", "adaptation=always_reuse", "rounds=3", "--first-rounds", "3"],
-            "--first-rounds must be at least 1 and less than rounds=3, got 3",
-        ),
-    ],
-)
-def test_a_wrong_search_ends_in_a_sentence_before_anything_runs(
-    given: list[str],
-    told: str,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert main(["search", *given]) == 2
-    printed = capsys.readouterr().err
-    assert told in printed
-    assert printed.count("\n") == 1
-    assert not list(tmp_path.rglob("config.yaml"))
-
-
 def test_a_search_without_optuna_says_what_to_install(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,6 +77,7 @@ def test_a_mistake_in_a_policy_of_ones_own_is_one_sentence(
     assert "Traceback" not in told
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_says_how_it_goes_on(tmp_path: Path) -> None:
     process = started(tmp_path, "rounds=400", "hydra.run.dir=out")
     state = tmp_path / "out" / CHECKPOINT / "state.sqlite"
@@ -122,6 +123,7 @@ def test_a_log_that_cannot_be_opened_is_one_sentence(tmp_path: Path) -> None:
     assert "Traceback" not in told
 
 
+@pytest.mark.slow
 def test_two_runs_that_begin_in_one_folder_are_one_run_and_one_refusal(tmp_path: Path) -> None:
     first = started(tmp_path, "seed=1", "hydra.run.dir=out")
     other = started(tmp_path, "seed=2", "hydra.run.dir=out")

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import polars as pl
+import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLE = ROOT / "docs" / "example_policy"
@@ -54,6 +55,7 @@ def test_a_policy_of_ones_own_runs_beside_the_reference(tmp_path: Path) -> None:
     assert 0 < thrifty["total"] < reference["total"]
 
 
+@pytest.mark.slow
 def test_a_selection_rule_of_ones_own_keeps_what_it_says(tmp_path: Path) -> None:
     code, errors = simulate(tmp_path, "selection=shortest", "storage.buffer_bytes=700", *BUSY)
     assert code == 0, errors

@@ -40,6 +40,7 @@ def begun() -> tuple[list[float], Tokenizer]:
     return losses, tokenizer
 
 
+@pytest.mark.slow
 def test_the_recipes_first_steps_reproduce_the_recorded_losses(
     begun: tuple[list[float], Tokenizer],
 ) -> None:

@@ -226,6 +226,7 @@ def test_a_browser_draws_every_chart_without_an_error(
     assert found.overflow_px <= 0
 
 
+@pytest.mark.slow
 @needs_chromium
 def test_a_checker_of_accessibility_finds_nothing_serious(
     tmp_path: Path, make_run: MakeRun

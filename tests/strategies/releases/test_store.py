@@ -52,6 +52,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_two_processes_that_make_one_release_both_get_it(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     start, found = context.Barrier(2), context.Queue()
